@@ -1,0 +1,1 @@
+//! HyperLogLog sketches in the storage format of postgresql-hll.

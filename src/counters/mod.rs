@@ -1,0 +1,1 @@
+//! JSONB counters (being built)

@@ -1,0 +1,34 @@
+//! The PostgreSQL extension `hll`: sketches, JSONB counters, and exact continuous rollups.
+//!
+//! `crates/sketch` holds the mathematics and knows no PostgreSQL; `pg` is the fence behind which every
+//! raw pointer is handled; each other module is the PostgreSQL face of one feature.
+use pgrx::prelude::*;
+
+pub mod counters;
+pub mod hll;
+pub mod pg;
+pub mod rollup;
+pub mod worker;
+
+pgrx::pg_module_magic!();
+
+extension_sql_file!("../sql/hll.sql", name = "hll_sql", bootstrap);
+extension_sql_file!("../sql/counters.sql", name = "counters_sql", requires = ["hll_sql"]);
+extension_sql_file!("../sql/rollup.sql", name = "rollup_sql", requires = ["counters_sql"], finalize);
+
+/// Called by PostgreSQL when the library is loaded.
+#[pg_guard]
+#[allow(non_snake_case)]
+pub extern "C-unwind" fn _PG_init() {
+    hll::init();
+    worker::init();
+}
+
+#[cfg(test)]
+#[doc(hidden)]
+pub mod pg_test {
+    pub fn setup(_options: Vec<&str>) {}
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec![]
+    }
+}

@@ -1,0 +1,151 @@
+//! Raw version-1 functions: the call vocabulary of every function that rows flow through.
+//!
+//! `v1!(symbol, body)` exports `symbol` and `pg_finfo_symbol` and runs the safe `body(&mut Call) -> Datum`
+//! inside pgrx's guard. What a `Call` hands out is right when the SQL declaration of the symbol names the
+//! same argument types; sql/ is written by hand beside the bodies, and that is the invariant of this file.
+use pgrx::pg_sys;
+use std::ffi::CStr;
+
+/// One call of a version-1 function.
+pub struct Call {
+    fcinfo: pg_sys::FunctionCallInfo,
+}
+
+impl Call {
+    /// # Safety
+    /// `fcinfo` must be the live call information that PostgreSQL passed to the exported function.
+    #[inline(always)]
+    pub unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Call {
+        Call { fcinfo }
+    }
+
+    /// The raw call information, for the other files of the fence.
+    #[inline(always)]
+    pub fn raw(&self) -> pg_sys::FunctionCallInfo {
+        self.fcinfo
+    }
+
+    /// Number of arguments in this call.
+    pub fn nargs(&self) -> usize {
+        // SAFETY: fcinfo is live for the call.
+        unsafe { (*self.fcinfo).nargs as usize }
+    }
+
+    /// Argument `n` (from 0), or None where it is NULL or was not passed.
+    #[inline(always)]
+    pub fn arg(&self, n: usize) -> Option<pg_sys::Datum> {
+        // SAFETY: fcinfo is live and `args` has `nargs` entries; n is checked against it.
+        unsafe {
+            if n >= (*self.fcinfo).nargs as usize {
+                return None;
+            }
+            let a = &*(*self.fcinfo).args.as_ptr().add(n);
+            (!a.isnull).then_some(a.value)
+        }
+    }
+
+    /// Argument `n` as int8.
+    #[inline(always)]
+    pub fn i64(&self, n: usize) -> Option<i64> {
+        self.arg(n).map(|d| d.value() as i64)
+    }
+
+    /// Argument `n` as int4.
+    #[inline(always)]
+    pub fn i32(&self, n: usize) -> Option<i32> {
+        self.arg(n).map(|d| d.value() as i32)
+    }
+
+    /// Argument `n` as bool.
+    #[inline(always)]
+    pub fn bool(&self, n: usize) -> Option<bool> {
+        self.arg(n).map(|d| d.value() & 0xff != 0)
+    }
+
+    /// Argument `n` as cstring.
+    pub fn cstr(&self, n: usize) -> Option<&CStr> {
+        // SAFETY: the declaration says cstring, so the datum is a NUL-terminated string that outlives the call.
+        self.arg(n).map(|d| unsafe { CStr::from_ptr(d.cast_mut_ptr()) })
+    }
+
+    /// Payload of varlena argument `n`: de-toasted when it must be, borrowed where it lies otherwise.
+    #[inline(always)]
+    pub fn bytes(&self, n: usize) -> Option<&[u8]> {
+        // SAFETY: the declaration says a varlena type, so the datum points at a valid one.
+        self.arg(n).map(|d| unsafe { varlena_payload(d) })
+    }
+
+    /// Returns NULL.
+    #[inline(always)]
+    pub fn null(&mut self) -> pg_sys::Datum {
+        // SAFETY: fcinfo is live for the call.
+        unsafe { (*self.fcinfo).isnull = true };
+        pg_sys::Datum::from(0usize)
+    }
+
+    /// Returns `payload` as a fresh varlena.
+    pub fn varlena(&mut self, payload: &[u8]) -> pg_sys::Datum {
+        new_varlena(payload)
+    }
+}
+
+/// Copies `payload` into a palloc'd varlena.
+pub fn new_varlena(payload: &[u8]) -> pg_sys::Datum {
+    let len = payload.len() + pg_sys::VARHDRSZ;
+    // SAFETY: palloc gives `len` writable bytes or raises an error; the header is written before use.
+    unsafe {
+        let p = pg_sys::palloc(len).cast::<u8>();
+        pgrx::set_varsize_4b(p.cast(), len as i32);
+        std::ptr::copy_nonoverlapping(payload.as_ptr(), p.add(pg_sys::VARHDRSZ), payload.len());
+        pg_sys::Datum::from(p)
+    }
+}
+
+/// The payload of the varlena `d`, de-toasted when compressed or out of line.
+///
+/// # Safety
+/// `d` must point at a valid varlena that outlives the slice.
+#[inline(always)]
+pub unsafe fn varlena_payload<'a>(d: pg_sys::Datum) -> &'a [u8] {
+    let mut p = d.cast_mut_ptr::<pg_sys::varlena>();
+    // SAFETY: the caller vouches for the varlena; a de-toasted copy lives in the current memory context.
+    unsafe {
+        let first = *p.cast::<u8>();
+        // 0x01: out of line; xxxxxx10: compressed in line (little-endian layouts of varatt.h)
+        if first == 0x01 || first & 0x03 == 0x02 {
+            p = pg_sys::pg_detoast_datum_packed(p);
+        }
+        let len = pgrx::varsize_any_exhdr(p);
+        std::slice::from_raw_parts(pgrx::vardata_any(p).cast::<u8>(), len)
+    }
+}
+
+/// Exports a version-1 function: `v1!(hll_union, union)` makes the C symbol `hll_union` run `union(&mut Call)`.
+#[macro_export]
+macro_rules! v1 {
+    ($name:ident, $body:path) => {
+        const _: () = {
+            #[unsafe(export_name = concat!("pg_finfo_", stringify!($name)))]
+            extern "C" fn finfo() -> &'static pgrx::pg_sys::Pg_finfo_record {
+                const V1: pgrx::pg_sys::Pg_finfo_record = pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+                &V1
+            }
+            #[unsafe(export_name = stringify!($name))]
+            extern "C-unwind" fn call(fcinfo: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
+                $crate::pg::v1::run(fcinfo, $body)
+            }
+        };
+    };
+}
+
+/// Runs the body of a version-1 function inside the guard that turns panics into PostgreSQL errors.
+#[inline(always)]
+pub fn run(fcinfo: pg_sys::FunctionCallInfo, body: fn(&mut Call) -> pg_sys::Datum) -> pg_sys::Datum {
+    // SAFETY: only `v1!` calls this, with the fcinfo that PostgreSQL passed; isnull starts as not null.
+    unsafe {
+        pg_sys::panic::pgrx_extern_c_guard(|| {
+            (*fcinfo).isnull = false;
+            body(&mut Call::new(fcinfo))
+        })
+    }
+}

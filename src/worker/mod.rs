@@ -1,0 +1,3 @@
+//! worker (being built)
+/// Called once when the library is loaded.
+pub fn init() {}
