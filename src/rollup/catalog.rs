@@ -151,10 +151,12 @@ pub fn by_name(name: &str) -> Result<Definition> {
     })
 }
 
-/// All definitions of a source, oldest first, as committed now.
-pub fn of_source(source: pg_sys::Oid) -> Result<Vec<Definition>> {
+/// All definitions of a source, oldest first. `fresh`: as committed now, which takes a transaction id; else as
+/// the calling statement sees them.
+pub fn of_source(source: pg_sys::Oid, fresh: bool) -> Result<Vec<Definition>> {
     let _acting = ActingAs::catalog();
-    write(&format!("{DEFINITION} WHERE d.source = $1 ORDER BY d.id"), &[source.into()], definition)
+    let sql = format!("{DEFINITION} WHERE d.source = $1 ORDER BY d.id");
+    if fresh { write(&sql, &[source.into()], definition) } else { read(&sql, &[source.into()], definition) }
 }
 
 /// The snapshot of this moment (of the transaction, in REPEATABLE READ), with the transaction's own id hidden.

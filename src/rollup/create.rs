@@ -339,7 +339,7 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
         }
         catalog::execute("DELETE FROM rollup.definition WHERE id = $1", &[d.id.into()])?;
     }
-    if catalog::of_source(d.source_oid)?.is_empty() {
+    if catalog::of_source(d.source_oid, true)?.is_empty() {
         if d.source.is_some() {
             for (name, _, _) in function_names(&describe(d.source_oid)?) {
                 catalog::execute(&format!("DROP FUNCTION IF EXISTS {name}()"), &[])?;

@@ -86,6 +86,30 @@ fn retention(relation: pg_sys::Oid) -> Result<Retention> {
     Ok(found)
 }
 
+/// The rule for rows that may go: past their time, and merged by every rollup.
+fn old_rows(r: &Retention, definitions: &[Definition]) -> Result<String> {
+    let mut rule = String::new();
+    for d in definitions {
+        d.check_cluster()?;
+        rule += &format!(" AND {}", sql::finished(&d.seen));
+    }
+    Ok(format!(
+        "{} OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) {}::pg_catalog.interval){rule}",
+        sql::ident(&r.time_column),
+        sql::literal(&r.keep)
+    ))
+}
+
+fn any_old(r: &Retention, owner: pg_sys::Oid, old: &str) -> Result<bool> {
+    let _acting = ActingAs::role(owner);
+    super::run::set_timezone("UTC");
+    let found =
+        catalog::read(&format!("SELECT EXISTS (SELECT FROM {} WHERE {old})", r.relation), &[], |row| {
+            row.get::<bool>(1)
+        })?;
+    Ok(found.first().copied().flatten() == Some(true))
+}
+
 /// Removes up to `limit` rows past their time; returns how many went.
 ///
 /// Interlock: the row of `rollup.source` is held in share mode from before the definitions are read until the
@@ -103,21 +127,16 @@ pub fn expire(relation: pg_sys::Oid, limit: i64, check: bool) -> Result<i64> {
             "SELECT rollup.retain(…) again.",
         )
     })?;
-    let definitions: Vec<Definition> = {
+    // Nothing old: no lock, no transaction id.
+    if !any_old(&r, owner, &old_rows(&r, &catalog::of_source(relation, false)?)?)? {
+        return Ok(0);
+    }
+    let definitions = {
         let _acting = ActingAs::catalog();
         catalog::execute("SELECT FROM rollup.source WHERE relation = $1 FOR SHARE", &[relation.into()])?;
-        catalog::of_source(relation)?
+        catalog::of_source(relation, true)?
     };
-    let mut rule = String::new();
-    for d in &definitions {
-        d.check_cluster()?;
-        rule += &format!(" AND {}", sql::finished(&d.seen));
-    }
-    let time = sql::ident(&r.time_column);
-    let old = format!(
-        "{time} OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) {}::pg_catalog.interval){rule}",
-        sql::literal(&r.keep)
-    );
+    let old = old_rows(&r, &definitions)?;
     let removed = {
         let _acting = ActingAs::role(owner);
         super::run::set_timezone("UTC");

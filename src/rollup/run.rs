@@ -97,11 +97,11 @@ fn store(d: &Definition, now: &Snapshot, rows: i64, groups: i64) -> Result<()> {
 
 /// Runs every active rollup of a source that the caller may act for.
 pub fn run_source(source: pg_sys::Oid) -> Result<i64> {
-    let definitions = catalog::of_source(source)?;
+    let definitions = catalog::of_source(source, false)?;
     if definitions.is_empty() {
         return fail(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            format!("table with oid {} has no rollup", source.to_u32()),
+            format!("{} has no rollup", super::expire::name_of(source)?),
             "SELECT rollup.create(name, query) defines one.",
         );
     }
