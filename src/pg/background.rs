@@ -121,8 +121,7 @@ pub fn databases() -> Vec<(u32, String)> {
     // SAFETY: a plain sequential scan of a shared catalog, closed before return; names are copied.
     unsafe {
         let mut found = Vec::new();
-        let rel =
-            pg_sys::table_open(pg_sys::Oid::from(pg_sys::DatabaseRelationId), pg_sys::AccessShareLock as i32);
+        let rel = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
         let scan = pg_sys::table_beginscan_catalog(rel, 0, std::ptr::null_mut());
         loop {
             let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
