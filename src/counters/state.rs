@@ -195,7 +195,11 @@ pub fn cannot_add(path: &[&[u8]], this: &str, other: &str) -> ! {
 pub fn too_deep(path: &[&[u8]]) -> ! {
     let deepest = &path[..path.len().min(3)];
     refuse(
-        format!("the counter below {} is nested deeper than {MAX_DEPTH} levels", named(deepest)),
+        format!(
+            "{} holds objects nested deeper than {MAX_DEPTH} levels: {} or more",
+            named(deepest),
+            path.len() + 1
+        ),
         "Flatten the counter, or join the levels into one key.",
     )
 }
