@@ -291,9 +291,9 @@ impl CounterMap {
         let context = self.context;
         let held = self.held(at);
         *held = match *held {
-            Held::Whole(words) => Held::Number(Num::from_i128(join(words)).add(n).copy_to(context)),
+            Held::Whole(words) => Held::Number(Num::from_i128(join(words)).plus(n).copy_to(context)),
             Held::Number(old) => {
-                let sum = old.add(n).copy_to(context);
+                let sum = old.plus(n).copy_to(context);
                 old.free();
                 Held::Number(sum)
             }

@@ -98,7 +98,7 @@ impl Num {
     }
 
     /// The exact sum, in the current context; PostgreSQL raises 22003 where it is too large for numeric.
-    pub fn add(self, other: Num) -> Num {
+    pub fn plus(self, other: Num) -> Num {
         // SAFETY: both are valid numerics; without an error flag an overflow is raised.
         Num(unsafe { pg_sys::numeric_add_opt_error(self.0, other.0, std::ptr::null_mut()) })
     }

@@ -93,9 +93,8 @@ DO $$ BEGIN
     PERFORM pg_temp.try((repeat('{"a":', 1000) || '1' || repeat('}', 1000))::jsonb, NULL);
 END $$;
 SELECT jsonb_counter_merge_agg(c) FROM (VALUES ('{"a": 1}'::jsonb), ('{"a": {}}')) v(c);
--- support functions refuse a call from outside an aggregate
+-- support functions cannot be called by hand
 SELECT jsonb_counter_agg_trans(NULL::internal, 'a'::text);
-SELECT jsonb_counter_merge_agg_trans(NULL::internal, '{}'::jsonb);
 -- the session is well after the errors
 SELECT jsonb_counter_merge('{"a": 1}', '{"a": 1}');
 
@@ -103,6 +102,12 @@ SELECT jsonb_counter_merge('{"a": 1}', '{"a": 1}');
 SELECT count(*), sum(value::int), min(value::int), max(value::int)
 FROM jsonb_each((SELECT jsonb_counter_agg('key' || i % 100000) FROM generate_series(1, 300000) i));
 SELECT count(*), sum(value::int) FROM jsonb_each((SELECT jsonb_counter_merge(x, x) FROM (SELECT jsonb_object_agg('key' || i, i % 10) AS x FROM generate_series(1, 100000) i) s));
+
+-- stored values: short, compressed in line, and out of line, as counters and as keys
+CREATE TEMP TABLE stored (c jsonb, k text);
+INSERT INTO stored SELECT jsonb_object_agg('key' || i, i), repeat(m::text, 100 * m) FROM (VALUES (1), (300), (20000)) m(m), generate_series(1, m) i GROUP BY m;
+SELECT jsonb_counter_merge_agg(c) = (SELECT jsonb_object_agg(key, n) FROM (SELECT key, sum(value::numeric) n FROM stored, jsonb_each(c) GROUP BY key) s) AS merged,
+       jsonb_counter_agg(k) = jsonb_object_agg(k, 1) AS counted FROM stored;
 
 -- many groups, hashed and sorted, against SQL
 CREATE TEMP TABLE r AS SELECT i % 5000 AS g, CASE WHEN i % 29 <> 0 THEN 'k' || (i * 7919 % 101) END AS k, CASE WHEN i % 31 <> 0 THEN i * 1000000007 END AS n
