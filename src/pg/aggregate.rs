@@ -1,0 +1,61 @@
+//! Aggregate states behind SQL's `internal`: made once per group, then only dereferenced.
+use crate::pg::error::raise;
+use crate::pg::memory::ContextMemory;
+use crate::pg::v1::Call;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// A kind of aggregate state. The tag tells apart states of different aggregates, because a superuser can
+/// wire any function over `internal` to any other.
+pub trait State {
+    /// A number no other kind of state uses.
+    const TAG: u64;
+}
+
+#[repr(C)]
+struct Tagged<T> {
+    tag: u64,
+    value: T,
+}
+
+/// The memory that lives as long as the group, or None when the call is not part of an aggregate.
+pub fn context(call: &Call) -> Option<ContextMemory> {
+    let mut cx: pg_sys::MemoryContext = std::ptr::null_mut();
+    // SAFETY: the call information is live; the aggregate's context outlives every state put into it.
+    unsafe {
+        (pg_sys::AggCheckCallContext(call.raw(), &mut cx) != 0 && !cx.is_null()).then(|| ContextMemory::new(cx))
+    }
+}
+
+/// As `context`, raising `function outside place context` where there is none.
+pub fn context_or_raise(call: &Call, function: &str, place: &str) -> ContextMemory {
+    match context(call) {
+        Some(cx) => cx,
+        None => raise(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, format!("{function} outside {place} context")),
+    }
+}
+
+/// Moves `value` into `memory` and returns the pointer that SQL carries as `internal`. It is never dropped:
+/// the memory context frees it.
+pub fn new_state<T: State>(memory: ContextMemory, value: T) -> Datum {
+    // SAFETY: the chunk is big enough, aligned to 8 bytes, and written before its address leaves.
+    unsafe {
+        let p = pg_sys::MemoryContextAlloc(memory.raw(), size_of::<Tagged<T>>()).cast::<Tagged<T>>();
+        p.write(Tagged { tag: T::TAG, value });
+        Datum::from(p)
+    }
+}
+
+/// The state in `internal` argument `n`, or None where it is NULL.
+#[inline(always)]
+pub fn state<T: State>(call: &Call, n: usize) -> Option<&mut T> {
+    let p = call.arg(n)?.cast_mut_ptr::<Tagged<T>>();
+    // SAFETY: SQL cannot make a non-NULL `internal`; it comes from `new_state` here, or from another
+    // function over `internal`, whose state is at least 8 bytes long and does not carry our tag.
+    unsafe {
+        if (*p).tag != T::TAG {
+            raise(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, "the aggregate state is of another aggregate");
+        }
+        Some(&mut (*p).value)
+    }
+}
