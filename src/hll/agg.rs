@@ -9,7 +9,7 @@ use crate::pg::memory::ContextMemory;
 use crate::pg::v1::Call;
 use crate::v1;
 use hll_sketch::{Params, Sketch};
-use pgrx::prelude::*;
+use pgrx::pg_sys::Datum;
 
 /// The state of one group.
 pub struct Group(pub Sketch<ContextMemory>);

@@ -3,6 +3,7 @@ use crate::pg::anyhash::{self, Value};
 use crate::pg::v1::Call;
 use crate::v1;
 use hll_sketch::murmur3;
+use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
 
 v1!(hll_hash_1byte, one);

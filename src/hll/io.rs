@@ -5,7 +5,7 @@ use crate::pg::native;
 use crate::pg::v1::Call;
 use crate::v1;
 use hll_sketch::{Header, Heap, Sketch};
-use pgrx::prelude::*;
+use pgrx::pg_sys::Datum;
 
 v1!(hll_in, input);
 v1!(hll_out, output);

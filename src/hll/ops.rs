@@ -4,7 +4,7 @@ use crate::pg::error::OrRaise;
 use crate::pg::v1::Call;
 use crate::v1;
 use hll_sketch::{Heap, Memory, Params, Sketch};
-use pgrx::prelude::*;
+use pgrx::pg_sys::Datum;
 
 v1!(hll_eq, eq);
 v1!(hll_ne, ne);

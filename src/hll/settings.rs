@@ -9,6 +9,7 @@ use crate::pg::v1::Call;
 use crate::v1;
 use hll_sketch::{Estimator, Params};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
 
@@ -23,7 +24,8 @@ pub enum EstimatorSetting {
     Classic,
 }
 
-static ESTIMATOR: GucSetting<EstimatorSetting> = GucSetting::<EstimatorSetting>::new(EstimatorSetting::Improved);
+static ESTIMATOR: GucSetting<EstimatorSetting> =
+    GucSetting::<EstimatorSetting>::new(EstimatorSetting::Improved);
 static FORCE_GROUPAGG: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 const DEFAULTS_NAME: &CStr = c"hll.session_defaults";
@@ -57,7 +59,7 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::default(),
     );
-    let hidden = GucFlags::NO_SHOW_ALL | GucFlags::NOT_IN_SAMPLE | GucFlags::DISALLOW_IN_FILE;
+    let hidden = GucFlags::NO_SHOW_ALL | GucFlags::DISALLOW_IN_FILE;
     GucRegistry::define_int_guc(
         DEFAULTS_NAME,
         c"Parameters of new sketches in this session, as a type modifier.",

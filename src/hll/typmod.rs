@@ -5,6 +5,7 @@ use crate::pg::native;
 use crate::pg::v1::Call;
 use crate::v1;
 use hll_sketch::Params;
+use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
 
 v1!(hll_typmod_in, typmod_in);

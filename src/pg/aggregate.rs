@@ -3,6 +3,7 @@ use crate::pg::error::raise;
 use crate::pg::memory::ContextMemory;
 use crate::pg::v1::Call;
 use pgrx::pg_sys;
+use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
 
 /// A kind of aggregate state. The tag tells apart states of different aggregates, because a superuser can
@@ -23,7 +24,8 @@ pub fn context(call: &Call) -> Option<ContextMemory> {
     let mut cx: pg_sys::MemoryContext = std::ptr::null_mut();
     // SAFETY: the call information is live; the aggregate's context outlives every state put into it.
     unsafe {
-        (pg_sys::AggCheckCallContext(call.raw(), &mut cx) != 0 && !cx.is_null()).then(|| ContextMemory::new(cx))
+        (pg_sys::AggCheckCallContext(call.raw(), &mut cx) != 0 && !cx.is_null())
+            .then(|| ContextMemory::new(cx))
     }
 }
 

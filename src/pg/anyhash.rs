@@ -4,6 +4,7 @@
 use crate::pg::error::raise;
 use crate::pg::v1::{Call, varlena_payload};
 use pgrx::pg_sys;
+use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
 use std::ffi::CStr;
 

@@ -57,7 +57,8 @@ impl<T: Copy> ContextVec<T> {
             return ContextVec::empty(context, 0);
         }
         // SAFETY: the context is live (ContextMemory::new); an allocation never returns NULL, it raises.
-        let data = unsafe { NonNull::new_unchecked(pg_sys::MemoryContextAllocZero(context, len).cast::<u8>()) };
+        let data =
+            unsafe { NonNull::new_unchecked(pg_sys::MemoryContextAllocZero(context, len).cast::<u8>()) };
         ContextVec { data, len, capacity: len, context, owns: PhantomData }
     }
 

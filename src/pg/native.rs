@@ -2,6 +2,7 @@
 use crate::pg::error::raise;
 use crate::pg::v1::Call;
 use pgrx::pg_sys;
+use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
 use std::ffi::CStr;
 
@@ -11,8 +12,9 @@ type Native = unsafe fn(pg_sys::FunctionCallInfo) -> Datum;
 fn call_native(call: &Call, n: usize, function: Native) -> Datum {
     let argument = call.arg(n);
     // SAFETY: each caller below pairs a built-in function with the argument type it takes.
-    unsafe { pgrx::direct_function_call_as_datum(function, &[argument]) }
-        .unwrap_or_else(|| raise(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, "a built-in function returned NULL"))
+    unsafe { pgrx::direct_function_call_as_datum(function, &[argument]) }.unwrap_or_else(|| {
+        raise(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, "a built-in function returned NULL")
+    })
 }
 
 /// Cstring argument `n` read as bytea text (hex or escape form).
