@@ -53,12 +53,13 @@ pub fn init() {
     );
     GucRegistry::define_bool_guc(
         c"hll.force_groupagg",
-        c"Kept for postgresql-hll and Citus, which set it; it changes nothing here.",
-        c"It made the planner avoid hash aggregation, because a group took 128 KiB. A group now takes what its sketch takes.",
+        c"Aggregates sketches over sorted input, never in a hash table.",
+        c"Off is right for nearly everyone: a group in the hash table takes what its sketch takes.",
         &FORCE_GROUPAGG,
         GucContext::Userset,
         GucFlags::default(),
     );
+    crate::pg::planner::install(|| FORCE_GROUPAGG.get());
     let hidden = GucFlags::NO_SHOW_ALL | GucFlags::DISALLOW_IN_FILE;
     GucRegistry::define_int_guc(
         DEFAULTS_NAME,

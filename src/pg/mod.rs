@@ -4,4 +4,5 @@ pub mod anyhash;
 pub mod error;
 pub mod memory;
 pub mod native;
+pub mod planner;
 pub mod v1;
