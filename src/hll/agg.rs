@@ -35,8 +35,9 @@ v1!(hll_ceil_card_unpacked, ceil_card_unpacked);
 /// Adds argument 1 to the state. `N` arguments after it name the parameters, read at the first row only.
 #[inline(always)]
 fn add_trans<const N: usize>(call: &mut Call) -> Datum {
-    if let (Some(group), Some(state)) = (aggregate::state::<Group>(call, 0), call.arg(0)) {
-        if let Some(hash) = call.i64(1) {
+    let (state, hash) = (call.arg(0), call.i64(1));
+    if let (Some(group), Some(state)) = (aggregate::state_mut::<Group>(call, 0), state) {
+        if let Some(hash) = hash {
             group.0.add(hash);
         }
         return state;
@@ -78,8 +79,9 @@ fn add_trans4(call: &mut Call) -> Datum {
 }
 
 fn union_trans(call: &mut Call) -> Datum {
-    if let (Some(group), Some(state)) = (aggregate::state::<Group>(call, 0), call.arg(0)) {
-        if let Some(bytes) = call.bytes(1) {
+    let state = call.arg(0);
+    if let ((Some(group), bytes), Some(state)) = (aggregate::state_and_bytes::<Group>(call), state) {
+        if let Some(bytes) = bytes {
             group.0.union_bytes(bytes).or_raise();
         }
         return state;
@@ -94,7 +96,7 @@ fn union_trans(call: &mut Call) -> Datum {
 
 fn union_internal(call: &mut Call) -> Datum {
     let memory = aggregate::context_or_raise(call, "hll_union_internal", "aggregate");
-    match (aggregate::state::<Group>(call, 0), aggregate::state::<Group>(call, 1)) {
+    match aggregate::state_pair::<Group>(call) {
         (Some(left), Some(right)) => left.0.union(&right.0).or_raise(),
         (None, Some(right)) => {
             // the right state dies with its row, so it is copied and never adopted

@@ -50,7 +50,7 @@ pub fn new_state<T: State>(memory: ContextMemory, value: T) -> Datum {
 
 /// The state in `internal` argument `n`, or None where it is NULL.
 #[inline(always)]
-pub fn state<T: State>(call: &Call, n: usize) -> Option<&mut T> {
+fn pointer<T: State>(call: &Call, n: usize) -> Option<*mut T> {
     let p = call.arg(n)?.cast_mut_ptr::<Tagged<T>>();
     // SAFETY: SQL cannot make a non-NULL `internal`; it comes from `new_state` here, or from another
     // function over `internal`, whose state is at least 8 bytes long and does not carry our tag.
@@ -58,6 +58,35 @@ pub fn state<T: State>(call: &Call, n: usize) -> Option<&mut T> {
         if (*p).tag != T::TAG {
             raise(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, "the aggregate state is of another aggregate");
         }
-        Some(&mut (*p).value)
+        Some(&raw mut (*p).value)
     }
+}
+
+/// The state in `internal` argument `n`, to be read.
+#[inline(always)]
+pub fn state<T: State>(call: &Call, n: usize) -> Option<&T> {
+    // SAFETY: `pointer` checked the tag; nothing writes to a state while the call is borrowed shared.
+    pointer(call, n).map(|p| unsafe { &*p })
+}
+
+/// The state in `internal` argument `n`, to be changed.
+#[inline(always)]
+pub fn state_mut<T: State>(call: &mut Call, n: usize) -> Option<&mut T> {
+    // SAFETY: `pointer` checked the tag; the call is borrowed alone, so no other reference is out.
+    pointer(call, n).map(|p| unsafe { &mut *p })
+}
+
+/// The state in argument 0, to be changed, and the payload of varlena argument 1.
+#[inline(always)]
+pub fn state_and_bytes<T: State>(call: &mut Call) -> (Option<&mut T>, Option<&[u8]>) {
+    // SAFETY: as in `state_mut`; a varlena and a state are different chunks of memory.
+    (pointer(call, 0).map(|p| unsafe { &mut *p }), call.bytes(1))
+}
+
+/// The states in arguments 0, to be changed, and 1, to be read. A state is never its own partner.
+pub fn state_pair<T: State>(call: &mut Call) -> (Option<&mut T>, Option<&T>) {
+    let (left, right) = (pointer::<T>(call, 0), pointer::<T>(call, 1));
+    let right = right.filter(|_| left != right);
+    // SAFETY: as in `state_mut`; the two pointers differ, and states do not overlap.
+    unsafe { (left.map(|p| &mut *p), right.map(|p| &*p)) }
 }

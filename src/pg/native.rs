@@ -43,7 +43,7 @@ pub fn int8_out(call: &Call, n: usize) -> Datum {
 }
 
 /// The payload of a bytea that one of the functions above just made.
-pub fn payload<'a>(_call: &'a Call, bytea: Datum) -> &'a [u8] {
+pub fn payload(_call: &Call, bytea: Datum) -> &[u8] {
     // SAFETY: a fresh bytea lies in the call's memory context, which outlives the call.
     unsafe { crate::pg::v1::varlena_payload(bytea) }
 }
