@@ -107,8 +107,15 @@ SELECT hll_union_agg(v) FROM (VALUES (hll_empty()), (hll_empty(10))) t(v);
 SELECT hll_add_agg(1::hll_hashval, 12), hll_add_agg(1::hll_hashval, 12, 4), hll_add_agg(1::hll_hashval, 12, 4, 64),
     hll_add_agg(1::hll_hashval, 12, 4, 64, 0);
 SELECT hll_add_agg(1::hll_hashval, 18);
-SELECT hll_add_trans0(NULL, 1::hll_hashval);
-SELECT hll_pack(NULL);
+-- aggregates of one's own over the support functions
+CREATE AGGREGATE pg_temp.counted (hll_hashval) (SFUNC = hll_add_trans0, STYPE = internal, FINALFUNC = hll_ceil_card_unpacked);
+CREATE AGGREGATE pg_temp.counted (hll) (SFUNC = hll_union_trans, STYPE = internal, FINALFUNC = hll_card_unpacked);
+CREATE AGGREGATE pg_temp.mixed (numeric) (SFUNC = numeric_avg_accum, STYPE = internal, FINALFUNC = hll_pack);
+SELECT pg_temp.counted(hll_hash_integer(i)) AS of_hashes, pg_temp.counted(hll_empty() || hll_hash_integer(i)) AS of_sketches FROM generate_series(1, 100) i;
+SELECT pg_temp.mixed(1);
+-- registers of 6 and 7 bits, and a sparse value whose padding is as long as a chunk
+SELECT w, round((# hll_add_agg(hll_hash_integer(i), 11, w))::numeric, 3) AS estimate FROM generate_series(1, 20000) i, generate_series(4, 7) w GROUP BY w ORDER BY w;
+SELECT v, # v > 2.9 AS all_three FROM (SELECT hll_empty(4, 2, 0, 1) || 16::hll_hashval || 17::hll_hashval || 18::hll_hashval) t(v);
 -- one sketch, by rows and by aggregate, to the byte
 SELECT n, (SELECT hll_add_agg(hll_hash_bigint(i)) FROM generate_series(1, n) i)
     = (SELECT hll_union_agg(v) FROM (SELECT hll_add_agg(hll_hash_bigint(i)) AS v FROM generate_series(1, n) i GROUP BY i % 7) t) AS same,
@@ -153,5 +160,7 @@ SET enable_sort = off;
 EXPLAIN (COSTS OFF) SELECT i % 10000, hll_add_agg(hll_hash_integer(i)) FROM hll_numbers GROUP BY 1;
 SELECT count(*), sum(# s) FROM (SELECT hll_add_agg(hll_hash_integer(i)) AS s FROM hll_numbers GROUP BY i % 10000) t;
 SET hll.force_groupagg = on;
-SHOW hll.force_groupagg;
+RESET enable_sort;
+EXPLAIN (COSTS OFF) SELECT i % 10000, hll_add_agg(hll_hash_integer(i)) FROM hll_numbers GROUP BY 1;
+EXPLAIN (COSTS OFF) SELECT i % 10000, count(*) FROM hll_numbers GROUP BY 1;
 DROP TABLE hll_numbers;
