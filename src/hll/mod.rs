@@ -1,3 +1,14 @@
-//! hll (being built)
+//! The PostgreSQL face of type `hll`: what postgresql-hll offers, under the same names and symbols.
+//!
+//! Each file is one concern, each SQL function one short body: decode, call `crates/sketch`, encode.
+pub mod agg;
+pub mod hash;
+pub mod io;
+pub mod ops;
+pub mod settings;
+pub mod typmod;
+
 /// Called once when the library is loaded.
-pub fn init() {}
+pub fn init() {
+    settings::init();
+}

@@ -1,0 +1,164 @@
+//! Aggregate support: transition, combine, serialize, final.
+//!
+//! The state is a sketch in the group's memory context and stays one from the first row to the last; it is
+//! encoded once, by the final function.
+use crate::hll::{ops, settings};
+use crate::pg::aggregate::{self, State};
+use crate::pg::error::OrRaise;
+use crate::pg::memory::ContextMemory;
+use crate::pg::v1::Call;
+use crate::v1;
+use hll_sketch::{Params, Sketch};
+use pgrx::pg_sys::Datum;
+
+/// The state of one group.
+pub struct Group(pub Sketch<ContextMemory>);
+
+impl State for Group {
+    const TAG: u64 = u64::from_be_bytes(*b"hllgroup");
+}
+
+v1!(hll_add_trans0, add_trans0);
+v1!(hll_add_trans1, add_trans1);
+v1!(hll_add_trans2, add_trans2);
+v1!(hll_add_trans3, add_trans3);
+v1!(hll_add_trans4, add_trans4);
+v1!(hll_union_trans, union_trans);
+v1!(hll_union_internal, union_internal);
+v1!(hll_serialize, serialize);
+v1!(hll_deserialize, deserialize);
+v1!(hll_pack, pack);
+v1!(hll_card_unpacked, card_unpacked);
+v1!(hll_floor_card_unpacked, floor_card_unpacked);
+v1!(hll_ceil_card_unpacked, ceil_card_unpacked);
+
+/// Adds argument 1 to the state. `N` arguments after it name the parameters, read at the first row only.
+#[inline(always)]
+fn add_trans<const N: usize>(call: &mut Call) -> Datum {
+    let (state, hash) = (call.arg(0), call.i64(1));
+    if let (Some(group), Some(state)) = (aggregate::state_mut::<Group>(call, 0), state) {
+        if let Some(hash) = hash {
+            group.0.add(hash);
+        }
+        return state;
+    }
+    first_add::<N>(call)
+}
+
+/// The first row of a group. A NULL element makes the state too: all NULLs give an empty sketch.
+#[cold]
+#[inline(never)]
+fn first_add<const N: usize>(call: &mut Call) -> Datum {
+    let memory = aggregate::context_or_raise(call, &format!("hll_add_trans{N}"), "transition");
+    let params: Params = if N == 0 { settings::defaults() } else { ops::argument_params(call, 2, N) };
+    let mut sketch = Sketch::empty(params, memory);
+    if let Some(hash) = call.i64(1) {
+        sketch.add(hash);
+    }
+    aggregate::new_state(memory, Group(sketch))
+}
+
+fn add_trans0(call: &mut Call) -> Datum {
+    add_trans::<0>(call)
+}
+
+fn add_trans1(call: &mut Call) -> Datum {
+    add_trans::<1>(call)
+}
+
+fn add_trans2(call: &mut Call) -> Datum {
+    add_trans::<2>(call)
+}
+
+fn add_trans3(call: &mut Call) -> Datum {
+    add_trans::<3>(call)
+}
+
+fn add_trans4(call: &mut Call) -> Datum {
+    add_trans::<4>(call)
+}
+
+fn union_trans(call: &mut Call) -> Datum {
+    let state = call.arg(0);
+    if let ((Some(group), bytes), Some(state)) = (aggregate::state_and_bytes::<Group>(call), state) {
+        if let Some(bytes) = bytes {
+            group.0.union_bytes(bytes).or_raise();
+        }
+        return state;
+    }
+    let memory = aggregate::context_or_raise(call, "hll_union_trans", "transition");
+    match call.bytes(1) {
+        // the first value decides the parameters
+        Some(bytes) => aggregate::new_state(memory, Group(Sketch::decode(bytes, memory).or_raise())),
+        None => call.null(),
+    }
+}
+
+fn union_internal(call: &mut Call) -> Datum {
+    let memory = aggregate::context_or_raise(call, "hll_union_internal", "aggregate");
+    match aggregate::state_pair::<Group>(call) {
+        (Some(left), Some(right)) => left.0.union(&right.0).or_raise(),
+        (None, Some(right)) => {
+            // the right state dies with its row, so it is copied and never adopted
+            let mut copy = Sketch::empty(*right.0.params(), memory);
+            copy.union(&right.0).or_raise();
+            return aggregate::new_state(memory, Group(copy));
+        }
+        (Some(_), None) => {}
+        (None, None) => return call.null(),
+    }
+    match call.arg(0) {
+        Some(left) => left,
+        None => call.null(),
+    }
+}
+
+fn serialize(call: &mut Call) -> Datum {
+    aggregate::context_or_raise(call, "hll_serialize", "transition");
+    match aggregate::state::<Group>(call, 0) {
+        Some(group) => crate::pg::v1::new_varlena(&group.0.to_state_bytes()),
+        None => call.null(),
+    }
+}
+
+fn deserialize(call: &mut Call) -> Datum {
+    aggregate::context_or_raise(call, "hll_deserialize", "transition");
+    // for the row only: combine copies what it keeps
+    let memory = ContextMemory::current();
+    let sketch = Sketch::from_state_bytes(call.bytes(0).unwrap_or_default(), memory).or_raise();
+    aggregate::new_state(memory, Group(sketch))
+}
+
+fn pack(call: &mut Call) -> Datum {
+    aggregate::context_or_raise(call, "hll_pack", "aggregate");
+    match aggregate::state::<Group>(call, 0) {
+        Some(group) => ops::stored(&group.0),
+        None => call.null(),
+    }
+}
+
+fn estimate(call: &Call, function: &str) -> Option<f64> {
+    aggregate::context_or_raise(call, function, "aggregate");
+    aggregate::state::<Group>(call, 0)?.0.cardinality(settings::estimator()).or_raise()
+}
+
+fn card_unpacked(call: &mut Call) -> Datum {
+    match estimate(call, "hll_card_unpacked") {
+        Some(estimate) => Datum::from(estimate.to_bits()),
+        None => call.null(),
+    }
+}
+
+fn floor_card_unpacked(call: &mut Call) -> Datum {
+    match estimate(call, "hll_floor_card_unpacked") {
+        Some(estimate) => Datum::from(estimate.floor() as i64),
+        None => call.null(),
+    }
+}
+
+fn ceil_card_unpacked(call: &mut Call) -> Datum {
+    match estimate(call, "hll_ceil_card_unpacked") {
+        Some(estimate) => Datum::from(estimate.ceil() as i64),
+        None => call.null(),
+    }
+}

@@ -1,0 +1,92 @@
+//! Aggregate states behind SQL's `internal`: made once per group, then only dereferenced.
+use crate::pg::error::raise;
+use crate::pg::memory::ContextMemory;
+use crate::pg::v1::Call;
+use pgrx::pg_sys;
+use pgrx::pg_sys::Datum;
+use pgrx::prelude::*;
+
+/// A kind of aggregate state. The tag tells apart states of different aggregates, because a superuser can
+/// wire any function over `internal` to any other.
+pub trait State {
+    /// A number no other kind of state uses.
+    const TAG: u64;
+}
+
+#[repr(C)]
+struct Tagged<T> {
+    tag: u64,
+    value: T,
+}
+
+/// The memory that lives as long as the group, or None when the call is not part of an aggregate.
+pub fn context(call: &Call) -> Option<ContextMemory> {
+    let mut cx: pg_sys::MemoryContext = std::ptr::null_mut();
+    // SAFETY: the call information is live; the aggregate's context outlives every state put into it.
+    unsafe {
+        (pg_sys::AggCheckCallContext(call.raw(), &mut cx) != 0 && !cx.is_null())
+            .then(|| ContextMemory::new(cx))
+    }
+}
+
+/// As `context`, raising `function outside place context` where there is none.
+pub fn context_or_raise(call: &Call, function: &str, place: &str) -> ContextMemory {
+    match context(call) {
+        Some(cx) => cx,
+        None => raise(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, format!("{function} outside {place} context")),
+    }
+}
+
+/// Moves `value` into `memory` and returns the pointer that SQL carries as `internal`. It is never dropped:
+/// the memory context frees it.
+pub fn new_state<T: State>(memory: ContextMemory, value: T) -> Datum {
+    // SAFETY: the chunk is big enough, aligned to 8 bytes, and written before its address leaves.
+    unsafe {
+        let p = pg_sys::MemoryContextAlloc(memory.raw(), size_of::<Tagged<T>>()).cast::<Tagged<T>>();
+        p.write(Tagged { tag: T::TAG, value });
+        Datum::from(p)
+    }
+}
+
+/// The state in `internal` argument `n`, or None where it is NULL.
+#[inline(always)]
+fn pointer<T: State>(call: &Call, n: usize) -> Option<*mut T> {
+    let p = call.arg(n)?.cast_mut_ptr::<Tagged<T>>();
+    // SAFETY: SQL cannot make a non-NULL `internal`; it comes from `new_state` here, or from another
+    // function over `internal`, whose state is at least 8 bytes long and does not carry our tag.
+    unsafe {
+        if (*p).tag != T::TAG {
+            raise(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, "the aggregate state is of another aggregate");
+        }
+        Some(&raw mut (*p).value)
+    }
+}
+
+/// The state in `internal` argument `n`, to be read.
+#[inline(always)]
+pub fn state<T: State>(call: &Call, n: usize) -> Option<&T> {
+    // SAFETY: `pointer` checked the tag; nothing writes to a state while the call is borrowed shared.
+    pointer(call, n).map(|p| unsafe { &*p })
+}
+
+/// The state in `internal` argument `n`, to be changed.
+#[inline(always)]
+pub fn state_mut<T: State>(call: &mut Call, n: usize) -> Option<&mut T> {
+    // SAFETY: `pointer` checked the tag; the call is borrowed alone, so no other reference is out.
+    pointer(call, n).map(|p| unsafe { &mut *p })
+}
+
+/// The state in argument 0, to be changed, and the payload of varlena argument 1.
+#[inline(always)]
+pub fn state_and_bytes<T: State>(call: &mut Call) -> (Option<&mut T>, Option<&[u8]>) {
+    // SAFETY: as in `state_mut`; a varlena and a state are different chunks of memory.
+    (pointer(call, 0).map(|p| unsafe { &mut *p }), call.bytes(1))
+}
+
+/// The states in arguments 0, to be changed, and 1, to be read. A state is never its own partner.
+pub fn state_pair<T: State>(call: &mut Call) -> (Option<&mut T>, Option<&T>) {
+    let (left, right) = (pointer::<T>(call, 0), pointer::<T>(call, 1));
+    let right = right.filter(|_| left != right);
+    // SAFETY: as in `state_mut`; the two pointers differ, and states do not overlap.
+    unsafe { (left.map(|p| &mut *p), right.map(|p| &*p)) }
+}

@@ -1,0 +1,129 @@
+//! PostgreSQL's own functions that the SQL faces lean on: bytea text, arrays, records, strings.
+use crate::pg::error::raise;
+use crate::pg::v1::Call;
+use pgrx::pg_sys;
+use pgrx::pg_sys::Datum;
+use pgrx::prelude::*;
+use std::ffi::CStr;
+
+type Native = unsafe fn(pg_sys::FunctionCallInfo) -> Datum;
+
+/// Runs a strict built-in function of one argument on argument `n` of this call.
+fn call_native(call: &Call, n: usize, function: Native) -> Datum {
+    let argument = call.arg(n);
+    // SAFETY: each caller below pairs a built-in function with the argument type it takes.
+    unsafe { pgrx::direct_function_call_as_datum(function, &[argument]) }.unwrap_or_else(|| {
+        raise(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, "a built-in function returned NULL")
+    })
+}
+
+/// Cstring argument `n` read as bytea text (hex or escape form).
+pub fn bytea_in(call: &Call, n: usize) -> Datum {
+    call_native(call, n, pg_sys::byteain)
+}
+
+/// Bytea argument `n` as text in the form that `bytea_output` asks for.
+pub fn bytea_out(call: &Call, n: usize) -> Datum {
+    call_native(call, n, pg_sys::byteaout)
+}
+
+/// The rest of the message in `internal` argument `n`, as a bytea.
+pub fn bytea_recv(call: &Call, n: usize) -> Datum {
+    call_native(call, n, pg_sys::bytearecv)
+}
+
+/// Cstring argument `n` read as a bigint.
+pub fn int8_in(call: &Call, n: usize) -> Datum {
+    call_native(call, n, pg_sys::int8in)
+}
+
+/// Bigint argument `n` as text.
+pub fn int8_out(call: &Call, n: usize) -> Datum {
+    call_native(call, n, pg_sys::int8out)
+}
+
+/// The payload of a bytea that one of the functions above just made.
+pub fn payload(_call: &Call, bytea: Datum) -> &[u8] {
+    // SAFETY: a fresh bytea lies in the call's memory context, which outlives the call.
+    unsafe { crate::pg::v1::varlena_payload(bytea) }
+}
+
+/// Copies `text` into a palloc'd cstring. Text that holds a NUL ends there.
+pub fn cstring(text: &str) -> Datum {
+    let bytes = text.as_bytes();
+    let len = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    // SAFETY: len + 1 bytes are allocated and all are written.
+    unsafe {
+        let p = pg_sys::palloc(len + 1).cast::<u8>();
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, len);
+        p.add(len).write(0);
+        Datum::from(p)
+    }
+}
+
+/// The type modifiers that the parser collected in argument `n`, a `cstring[]`.
+pub fn typmod_strings(call: &Call, n: usize) -> Vec<String> {
+    let Some(datum) = call.arg(n) else { return Vec::new() };
+    // SAFETY: the declaration says cstring[]; the header says what it holds before elements are read.
+    unsafe {
+        let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+        if (*array).elemtype != pg_sys::CSTRINGOID {
+            raise(PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR, "typmod array must be type cstring[]");
+        }
+        if (*array).ndim != 1 {
+            raise(PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR, "typmod array must be one-dimensional");
+        }
+        if pg_sys::array_contains_nulls(array) {
+            raise(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, "typmod array must not contain nulls");
+        }
+        let (mut elements, mut count) = (std::ptr::null_mut::<Datum>(), 0);
+        pg_sys::deconstruct_array(
+            array,
+            pg_sys::CSTRINGOID,
+            -2,
+            false,
+            pg_sys::TYPALIGN_CHAR as std::ffi::c_char,
+            &mut elements,
+            std::ptr::null_mut(),
+            &mut count,
+        );
+        std::slice::from_raw_parts(elements, count as usize)
+            .iter()
+            .map(|d| CStr::from_ptr(d.cast_mut_ptr()).to_string_lossy().into_owned())
+            .collect()
+    }
+}
+
+/// A record of the call's declared OUT columns, none of them NULL.
+pub fn record(call: &Call, values: &mut [Datum]) -> Datum {
+    let mut desc: pg_sys::TupleDesc = std::ptr::null_mut();
+    // SAFETY: the call is live; the number of columns is compared before the tuple is formed.
+    unsafe {
+        let class = pg_sys::get_call_result_type(call.raw(), std::ptr::null_mut(), &mut desc);
+        if class != pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE || (*desc).natts as usize != values.len() {
+            raise(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                "function returning record called in context that cannot accept type record",
+            );
+        }
+        let desc = pg_sys::BlessTupleDesc(desc);
+        let mut nulls = vec![false; values.len()];
+        let tuple = pg_sys::heap_form_tuple(desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+        pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+    }
+}
+
+/// Sets a setting outside the rules of transactions: no ROLLBACK takes it back, and parallel workers
+/// receive it from their leader as they receive every other setting.
+pub fn set_session_setting(name: &CStr, value: &CStr) {
+    // SAFETY: both strings are NUL-terminated. The `override` source changes the reset value too, which is
+    // what takes the change out of the transaction's stack.
+    unsafe {
+        pg_sys::SetConfigOption(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_BACKEND,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
+    }
+}
