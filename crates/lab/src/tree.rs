@@ -66,6 +66,36 @@ pub struct Tree {
 impl Tree {
     /// Copies the PostgreSQL of `$PG_CONFIG` (default: `$PG`, 15) once, and puts the freshly built extension in.
     pub fn prepare() -> Outcome<Tree> {
+        let (tree, top, _) = Self::copied("private-pg")?;
+        // Several test programs may prepare at once.
+        let lock = fs::File::create(top.join("lock"))?;
+        lock.lock()?;
+        tree.install()?;
+        Ok(tree)
+    }
+
+    /// A second copy, for cargo-pgrx to install its test builds into; returns its `pg_config`.
+    ///
+    /// The copied `pg_config` computes every path from its own place, so the headers are linked in.
+    pub fn for_pgrx() -> Outcome<PathBuf> {
+        let (tree, top, config) = Self::copied("pgrx-pg")?;
+        let copied = tree.bin.join("pg_config");
+        let ask = |program: &Path, what: &str| -> Outcome<PathBuf> {
+            let out = Command::new(program).arg(what).output()?;
+            Ok(PathBuf::from(String::from_utf8(out.stdout)?.trim()))
+        };
+        for what in ["--includedir-server", "--includedir", "--pkgincludedir"] {
+            let (from, to) = (ask(Path::new(&config), what)?, ask(&copied, what)?);
+            if from != to && !to.exists() {
+                fs::create_dir_all(to.parent().unwrap_or(&top))?;
+                std::os::unix::fs::symlink(from, to)?;
+            }
+        }
+        Ok(copied)
+    }
+
+    /// The tree, its top folder, and the `pg_config` it was copied by.
+    fn copied(kind: &str) -> Outcome<(Tree, PathBuf, String)> {
         let major = std::env::var("PG").unwrap_or_else(|_| "15".into());
         let config = std::env::var("PG_CONFIG")
             .unwrap_or_else(|_| format!("/usr/lib/postgresql/{major}/bin/pg_config"));
@@ -77,7 +107,7 @@ impl Tree {
         let major: String = version.chars().filter(|c| c.is_ascii_digit() || *c == '.').collect();
         let major = major.split('.').next().unwrap_or_default().to_string();
 
-        let top = Self::place(&major)?;
+        let top = Self::place(kind, &major)?;
         fs::create_dir_all(&top)?;
         let lock = fs::File::create(top.join("lock"))?;
         lock.lock()?;
@@ -94,16 +124,15 @@ impl Tree {
             copy(Path::new(&ask("--sharedir")?), &tree.share)?;
             fs::write(&complete, &version)?;
         }
-        tree.install()?;
-        Ok(tree)
+        Ok((tree, top, config))
     }
 
     /// Under `target/`, unless the server's account cannot walk there.
-    fn place(major: &str) -> Outcome<PathBuf> {
+    fn place(kind: &str, major: &str) -> Outcome<PathBuf> {
         let target = root().join("target");
         fs::create_dir_all(&target)?;
         let open = |dir: &Path| fs::metadata(dir).is_ok_and(|m| m.permissions().mode() & 0o001 != 0);
-        let name = format!("private-pg-{major}");
+        let name = format!("{kind}-{major}");
         if Account::unprivileged()?.is_none() || target.ancestors().all(open) {
             return Ok(target.join(name));
         }

@@ -21,7 +21,8 @@ fn main() -> Outcome<ExitCode> {
     let cluster = Cluster::new()?;
     let (mut passed, mut failed) = (0, 0);
     for name in names {
-        let (script, got) = (tests.join("sql").join(format!("{name}.sql")), results.join(format!("{name}.out")));
+        let (script, got) =
+            (tests.join("sql").join(format!("{name}.sql")), results.join(format!("{name}.out")));
         let wanted = tests.join("expected").join(format!("{name}.out"));
         drop(cluster.database(&format!("regress_{name}"))?);
         let out = File::create(&got)?;
