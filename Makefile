@@ -15,7 +15,7 @@ LAB        = $(CARGO) run --quiet --release -p hll-lab --bin
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## install what is missing: PostgreSQL $(PG) with its headers, clang
+setup: ## install what is missing: PostgreSQL of PG (15) with its headers, clang
 	@tests/setup
 
 setup-test: setup ## setup, and what the tests alone need: sudo, cargo-pgrx
