@@ -132,15 +132,19 @@ macro_rules! v1 {
             }
             #[unsafe(export_name = stringify!($name))]
             extern "C-unwind" fn call(fcinfo: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
-                $crate::pg::v1::run(fcinfo, $body)
+                // SAFETY: PostgreSQL calls the symbol, with live call information.
+                unsafe { $crate::pg::v1::run(fcinfo, $body) }
             }
         };
     };
 }
 
 /// Runs the body of a version-1 function inside the guard that turns panics into PostgreSQL errors.
+///
+/// # Safety
+/// `fcinfo` must be the live call information that PostgreSQL passed to the exported function.
 #[inline(always)]
-pub fn run(fcinfo: pg_sys::FunctionCallInfo, body: fn(&mut Call) -> pg_sys::Datum) -> pg_sys::Datum {
+pub unsafe fn run(fcinfo: pg_sys::FunctionCallInfo, body: fn(&mut Call) -> pg_sys::Datum) -> pg_sys::Datum {
     // SAFETY: only `v1!` calls this, with the fcinfo that PostgreSQL passed; isnull starts as not null.
     unsafe {
         pg_sys::panic::pgrx_extern_c_guard(|| {

@@ -1,0 +1,177 @@
+//! Transactions, snapshots and who the current user is.
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::CaughtError;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+/// A snapshot as rollups keep it: which 64-bit transaction ids had not finished.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// Ids at or above had not finished.
+    pub xmax: i64,
+    /// Ids below `xmax` that had not finished, ascending.
+    pub xip: Vec<i64>,
+}
+
+impl Snapshot {
+    /// True where transaction `x` had finished.
+    pub fn finished(&self, x: i64) -> bool {
+        x < self.xmax && self.xip.binary_search(&x).is_err()
+    }
+
+    /// True where every transaction that had finished in `older` has finished here.
+    pub fn contains(&self, older: &Snapshot) -> bool {
+        older.xmax <= self.xmax && self.xip.iter().all(|&x| !older.finished(x))
+    }
+
+    /// The snapshot with transaction `own` counted as running: a transaction is not in its own snapshot,
+    /// and its rows so far and its rows to come must be merged together, later.
+    pub fn hide(mut self, own: Option<i64>) -> Snapshot {
+        if let Some(x) = own.filter(|&x| x < self.xmax)
+            && let Err(at) = self.xip.binary_search(&x)
+        {
+            self.xip.insert(at, x);
+        }
+        self
+    }
+}
+
+/// The top-level transaction's 64-bit id, assigned now if it had none.
+pub fn own_transaction_id() -> i64 {
+    // SAFETY: plain call inside a transaction; raises an error on a standby or in a parallel worker.
+    full_id(unsafe { pg_sys::GetTopFullTransactionId() })
+}
+
+/// The top-level transaction's 64-bit id, if it has one.
+pub fn own_transaction_id_if_any() -> Option<i64> {
+    // SAFETY: plain call inside a transaction.
+    Some(full_id(unsafe { pg_sys::GetTopFullTransactionIdIfAny() })).filter(|&x| x != 0)
+}
+
+fn full_id(x: pg_sys::FullTransactionId) -> i64 {
+    x.value as i64
+}
+
+/// True where the whole transaction keeps one snapshot (REPEATABLE READ and up).
+pub fn keeps_one_snapshot() -> bool {
+    // SAFETY: reads a variable of this process.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// Acts as another role until dropped. An error that unwinds past it restores the role as well, and the
+/// end of the (sub)transaction would.
+pub struct ActingAs {
+    user: pg_sys::Oid,
+    context: i32,
+    guc_level: i32,
+}
+
+impl ActingAs {
+    /// The extension's own writes to its catalog: fixed statements with qualified names, no user's text.
+    pub fn catalog() -> ActingAs {
+        ActingAs::new(
+            pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID),
+            pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32,
+        )
+    }
+
+    /// A rollup's statements: as its owner, who cannot be made to do more than run them.
+    pub fn role(role: pg_sys::Oid) -> ActingAs {
+        ActingAs::new(
+            role,
+            (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32,
+        )
+    }
+
+    fn new(role: pg_sys::Oid, flags: i32) -> ActingAs {
+        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: both calls read and write variables of this process; the old values are put back in drop.
+        let guc_level = unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+            pg_sys::SetUserIdAndSecContext(role, context | flags);
+            pg_sys::NewGUCNestLevel()
+        };
+        let acting = ActingAs { user, context, guc_level };
+        super::query::set_local(c"search_path", c"pg_catalog, pg_temp");
+        acting
+    }
+}
+
+impl Drop for ActingAs {
+    fn drop(&mut self) {
+        // SAFETY: puts back what `new` read. While an error unwinds, the abort of the (sub)transaction undoes
+        // the settings, and running their hooks here could raise a second one.
+        unsafe {
+            if !std::thread::panicking() {
+                pg_sys::AtEOXact_GUC(true, self.guc_level);
+            }
+            pg_sys::SetUserIdAndSecContext(self.user, self.context);
+        }
+    }
+}
+
+/// What went wrong in a transaction of a worker.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The error's message, with its hint.
+    pub message: String,
+}
+
+impl Failure {
+    fn from_caught(caught: CaughtError) -> Failure {
+        let report = match &caught {
+            CaughtError::PostgresError(r) | CaughtError::ErrorReport(r) => r,
+            CaughtError::RustPanic { ereport, .. } => ereport,
+        };
+        let message = match report.hint() {
+            Some(h) => format!("{} ({h})", report.message()),
+            None => report.message().to_string(),
+        };
+        Failure { message }
+    }
+}
+
+/// Runs `body` in a transaction of its own and commits it; rolls back and gives the failure where it raises
+/// an error. For the top level of a worker, outside any transaction.
+pub fn in_transaction<T>(body: impl FnOnce() -> T + UnwindSafe + RefUnwindSafe) -> Result<T, Failure> {
+    // SAFETY: a worker's main loop calls this outside any transaction; after an error the transaction is
+    // aborted before anything else happens.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        pg_sys::XactIsoLevel = pg_sys::XACT_READ_COMMITTED as i32;
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let out = pgrx::PgTryBuilder::new(|| {
+            let value = body();
+            pg_sys::PopActiveSnapshot();
+            pg_sys::CommitTransactionCommand();
+            Ok(value)
+        })
+        .catch_others(|e| Err(Failure::from_caught(e)))
+        .catch_rust_panic(|e| Err(Failure::from_caught(e)))
+        .execute();
+        if out.is_err() {
+            pg_sys::AbortCurrentTransaction();
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Snapshot;
+
+    #[test]
+    fn own_transaction_is_hidden() {
+        let s = Snapshot { xmax: 10, xip: vec![4] }.hide(Some(7));
+        assert_eq!(s.xip, vec![4, 7]);
+        assert!(!s.finished(7) && s.finished(8) && !s.finished(10));
+    }
+
+    #[test]
+    fn containment_is_growth() {
+        let old = Snapshot { xmax: 10, xip: vec![4, 7] };
+        assert!(Snapshot { xmax: 12, xip: vec![7, 11] }.contains(&old));
+        assert!(!Snapshot { xmax: 12, xip: vec![5] }.contains(&old));
+        assert!(!Snapshot { xmax: 9, xip: vec![] }.contains(&old));
+    }
+}

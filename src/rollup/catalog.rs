@@ -1,0 +1,191 @@
+//! Reading and writing the rollup catalog.
+use super::error::{Result, fail, internal, report};
+use super::plan::Plan;
+use crate::pg::xact::{ActingAs, Snapshot};
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use pgrx::spi::{SpiHeapTupleData, SpiResult};
+
+/// Runs a statement that reads, under the snapshot of the calling statement; takes no transaction id.
+pub fn read<T>(
+    sql: &str,
+    args: &[DatumWithOid],
+    f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
+) -> Result<Vec<T>> {
+    Spi::connect(|c| c.select(sql, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>())
+        .map_err(internal)
+}
+
+/// Runs a statement that may write, under a fresh snapshot in READ COMMITTED.
+pub fn write<T>(
+    sql: &str,
+    args: &[DatumWithOid],
+    f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
+) -> Result<Vec<T>> {
+    Spi::connect_mut(|c| c.update(sql, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>())
+        .map_err(internal)
+}
+
+/// Runs a statement for what it does.
+pub fn execute(sql: &str, args: &[DatumWithOid]) -> Result<()> {
+    Spi::connect_mut(|c| c.update(sql, None, args).map(|_| ())).map_err(internal)
+}
+
+/// One row of `rollup.definition`.
+#[derive(Debug, Clone)]
+pub struct Definition {
+    /// Its id.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// The rollup's table, qualified and quoted; None once it was dropped.
+    pub target: Option<String>,
+    /// The source.
+    pub source_oid: pg_sys::Oid,
+    /// The source, qualified and quoted; None once it was dropped.
+    pub source: Option<String>,
+    /// The owner; None once the role was dropped.
+    pub owner: Option<pg_sys::Oid>,
+    /// The owner's name.
+    pub owner_name: String,
+    /// The plan, as JSON.
+    plan: String,
+    /// Time zone of each run.
+    pub timezone: String,
+    /// It is not paused.
+    pub active: bool,
+    /// Up to where rows are rolled up.
+    pub seen: Snapshot,
+    /// `seen` counts in this cluster's transaction ids.
+    pub same_cluster: bool,
+}
+
+impl Definition {
+    /// The plan.
+    pub fn plan(&self) -> Result<Plan> {
+        serde_json::from_str(&self.plan)
+            .map_err(|e| internal(format!("the plan of rollup {} cannot be read: {e}", self.name)))
+    }
+
+    /// Source, target and owner, or which of them is gone.
+    pub fn parts(&self) -> Result<(&str, &str, pg_sys::Oid)> {
+        let hint = || format!("SELECT rollup.drop({}) removes the rollup.", super::sql::literal(&self.name));
+        let gone = |what: &str| {
+            report(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{what} of rollup {} is gone", self.name),
+                hint(),
+            )
+        };
+        Ok((
+            self.source.as_deref().ok_or_else(|| gone("the source"))?,
+            self.target.as_deref().ok_or_else(|| gone("the table"))?,
+            self.owner.ok_or_else(|| gone(&format!("the owner, role {},", self.owner_name)))?,
+        ))
+    }
+
+    /// Refuses a snapshot that was taken in another cluster.
+    pub fn check_cluster(&self) -> Result<()> {
+        if self.same_cluster {
+            return Ok(());
+        }
+        fail(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!(
+                "rollup {} was restored from another cluster, whose transaction ids say nothing here",
+                self.name
+            ),
+            "Drop it and create it again.",
+        )
+    }
+}
+
+const DEFINITION: &str = "SELECT d.id, d.name, \
+  (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = d.relation), \
+  d.source::pg_catalog.oid, \
+  (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = d.source), \
+  (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = d.owner), d.owner::pg_catalog.text, d.plan::pg_catalog.text, d.timezone, \
+  d.state = 'active', d.seen_xmax, d.seen_xip, \
+  d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()) \
+  FROM rollup.definition d";
+
+fn definition(row: &SpiHeapTupleData) -> SpiResult<Definition> {
+    Ok(Definition {
+        id: row.get(1)?.unwrap_or_default(),
+        name: row.get(2)?.unwrap_or_default(),
+        target: row.get(3)?,
+        source_oid: row.get(4)?.unwrap_or(pg_sys::InvalidOid),
+        source: row.get(5)?,
+        owner: row.get(6)?,
+        owner_name: row.get(7)?.unwrap_or_default(),
+        plan: row.get(8)?.unwrap_or_default(),
+        timezone: row.get(9)?.unwrap_or_default(),
+        active: row.get(10)?.unwrap_or_default(),
+        seen: Snapshot { xmax: row.get(11)?.unwrap_or_default(), xip: row.get(12)?.unwrap_or_default() },
+        same_cluster: row.get(13)?.unwrap_or_default(),
+    })
+}
+
+/// The definition with this id, if it is there.
+pub fn by_id(id: i64) -> Result<Option<Definition>> {
+    let _acting = ActingAs::catalog();
+    Ok(read(&format!("{DEFINITION} WHERE d.id = $1"), &[id.into()], definition)?.pop())
+}
+
+/// The definition with this id, locked: the one run at a time that a rollup has. None where it is gone.
+pub fn lock(id: i64) -> Result<Option<Definition>> {
+    let _acting = ActingAs::catalog();
+    Ok(write(&format!("{DEFINITION} WHERE d.id = $1 FOR UPDATE OF d"), &[id.into()], definition)?.pop())
+}
+
+/// The definition with this name; an error where there is none.
+pub fn by_name(name: &str) -> Result<Definition> {
+    let _acting = ActingAs::catalog();
+    read(&format!("{DEFINITION} WHERE d.name = $1"), &[name.into()], definition)?.pop().ok_or_else(|| {
+        report(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            format!("rollup {name} does not exist"),
+            "TABLE rollup.status lists the rollups of this database.",
+        )
+    })
+}
+
+/// All definitions of a source, oldest first. `fresh`: as committed now, which takes a transaction id; else as
+/// the calling statement sees them.
+pub fn of_source(source: pg_sys::Oid, fresh: bool) -> Result<Vec<Definition>> {
+    let _acting = ActingAs::catalog();
+    let sql = format!("{DEFINITION} WHERE d.source = $1 ORDER BY d.id");
+    if fresh { write(&sql, &[source.into()], definition) } else { read(&sql, &[source.into()], definition) }
+}
+
+/// The snapshot of this moment (of the transaction, in REPEATABLE READ), with the transaction's own id hidden.
+pub fn current_snapshot(fresh: bool) -> Result<Snapshot> {
+    const NOW: &str = "SELECT pg_catalog.pg_snapshot_xmax(s)::pg_catalog.text::pg_catalog.int8, \
+        ARRAY(SELECT x::pg_catalog.text::pg_catalog.int8 FROM pg_catalog.pg_snapshot_xip(s) x ORDER BY 1) \
+        FROM pg_catalog.pg_current_snapshot() s";
+    let one = |row: &SpiHeapTupleData| {
+        Ok(Snapshot { xmax: row.get(1)?.unwrap_or_default(), xip: row.get(2)?.unwrap_or_default() })
+    };
+    let found = if fresh { write(NOW, &[], one)? } else { read(NOW, &[], one)? };
+    let now = found.into_iter().next().ok_or_else(|| internal("no snapshot"))?;
+    Ok(now.hide(crate::pg::xact::own_transaction_id_if_any()))
+}
+
+/// Refuses a caller who is not, and may not act as, the role `owner`.
+pub fn check_owner(owner: &str, what: &str) -> Result<()> {
+    let allowed = read(
+        "SELECT coalesce((SELECT pg_catalog.pg_has_role(r.oid, 'USAGE') FROM pg_catalog.pg_roles r WHERE r.rolname = $1), \
+         (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user))",
+        &[owner.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    if allowed.first().copied().flatten() == Some(true) {
+        return Ok(());
+    }
+    fail(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!("must be owner of {what}"),
+        format!("It belongs to role {owner}."),
+    )
+}

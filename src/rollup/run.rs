@@ -1,0 +1,144 @@
+//! One run: merges the rows of transactions that have finished since the last run.
+//!
+//! Invariant: the rows merged so far are exactly the visible rows whose stamp had finished in `seen`. A run
+//! locks the state row, reads `now` after that, merges the rows finished in `now` and not in `seen`, and stores
+//! `now` in the same transaction. Finished sets only grow, so each row is merged by exactly one run; nothing
+//! depends on clocks, sequences or locks on the source.
+use super::catalog::{self, Definition};
+use super::error::{Result, fail};
+use super::sql;
+use crate::pg::query::set_local;
+use crate::pg::xact::{ActingAs, Snapshot};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::ffi::CString;
+
+/// Runs are kept this long in `rollup.run`.
+const HISTORY: i64 = 1000;
+
+/// Merges what is due for one rollup; returns the raw rows merged. Takes no transaction id when nothing is due.
+pub fn run_one(id: i64) -> Result<i64> {
+    let Some(before) = catalog::by_id(id)? else { return Ok(0) };
+    if !before.active || !is_due(&before)? {
+        return Ok(0);
+    }
+    let Some(definition) = catalog::lock(id)? else { return Ok(0) };
+    if !definition.active {
+        return Ok(0);
+    }
+    let now = catalog::current_snapshot(true)?;
+    if !now.contains(&definition.seen) {
+        // Only a transaction that keeps an old snapshot gets here: another run has been faster.
+        return fail(
+            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            format!("rollup {} has been run past this transaction's snapshot", definition.name),
+            "Try again in a new transaction.",
+        );
+    }
+    let (rows, groups) = merge(&definition, &now)?;
+    store(&definition, &now, rows, groups)?;
+    Ok(rows)
+}
+
+fn is_due(d: &Definition) -> Result<bool> {
+    d.check_cluster()?;
+    let (source, _, owner) = d.parts()?;
+    let now = catalog::current_snapshot(false)?;
+    let _acting = ActingAs::role(owner);
+    Ok(catalog::read(&sql::is_due(source, &d.seen, &now), &[], |row| row.get::<bool>(1))?
+        .first()
+        .copied()
+        .flatten()
+        == Some(true))
+}
+
+fn merge(d: &Definition, now: &Snapshot) -> Result<(i64, i64)> {
+    d.check_cluster()?;
+    let (source, target, owner) = d.parts()?;
+    let statement = sql::run(&d.plan()?, source, target, &d.seen, now);
+    let _acting = ActingAs::role(owner);
+    set_timezone(&d.timezone);
+    let counted = catalog::write(&statement, &[], |row| {
+        Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default()))
+    })?;
+    Ok(counted.first().copied().unwrap_or_default())
+}
+
+/// Sets the time zone until the current role ends.
+pub fn set_timezone(zone: &str) {
+    set_local(c"timezone", &CString::new(zone).unwrap_or_default());
+}
+
+fn store(d: &Definition, now: &Snapshot, rows: i64, groups: i64) -> Result<()> {
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "UPDATE rollup.definition SET seen_xmax = $2, seen_xip = $3, rows_total = rows_total + $4 WHERE id = $1",
+        &[d.id.into(), now.xmax.into(), now.xip.clone().into(), rows.into()],
+    )?;
+    catalog::execute(
+        "INSERT INTO rollup.attempt AS a (id, last_run, last_rows) VALUES ($1, pg_catalog.clock_timestamp(), $2) \
+         ON CONFLICT (id) DO UPDATE SET last_run = excluded.last_run, last_rows = excluded.last_rows, failures = 0, last_error = NULL",
+        &[d.id.into(), rows.into()],
+    )?;
+    if groups == 0 {
+        return Ok(());
+    }
+    catalog::execute(
+        "INSERT INTO rollup.run (definition, started, finished, rows_in, groups) \
+         VALUES ($1, pg_catalog.statement_timestamp(), pg_catalog.clock_timestamp(), $2, $3)",
+        &[d.id.into(), rows.into(), groups.into()],
+    )?;
+    catalog::execute(
+        "DELETE FROM rollup.run WHERE definition = $1 AND id <= \
+         (SELECT id FROM rollup.run WHERE definition = $1 ORDER BY id DESC OFFSET $2 LIMIT 1)",
+        &[d.id.into(), HISTORY.into()],
+    )
+}
+
+/// Runs every active rollup of a source that the caller may act for.
+pub fn run_source(source: pg_sys::Oid) -> Result<i64> {
+    let definitions = catalog::of_source(source, false)?;
+    if definitions.is_empty() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            format!("{} has no rollup", super::expire::name_of(source)?),
+            "SELECT rollup.create(name, query) defines one.",
+        );
+    }
+    let mut most = 0;
+    for d in definitions {
+        catalog::check_owner(&d.owner_name, &format!("rollup {}", d.name))?;
+        most = most.max(run_one(d.id)?);
+    }
+    Ok(most)
+}
+
+/// Ids of the active rollups whose next run is due, after `since_failure` of waiting where the last one failed.
+pub fn due() -> Result<Vec<(i64, String, String)>> {
+    let _acting = ActingAs::catalog();
+    catalog::read(
+        "SELECT d.id, d.name, d.owner::pg_catalog.text FROM rollup.definition d LEFT JOIN rollup.attempt a ON a.id = d.id \
+         WHERE d.state = 'active' AND d.every IS NOT NULL AND (a.last_run IS NULL OR pg_catalog.clock_timestamp() >= a.last_run + \
+           CASE WHEN a.failures > 0 THEN LEAST(interval '10 seconds' * pg_catalog.power(2, LEAST(a.failures, 10) - 1), GREATEST(5 * d.every, interval '10 seconds')) ELSE d.every END \
+           OR a.last_run > pg_catalog.clock_timestamp() + interval '1 second') ORDER BY a.last_run NULLS FIRST, d.id",
+        &[],
+        |row| {
+            Ok((
+                row.get(1)?.unwrap_or_default(),
+                row.get(2)?.unwrap_or_default(),
+                row.get(3)?.unwrap_or_default(),
+            ))
+        },
+    )
+}
+
+/// Remembers that a run failed, in a transaction of its own.
+pub fn store_failure(id: i64, message: &str) -> Result<()> {
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "INSERT INTO rollup.attempt AS a (id, last_run, failures, last_error) \
+         SELECT d.id, pg_catalog.clock_timestamp(), 1, $2 FROM rollup.definition d WHERE d.id = $1 \
+         ON CONFLICT (id) DO UPDATE SET last_run = excluded.last_run, failures = a.failures + 1, last_error = excluded.last_error",
+        &[id.into(), message.into()],
+    )
+}

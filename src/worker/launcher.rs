@@ -1,0 +1,73 @@
+//! The launcher: sees that each database has its scheduler. It connects to no database, so that it stands in
+//! the way of none.
+use super::naptime;
+use crate::pg::{background, xact};
+use pgrx::bgworkers::DynamicBackgroundWorker;
+use pgrx::prelude::*;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// A database without the extension is looked at again after this, doubling up to `LONGEST`.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
+
+struct Slot {
+    worker: Option<DynamicBackgroundWorker>,
+    started: Instant,
+    again: Duration,
+}
+
+crate::worker_entry!(rollup_launcher_main, main);
+
+fn main(_: u32) {
+    background::take_signals();
+    background::connect(None);
+    background::report("rollup launcher", None);
+    let mut slots: HashMap<u32, Slot> = HashMap::new();
+    let mut warned = false;
+    loop {
+        match xact::in_transaction(background::databases) {
+            Err(e) => log!("rollup launcher: {}", e.message),
+            Ok(databases) => {
+                slots.retain(|oid, _| databases.iter().any(|(o, _)| o == oid));
+                for (oid, name) in databases {
+                    look_after(slots.entry(oid), oid, &name, &mut warned);
+                }
+            }
+        }
+        background::pause(naptime().min(1000));
+    }
+}
+
+fn look_after(
+    slot: std::collections::hash_map::Entry<'_, u32, Slot>,
+    oid: u32,
+    name: &str,
+    warned: &mut bool,
+) {
+    let slot = slot.or_insert_with(|| Slot { worker: None, started: Instant::now(), again: Duration::ZERO });
+    if slot.worker.as_ref().is_some_and(|w| w.pid().is_ok()) {
+        return;
+    }
+    if slot.started.elapsed() < slot.again {
+        return;
+    }
+    // A scheduler that stayed for a while had work: the next one comes soon.
+    let stayed = slot.worker.is_some() && slot.started.elapsed() > slot.again + Duration::from_secs(5);
+    slot.again = if stayed || slot.again.is_zero() { FIRST } else { (slot.again * 2).min(LONGEST) };
+    slot.started = Instant::now();
+    slot.worker = background::start_worker(
+        &format!("rollup scheduler {name}"),
+        "rollup scheduler",
+        "rollup_scheduler_main",
+        oid,
+    );
+    if slot.worker.is_none() && !*warned {
+        *warned = true;
+        warning!(
+            "no background worker slot is free for the rollups of database {name}; raise max_worker_processes"
+        );
+    } else if slot.worker.is_some() {
+        *warned = false;
+    }
+}
