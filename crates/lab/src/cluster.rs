@@ -1,0 +1,172 @@
+//! One private cluster: started, crashed, restarted and removed by its owner.
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use postgres::{Client, NoTls};
+
+use crate::{Account, Outcome, Tree};
+
+const SETTINGS: &str = "
+listen_addresses = ''
+shared_preload_libraries = 'hll'
+rollup.naptime = 200ms
+fsync = off
+max_prepared_transactions = 20
+max_worker_processes = 32
+autovacuum_naptime = 5s
+log_line_prefix = '%m [%p] %b '
+";
+
+/// A PostgreSQL cluster in a temporary folder, on a Unix socket only.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The programs it runs.
+    pub tree: Tree,
+    folder: PathBuf,
+    account: Option<Account>,
+    postmaster: Option<Child>,
+}
+
+impl Cluster {
+    /// A new, started cluster with `hll` preloaded.
+    pub fn new() -> Outcome<Cluster> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let tree = Tree::prepare()?;
+        let account = Account::unprivileged()?;
+        // Short, because the path of a Unix socket is limited to 107 bytes.
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = PathBuf::from(format!("/tmp/hll-{}-{number}", std::process::id()));
+        fs::create_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let mut cluster = Cluster { tree, folder, account, postmaster: None };
+        if let Some(account) = &cluster.account {
+            chown(&cluster.folder, Some(account.uid), Some(account.gid))?;
+        }
+        let made = cluster
+            .command("initdb")
+            .args(["-A", "trust", "-N", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-D"])
+            .arg(cluster.data())
+            .output()?;
+        if !made.status.success() {
+            return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)).into());
+        }
+        let conf = cluster.data().join("postgresql.conf");
+        let socket = format!("unix_socket_directories = '{}'\n", cluster.folder.display());
+        fs::write(&conf, fs::read_to_string(&conf)? + SETTINGS + &socket)?;
+        cluster.start()?;
+        Ok(cluster)
+    }
+
+    /// A program of the private tree, to run under the cluster's account.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.tree.bin.join(program));
+        Account::apply(self.account.as_ref(), &mut command);
+        command.current_dir("/").env("PGHOST", &self.folder).env("PGUSER", "postgres").env_remove("PGPORT");
+        command
+    }
+
+    /// The folder that holds the socket.
+    pub fn socket(&self) -> &Path {
+        &self.folder
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// What the server logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// Starts the server and waits until it answers.
+    pub fn start(&mut self) -> Outcome<()> {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log"))?;
+        let child = self
+            .command("postgres")
+            .arg("-D")
+            .arg(self.data())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        self.postmaster = Some(child);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.connect("postgres").is_err() {
+            let ended = self.postmaster.as_mut().is_some_and(|c| matches!(c.try_wait(), Ok(Some(_))));
+            if ended || Instant::now() > deadline {
+                return Err(format!("the server did not start:\n{}", self.log()).into());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// A connection to database `db`.
+    pub fn connect(&self, db: &str) -> Outcome<Client> {
+        Ok(postgres::Config::new().host_path(&self.folder).user("postgres").dbname(db).connect(NoTls)?)
+    }
+
+    /// A connection to a new database that has the extension.
+    pub fn database(&self, db: &str) -> Outcome<Client> {
+        self.connect("postgres")?.batch_execute(&format!("CREATE DATABASE {db} TEMPLATE template0"))?;
+        let mut client = self.connect(db)?;
+        client.batch_execute("CREATE EXTENSION hll")?;
+        Ok(client)
+    }
+
+    fn signal(&mut self, signal: &str) -> Outcome<()> {
+        let Some(mut child) = self.postmaster.take() else { return Ok(()) };
+        Command::new("kill").args([signal, &child.id().to_string()]).status()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Kills the postmaster outright and waits for it and for all its children to be gone.
+    pub fn crash(&mut self) -> Outcome<()> {
+        let Some(child) = &self.postmaster else { return Ok(()) };
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id()))?;
+        self.signal("-KILL")?;
+        let gone = || children.split_whitespace().all(|pid| !Path::new("/proc").join(pid).exists());
+        // A backend notices the postmaster's death at its next wait; shared memory is held until then.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !gone() {
+            if Instant::now() > deadline {
+                return Err("a backend outlived the postmaster".into());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Shuts down in order (fast mode).
+    pub fn stop(&mut self) -> Outcome<()> {
+        self.signal("-INT")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // Immediate mode: the data is thrown away anyway.
+        let _ = self.signal("-QUIT");
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().rev().take(40).collect();
+            eprintln!("the end of the server log:");
+            lines.iter().rev().for_each(|line| eprintln!("  {line}"));
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Asks until the answer is true; panics with `what` when `seconds` have passed.
+pub fn wait_for(what: &str, seconds: u64, mut ask: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    while !ask() {
+        assert!(Instant::now() < deadline, "{what}: not within {seconds} s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

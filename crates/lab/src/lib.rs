@@ -1,0 +1,14 @@
+//! Private PostgreSQL clusters: what the tests, the demonstration and the measurements run on.
+//!
+//! Nothing here touches an installed server: the PostgreSQL tree is copied, the cluster listens on a
+//! Unix socket in its own temporary folder only, and it is gone when its owner is.
+mod cluster;
+mod tree;
+
+pub use cluster::{Cluster, wait_for};
+pub use tree::{Account, Tree, root};
+
+/// Anything that may go wrong while a cluster is prepared or asked.
+pub type Fault = Box<dyn std::error::Error + Send + Sync>;
+/// The result of everything in this crate.
+pub type Outcome<T> = Result<T, Fault>;

@@ -1,0 +1,194 @@
+//! A private copy of the PostgreSQL tree with this extension in it.
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Outcome;
+
+/// The top folder of the source tree.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/lab is two levels down").into()
+}
+
+/// The unprivileged account a server runs under when the caller is root; PostgreSQL refuses root.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// The account's name.
+    pub name: String,
+    /// Its user id.
+    pub uid: u32,
+    /// Its group id.
+    pub gid: u32,
+}
+
+impl Account {
+    /// `postgres` if it exists, else `nobody`; `None` when the caller is not root and needs no other.
+    pub fn unprivileged() -> Outcome<Option<Account>> {
+        if fs::metadata("/proc/self")?.uid() != 0 {
+            return Ok(None);
+        }
+        let passwd = fs::read_to_string("/etc/passwd")?;
+        let find = |name: &str| {
+            passwd.lines().find_map(|line| {
+                let mut fields = line.split(':');
+                (fields.next()? == name).then_some(())?;
+                let uid = fields.nth(1)?.parse().ok()?;
+                Some(Account { name: name.into(), uid, gid: fields.next()?.parse().ok()? })
+            })
+        };
+        match find("postgres").or_else(|| find("nobody")) {
+            Some(account) => Ok(Some(account)),
+            None => Err("no account postgres or nobody to run the server under".into()),
+        }
+    }
+
+    /// Makes `command` run under this account.
+    pub fn apply(account: Option<&Account>, command: &mut Command) {
+        if let Some(account) = account {
+            command.uid(account.uid).gid(account.gid);
+        }
+    }
+}
+
+/// The private copy: programs, libraries and shared files in the layout PostgreSQL relocates by.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    /// The folder of `postgres`, `initdb`, `psql`.
+    pub bin: PathBuf,
+    /// The folder of loadable libraries.
+    pub lib: PathBuf,
+    /// The folder that holds `extension/`.
+    pub share: PathBuf,
+}
+
+impl Tree {
+    /// Copies the PostgreSQL of `$PG_CONFIG` (default: `$PG`, 15) once, and puts the freshly built extension in.
+    pub fn prepare() -> Outcome<Tree> {
+        let (tree, top, _) = Self::copied("private-pg")?;
+        // Several test programs may prepare at once.
+        let lock = fs::File::create(top.join("lock"))?;
+        lock.lock()?;
+        tree.install()?;
+        Ok(tree)
+    }
+
+    /// A second copy, for cargo-pgrx to install its test builds into; returns its `pg_config`.
+    ///
+    /// The copied `pg_config` computes every path from its own place, so the headers are linked in.
+    pub fn for_pgrx() -> Outcome<PathBuf> {
+        let (tree, top, config) = Self::copied("pgrx-pg")?;
+        let copied = tree.bin.join("pg_config");
+        let ask = |program: &Path, what: &str| -> Outcome<PathBuf> {
+            let out = Command::new(program).arg(what).output()?;
+            Ok(PathBuf::from(String::from_utf8(out.stdout)?.trim()))
+        };
+        for what in ["--includedir-server", "--includedir", "--pkgincludedir"] {
+            let (from, to) = (ask(Path::new(&config), what)?, ask(&copied, what)?);
+            if from != to && !to.exists() {
+                fs::create_dir_all(to.parent().unwrap_or(&top))?;
+                std::os::unix::fs::symlink(from, to)?;
+            }
+        }
+        Ok(copied)
+    }
+
+    /// The tree, its top folder, and the `pg_config` it was copied by.
+    fn copied(kind: &str) -> Outcome<(Tree, PathBuf, String)> {
+        let major = std::env::var("PG").unwrap_or_else(|_| "15".into());
+        let config = std::env::var("PG_CONFIG")
+            .unwrap_or_else(|_| format!("/usr/lib/postgresql/{major}/bin/pg_config"));
+        let ask = |what: &str| -> Outcome<String> {
+            let out = Command::new(&config).arg(what).output().map_err(|e| format!("{config}: {e}"))?;
+            Ok(String::from_utf8(out.stdout)?.trim().to_string())
+        };
+        let version = ask("--version")?;
+        let major: String = version.chars().filter(|c| c.is_ascii_digit() || *c == '.').collect();
+        let major = major.split('.').next().unwrap_or_default().to_string();
+
+        let top = Self::place(kind, &major)?;
+        fs::create_dir_all(&top)?;
+        let lock = fs::File::create(top.join("lock"))?;
+        lock.lock()?;
+        let home = top.join("usr/lib/postgresql").join(&major);
+        let tree = Tree {
+            bin: home.join("bin"),
+            lib: home.join("lib"),
+            share: top.join("usr/share/postgresql").join(&major),
+        };
+        let complete = top.join("complete");
+        if fs::read_to_string(&complete).ok().as_deref() != Some(&version) {
+            copy(Path::new(&ask("--bindir")?), &tree.bin)?;
+            copy(Path::new(&ask("--pkglibdir")?), &tree.lib)?;
+            copy(Path::new(&ask("--sharedir")?), &tree.share)?;
+            fs::write(&complete, &version)?;
+        }
+        Ok((tree, top, config))
+    }
+
+    /// Under `target/`, unless the server's account cannot walk there.
+    fn place(kind: &str, major: &str) -> Outcome<PathBuf> {
+        let target = root().join("target");
+        fs::create_dir_all(&target)?;
+        let open = |dir: &Path| fs::metadata(dir).is_ok_and(|m| m.permissions().mode() & 0o001 != 0);
+        let name = format!("{kind}-{major}");
+        if Account::unprivileged()?.is_none() || target.ancestors().all(open) {
+            return Ok(target.join(name));
+        }
+        // One folder per checkout, or two of them would share a library.
+        let mark = fs::metadata(&target)?;
+        Ok(std::env::temp_dir().join(format!("hll-{name}-{}", mark.ino())))
+    }
+
+    /// The extension's files, as `make install` would put them.
+    fn install(&self) -> Outcome<()> {
+        let root = root();
+        let extension = self.share.join("extension");
+        // A packaged version of the same name must not be reachable from the copy.
+        for entry in fs::read_dir(&extension)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with("hll--") && name != "hll--3.0.0.sql" {
+                fs::remove_file(path)?;
+            }
+        }
+        let mut script = String::from("\\echo Use \"CREATE EXTENSION hll\" to load this file. \\quit\n");
+        for part in ["hll", "counters", "rollup"] {
+            script += &fs::read_to_string(root.join("sql").join(part).with_extension("sql"))?;
+        }
+        replace(&extension.join("hll--3.0.0.sql"), script.as_bytes())?;
+        replace(&extension.join("hll.control"), &fs::read(root.join("hll.control"))?)?;
+        let library = root.join("target/release/libhll.so");
+        let bytes =
+            fs::read(&library).map_err(|e| format!("{}: {e}; `make build` makes it", library.display()))?;
+        replace(&self.lib.join("hll.so"), &bytes)
+    }
+}
+
+/// Replaces a file by rename, so that a running server keeps the one it has mapped.
+fn replace(path: &Path, bytes: &[u8]) -> Outcome<()> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    let fresh = path.with_extension("fresh");
+    fs::write(&fresh, bytes)?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
+    Ok(fs::rename(&fresh, path)?)
+}
+
+/// Copies a folder's entries, links as links; bitcode (for JIT inlining) stays behind.
+fn copy(from: &Path, to: &Path) -> Outcome<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_name() == "bitcode" {
+            continue;
+        }
+        let done = Command::new("cp").arg("-a").arg(entry.path()).arg(to).status()?;
+        if !done.success() {
+            return Err(format!("could not copy {} to {}", entry.path().display(), to.display()).into());
+        }
+    }
+    Ok(())
+}
