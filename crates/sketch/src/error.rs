@@ -1,47 +1,92 @@
-//! What can be wrong with parameters and stored bytes, in the words of postgresql-hll.
+//! What can be wrong with parameters or stored bytes, in upstream's words.
+
 use core::fmt;
 
-/// The kind of an error, as SQL sorts them.
+/// The SQLSTATE an error belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// A parameter is out of range (22023).
+    /// 22023, invalid_parameter_value.
     InvalidParameter,
-    /// The data is wrong (22000).
+    /// 22000, data_exception.
     Data,
 }
 
-/// What is wrong.
+/// An error of this crate; its `Display` text is postgresql-hll's message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)] // each variant is the message it prints
+#[non_exhaustive]
 pub enum Error {
+    /// log2m is out of range.
     Log2m,
+    /// regwidth is out of range.
     Regwidth,
+    /// expthresh is out of range.
     Expthresh,
+    /// expthresh is in range but no power of two.
     ExpthreshPower,
+    /// sparseon is neither 0 nor 1.
     Sparseon,
-    RegisterWidth { source: u8, dest: u8 },
-    RegisterCount { source: usize, dest: usize },
-    Threshold { source: i64, dest: i64 },
-    SparseEnable { source: u8, dest: u8 },
+    /// Two sketches have different numbers of registers.
+    CountMismatch {
+        /// The incoming sketch's.
+        source: usize,
+        /// The declared one.
+        dest: usize,
+    },
+    /// Two sketches have registers of different widths.
+    WidthMismatch {
+        /// The incoming sketch's.
+        source: u8,
+        /// The declared one.
+        dest: u8,
+    },
+    /// Two sketches have different explicit thresholds.
+    ThresholdMismatch {
+        /// The incoming sketch's.
+        source: i64,
+        /// The declared one.
+        dest: i64,
+    },
+    /// Two sketches disagree on whether SPARSE may be used.
+    SparseMismatch {
+        /// The incoming sketch's.
+        source: bool,
+        /// The declared one.
+        dest: bool,
+    },
+    /// The version nibble is not 1.
     Version(u8),
-    Type,
+    /// The type nibble is none of the five known.
+    UnknownType,
+    /// An EMPTY value is not exactly its header.
     EmptySize,
+    /// An EXPLICIT value is not a whole number of elements.
     ExplicitSize,
+    /// An EXPLICIT value has more elements than any sketch may hold.
     ExplicitTooLarge,
-    Order(String),
-    UndefinedSize,
-    SparsePadding,
+    /// EXPLICIT elements are not strictly ascending; holds the printed sketch.
+    ExplicitOrder(String),
+    /// A SPARSE value is shorter than its header.
+    SparseTooSmall,
+    /// A SPARSE value has more registers than any sketch may have.
     SparseTooLarge,
-    FullTooSmall,
+    /// A FULL value has more registers than any sketch may have.
+    FullTooLarge,
+    /// A SPARSE value has more bits after its last entry than padding can have.
+    SparsePadding,
+    /// A FULL value has not the size its header asks for.
     FullSize,
-    FullPadding,
-    FewRegisters,
+    /// An UNDEFINED value is longer than its header.
+    UndefinedSize,
+    /// The classic estimator is not defined for eight registers or fewer.
+    TooFewRegisters,
+    /// A serialized aggregate state ends too early.
     StateTruncated,
-    StateSize,
+    /// A serialized aggregate state contradicts itself.
+    StateInconsistent,
 }
 
 impl Error {
-    /// Its class.
+    /// The SQLSTATE class to report the error with.
     pub fn class(&self) -> Class {
         match self {
             Error::Log2m | Error::Regwidth | Error::Expthresh | Error::ExpthreshPower | Error::Sparseon => {
@@ -55,41 +100,44 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
-            Error::RegisterWidth { source, dest } => {
-                return write!(f, "register width does not match: source uses {source} and dest uses {dest}");
-            }
-            Error::RegisterCount { source, dest } => {
-                return write!(f, "register count does not match: source uses {source} and dest uses {dest}");
-            }
-            Error::Threshold { source, dest } => {
-                return write!(
-                    f,
-                    "explicit threshold does not match: source uses {source} and dest uses {dest}"
-                );
-            }
-            Error::SparseEnable { source, dest } => {
-                return write!(f, "sparse enable does not match: source uses {source} and dest uses {dest}");
-            }
-            Error::Version(v) => return write!(f, "unknown schema version {v}"),
-            Error::Order(print) => return write!(f, "duplicate or descending explicit elements: {print}"),
             Error::Log2m => "log2m modifier must be between 0 and 17",
             Error::Regwidth => "regwidth modifier must be between 0 and 7",
             Error::Expthresh => "expthresh modifier must be between -1 and 16383",
             Error::ExpthreshPower => "expthresh modifier must be power of 2",
             Error::Sparseon => "sparseon modifier must be 0 or 1",
-            Error::Type => "undefined multiset type",
+            Error::CountMismatch { source, dest } => {
+                return write!(f, "register count does not match: source uses {source} and dest uses {dest}");
+            }
+            Error::WidthMismatch { source, dest } => {
+                return write!(f, "register width does not match: source uses {source} and dest uses {dest}");
+            }
+            Error::ThresholdMismatch { source, dest } => {
+                return write!(
+                    f,
+                    "explicit threshold does not match: source uses {source} and dest uses {dest}"
+                );
+            }
+            Error::SparseMismatch { source, dest } => {
+                let (source, dest) = (u8::from(*source), u8::from(*dest));
+                return write!(f, "sparse enable does not match: source uses {source} and dest uses {dest}");
+            }
+            Error::Version(version) => return write!(f, "unknown schema version {version}"),
+            Error::UnknownType => "undefined multiset type",
             Error::EmptySize => "inconsistently sized empty multiset",
             Error::ExplicitSize => "inconsistently sized explicit multiset",
             Error::ExplicitTooLarge => "explicit multiset too large",
-            Error::UndefinedSize => "undefined multiset value",
-            Error::SparsePadding => "inconsistent padding in sparse hll argument",
+            Error::ExplicitOrder(printed) => {
+                return write!(f, "duplicate or descending explicit elements: {printed}");
+            }
+            Error::SparseTooSmall => "sparse multiset too small",
             Error::SparseTooLarge => "sparse multiset too large",
-            Error::FullTooSmall => "compressed hll argument not large enough",
+            Error::FullTooLarge => "compressed multiset too large",
+            Error::SparsePadding => "inconsistent padding in sparse hll argument",
             Error::FullSize => "inconsistently sized compressed multiset",
-            Error::FullPadding => "inconsistent padding in compressed hll argument",
-            Error::FewRegisters => "number of registers too small",
+            Error::UndefinedSize => "undefined multiset value",
+            Error::TooFewRegisters => "number of registers too small",
             Error::StateTruncated => "deserialized HLL state is truncated",
-            Error::StateSize => "deserialized HLL state has inconsistent size",
+            Error::StateInconsistent => "deserialized HLL state has inconsistent size",
         };
         f.write_str(text)
     }

@@ -1,41 +1,46 @@
-//! Where a sketch's growable memory comes from.
+//! Where a sketch keeps its data: the heap, or memory the host manages.
+
 use core::ops::DerefMut;
 
-/// A source of memory: the heap here, a memory context inside a database.
-pub trait Memory: Copy {
-    /// Hashes of an explicit sketch.
-    type Words: Buffer<i64>;
-    /// Registers, one byte each.
-    type Bytes: Buffer<u8>;
-    /// No words yet, room for `capacity`.
-    fn words(&self, capacity: usize) -> Self::Words;
-    /// `len` zero bytes.
-    fn zeroed_bytes(&self, len: usize) -> Self::Bytes;
-}
-
-/// A growable array.
+/// A growable array, as far as a sketch needs one.
 pub trait Buffer<T>: DerefMut<Target = [T]> {
-    /// Puts `value` at position `at` (at most the length) and moves the rest up.
+    /// Inserts `value` before position `at` (at most the length), growing the buffer by one.
     fn insert(&mut self, at: usize, value: T);
 }
 
-/// The heap of the Rust program.
+/// A source of buffers; cheap to copy, so that a sketch can carry it.
+pub trait Memory: Copy {
+    /// Holds the elements of an EXPLICIT sketch.
+    type Words: Buffer<i64>;
+    /// Holds one byte per register.
+    type Bytes: Buffer<u8>;
+
+    /// An empty buffer with room for `capacity` words.
+    fn words(&self, capacity: usize) -> Self::Words;
+
+    /// A buffer of `len` zero bytes.
+    fn zeroed_bytes(&self, len: usize) -> Self::Bytes;
+}
+
+/// The global allocator.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Heap;
-
-impl Memory for Heap {
-    type Words = Vec<i64>;
-    type Bytes = Vec<u8>;
-    fn words(&self, capacity: usize) -> Vec<i64> {
-        Vec::with_capacity(capacity)
-    }
-    fn zeroed_bytes(&self, len: usize) -> Vec<u8> {
-        vec![0; len]
-    }
-}
 
 impl<T> Buffer<T> for Vec<T> {
     fn insert(&mut self, at: usize, value: T) {
         Vec::insert(self, at, value);
+    }
+}
+
+impl Memory for Heap {
+    type Words = Vec<i64>;
+    type Bytes = Vec<u8>;
+
+    fn words(&self, capacity: usize) -> Vec<i64> {
+        Vec::with_capacity(capacity)
+    }
+
+    fn zeroed_bytes(&self, len: usize) -> Vec<u8> {
+        vec![0; len]
     }
 }

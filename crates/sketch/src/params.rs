@@ -1,39 +1,41 @@
-//! The parameters of a sketch: ranges, and how header and type modifier pack them.
+//! The four parameters of a sketch, their ranges and their typmod.
+
 use crate::Error;
 
-/// More hashes than this never stay explicit: what fits into 128 KiB beside a length.
-pub const MAX_EXPLICIT: usize = 16_383;
-const MAX_LOG2M: i64 = 17;
+/// Upstream's limit on registers is 2^17.
+pub(crate) const MAX_LOG2M: u8 = 17;
+/// The most elements an EXPLICIT sketch may hold.
+pub(crate) const MAX_EXPLICIT: usize = 16383;
 
-/// The parameters of a sketch.
+/// The parameters of a sketch; two sketches combine only when theirs are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Params {
-    /// Log2 of the number of registers: 0 to 17.
+    /// Base-2 logarithm of the number of registers.
     pub log2m: u8,
-    /// Bits of a register: 1 to 7.
+    /// Bits per register.
     pub regwidth: u8,
-    /// Up to how many hashes are kept as they are: -1 automatic, 0 none, or a power of 2.
+    /// How many elements stay EXPLICIT; -1 chooses by size.
     pub expthresh: i64,
-    /// Whether few registers are stored sparsely.
+    /// Whether the SPARSE form may be written.
     pub sparseon: bool,
 }
 
 impl Params {
-    /// (11, 5, -1, 1): 2,048 registers, 2.3 % standard error.
+    /// What a sketch uses when nothing is said.
     pub const DEFAULT: Params = Params { log2m: 11, regwidth: 5, expthresh: -1, sparseon: true };
 
-    /// Checks the ranges for a new sketch. A register of no bits could not be stored, so 0 is refused as 8 is.
+    /// Checks parameters a user gave.
     pub fn new(log2m: i64, regwidth: i64, expthresh: i64, sparseon: i64) -> Result<Params, Error> {
-        if !(0..=MAX_LOG2M).contains(&log2m) {
+        if !(0..=i64::from(MAX_LOG2M)).contains(&log2m) {
             return Err(Error::Log2m);
         }
-        if !(1..=7).contains(&regwidth) {
+        if !(0..=7).contains(&regwidth) {
             return Err(Error::Regwidth);
         }
         if !(-1..=MAX_EXPLICIT as i64).contains(&expthresh) {
             return Err(Error::Expthresh);
         }
-        if expthresh > 0 && expthresh.count_ones() != 1 {
+        if expthresh > 0 && !(expthresh as u64).is_power_of_two() {
             return Err(Error::ExpthreshPower);
         }
         if !(0..=1).contains(&sparseon) {
@@ -42,80 +44,87 @@ impl Params {
         Ok(Params { log2m: log2m as u8, regwidth: regwidth as u8, expthresh, sparseon: sparseon == 1 })
     }
 
-    /// Number of registers.
-    pub fn registers(&self) -> usize {
-        1 << self.log2m
-    }
-
-    /// The largest value of a register.
-    pub fn max_register(&self) -> u8 {
-        ((1u16 << self.regwidth) - 1) as u8
-    }
-
-    /// Bytes of all registers, packed.
-    pub fn packed_len(&self) -> usize {
-        (self.registers() * usize::from(self.regwidth)).div_ceil(8)
-    }
-
-    /// How many distinct hashes are kept as they are before registers take over. Automatic: as long as they
-    /// take no more room than the packed registers.
-    pub fn explicit_threshold(&self) -> usize {
-        match self.expthresh {
-            -1 => (self.packed_len() / 8).min(MAX_EXPLICIT),
-            n => (n.max(0) as usize).min(MAX_EXPLICIT),
-        }
-    }
-
-    /// The six-bit code of the threshold.
-    pub fn threshold_code(&self) -> u8 {
-        match self.expthresh {
-            -1 => 63,
-            0 => 0,
-            n => n.trailing_zeros() as u8 + 1,
-        }
-    }
-
-    /// The threshold of a six-bit code.
-    pub fn threshold_of(code: u8) -> i64 {
-        match code {
-            63 => -1,
-            0 => 0,
-            k => 1i64 << (k - 1),
-        }
-    }
-
-    /// Unpacks a type modifier: log2m << 10 | regwidth << 7 | threshold code << 1 | sparseon.
+    /// Unpacks a type modifier; -1 means the defaults.
     pub fn from_typmod(typmod: i32) -> Params {
+        if typmod < 0 {
+            return Params::DEFAULT;
+        }
         Params {
-            log2m: (typmod >> 10 & 0x1f) as u8,
-            regwidth: (typmod >> 7 & 0x07) as u8,
-            expthresh: Params::threshold_of((typmod >> 1 & 0x3f) as u8),
+            log2m: (typmod >> 10 & 31) as u8,
+            regwidth: (typmod >> 7 & 7) as u8,
+            expthresh: decode_expthresh((typmod >> 1 & 63) as u8),
             sparseon: typmod & 1 == 1,
         }
     }
 
-    /// Packs a type modifier.
+    /// Packs the parameters into a type modifier.
     pub fn to_typmod(&self) -> i32 {
         i32::from(self.log2m) << 10
-            | i32::from(self.regwidth) << 7
-            | i32::from(self.threshold_code()) << 1
+            | i32::from(self.regwidth & 7) << 7
+            | i32::from(encode_expthresh(self.expthresh)) << 1
             | i32::from(self.sparseon)
     }
 
-    /// Refuses `incoming` where it differs from what is declared here.
+    /// Refuses a sketch with parameters `incoming` where these were declared.
     pub fn check_same(&self, incoming: &Params) -> Result<(), Error> {
-        if incoming.regwidth != self.regwidth {
-            return Err(Error::RegisterWidth { source: incoming.regwidth, dest: self.regwidth });
+        if self.regwidth != incoming.regwidth {
+            Err(Error::WidthMismatch { source: incoming.regwidth, dest: self.regwidth })
+        } else if self.log2m != incoming.log2m {
+            Err(Error::CountMismatch { source: incoming.registers(), dest: self.registers() })
+        } else if self.expthresh != incoming.expthresh {
+            Err(Error::ThresholdMismatch { source: incoming.expthresh, dest: self.expthresh })
+        } else if self.sparseon != incoming.sparseon {
+            Err(Error::SparseMismatch { source: incoming.sparseon, dest: self.sparseon })
+        } else {
+            Ok(())
         }
-        if incoming.log2m != self.log2m {
-            return Err(Error::RegisterCount { source: incoming.registers(), dest: self.registers() });
+    }
+
+    /// The number of registers.
+    pub fn registers(&self) -> usize {
+        1 << self.log2m
+    }
+
+    /// How many elements an EXPLICIT sketch holds before it becomes registers.
+    pub fn explicit_threshold(&self) -> usize {
+        match self.expthresh {
+            // Explicit for as long as that is no larger than the registers would be.
+            -1 => (self.full_bytes() / 8).min(MAX_EXPLICIT),
+            // Stored register values may carry a threshold no explicit set could reach.
+            given => usize::try_from(given).unwrap_or(0).min(MAX_EXPLICIT),
         }
-        if incoming.expthresh != self.expthresh {
-            return Err(Error::Threshold { source: incoming.expthresh, dest: self.expthresh });
-        }
-        if incoming.sparseon != self.sparseon {
-            return Err(Error::SparseEnable { source: incoming.sparseon.into(), dest: self.sparseon.into() });
-        }
-        Ok(())
+    }
+
+    /// The largest value a register can hold.
+    pub(crate) fn max_register(&self) -> u8 {
+        ((1u32 << self.regwidth) - 1) as u8
+    }
+
+    /// Bytes of all registers packed.
+    pub(crate) fn full_bytes(&self) -> usize {
+        (self.registers() * usize::from(self.regwidth)).div_ceil(8)
+    }
+
+    /// Bits of one SPARSE entry.
+    pub(crate) fn chunk_bits(&self) -> usize {
+        usize::from(self.log2m + self.regwidth)
+    }
+}
+
+/// The six-bit form of a threshold.
+pub(crate) fn encode_expthresh(expthresh: i64) -> u8 {
+    match expthresh {
+        -1 => 63,
+        0 => 0,
+        given => (given.trailing_zeros() + 1) as u8,
+    }
+}
+
+/// The threshold of a six-bit form.
+pub(crate) fn decode_expthresh(bits: u8) -> i64 {
+    match bits {
+        63 => -1,
+        0 => 0,
+        given => 1 << (given - 1),
     }
 }

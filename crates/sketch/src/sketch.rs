@@ -1,201 +1,177 @@
-//! The sketch in memory: hashes while they are few, then one byte a register.
-use crate::codec::{self, Header, Kind};
-use crate::estimate::estimate;
-use crate::memory::{Buffer, Heap, Memory};
-use crate::{Error, Estimator, Params};
+//! The state of a sketch while values are added.
+
 use core::fmt::Write;
 
-/// A sketch.
+use crate::codec;
+use crate::estimate::estimate;
+use crate::params::{MAX_EXPLICIT, decode_expthresh, encode_expthresh};
+use crate::{Buffer, Error, Estimator, Heap, Memory, Params};
+
+/// What a sketch holds.
+#[derive(Clone, Debug)]
+pub(crate) enum State<W, B> {
+    Undefined,
+    Empty,
+    /// Ascending by signed value, as stored.
+    Explicit(W),
+    /// One byte per register.
+    Registers(B),
+}
+
+/// A HyperLogLog sketch, exact while it is small.
 pub struct Sketch<M: Memory = Heap> {
     params: Params,
     memory: M,
-    state: State<M>,
+    state: State<M::Words, M::Bytes>,
 }
 
-enum State<M: Memory> {
-    Empty,
-    /// Ascending as signed numbers, which is the order of the stored bytes.
-    Explicit(M::Words),
-    Registers(M::Bytes),
-    Undefined,
-}
-
-/// Register and value of a hash: the low bits choose, the first one bit of the rest counts.
-#[inline]
-fn place(p: &Params, hash: i64) -> (usize, u8) {
-    let h = hash as u64;
-    let rest = h >> p.log2m;
-    let value = if rest == 0 { 0 } else { rest.trailing_zeros() as u8 + 1 };
-    ((h as usize) & (p.registers() - 1), value.min(p.max_register()))
-}
-
-#[inline]
-fn raise(registers: &mut [u8], p: &Params, hash: i64) {
-    let (i, value) = place(p, hash);
-    registers[i] = registers[i].max(value);
-}
+/// Bytes of a serialized state before its payload: kind, log2m, regwidth, sparseon, threshold.
+const STATE_HEADER: usize = 5;
 
 impl<M: Memory> Sketch<M> {
-    /// Nothing seen.
+    /// A sketch without values.
     pub fn empty(params: Params, memory: M) -> Self {
         Sketch { params, memory, state: State::Empty }
     }
 
-    /// Its parameters.
-    pub fn params(&self) -> Params {
-        self.params
+    pub(crate) fn with_state(params: Params, memory: M, state: State<M::Words, M::Bytes>) -> Self {
+        Sketch { params, memory, state }
     }
 
-    /// Reads stored bytes; everything about them is checked.
+    /// The sketch's parameters.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// Reads a stored sketch after checking all of it.
     pub fn decode(bytes: &[u8], memory: M) -> Result<Self, Error> {
-        let header = codec::validate(bytes)?;
-        let mut sketch = Sketch::empty(header.params, memory);
-        sketch.take_in(&header, &bytes[Header::LEN..], true);
-        Ok(sketch)
+        codec::decode(bytes, memory)
     }
 
-    /// The bytes to store. `max_sparse`: -1 for whatever is shorter, else up to how many filled registers the
-    /// sparse form is chosen.
+    /// The stored form; registers become SPARSE up to `max_sparse` filled ones, or for -1 while that is smaller.
     pub fn encode(&self, max_sparse: i32) -> Vec<u8> {
-        match &self.state {
-            State::Empty => Header::write(Kind::Empty, &self.params).to_vec(),
-            State::Undefined => Header::write(Kind::Undefined, &self.params).to_vec(),
-            State::Explicit(words) => {
-                let mut out = Header::write(Kind::Explicit, &self.params).to_vec();
-                out.reserve(words.len() * 8);
-                words.iter().for_each(|w| out.extend_from_slice(&w.to_be_bytes()));
-                out
-            }
-            State::Registers(registers) => codec::write_registers(&self.params, registers, max_sparse),
-        }
+        codec::encode(&self.params, &self.state, max_sparse)
     }
 
-    fn make_registers(&mut self) {
-        let mut registers = self.memory.zeroed_bytes(self.params.registers());
-        if let State::Explicit(words) = &self.state {
-            words.iter().for_each(|&w| raise(&mut registers, &self.params, w));
-        }
-        self.state = State::Registers(registers);
-    }
-
-    /// Adds a hash.
-    #[inline]
+    /// Adds a hash value.
     pub fn add(&mut self, hash: i64) {
-        if let State::Registers(registers) = &mut self.state {
-            return raise(registers, &self.params, hash);
-        }
-        self.add_slowly(hash);
-    }
-
-    #[cold]
-    fn add_slowly(&mut self, hash: i64) {
-        let threshold = self.params.explicit_threshold();
+        let params = self.params;
         match &mut self.state {
-            State::Empty if threshold > 0 => {
-                let mut words = self.memory.words(4);
-                words.insert(0, hash);
-                self.state = State::Explicit(words);
-            }
-            State::Explicit(words) => match words.binary_search(&hash) {
-                Ok(_) => {}
-                Err(at) if words.len() < threshold => words.insert(at, hash),
-                Err(_) => {
-                    self.make_registers();
-                    self.add(hash);
-                }
-            },
             State::Undefined => {}
-            State::Empty | State::Registers(_) => {
-                self.make_registers();
-                self.add(hash);
+            State::Registers(registers) => add_to_registers(&params, registers, hash),
+            State::Empty => {
+                let threshold = params.explicit_threshold();
+                if threshold == 0 {
+                    add_to_registers(&params, self.promote(), hash);
+                } else {
+                    let mut words = self.memory.words(threshold.min(4));
+                    words.insert(0, hash);
+                    self.state = State::Explicit(words);
+                }
+            }
+            State::Explicit(words) => {
+                let Err(at) = words.binary_search(&hash) else { return };
+                if words.len() < self.params.explicit_threshold() {
+                    words.insert(at, hash);
+                } else {
+                    add_to_registers(&params, self.promote(), hash);
+                }
             }
         }
     }
 
-    /// Takes in what `other` has seen; refuses other parameters.
+    /// Turns EMPTY or EXPLICIT into registers.
+    fn promote(&mut self) -> &mut [u8] {
+        if !matches!(self.state, State::Registers(_)) {
+            let mut registers = self.memory.zeroed_bytes(self.params.registers());
+            if let State::Explicit(words) = &self.state {
+                for &word in words.iter() {
+                    add_to_registers(&self.params, &mut registers, word);
+                }
+            }
+            self.state = State::Registers(registers);
+        }
+        match &mut self.state {
+            State::Registers(registers) => registers,
+            _ => unreachable!("the state was just made registers"),
+        }
+    }
+
+    /// Adds all values of a sketch with the same parameters.
     pub fn union(&mut self, other: &Sketch<impl Memory>) -> Result<(), Error> {
         self.params.check_same(&other.params)?;
-        match &other.state {
-            State::Empty => {}
-            State::Undefined => self.state = State::Undefined,
-            State::Explicit(words) => self.take_hashes(words.iter().copied(), words.len()),
-            State::Registers(theirs) => {
-                if let Some(ours) = self.registers_for_union() {
-                    ours.iter_mut().zip(theirs.iter()).for_each(|(a, &b)| *a = (*a).max(b));
+        match (&mut self.state, &other.state) {
+            (State::Undefined, _) | (_, State::Empty) => {}
+            (_, State::Undefined) => self.state = State::Undefined,
+            // Taken as it is: a stored EXPLICIT may be larger than its threshold.
+            (State::Empty, State::Explicit(theirs)) => {
+                let mut words = self.memory.words(theirs.len());
+                for (at, &word) in theirs.iter().enumerate() {
+                    words.insert(at, word);
+                }
+                self.state = State::Explicit(words);
+            }
+            (_, State::Explicit(theirs)) => theirs.iter().for_each(|&word| self.add(word)),
+            (_, State::Registers(theirs)) => {
+                for (mine, &their) in self.promote().iter_mut().zip(theirs.iter()) {
+                    *mine = (*mine).max(their);
                 }
             }
         }
         Ok(())
     }
 
-    /// Takes in a stored sketch without making one of it.
+    /// Adds all values of a stored sketch with the same parameters.
     pub fn union_bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let header = codec::validate(bytes)?;
-        self.params.check_same(&header.params)?;
-        self.take_in(&header, &bytes[Header::LEN..], false);
-        Ok(())
-    }
-
-    fn registers_for_union(&mut self) -> Option<&mut M::Bytes> {
-        if matches!(self.state, State::Empty | State::Explicit(_)) {
-            self.make_registers();
-        }
-        match &mut self.state {
-            State::Registers(registers) => Some(registers),
-            _ => None,
-        }
-    }
-
-    fn take_hashes(&mut self, hashes: impl Iterator<Item = i64>, count: usize) {
+        let other = Sketch::decode(bytes, self.memory)?;
+        self.params.check_same(&other.params)?;
         if matches!(self.state, State::Empty) {
-            // As stored, even where it holds more than the threshold.
-            let mut words = self.memory.words(count);
-            hashes.enumerate().for_each(|(i, h)| words.insert(i, h));
-            self.state = State::Explicit(words);
-        } else {
-            hashes.for_each(|h| self.add(h));
+            self.state = other.state;
+            return Ok(());
         }
+        self.union(&other)
     }
 
-    /// `as_stored`: of two chunks with one index the last counts, as postgresql-hll reads them.
-    fn take_in(&mut self, header: &Header, body: &[u8], as_stored: bool) {
-        match header.kind {
-            Kind::Empty => {}
-            Kind::Undefined => self.state = State::Undefined,
-            Kind::Explicit => self.take_hashes(codec::hashes(body), body.len() / 8),
-            Kind::Sparse | Kind::Full => {
-                if let Some(registers) = self.registers_for_union() {
-                    codec::each_register(header, body, |i, v| {
-                        registers[i] = if as_stored { v } else { registers[i].max(v) };
-                    });
-                }
-            }
-        }
-    }
-
-    /// The estimate; None where the content is undefined.
-    pub fn cardinality(&self, e: Estimator) -> Result<Option<f64>, Error> {
-        Ok(match &self.state {
-            State::Empty => Some(0.0),
-            State::Explicit(words) => Some(words.len() as f64),
-            State::Registers(registers) => Some(estimate(&self.params, registers, e)?),
-            State::Undefined => None,
-        })
-    }
-
-    /// A person's view of the content.
-    pub fn print(&self) -> String {
+    /// The estimated number of distinct values; `None` when the sketch is UNDEFINED.
+    pub fn cardinality(&self, estimator: Estimator) -> Result<Option<f64>, Error> {
         match &self.state {
-            State::Empty => format!("EMPTY, {}", shape(&self.params)),
-            State::Undefined => format!("UNDEFINED {}", shape(&self.params)),
-            State::Explicit(words) => print_explicit(&self.params, words),
+            State::Undefined => Ok(None),
+            State::Empty => Ok(Some(0.0)),
+            State::Explicit(words) => Ok(Some(words.len() as f64)),
+            State::Registers(registers) => estimate(&self.params, registers, estimator).map(Some),
+        }
+    }
+
+    /// A description for people, in upstream's layout.
+    pub fn print(&self) -> String {
+        let Params { regwidth, expthresh, sparseon, .. } = self.params;
+        let threshold = match expthresh {
+            -1 => format!("-1({})", self.params.explicit_threshold()),
+            given => given.to_string(),
+        };
+        let shape = format!(
+            "nregs={}, nbits={regwidth}, expthresh={threshold}, sparseon={}",
+            self.params.registers(),
+            u8::from(sparseon)
+        );
+        match &self.state {
+            State::Undefined => format!("UNDEFINED {shape}"),
+            State::Empty => format!("EMPTY, {shape}"),
+            State::Explicit(words) => {
+                let mut out = format!("EXPLICIT, {} elements, {shape}:", words.len());
+                for (at, word) in words.iter().enumerate() {
+                    let _ = write!(out, "\n{at}: {word:20} ");
+                }
+                out
+            }
             State::Registers(registers) => {
-                let filled = registers.iter().filter(|&&r| r != 0).count();
-                let mut out = format!("COMPRESSED, {filled} filled {}:", shape(&self.params));
-                for (row, line) in registers.chunks_exact(32).enumerate() {
+                let filled = registers.iter().filter(|&&register| register != 0).count();
+                let mut out = format!("COMPRESSED, {filled} filled {shape}:");
+                // Upstream prints whole rows only, so nothing for fewer than 32 registers.
+                for (row, values) in registers.chunks_exact(32).enumerate() {
                     let _ = write!(out, "\n{:4}: ", row * 32);
-                    for r in line {
-                        let _ = write!(out, "{r:2} ");
+                    for value in values {
+                        let _ = write!(out, "{value:2} ");
                     }
                 }
                 out
@@ -203,78 +179,74 @@ impl<M: Memory> Sketch<M> {
         }
     }
 
-    /// The state as a partial aggregate hands it on: parameters, then hashes or registers unpacked.
+    /// The state as it travels between the workers of one query: quick to write and read, never stored.
     pub fn to_state_bytes(&self) -> Vec<u8> {
-        let (tag, len) = match &self.state {
-            State::Undefined => (0, 0),
-            State::Empty => (1, 0),
-            State::Explicit(words) => (2, words.len() * 8),
-            State::Registers(registers) => (5, registers.len()),
+        let Params { log2m, regwidth, expthresh, sparseon } = self.params;
+        let kind = match &self.state {
+            State::Undefined => 0,
+            State::Empty => 1,
+            State::Explicit(_) => 2,
+            State::Registers(_) => 3,
         };
-        let p = &self.params;
-        let mut out = Vec::with_capacity(STATE_HEADER + len);
-        out.extend_from_slice(&[tag, p.log2m, p.regwidth, u8::from(p.sparseon)]);
-        out.extend_from_slice(&p.expthresh.to_be_bytes());
+        let mut out = vec![kind, log2m, regwidth, u8::from(sparseon), encode_expthresh(expthresh)];
         match &self.state {
-            State::Explicit(words) => words.iter().for_each(|w| out.extend_from_slice(&w.to_be_bytes())),
+            State::Undefined | State::Empty => {}
+            State::Explicit(words) => out.extend(words.iter().flat_map(|word| word.to_le_bytes())),
             State::Registers(registers) => out.extend_from_slice(registers),
-            _ => {}
         }
         out
     }
 
     /// Reads what `to_state_bytes` wrote.
     pub fn from_state_bytes(bytes: &[u8], memory: M) -> Result<Self, Error> {
-        let Some((head, body)) = bytes.split_first_chunk::<STATE_HEADER>() else {
+        let Some((&[kind, log2m, regwidth, sparseon, threshold], payload)) =
+            bytes.split_first_chunk::<STATE_HEADER>()
+        else {
             return Err(Error::StateTruncated);
         };
-        let &[tag, log2m, regwidth, sparseon, ..] = head;
-        let expthresh = codec::hashes(&head[4..]).next().unwrap_or(0);
-        if log2m > 17 || !(1..=7).contains(&regwidth) || expthresh < -1 {
-            return Err(Error::StateSize);
-        }
-        let params = Params { log2m, regwidth, expthresh, sparseon: sparseon != 0 };
-        let mut sketch = Sketch::empty(params, memory);
-        match tag {
-            0 if body.is_empty() => sketch.state = State::Undefined,
-            1 if body.is_empty() => {}
-            2 if body.len() % 8 == 0 => {
-                if !codec::hashes(body).zip(codec::hashes(body).skip(1)).all(|(a, b)| a < b) {
-                    return Err(Error::StateSize);
+        let threshold = decode_expthresh(threshold & 63);
+        let mut params = Params::new(
+            log2m.into(),
+            regwidth.into(),
+            threshold.min(MAX_EXPLICIT as i64 / 2 + 1),
+            sparseon.into(),
+        )?;
+        params.expthresh = threshold;
+        let state = match kind {
+            0 if payload.is_empty() => State::Undefined,
+            1 if payload.is_empty() => State::Empty,
+            2 if payload.len() % 8 == 0 && payload.len() / 8 <= MAX_EXPLICIT => {
+                let mut words = memory.words(payload.len() / 8);
+                for (at, chunk) in payload.as_chunks::<8>().0.iter().enumerate() {
+                    words.insert(at, i64::from_le_bytes(*chunk));
                 }
-                sketch.take_hashes(codec::hashes(body), body.len() / 8);
+                if !words.is_sorted_by(|a, b| a < b) {
+                    return Err(Error::StateInconsistent);
+                }
+                State::Explicit(words)
             }
-            5 if body.len() == params.registers() && body.iter().all(|&r| r <= params.max_register()) => {
-                let mut registers = memory.zeroed_bytes(body.len());
-                registers.copy_from_slice(body);
-                sketch.state = State::Registers(registers);
+            3 if payload.len() == params.registers() => {
+                if payload.iter().any(|&register| register > params.max_register()) {
+                    return Err(Error::StateInconsistent);
+                }
+                let mut registers = memory.zeroed_bytes(payload.len());
+                registers.copy_from_slice(payload);
+                State::Registers(registers)
             }
-            _ => return Err(Error::StateSize),
-        }
-        Ok(sketch)
+            3 if payload.len() < params.registers() => return Err(Error::StateTruncated),
+            _ => return Err(Error::StateInconsistent),
+        };
+        Ok(Sketch { params, memory, state })
     }
 }
 
-const STATE_HEADER: usize = 12;
-
-fn shape(p: &Params) -> String {
-    let threshold = match p.expthresh {
-        -1 => format!("-1({})", p.explicit_threshold()),
-        n => n.to_string(),
-    };
-    format!(
-        "nregs={}, nbits={}, expthresh={threshold}, sparseon={}",
-        p.registers(),
-        p.regwidth,
-        u8::from(p.sparseon)
-    )
-}
-
-/// The print of an explicit sketch, also of one whose order is wrong.
-pub fn print_explicit(p: &Params, words: &[i64]) -> String {
-    let mut out = format!("EXPLICIT, {} elements, {}:", words.len(), shape(p));
-    for (i, w) in words.iter().enumerate() {
-        let _ = write!(out, "\n{i}: {w:20} ");
+fn add_to_registers(params: &Params, registers: &mut [u8], hash: i64) {
+    let index = hash as u64 & (registers.len() as u64 - 1);
+    let rest = hash as u64 >> params.log2m;
+    // A rest of zero says nothing about its first set bit.
+    if rest != 0 {
+        let rank = (rest.trailing_zeros() as u8 + 1).min(params.max_register());
+        let register = &mut registers[index as usize];
+        *register = (*register).max(rank);
     }
-    out
 }
