@@ -8,6 +8,8 @@ pub mod counters;
 pub mod hll;
 pub mod pg;
 pub mod rollup;
+#[cfg(any(test, feature = "pg_test"))]
+mod server_tests;
 pub mod worker;
 
 pgrx::pg_module_magic!();
