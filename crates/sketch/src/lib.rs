@@ -1,23 +1,20 @@
-//! stub
-#![allow(missing_docs, unused_variables, clippy::all)]
-#[derive(Clone,Copy,Debug,PartialEq,Eq)] pub struct Params { pub log2m: u8, pub regwidth: u8, pub expthresh: i64, pub sparseon: bool }
-impl Params { pub fn new(log2m: i64, regwidth: i64, expthresh: i64, sparseon: i64) -> Result<Params, Error> {todo!()} pub fn from_typmod(_:i32)->Params{todo!()} pub fn to_typmod(&self)->i32{todo!()} pub fn check_same(&self, incoming:&Params)->Result<(),Error>{todo!()} pub fn registers(&self)->usize{0} pub fn explicit_threshold(&self)->usize {0}}
-pub trait Memory: Copy { type Words: Buffer<i64>; type Bytes: Buffer<u8>; fn words(&self, capacity: usize)->Self::Words; fn zeroed_bytes(&self, len: usize)->Self::Bytes; }
-pub trait Buffer<T>: core::ops::DerefMut<Target=[T]> { fn insert(&mut self, at: usize, value: T); }
-#[derive(Clone,Copy,Default,Debug)] pub struct Heap;
-pub struct V<T>(Vec<T>);
-impl<T> core::ops::Deref for V<T>{type Target=[T]; fn deref(&self)->&[T]{&self.0}}
-impl<T> core::ops::DerefMut for V<T>{fn deref_mut(&mut self)->&mut[T]{&mut self.0}}
-impl<T> Buffer<T> for V<T>{fn insert(&mut self, at: usize, value: T){}}
-impl Memory for Heap{type Words=V<i64>;type Bytes=V<u8>;fn words(&self, capacity: usize)->Self::Words{todo!()} fn zeroed_bytes(&self, len: usize)->Self::Bytes{todo!()}}
-pub enum Sketch<M: Memory = Heap>{A(Params,M,M::Words),B(M::Bytes)}
-impl<M: Memory> Sketch<M> { pub fn empty(p: Params, m: M)->Self{todo!()} pub fn params(&self)->Params{todo!()} pub fn decode(bytes:&[u8], m: M)->Result<Self,Error>{todo!()} pub fn encode(&self, max_sparse: i32)->Vec<u8>{todo!()} pub fn add(&mut self, hash: i64){} pub fn union(&mut self, other:&Sketch<impl Memory>)->Result<(),Error>{todo!()} pub fn union_bytes(&mut self, bytes:&[u8])->Result<(),Error>{todo!()} pub fn cardinality(&self, e: Estimator)->Result<Option<f64>,Error> {todo!()} pub fn print(&self)->String {todo!()} pub fn to_state_bytes(&self)->Vec<u8>{todo!()} pub fn from_state_bytes(_:&[u8], m: M)->Result<Self,Error> {todo!()}}
-#[derive(Clone,Copy,PartialEq,Eq,Debug)] pub enum Estimator { Improved, Classic }
-pub enum Kind { Undefined=0, Empty=1, Explicit=2, Sparse=3, Full=4 }
-pub struct Header { pub version:u8, pub kind: Kind, pub params: Params } 
-pub fn validate(bytes:&[u8])->Result<Header,Error>{todo!()} pub fn cardinality_of(bytes:&[u8], e:Estimator)->Result<Option<f64>,Error>{todo!()}
-pub mod murmur3 { pub fn hash(bytes:&[u8], seed:i32)->i64{0} pub fn hash_i64(v:i64,seed:i32)->i64{0} pub fn hash_i32(v:i32,seed:i32)->i64{0} }
-#[derive(Debug,Clone,PartialEq,Eq)] pub enum Error {A}
-impl core::fmt::Display for Error{fn fmt(&self,f:&mut core::fmt::Formatter<'_>)->core::fmt::Result{Ok(())}}
-pub enum Class {InvalidParameter, Data}
-impl Error{pub fn class(&self)->Class {Class::Data}}
+//! HyperLogLog sketches in the storage format of postgresql-hll.
+//!
+//! Everything here is safe Rust without dependencies: the stored bytes (`codec`), the state while
+//! values are added (`sketch`), the estimate (`estimate`) and the hash functions (`murmur3`).
+#![forbid(unsafe_code)]
+
+mod codec;
+mod error;
+mod estimate;
+mod memory;
+pub mod murmur3;
+mod params;
+mod sketch;
+
+pub use codec::{Header, Kind, cardinality_of, validate};
+pub use error::{Class, Error};
+pub use estimate::Estimator;
+pub use memory::{Buffer, Heap, Memory};
+pub use params::Params;
+pub use sketch::Sketch;
