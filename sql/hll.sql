@@ -214,15 +214,15 @@ COMMENT ON FUNCTION hll_sparseon(hll) IS '1 where sparse registers may be stored
 -- session defaults: they outlive ROLLBACK, and parallel workers get them
 
 CREATE FUNCTION hll_set_output_version(integer) RETURNS integer
-AS 'MODULE_PATHNAME', 'hll_set_output_version' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+AS 'MODULE_PATHNAME', 'hll_set_output_version' LANGUAGE c IMMUTABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION hll_set_output_version(integer) IS 'Sets the storage format to write (only 1 exists); returns the former one';
 
 CREATE FUNCTION hll_set_max_sparse(integer) RETURNS integer
-AS 'MODULE_PATHNAME', 'hll_set_max_sparse' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+AS 'MODULE_PATHNAME', 'hll_set_max_sparse' LANGUAGE c IMMUTABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION hll_set_max_sparse(integer) IS 'Sets the most registers that are stored sparsely (-1: when it is smaller); returns the former value';
 
 CREATE FUNCTION hll_set_defaults(i_log2m integer, i_regwidth integer, i_expthresh bigint, i_sparseon integer, OUT o_log2m integer, OUT o_regwidth integer, OUT o_expthresh bigint, OUT o_sparseon integer) RETURNS record
-AS 'MODULE_PATHNAME', 'hll_set_defaults' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+AS 'MODULE_PATHNAME', 'hll_set_defaults' LANGUAGE c IMMUTABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION hll_set_defaults(i_log2m integer, i_regwidth integer, i_expthresh bigint, i_sparseon integer, OUT o_log2m integer, OUT o_regwidth integer, OUT o_expthresh bigint, OUT o_sparseon integer) IS 'Sets the parameters of new sketches where a call gives none; returns the former ones';
 
 -- hashing: MurmurHash3 (x64, 128 bits, the first half)
