@@ -75,7 +75,7 @@ fn check_payload(kind: Kind, params: &Params, len: usize) -> Result<(), Error> {
     match kind {
         Kind::Undefined if len != 0 => Err(Error::UndefinedSize),
         Kind::Empty if len != 0 => Err(Error::EmptySize),
-        Kind::Explicit if len % 8 != 0 => Err(Error::ExplicitSize),
+        Kind::Explicit if !len.is_multiple_of(8) => Err(Error::ExplicitSize),
         Kind::Explicit if len / 8 > MAX_EXPLICIT => Err(Error::ExplicitTooLarge),
         Kind::Sparse if too_many => Err(Error::SparseTooLarge),
         Kind::Sparse if (len * 8) % params.chunk_bits() >= 8 => Err(Error::SparsePadding),

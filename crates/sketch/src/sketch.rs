@@ -215,7 +215,7 @@ impl<M: Memory> Sketch<M> {
         let state = match kind {
             0 if payload.is_empty() => State::Undefined,
             1 if payload.is_empty() => State::Empty,
-            2 if payload.len() % 8 == 0 && payload.len() / 8 <= MAX_EXPLICIT => {
+            2 if payload.len().is_multiple_of(8) && payload.len() / 8 <= MAX_EXPLICIT => {
                 let mut words = memory.words(payload.len() / 8);
                 for (at, chunk) in payload.as_chunks::<8>().0.iter().enumerate() {
                     words.insert(at, i64::from_le_bytes(*chunk));
