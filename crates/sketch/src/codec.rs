@@ -150,14 +150,27 @@ pub(crate) fn decode<M: Memory>(bytes: &[u8], memory: M) -> Result<Sketch<M>, Er
         }
         Kind::Full => {
             let mut registers = memory.zeroed_bytes(params.registers());
-            let mut bits = BitReader::new(payload);
-            for register in registers.iter_mut() {
-                *register = bits.read(params.regwidth.into()) as u8;
-            }
+            read_full(&params, payload, &mut registers);
             State::Registers(registers)
         }
     };
     Ok(Sketch::with_state(params, memory, state))
+}
+
+fn read_full(params: &Params, payload: &[u8], registers: &mut [u8]) {
+    let width = u32::from(params.regwidth);
+    let mask = params.max_register();
+    // Eight registers fill `width` bytes exactly; only a sketch of fewer than eight leaves a rest.
+    let (groups, rest) = registers.as_chunks_mut::<8>();
+    let packed = payload.chunks_exact(width as usize);
+    for (group, bytes) in groups.iter_mut().zip(packed) {
+        let word = bytes.iter().fold(0u64, |word, &byte| word << 8 | u64::from(byte));
+        *group = core::array::from_fn(|at| (word >> (width * (7 - at as u32))) as u8 & mask);
+    }
+    let mut bits = BitReader::new(payload);
+    for register in rest {
+        *register = bits.read(width) as u8;
+    }
 }
 
 fn read_sparse(params: &Params, payload: &[u8], registers: &mut [u8]) {
