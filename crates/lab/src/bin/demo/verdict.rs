@@ -57,7 +57,8 @@ pub fn give(client: &mut Client, screen: &mut Screen, written: u64) -> Outcome<b
     }
     let lag = start.elapsed();
     screen.refresh(client, written, lag)?;
-    client.batch_execute("VACUUM ANALYZE http_request; VACUUM ANALYZE http_request_1min")?;
+    client.batch_execute("VACUUM ANALYZE http_request")?;
+    client.batch_execute("VACUUM ANALYZE http_request_1min")?;
     let (rolled, groups) =
         (number(client, total)?, number(client, "SELECT count(*) FROM http_request_1min")?);
     let (differ, live) =
