@@ -100,7 +100,11 @@ fn load_ends_in_equality() {
                 if runner.batch_execute("SET application_name = 'runner'").is_err() {
                     continue;
                 }
-                while !stop.load(Relaxed) && runner.batch_execute("SELECT rollup_http_request()").is_ok() {}
+                loop {
+                    if stop.load(Relaxed) || runner.batch_execute("SELECT rollup_http_request()").is_err() {
+                        break;
+                    }
+                }
             }
         });
         scope.spawn(|| {

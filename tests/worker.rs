@@ -26,7 +26,10 @@ fn a_failing_rollup_stops_no_other() {
         )
         .unwrap();
     wait_for("the failure is reported", 30, || {
-        number(&mut client, "SELECT coalesce(max(failures), 0)::bigint FROM rollup.status WHERE name = 'other_1min'") > 0
+        number(
+            &mut client,
+            "SELECT coalesce(max(failures), 0)::bigint FROM rollup.status WHERE name = 'other_1min'",
+        ) > 0
     });
     let error: String = client
         .query_one("SELECT last_error FROM rollup.status WHERE name = 'other_1min'", &[])
