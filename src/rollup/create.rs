@@ -163,13 +163,17 @@ fn current_role() -> Result<String> {
 
 /// The stamp column: its default is STABLE, so that adding it rewrites nothing.
 fn add_stamp(source: &Source) -> Result<()> {
-    let existing = catalog::read(
-        "SELECT a.atttypid = 'pg_catalog.int8'::pg_catalog.regtype AND a.attnotnull AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~ '^rollup\\.stamp\\(\\)' \
-         FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
-         WHERE a.attrelid = $1::pg_catalog.regclass AND a.attname = $2::pg_catalog.name AND NOT a.attisdropped",
-        &[source.qualified().into(), STAMP.into()],
-        |row| row.get::<bool>(1),
-    )?;
+    let existing = {
+        // With this search_path the default reads rollup.stamp(), whatever the caller's is.
+        let _acting = xact::ActingAs::catalog();
+        catalog::read(
+            "SELECT a.atttypid = 'pg_catalog.int8'::pg_catalog.regtype AND a.attnotnull AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) = 'rollup.stamp()' \
+             FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+             WHERE a.attrelid = $1::pg_catalog.regclass AND a.attname = $2::pg_catalog.name AND NOT a.attisdropped",
+            &[source.qualified().into(), STAMP.into()],
+            |row| row.get::<bool>(1),
+        )?
+    };
     match existing.first() {
         Some(Some(true)) => Ok(()),
         Some(_) => fail(
@@ -180,14 +184,47 @@ fn add_stamp(source: &Source) -> Result<()> {
             ),
             "Rename it: the name is taken by the rollup engine.",
         ),
-        None => catalog::execute(
-            &format!(
-                "ALTER TABLE {} ADD COLUMN {STAMP} bigint NOT NULL DEFAULT rollup.stamp()",
-                source.qualified()
-            ),
-            &[],
-        ),
+        None => {
+            lock_exclusively(source)?;
+            catalog::execute(
+                &format!(
+                    "ALTER TABLE {} ADD COLUMN {STAMP} bigint NOT NULL DEFAULT rollup.stamp()",
+                    source.qualified()
+                ),
+                &[],
+            )
+        }
     }
+}
+
+/// Takes the lock that adding a column needs, in short attempts: whoever comes after a waiting exclusive lock
+/// waits too, so it must not wait behind a long transaction.
+fn lock_exclusively(source: &Source) -> Result<()> {
+    let table = source.qualified();
+    let busy = format!("table {table} is in use: its lock was not free for 30 seconds");
+    let body = format!(
+        "DECLARE
+           before text := pg_catalog.current_setting('lock_timeout');
+           deadline timestamptz := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) interval '30 seconds';
+         BEGIN
+           LOOP
+             BEGIN
+               PERFORM pg_catalog.set_config('lock_timeout', '100ms', true);
+               LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;
+               PERFORM pg_catalog.set_config('lock_timeout', before, true);
+               RETURN;
+             EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+               IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) deadline THEN
+                 RAISE EXCEPTION USING ERRCODE = '55P03', MESSAGE = {},
+                   HINT = 'SELECT pid, xact_start, query FROM pg_stat_activity ORDER BY xact_start shows the long transactions; call again when they have ended.';
+               END IF;
+             END;
+             PERFORM pg_catalog.pg_sleep(0.1);
+           END LOOP;
+         END",
+        literal(&busy)
+    );
+    catalog::execute(&format!("DO {}", literal(&body)), &[])
 }
 
 fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<()> {

@@ -8,7 +8,7 @@ use super::catalog::{self, Definition};
 use super::error::{Result, fail};
 use super::sql;
 use crate::pg::query::set_local;
-use crate::pg::xact::{ActingAs, Snapshot};
+use crate::pg::xact::{ActingAs, Snapshot, own_transaction_id};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::ffi::CString;
@@ -61,6 +61,20 @@ fn merge(d: &Definition, now: &Snapshot) -> Result<(i64, i64)> {
     let counted = catalog::write(&statement, &[], |row| {
         Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default()))
     })?;
+    let foreign =
+        catalog::write(&sql::has_foreign_stamp(source, own_transaction_id()), &[], |row| row.get::<bool>(1))?;
+    if foreign.first().copied().flatten() == Some(true) {
+        ereport!(
+            PgLogLevel::WARNING,
+            PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+            format!(
+                "rollup {}: {source} has rows whose {} names a transaction that has not begun",
+                d.name,
+                sql::STAMP
+            ),
+            "They are merged when that id comes. Leave the column to its default; it is never to be written."
+        );
+    }
     Ok(counted.first().copied().unwrap_or_default())
 }
 

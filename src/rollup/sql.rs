@@ -85,6 +85,15 @@ pub fn is_due(source: &str, seen: &Snapshot, now: &Snapshot) -> String {
     format!("SELECT EXISTS (SELECT FROM {source} WHERE {} AND {})", unfinished(seen), finished(now))
 }
 
+/// True where a row that is visible claims a transaction that has not begun: its stamp was written by hand, or
+/// comes from another cluster. `own` is the id of this transaction, whose rows are visible to it.
+pub fn has_foreign_stamp(source: &str, own: i64) -> String {
+    format!(
+        "SELECT EXISTS (SELECT FROM {source} WHERE {STAMP} OPERATOR(pg_catalog.>=) (SELECT pg_catalog.pg_snapshot_xmax(\
+         pg_catalog.pg_current_snapshot())::pg_catalog.text::pg_catalog.int8) AND {STAMP} OPERATOR(pg_catalog.<>) {own}::pg_catalog.int8)"
+    )
+}
+
 fn merge_pair(c: &Column, m: Merge) -> String {
     let n = ident(&c.name);
     let (a, b) = (format!("t.{n}"), format!("excluded.{n}"));

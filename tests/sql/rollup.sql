@@ -116,6 +116,18 @@ UPDATE rollup.definition SET seen_xmax = 0;
 SELECT name, lag_rows FROM rollup.status ORDER BY name;
 RESET ROLE;
 DROP ROLE regress_rollup_guest;
+-- a stamp written by hand is told of
+INSERT INTO event (site, at, rollup_stamp) VALUES (1, now(), 1000000000000), (1, now(), rollup.stamp());
+SELECT rollup_event();
+DELETE FROM event WHERE rollup_stamp = 1000000000000;
+-- a column of that name that is not ours
+CREATE TABLE taken (at timestamptz, rollup_stamp int);
+SELECT rollup.create('taken_1day', 'SELECT date_trunc(''day'', at) AS day, count(*) FROM taken GROUP BY 1');
+-- the engine's schema in the search_path changes nothing
+SET search_path = rollup, public;
+SELECT rollup.create('event_1h', 'SELECT date_trunc(''hour'', at) AS h, count(*) AS n FROM event GROUP BY 1', every => NULL) IS NOT NULL AS created;
+RESET search_path;
+SELECT rollup.drop('event_1h');
 -- drop
 SELECT rollup.drop('event_5min', keep_data => true);
 SELECT count(*) FROM event_5min;
