@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 /// A long reader keeps rollup.create waiting; what comes after it must not wait with it.
 #[test]
 fn waiting_for_the_table_holds_no_writer_up() {
-    let (cluster, mut client) = prepared("create", "");
-    let mut reader = another(&cluster, "create");
+    let (cluster, mut client) = prepared("creation", "");
+    let mut reader = another(&cluster, "creation");
     reader.batch_execute("BEGIN; SELECT count(*) FROM http_request").unwrap();
     let mut slowest = Duration::ZERO;
     thread::scope(|scope| {
         let creating = scope.spawn(|| {
             let sql = format!("SELECT rollup.create('http_request_1min', $q${QUERY}$q$, every => NULL)");
-            another(&cluster, "create").batch_execute(&sql)
+            another(&cluster, "creation").batch_execute(&sql)
         });
         let begun = Instant::now();
         let mut attempts = 0;
