@@ -120,7 +120,8 @@ impl Cluster {
 
     fn signal(&mut self, signal: &str) -> Outcome<()> {
         let Some(mut child) = self.postmaster.take() else { return Ok(()) };
-        Command::new("kill").args([signal, &child.id().to_string()]).status()?;
+        // The shell's own kill: the program of that name is not on every machine.
+        Command::new("sh").args(["-c", "kill \"$0\" \"$1\"", signal, &child.id().to_string()]).status()?;
         child.wait()?;
         Ok(())
     }
