@@ -32,7 +32,7 @@ test: setup-test build ## every check and test; the last line is "N passed, N fa
 
 script:
 	@mkdir -p target
-	@{ echo '\echo Use "CREATE EXTENSION hll" to load this file. \quit'; cat sql/hll.sql sql/counters.sql sql/rollup.sql; } > $(SCRIPT)
+	@{ echo '\echo Use "CREATE EXTENSION hll" to load this file. \quit'; cat sql/hll.sql sql/more.sql sql/counters.sql sql/rollup.sql; } > $(SCRIPT)
 
 install: build script ## install into the PostgreSQL of PG_CONFIG (honours DESTDIR)
 	install -d "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)" "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"

@@ -100,7 +100,7 @@ fn union_internal(call: &mut Call) -> Datum {
         (Some(left), Some(right)) => left.0.union(&right.0).or_raise(),
         (None, Some(right)) => {
             // the right state dies with its row, so it is copied and never adopted
-            let mut copy = Sketch::empty(*right.0.params(), memory);
+            let mut copy = Sketch::empty(right.0.params(), memory);
             copy.union(&right.0).or_raise();
             return aggregate::new_state(memory, Group(copy));
         }

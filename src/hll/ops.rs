@@ -55,6 +55,7 @@ fn union(call: &mut Call) -> Datum {
 
 fn added(call: &Call, sketch: usize, hash: usize) -> Datum {
     let mut sketch = decoded(call, sketch);
+    sketch.params().check_addable().or_raise();
     sketch.add(call.i64(hash).unwrap_or(0));
     stored(&sketch)
 }

@@ -75,6 +75,24 @@ impl Call {
         self.arg(n).map(|d| unsafe { varlena_payload(d) })
     }
 
+    /// The first `len` bytes of the payload of varlena argument `n`, or as many as there are. An uncompressed
+    /// value that lies out of line is read as far as that alone.
+    pub fn prefix(&self, n: usize, len: usize) -> Option<&[u8]> {
+        // SAFETY: as in `bytes`; the slice function takes any varlena and gives a plain one.
+        let bytes = self.arg(n).map(|d| unsafe {
+            if is_plain(d) {
+                varlena_payload(d)
+            } else {
+                varlena_payload(pg_sys::Datum::from(pg_sys::pg_detoast_datum_slice(
+                    d.cast_mut_ptr(),
+                    0,
+                    len as i32,
+                )))
+            }
+        })?;
+        Some(&bytes[..len.min(bytes.len())])
+    }
+
     /// Returns NULL.
     #[inline(always)]
     pub fn null(&mut self) -> pg_sys::Datum {
@@ -101,22 +119,38 @@ pub fn new_varlena(payload: &[u8]) -> pg_sys::Datum {
     }
 }
 
+/// True where the varlena `d` lies in line and uncompressed.
+///
+/// # Safety
+/// `d` must point at a valid varlena.
+#[inline(always)]
+unsafe fn is_plain(d: pg_sys::Datum) -> bool {
+    // SAFETY: a varlena has at least one byte.
+    let first = unsafe { *d.cast_mut_ptr::<u8>() };
+    // 0x01: out of line; xxxxxx10: compressed in line (little-endian layouts of varatt.h)
+    first != 0x01 && first & 0x03 != 0x02
+}
+
 /// The payload of the varlena `d`, de-toasted when compressed or out of line.
 ///
 /// # Safety
 /// `d` must point at a valid varlena that outlives the slice.
 #[inline(always)]
 pub unsafe fn varlena_payload<'a>(d: pg_sys::Datum) -> &'a [u8] {
-    let mut p = d.cast_mut_ptr::<pg_sys::varlena>();
-    // SAFETY: the caller vouches for the varlena; a de-toasted copy lives in the current memory context.
+    // SAFETY: the caller vouches for the varlena; a de-toasted copy lives in the current memory context. The
+    // length counts the header: one byte (odd first byte, length in the upper seven bits) or four.
     unsafe {
-        let first = *p.cast::<u8>();
-        // 0x01: out of line; xxxxxx10: compressed in line (little-endian layouts of varatt.h)
-        if first == 0x01 || first & 0x03 == 0x02 {
-            p = pg_sys::pg_detoast_datum_packed(p);
+        let mut p = d.cast_mut_ptr::<u8>();
+        if !is_plain(d) {
+            p = pg_sys::pg_detoast_datum_packed(p.cast()).cast();
         }
-        let len = pgrx::varsize_any_exhdr(p);
-        std::slice::from_raw_parts(pgrx::vardata_any(p).cast::<u8>(), len)
+        let first = *p;
+        if first & 1 == 1 {
+            std::slice::from_raw_parts(p.add(1), usize::from(first >> 1) - 1)
+        } else {
+            let len = (p.cast::<u32>().read_unaligned() >> 2) as usize;
+            std::slice::from_raw_parts(p.add(pg_sys::VARHDRSZ), len - pg_sys::VARHDRSZ)
+        }
     }
 }
 
@@ -133,7 +167,7 @@ macro_rules! v1 {
             #[unsafe(export_name = stringify!($name))]
             extern "C-unwind" fn call(fcinfo: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
                 // SAFETY: PostgreSQL calls the symbol, with live call information.
-                unsafe { $crate::pg::v1::run(fcinfo, $body) }
+                unsafe { $crate::pg::v1::run(fcinfo, |call| $body(call)) }
             }
         };
     };
@@ -144,7 +178,11 @@ macro_rules! v1 {
 /// # Safety
 /// `fcinfo` must be the live call information that PostgreSQL passed to the exported function.
 #[inline(always)]
-pub unsafe fn run(fcinfo: pg_sys::FunctionCallInfo, body: fn(&mut Call) -> pg_sys::Datum) -> pg_sys::Datum {
+pub unsafe fn run(
+    fcinfo: pg_sys::FunctionCallInfo,
+    // A type of its own for each body, so that the guard and the body become one function.
+    body: impl Fn(&mut Call) -> pg_sys::Datum + std::panic::UnwindSafe + std::panic::RefUnwindSafe,
+) -> pg_sys::Datum {
     // SAFETY: only `v1!` calls this, with the fcinfo that PostgreSQL passed; isnull starts as not null.
     unsafe {
         pg_sys::panic::pgrx_extern_c_guard(|| {

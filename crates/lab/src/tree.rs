@@ -154,7 +154,7 @@ impl Tree {
             }
         }
         let mut script = String::from("\\echo Use \"CREATE EXTENSION hll\" to load this file. \\quit\n");
-        for part in ["hll", "counters", "rollup"] {
+        for part in ["hll", "more", "counters", "rollup"] {
             script += &fs::read_to_string(root.join("sql").join(part).with_extension("sql"))?;
         }
         replace(&extension.join("hll--3.0.0.sql"), script.as_bytes())?;

@@ -1,279 +1,315 @@
-//! The stored form: a header of three bytes, then elements, entries or registers, most significant bit first.
+//! The stored form, schema version 1.
+//!
+//! ```text
+//! byte 0   version << 4 | type
+//! byte 1   (regwidth - 1) << 5 | log2m
+//! byte 2   sparseon << 6 | threshold code          bit 7 is ignored on reading
+//! EMPTY, UNDEFINED   nothing more
+//! EXPLICIT           hashes of 8 bytes, big-endian, strictly ascending as signed numbers
+//! SPARSE             (index, value) of each filled register: log2m + regwidth bits, first bit highest
+//! FULL               every register: regwidth bits, first bit highest, zero padding
+//! ```
+use crate::{Error, MAX_EXPLICIT, Params, kernel, params::MAX_LOG2M, print};
 
-use crate::params::{MAX_EXPLICIT, MAX_LOG2M, decode_expthresh, encode_expthresh};
-use crate::sketch::State;
-use crate::{Buffer, Error, Estimator, Heap, Memory, Params, Sketch};
+/// The length of the part every stored value has.
+pub(crate) const HEADER: usize = 3;
+const VERSION: u8 = 1;
 
-/// Bytes before the payload.
-const HEADER: usize = 3;
-
-/// The stored forms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The form of a sketch, numbered as stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// A value about which nothing is known.
+    /// Unknown contents: absorbs whatever it is united with.
     Undefined = 0,
-    /// Nothing was added.
+    /// No element.
     Empty = 1,
-    /// The hash values themselves.
+    /// A list of hashes, counted exactly.
     Explicit = 2,
-    /// The nonzero registers with their indexes.
+    /// The filled registers only.
     Sparse = 3,
     /// All registers.
     Full = 4,
+    /// Registers in memory; stored as Sparse or Full.
+    Registers = 5,
 }
 
-/// The first three bytes of a stored sketch.
+/// The three bytes every stored value begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The schema version, always 1.
     pub version: u8,
-    /// The form of the payload.
+    /// The stored form.
     pub kind: Kind,
-    /// The sketch's parameters.
+    /// The parameters.
     pub params: Params,
 }
 
 impl Header {
-    /// Reads the header and checks that the length and the parameters fit the form.
+    /// Reads and checks the first three bytes, and looks no further.
     pub fn read(bytes: &[u8]) -> Result<Header, Error> {
-        let first = bytes.first().copied().unwrap_or(0);
-        if first >> 4 != 1 {
-            return Err(Error::Version(first >> 4));
+        let header = Header::scan(bytes)?;
+        header.check()?;
+        Ok(header)
+    }
+
+    /// Reads the three bytes without judging the parameters, which postgresql-hll does after the size.
+    fn scan(bytes: &[u8]) -> Result<Header, Error> {
+        let Some(first) = bytes.first() else {
+            return Err(Error::UndefinedType);
+        };
+        let version = first >> 4;
+        if version != VERSION {
+            return Err(Error::UnknownVersion(version));
         }
-        let (kind, short) = match first & 15 {
-            0 => (Kind::Undefined, Error::UndefinedSize),
-            1 => (Kind::Empty, Error::EmptySize),
-            2 => (Kind::Explicit, Error::ExplicitSize),
-            3 => (Kind::Sparse, Error::SparseTooSmall),
-            4 => (Kind::Full, Error::FullSize),
-            _ => return Err(Error::UnknownType),
+        let kind = match first & 0xf {
+            0 => Kind::Undefined,
+            1 => Kind::Empty,
+            2 => Kind::Explicit,
+            3 => Kind::Sparse,
+            4 => Kind::Full,
+            _ => return Err(Error::UndefinedType),
         };
-        let &[_, shape, flags, ref payload @ ..] = bytes else { return Err(short) };
-        let params = Params {
-            log2m: shape & 31,
-            regwidth: (shape >> 5) + 1,
-            expthresh: decode_expthresh(flags & 63),
-            sparseon: flags >> 6 & 1 == 1,
-        };
-        check_payload(kind, &params, payload.len())?;
-        check_params(kind, &params)?;
-        Ok(Header { version: 1, kind, params })
+        match *bytes {
+            [_, shape, rest, ..] => Ok(Header { version, kind, params: Params::from_header(shape, rest) }),
+            _ => Err(match kind {
+                Kind::Undefined => Error::UndefinedSize,
+                Kind::Empty => Error::EmptySize,
+                Kind::Explicit => Error::ExplicitSize,
+                Kind::Sparse => Error::SparseTooSmall,
+                Kind::Full | Kind::Registers => Error::FullSize,
+            }),
+        }
     }
 
-    fn write(params: &Params, kind: Kind, capacity: usize) -> Vec<u8> {
-        let mut out = Vec::with_capacity(HEADER + capacity);
-        out.push(1 << 4 | kind as u8);
-        // A width of 0 has no stored form; 1 is the nearest that can be read back.
-        out.push((params.regwidth.max(1) - 1) << 5 | params.log2m);
-        out.push(u8::from(params.sparseon) << 6 | encode_expthresh(params.expthresh));
-        out
+    fn check(&self) -> Result<(), Error> {
+        self.params.check_stored(matches!(self.kind, Kind::Empty | Kind::Explicit))
     }
 }
 
-fn check_payload(kind: Kind, params: &Params, len: usize) -> Result<(), Error> {
-    let too_many = params.log2m > MAX_LOG2M;
-    match kind {
-        Kind::Undefined if len != 0 => Err(Error::UndefinedSize),
-        Kind::Empty if len != 0 => Err(Error::EmptySize),
-        Kind::Explicit if !len.is_multiple_of(8) => Err(Error::ExplicitSize),
-        Kind::Explicit if len / 8 > MAX_EXPLICIT => Err(Error::ExplicitTooLarge),
-        Kind::Sparse if too_many => Err(Error::SparseTooLarge),
-        Kind::Sparse if (len * 8) % params.chunk_bits() >= 8 => Err(Error::SparsePadding),
-        Kind::Full if len != params.full_bytes() => Err(Error::FullSize),
-        Kind::Full if too_many => Err(Error::FullTooLarge),
-        _ => Ok(()),
-    }
+/// A stored value whose every byte has been checked.
+#[derive(Clone, Copy)]
+pub(crate) enum Payload<'a> {
+    Undefined,
+    Empty,
+    Explicit(Hashes<'a>),
+    Sparse(Chunks<'a>),
+    Full(&'a [u8]),
 }
 
-/// Stored registers may carry any threshold; what can still become EXPLICIT may not.
-fn check_params(kind: Kind, params: &Params) -> Result<(), Error> {
-    if params.log2m > MAX_LOG2M {
-        return Err(Error::Log2m);
-    }
-    if params.regwidth > 7 {
-        return Err(Error::Regwidth);
-    }
-    if matches!(kind, Kind::Empty | Kind::Explicit) && params.expthresh > MAX_EXPLICIT as i64 {
-        return Err(Error::Expthresh);
-    }
-    Ok(())
-}
-
-/// Checks a stored sketch as thoroughly as decoding it does.
+/// Checks a whole stored value.
 pub fn validate(bytes: &[u8]) -> Result<Header, Error> {
-    let header = Header::read(bytes)?;
-    if header.kind == Kind::Explicit && !ascending(&bytes[HEADER..]) {
-        return Err(Error::ExplicitOrder(decode_explicit(&header, &bytes[HEADER..], Heap).print()));
-    }
-    Ok(header)
+    parse(bytes).map(|(header, _)| header)
 }
 
-/// Estimates a stored sketch; `None` when it is UNDEFINED.
-pub fn cardinality_of(bytes: &[u8], estimator: Estimator) -> Result<Option<f64>, Error> {
-    let header = validate(bytes)?;
-    match header.kind {
-        Kind::Undefined => Ok(None),
-        Kind::Empty => Ok(Some(0.0)),
-        Kind::Explicit => Ok(Some(((bytes.len() - HEADER) / 8) as f64)),
-        Kind::Sparse | Kind::Full => Sketch::decode(bytes, Heap)?.cardinality(estimator),
-    }
-}
-
-fn elements(payload: &[u8]) -> impl Iterator<Item = i64> + '_ {
-    payload.as_chunks::<8>().0.iter().map(|chunk| i64::from_be_bytes(*chunk))
-}
-
-fn ascending(payload: &[u8]) -> bool {
-    elements(payload).is_sorted_by(|a, b| a < b)
-}
-
-fn decode_explicit<M: Memory>(header: &Header, payload: &[u8], memory: M) -> Sketch<M> {
-    let mut words = memory.words(payload.len() / 8);
-    for (at, value) in elements(payload).enumerate() {
-        words.insert(at, value);
-    }
-    Sketch::with_state(header.params, memory, State::Explicit(words))
-}
-
-/// Reads any valid stored sketch.
-pub(crate) fn decode<M: Memory>(bytes: &[u8], memory: M) -> Result<Sketch<M>, Error> {
-    let header = validate(bytes)?;
-    let (params, payload) = (header.params, &bytes[HEADER..]);
-    let state = match header.kind {
-        Kind::Undefined => State::Undefined,
-        Kind::Empty => State::Empty,
-        Kind::Explicit => return Ok(decode_explicit(&header, payload, memory)),
+/// Checks a whole stored value and says what it holds, copying nothing.
+pub(crate) fn parse(bytes: &[u8]) -> Result<(Header, Payload<'_>), Error> {
+    let header = Header::scan(bytes)?;
+    let params = header.params;
+    let body = bytes.get(HEADER..).unwrap_or_default();
+    let payload = match header.kind {
+        Kind::Undefined if !body.is_empty() => return Err(Error::UndefinedSize),
+        Kind::Undefined => Payload::Undefined,
+        Kind::Empty if !body.is_empty() => return Err(Error::EmptySize),
+        Kind::Empty => Payload::Empty,
+        Kind::Explicit => {
+            let (words, rest) = body.as_chunks::<8>();
+            if !rest.is_empty() {
+                return Err(Error::ExplicitSize);
+            }
+            if words.len() > MAX_EXPLICIT {
+                return Err(Error::ExplicitTooLarge);
+            }
+            header.check()?;
+            let hashes = Hashes(words);
+            if !hashes.ascending() {
+                let text = print::explicit(&params, words.len(), hashes.iter());
+                return Err(Error::ExplicitOrder(text));
+            }
+            Payload::Explicit(hashes)
+        }
         Kind::Sparse => {
-            let mut registers = memory.zeroed_bytes(params.registers());
-            read_sparse(&params, payload, &mut registers);
-            State::Registers(registers)
+            if params.log2m > MAX_LOG2M {
+                return Err(Error::SparseTooLarge);
+            }
+            header.check()?;
+            let chunks = Chunks { body, bits: params.chunk_bits(), width: params.width() };
+            if body.len() * 8 - chunks.count() * chunks.bits >= 8 {
+                return Err(Error::SparsePadding);
+            }
+            Payload::Sparse(chunks)
         }
-        Kind::Full => {
-            let mut registers = memory.zeroed_bytes(params.registers());
-            read_full(&params, payload, &mut registers);
-            State::Registers(registers)
+        Kind::Full | Kind::Registers => {
+            if body.len() != params.packed_size() {
+                return Err(Error::FullSize);
+            }
+            if params.log2m > MAX_LOG2M {
+                return Err(Error::FullTooLarge);
+            }
+            header.check()?;
+            Payload::Full(body)
         }
     };
-    Ok(Sketch::with_state(params, memory, state))
+    header.check()?;
+    Ok((header, payload))
 }
 
-fn read_full(params: &Params, payload: &[u8], registers: &mut [u8]) {
-    let width = u32::from(params.regwidth);
-    let mask = params.max_register();
-    // Eight registers fill `width` bytes exactly; only a sketch of fewer than eight leaves a rest.
-    let (groups, rest) = registers.as_chunks_mut::<8>();
-    let packed = payload.chunks_exact(width as usize);
-    for (group, bytes) in groups.iter_mut().zip(packed) {
-        let word = bytes.iter().fold(0u64, |word, &byte| word << 8 | u64::from(byte));
-        *group = core::array::from_fn(|at| (word >> (width * (7 - at as u32))) as u8 & mask);
+/// The hashes of an EXPLICIT value.
+#[derive(Clone, Copy)]
+pub(crate) struct Hashes<'a>(&'a [[u8; 8]]);
+
+impl<'a> Hashes<'a> {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
-    let mut bits = BitReader::new(payload);
-    for register in rest {
-        *register = bits.read(width) as u8;
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = i64> + use<'a> {
+        self.0.iter().map(|word| i64::from_be_bytes(*word))
+    }
+
+    fn ascending(&self) -> bool {
+        self.0.windows(2).all(|pair| i64::from_be_bytes(pair[0]) < i64::from_be_bytes(pair[1]))
     }
 }
 
-fn read_sparse(params: &Params, payload: &[u8], registers: &mut [u8]) {
-    let mut bits = BitReader::new(payload);
-    for _ in 0..payload.len() * 8 / params.chunk_bits() {
-        let index = bits.read(params.log2m.into()) as usize;
-        let value = bits.read(params.regwidth.into()) as u8;
-        // With short entries the padding can look like an entry of value 0 for register 0.
-        if value != 0 {
-            registers[index] = value;
+/// The filled registers of a SPARSE value.
+#[derive(Clone, Copy)]
+pub(crate) struct Chunks<'a> {
+    body: &'a [u8],
+    bits: usize,
+    width: u8,
+}
+
+impl<'a> Chunks<'a> {
+    /// How many chunks there are, counting those of value zero.
+    fn count(&self) -> usize {
+        self.body.len() * 8 / self.bits
+    }
+
+    /// Calls `visit` with the index and value of each filled register.
+    ///
+    /// A chunk of value zero is skipped: where chunks are shorter than a byte the padding reads as one.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(usize, u8)) {
+        let mask = (1u32 << self.width) - 1;
+        let mut split = |chunk: u32| {
+            let value = (chunk & mask) as u8;
+            if value != 0 {
+                visit((chunk >> self.width) as usize, value);
+            }
+        };
+        if self.bits == 16 {
+            // The default parameters: every chunk is two whole bytes.
+            for pair in self.body.as_chunks::<2>().0 {
+                split(u32::from(u16::from_be_bytes(*pair)));
+            }
+            return;
+        }
+        // A chunk has at most 24 bits, so the 32 from its first byte hold it.
+        for bit in (0..self.count()).map(|chunk| chunk * self.bits) {
+            let rest = &self.body[bit / 8..];
+            let word = match rest.first_chunk::<4>() {
+                Some(four) => u32::from_be_bytes(*four),
+                None => {
+                    let mut four = [0; 4];
+                    four[..rest.len()].copy_from_slice(rest);
+                    u32::from_be_bytes(four)
+                }
+            };
+            split(word << (bit % 8) >> (32 - self.bits));
+        }
+    }
+
+    /// Whether the indexes ascend, so that no register is given twice; chunks of value zero count as chunks.
+    ///
+    /// Only foreign writers do otherwise; of several values the last one counts, as in postgresql-hll.
+    pub(crate) fn ascending(&self) -> bool {
+        if self.bits == 16 {
+            let (pairs, _) = self.body.as_chunks::<2>();
+            let index = |pair: &[u8; 2]| u16::from_be_bytes(*pair) >> self.width;
+            // Without an early exit, so that the compiler compares many at once.
+            return pairs
+                .iter()
+                .zip(pairs.iter().skip(1))
+                .fold(true, |all, (a, b)| all & (index(a) < index(b)));
+        }
+        let (mut next, mut ascending) = (0, true);
+        self.for_each(|index, _| {
+            ascending &= index >= next;
+            next = index + 1;
+        });
+        ascending
+    }
+
+    /// Stores the chunks into registers that are all zero.
+    pub(crate) fn store(&self, registers: &mut [u8]) {
+        self.for_each(|index, value| registers[index] = value);
+    }
+
+    /// Raises the registers to the chunks' values.
+    pub(crate) fn raise(&self, registers: &mut [u8]) {
+        if self.ascending() {
+            self.for_each(|index, value| registers[index] = registers[index].max(value));
+        } else {
+            let mut own = vec![0; registers.len()];
+            self.store(&mut own);
+            kernel::raise(registers, &own);
         }
     }
 }
 
-/// Writes a sketch; registers become SPARSE when at most `max_sparse` are filled, or for -1 when that is smaller.
-pub(crate) fn encode<W, B>(params: &Params, state: &State<W, B>, max_sparse: i32) -> Vec<u8>
-where
-    W: Buffer<i64>,
-    B: Buffer<u8>,
-{
-    match state {
-        State::Undefined => Header::write(params, Kind::Undefined, 0),
-        State::Empty => Header::write(params, Kind::Empty, 0),
-        State::Explicit(words) => {
-            let mut out = Header::write(params, Kind::Explicit, words.len() * 8);
-            out.extend(words.iter().flat_map(|word| word.to_be_bytes()));
-            out
-        }
-        State::Registers(registers) => encode_registers(params, registers, max_sparse),
+/// Writes the three bytes every stored value begins with.
+pub(crate) fn put_header(params: &Params, kind: Kind, out: &mut Vec<u8>) {
+    let [shape, rest] = params.to_header();
+    out.extend([VERSION << 4 | kind as u8, shape, rest]);
+}
+
+/// Writes hashes as EXPLICIT.
+pub(crate) fn put_explicit(params: &Params, hashes: &[i64], out: &mut Vec<u8>) {
+    out.reserve(HEADER + hashes.len() * 8);
+    put_header(params, Kind::Explicit, out);
+    for hash in hashes {
+        out.extend(hash.to_be_bytes());
     }
 }
 
-fn encode_registers(params: &Params, registers: &[u8], max_sparse: i32) -> Vec<u8> {
-    let filled = registers.iter().filter(|&&register| register != 0).count();
+/// Writes registers as SPARSE if that is allowed and shorter, or within `max_sparse` entries unless it
+/// is -1; else as FULL.
+pub(crate) fn put_registers(params: &Params, registers: &[u8], max_sparse: i32, out: &mut Vec<u8>) {
+    let filled = kernel::filled(registers);
     let sparse_bits = filled * params.chunk_bits();
-    let small = match usize::try_from(max_sparse) {
+    let thin = match usize::try_from(max_sparse) {
         Ok(limit) => filled <= limit,
-        Err(_) => sparse_bits < params.registers() * usize::from(params.regwidth),
+        Err(_) => sparse_bits < registers.len() * usize::from(params.width()),
     };
-    if params.sparseon && small {
-        let mut bits = BitWriter::new(Header::write(params, Kind::Sparse, sparse_bits.div_ceil(8)));
-        for (index, &register) in registers.iter().enumerate().filter(|(_, register)| **register != 0) {
-            bits.write((index as u64) << params.regwidth | u64::from(register), params.chunk_bits() as u32);
-        }
-        bits.finish()
+    if params.sparseon && thin {
+        out.reserve(HEADER + sparse_bits.div_ceil(8));
+        put_header(params, Kind::Sparse, out);
+        put_sparse(params, registers, out);
     } else {
-        // The one byte of a width of 0 is read back as width 1.
-        let width = params.regwidth.max(1);
-        let mut bits = BitWriter::new(Header::write(params, Kind::Full, params.full_bytes()));
-        for &register in registers {
-            bits.write(register.into(), width.into());
-        }
-        bits.finish()
+        out.reserve(HEADER + params.packed_size());
+        put_header(params, Kind::Full, out);
+        kernel::pack(params.width(), registers, out);
     }
 }
 
-/// Reads up to 32 bits at a time and zeros past the end.
-struct BitReader<'a> {
-    bytes: core::slice::Iter<'a, u8>,
-    held: u64,
-    count: u32,
-}
-
-impl<'a> BitReader<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
-        BitReader { bytes: bytes.iter(), held: 0, count: 0 }
+fn put_sparse(params: &Params, registers: &[u8], out: &mut Vec<u8>) {
+    let (bits, width) = (params.chunk_bits(), params.width());
+    if bits == 16 {
+        // The default parameters: every chunk is two whole bytes.
+        kernel::each_filled(registers, |index, value| {
+            out.extend_from_slice(&((index as u16) << width | u16::from(value)).to_be_bytes());
+        });
+        return;
     }
-
-    fn read(&mut self, width: u32) -> u64 {
-        while self.count < width {
-            self.held = self.held << 8 | u64::from(self.bytes.next().copied().unwrap_or(0));
-            self.count += 8;
+    // The low `waiting` bits of `pending` are not written yet; there are never more than 7 + 24.
+    let (mut pending, mut waiting) = (0u64, 0);
+    kernel::each_filled(registers, |index, value| {
+        pending = pending << bits | (index as u64) << width | u64::from(value);
+        waiting += bits;
+        while waiting >= 8 {
+            waiting -= 8;
+            out.push((pending >> waiting) as u8);
         }
-        self.count -= width;
-        self.held >> self.count & ((1 << width) - 1)
-    }
-}
-
-/// Appends up to 32 bits at a time.
-struct BitWriter {
-    out: Vec<u8>,
-    held: u64,
-    count: u32,
-}
-
-impl BitWriter {
-    fn new(out: Vec<u8>) -> Self {
-        BitWriter { out, held: 0, count: 0 }
-    }
-
-    fn write(&mut self, value: u64, width: u32) {
-        self.held = self.held << width | value;
-        self.count += width;
-        while self.count >= 8 {
-            self.count -= 8;
-            self.out.push((self.held >> self.count) as u8);
-        }
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        if self.count > 0 {
-            self.out.push((self.held << (8 - self.count)) as u8);
-        }
-        self.out
+    });
+    if waiting > 0 {
+        out.push((pending << (8 - waiting)) as u8);
     }
 }

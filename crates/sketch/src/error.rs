@@ -1,8 +1,90 @@
-//! What can be wrong with parameters or stored bytes, in upstream's words.
-
+//! What can be wrong with a sketch; the texts are those of postgresql-hll, which clients match on.
 use core::fmt;
 
-/// The SQLSTATE an error belongs to.
+/// Why a parameter, a stored value or a union was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// `log2m` is outside 0..=17.
+    Log2m,
+    /// `regwidth` is outside 0..=7.
+    Regwidth,
+    /// `expthresh` is outside -1..=16383.
+    Expthresh,
+    /// `expthresh` is neither -1, 0 nor a power of two.
+    ExpthreshNotPower,
+    /// `sparseon` is neither 0 nor 1.
+    Sparseon,
+    /// Two sketches differ in their number of registers.
+    RegisterCount {
+        /// Of the incoming sketch.
+        source: u64,
+        /// Of the declared one.
+        dest: u64,
+    },
+    /// Two sketches differ in their register width.
+    RegisterWidth {
+        /// Of the incoming sketch.
+        source: u8,
+        /// Of the declared one.
+        dest: u8,
+    },
+    /// Two sketches differ in their explicit threshold.
+    ExplicitThreshold {
+        /// Of the incoming sketch.
+        source: i64,
+        /// Of the declared one.
+        dest: i64,
+    },
+    /// Two sketches differ in whether they may be stored sparse.
+    SparseEnable {
+        /// Of the incoming sketch.
+        source: bool,
+        /// Of the declared one.
+        dest: bool,
+    },
+    /// The first half-byte is not 1.
+    UnknownVersion(u8),
+    /// The second half-byte names no type.
+    UndefinedType,
+    /// An EMPTY value is not three bytes.
+    EmptySize,
+    /// An EXPLICIT value is not a header and whole hashes.
+    ExplicitSize,
+    /// An EXPLICIT value holds more hashes than any sketch may.
+    ExplicitTooLarge,
+    /// The elements of an EXPLICIT value are not strictly ascending; carries [`crate::Sketch::print`]'s text.
+    ExplicitOrder(String),
+    /// A FULL value is not a header and all its registers.
+    FullSize,
+    /// A FULL value declares more registers than any sketch may have.
+    FullTooLarge,
+    /// A SPARSE value is shorter than its header.
+    SparseTooSmall,
+    /// A SPARSE value declares more registers than any sketch may have.
+    SparseTooLarge,
+    /// A SPARSE value ends in a byte that belongs to no register.
+    SparsePadding,
+    /// An UNDEFINED value is not three bytes.
+    UndefinedSize,
+    /// An addition to a stored value whose explicit threshold no explicit list can reach.
+    ThresholdCapacity {
+        /// The stored threshold.
+        threshold: u64,
+        /// The longest explicit list.
+        capacity: u64,
+    },
+    /// The classic estimator needs at least 16 registers.
+    TooFewRegisters,
+    /// A partial aggregate's state is shorter than it says.
+    StateTruncated,
+    /// A partial aggregate's state exceeds what any sketch may hold.
+    StateTooLarge,
+    /// A partial aggregate's state does not have the size it says, or holds impossible values.
+    StateSize,
+}
+
+/// The SQLSTATE an error is reported with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// 22023, invalid_parameter_value.
@@ -11,87 +93,15 @@ pub enum Class {
     Data,
 }
 
-/// An error of this crate; its `Display` text is postgresql-hll's message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Error {
-    /// log2m is out of range.
-    Log2m,
-    /// regwidth is out of range.
-    Regwidth,
-    /// expthresh is out of range.
-    Expthresh,
-    /// expthresh is in range but no power of two.
-    ExpthreshPower,
-    /// sparseon is neither 0 nor 1.
-    Sparseon,
-    /// Two sketches have different numbers of registers.
-    CountMismatch {
-        /// The incoming sketch's.
-        source: usize,
-        /// The declared one.
-        dest: usize,
-    },
-    /// Two sketches have registers of different widths.
-    WidthMismatch {
-        /// The incoming sketch's.
-        source: u8,
-        /// The declared one.
-        dest: u8,
-    },
-    /// Two sketches have different explicit thresholds.
-    ThresholdMismatch {
-        /// The incoming sketch's.
-        source: i64,
-        /// The declared one.
-        dest: i64,
-    },
-    /// Two sketches disagree on whether SPARSE may be used.
-    SparseMismatch {
-        /// The incoming sketch's.
-        source: bool,
-        /// The declared one.
-        dest: bool,
-    },
-    /// The version nibble is not 1.
-    Version(u8),
-    /// The type nibble is none of the five known.
-    UnknownType,
-    /// An EMPTY value is not exactly its header.
-    EmptySize,
-    /// An EXPLICIT value is not a whole number of elements.
-    ExplicitSize,
-    /// An EXPLICIT value has more elements than any sketch may hold.
-    ExplicitTooLarge,
-    /// EXPLICIT elements are not strictly ascending; holds the printed sketch.
-    ExplicitOrder(String),
-    /// A SPARSE value is shorter than its header.
-    SparseTooSmall,
-    /// A SPARSE value has more registers than any sketch may have.
-    SparseTooLarge,
-    /// A FULL value has more registers than any sketch may have.
-    FullTooLarge,
-    /// A SPARSE value has more bits after its last entry than padding can have.
-    SparsePadding,
-    /// A FULL value has not the size its header asks for.
-    FullSize,
-    /// An UNDEFINED value is longer than its header.
-    UndefinedSize,
-    /// The classic estimator is not defined for eight registers or fewer.
-    TooFewRegisters,
-    /// A serialized aggregate state ends too early.
-    StateTruncated,
-    /// A serialized aggregate state contradicts itself.
-    StateInconsistent,
-}
-
 impl Error {
-    /// The SQLSTATE class to report the error with.
+    /// Which SQLSTATE to report.
     pub fn class(&self) -> Class {
         match self {
-            Error::Log2m | Error::Regwidth | Error::Expthresh | Error::ExpthreshPower | Error::Sparseon => {
-                Class::InvalidParameter
-            }
+            Error::Log2m
+            | Error::Regwidth
+            | Error::Expthresh
+            | Error::ExpthreshNotPower
+            | Error::Sparseon => Class::InvalidParameter,
             _ => Class::Data,
         }
     }
@@ -99,47 +109,45 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match self {
-            Error::Log2m => "log2m modifier must be between 0 and 17",
-            Error::Regwidth => "regwidth modifier must be between 0 and 7",
-            Error::Expthresh => "expthresh modifier must be between -1 and 16383",
-            Error::ExpthreshPower => "expthresh modifier must be power of 2",
-            Error::Sparseon => "sparseon modifier must be 0 or 1",
-            Error::CountMismatch { source, dest } => {
-                return write!(f, "register count does not match: source uses {source} and dest uses {dest}");
+        match self {
+            Error::Log2m => f.write_str("log2m modifier must be between 0 and 17"),
+            Error::Regwidth => f.write_str("regwidth modifier must be between 0 and 7"),
+            Error::Expthresh => f.write_str("expthresh modifier must be between -1 and 16383"),
+            Error::ExpthreshNotPower => f.write_str("expthresh modifier must be power of 2"),
+            Error::Sparseon => f.write_str("sparseon modifier must be 0 or 1"),
+            Error::RegisterCount { source, dest } => {
+                write!(f, "register count does not match: source uses {source} and dest uses {dest}")
             }
-            Error::WidthMismatch { source, dest } => {
-                return write!(f, "register width does not match: source uses {source} and dest uses {dest}");
+            Error::RegisterWidth { source, dest } => {
+                write!(f, "register width does not match: source uses {source} and dest uses {dest}")
             }
-            Error::ThresholdMismatch { source, dest } => {
-                return write!(
-                    f,
-                    "explicit threshold does not match: source uses {source} and dest uses {dest}"
-                );
+            Error::ExplicitThreshold { source, dest } => {
+                write!(f, "explicit threshold does not match: source uses {source} and dest uses {dest}")
             }
-            Error::SparseMismatch { source, dest } => {
+            Error::SparseEnable { source, dest } => {
                 let (source, dest) = (u8::from(*source), u8::from(*dest));
-                return write!(f, "sparse enable does not match: source uses {source} and dest uses {dest}");
+                write!(f, "sparse enable does not match: source uses {source} and dest uses {dest}")
             }
-            Error::Version(version) => return write!(f, "unknown schema version {version}"),
-            Error::UnknownType => "undefined multiset type",
-            Error::EmptySize => "inconsistently sized empty multiset",
-            Error::ExplicitSize => "inconsistently sized explicit multiset",
-            Error::ExplicitTooLarge => "explicit multiset too large",
-            Error::ExplicitOrder(printed) => {
-                return write!(f, "duplicate or descending explicit elements: {printed}");
+            Error::UnknownVersion(version) => write!(f, "unknown schema version {version}"),
+            Error::UndefinedType => f.write_str("undefined multiset type"),
+            Error::EmptySize => f.write_str("inconsistently sized empty multiset"),
+            Error::ExplicitSize => f.write_str("inconsistently sized explicit multiset"),
+            Error::ExplicitTooLarge => f.write_str("explicit multiset too large"),
+            Error::ExplicitOrder(text) => write!(f, "duplicate or descending explicit elements: {text}"),
+            Error::FullSize => f.write_str("inconsistently sized compressed multiset"),
+            Error::FullTooLarge => f.write_str("compressed multiset too large"),
+            Error::SparseTooSmall => f.write_str("sparse multiset too small"),
+            Error::SparseTooLarge => f.write_str("sparse multiset too large"),
+            Error::SparsePadding => f.write_str("inconsistent padding in sparse hll argument"),
+            Error::UndefinedSize => f.write_str("undefined multiset value"),
+            Error::ThresholdCapacity { threshold, capacity } => {
+                write!(f, "explicit threshold {threshold} exceeds maximum buffer capacity {capacity}")
             }
-            Error::SparseTooSmall => "sparse multiset too small",
-            Error::SparseTooLarge => "sparse multiset too large",
-            Error::FullTooLarge => "compressed multiset too large",
-            Error::SparsePadding => "inconsistent padding in sparse hll argument",
-            Error::FullSize => "inconsistently sized compressed multiset",
-            Error::UndefinedSize => "undefined multiset value",
-            Error::TooFewRegisters => "number of registers too small",
-            Error::StateTruncated => "deserialized HLL state is truncated",
-            Error::StateInconsistent => "deserialized HLL state has inconsistent size",
-        };
-        f.write_str(text)
+            Error::TooFewRegisters => f.write_str("number of registers too small"),
+            Error::StateTruncated => f.write_str("deserialized HLL state is truncated"),
+            Error::StateTooLarge => f.write_str("deserialized HLL exceeds maximum multiset size"),
+            Error::StateSize => f.write_str("deserialized HLL state has inconsistent size"),
+        }
     }
 }
 

@@ -1,77 +1,132 @@
-//! How many distinct values a set of registers has seen.
+//! From registers to a number of distinct elements.
+use crate::codec::{self, Payload};
+use crate::kernel::{self, Summary};
+use crate::{Error, Heap, Params, Sketch};
 
-use crate::{Error, Params};
-
-/// Which formula turns registers into a number.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Which formula estimates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Estimator {
-    /// Ertl's improved estimator with a correction for few registers.
+    /// Ertl's improved raw estimator with a correction for few registers: no bias bump between 2 and 3
+    /// elements per register, and sound for every register width.
+    #[default]
     Improved,
-    /// postgresql-hll's own, to the last bit, except where that is not a number for lack of a wide enough shift.
+    /// The numbers of postgresql-hll, bit for bit.
     Classic,
 }
 
-/// Estimates from one byte per register.
-pub(crate) fn estimate(params: &Params, registers: &[u8], estimator: Estimator) -> Result<f64, Error> {
-    match estimator {
-        Estimator::Improved => Ok(improved(params, &histogram(registers))),
-        Estimator::Classic => classic(params, registers),
+/// The estimate of a stored value, checking all of it; `None` for UNDEFINED.
+pub fn cardinality_of(bytes: &[u8], estimator: Estimator) -> Result<Option<f64>, Error> {
+    let (header, payload) = codec::parse(bytes)?;
+    let params = header.params;
+    let (last, narrow) = (params.max_register(), params.width() <= NARROW);
+    match payload {
+        Payload::Undefined => Ok(None),
+        Payload::Empty => Ok(Some(0.0)),
+        Payload::Explicit(hashes) => Ok(Some(hashes.len() as f64)),
+        Payload::Full(packed) if narrow => {
+            // Whole groups of eight registers, `width` bytes each, at a time on the stack.
+            let mut buffer = [0; 2048];
+            let step = buffer.len() / 8 * usize::from(params.width());
+            let mut left = params.registers();
+            let mut total = Summary::default();
+            for part in packed.chunks(step) {
+                let registers = &mut buffer[..left.min(2048)];
+                kernel::unpack(params.width(), part, registers);
+                let Summary { sum, zeros, lasts } = kernel::summarize(registers, last);
+                total.sum += sum;
+                total.zeros += zeros;
+                total.lasts += lasts;
+                left -= registers.len();
+            }
+            of_summary(&params, &total, estimator).map(Some)
+        }
+        Payload::Sparse(chunks) if narrow && chunks.ascending() => {
+            let mut total = Summary::default();
+            let mut zeros = params.registers() as u64;
+            chunks.for_each(|_, value| {
+                total.add(value, last);
+                zeros -= 1;
+            });
+            total.zeros = zeros;
+            total.sum += zeros << 31;
+            of_summary(&params, &total, estimator).map(Some)
+        }
+        Payload::Full(_) | Payload::Sparse(_) => Sketch::decode(bytes, Heap)?.cardinality(estimator),
     }
 }
 
-/// How many registers hold each value. Four tables keep equal neighbours from waiting on each other.
-fn histogram(registers: &[u8]) -> [u32; 128] {
-    let mut tables = [[0u32; 128]; 4];
-    let mut groups = registers.chunks_exact(4);
-    for group in &mut groups {
-        for (table, &register) in tables.iter_mut().zip(group) {
-            table[usize::from(register & 127)] += 1;
+/// Up to this width the sum of 2^-value is exact, whatever the order of its terms.
+const NARROW: u8 = 5;
+
+/// The estimate of registers in memory.
+pub(crate) fn of_registers(params: &Params, registers: &[u8], estimator: Estimator) -> Result<f64, Error> {
+    if params.width() <= NARROW {
+        let summary = kernel::summarize(registers, params.max_register());
+        return of_summary(params, &summary, estimator);
+    }
+    let zeros = (registers.len() - kernel::filled(registers)) as f64;
+    match estimator {
+        Estimator::Classic => {
+            // In index order: the classic numbers depend on it.
+            classic(params, registers.iter().map(|value| power(-i32::from(*value))).sum(), zeros)
+        }
+        Estimator::Improved => {
+            let mut counts = [0u32; 128];
+            registers.iter().for_each(|value| counts[usize::from(value & 127)] += 1);
+            let q = levels(params);
+            let inner = (1..=q).map(|value| f64::from(counts[value]) * power(-(value as i32))).sum();
+            // No addition reaches the classes beyond q + 1; foreign values there count as that one.
+            let lasts = f64::from(counts[q + 1..].iter().sum::<u32>());
+            Ok(improved(params, zeros, inner, lasts))
         }
     }
-    for &register in groups.remainder() {
-        tables[0][usize::from(register & 127)] += 1;
+}
+
+fn of_summary(params: &Params, summary: &Summary, estimator: Estimator) -> Result<f64, Error> {
+    // Every number here is below 2^49, so all of this is exact.
+    let (zeros, lasts) = (summary.zeros as f64, summary.lasts as f64);
+    let sum = summary.sum as f64 * power(-31);
+    match estimator {
+        Estimator::Classic => classic(params, sum, zeros),
+        Estimator::Improved => {
+            let inner = sum - zeros - lasts * power(-i32::from(params.max_register()));
+            Ok(improved(params, zeros, inner, lasts))
+        }
     }
-    core::array::from_fn(|value| tables.iter().map(|table| table[value]).sum())
 }
 
-/// 2^-exponent, exact for every register value.
-fn inverse_power(exponent: usize) -> f64 {
-    f64::from_bits((1023 - exponent as u64) << 52)
+/// A register follows the law of a hash of log2m + q bits and ends at q + 1.
+fn levels(params: &Params) -> usize {
+    usize::from(params.max_register() - 1).min(64 - usize::from(params.log2m))
 }
 
-fn improved(params: &Params, counts: &[u32; 128]) -> f64 {
+/// From how many registers are 0, the sum of 2^-value over those of 1 to q, and how many are q + 1.
+fn improved(params: &Params, zeros: f64, inner: f64, lasts: f64) -> f64 {
     let m = params.registers() as f64;
-    let zero_share = f64::from(counts[0]) / m;
-    if zero_share == 1.0 {
-        return 0.0;
-    }
-    // The last class below saturation; more bits than the hash has can never be seen.
-    let q = (usize::from(params.max_register()) - 1).min(64 - usize::from(params.log2m));
-    // Values above saturation come only from foreign writers and count as saturated.
-    let saturated: u32 = counts[q + 1..].iter().sum();
-    let mut z = m * tau(1.0 - f64::from(saturated) / m) * inverse_power(q);
-    for k in (1..=q).rev() {
-        z += f64::from(counts[k]) * inverse_power(k);
-    }
-    z += m * sigma(zero_share);
-    m * m / (2.0 * core::f64::consts::LN_2 * z) / (1.0 + 1.079 / m * (1.0 - zero_share))
+    let q = levels(params) as i32;
+    let z = m * sigma(zeros / m) + inner + m * tau(1.0 - lasts / m) * power(-q);
+    // The factor takes alpha to its value for m registers, and fades out where most are still zero.
+    m * m / (2.0 * core::f64::consts::LN_2 * z) / (1.0 + 1.079 / m * (1.0 - zeros / m))
 }
 
-/// The contribution of registers still at zero.
+/// `x + sum over k >= 1 of x^(2^k) * 2^(k-1)`
 fn sigma(mut x: f64) -> f64 {
-    let (mut sum, mut weight) = (x, 0.5);
+    if x == 1.0 {
+        return f64::INFINITY;
+    }
+    let (mut sum, mut weight) = (x, 1.0);
     loop {
         x *= x;
-        weight *= 2.0;
-        let next = sum + x * weight;
-        if next == sum {
+        let before = sum;
+        sum += x * weight;
+        weight += weight;
+        if sum == before {
             return sum;
         }
-        sum = next;
     }
 }
 
-/// The contribution of saturated registers.
+/// `(1 - x - sum over k >= 1 of (1 - x^(2^-k))^2 * 2^-k) / 3`
 fn tau(mut x: f64) -> f64 {
     if x == 0.0 || x == 1.0 {
         return 0.0;
@@ -79,37 +134,38 @@ fn tau(mut x: f64) -> f64 {
     let (mut sum, mut weight) = (1.0 - x, 1.0);
     loop {
         x = x.sqrt();
+        let before = sum;
         weight *= 0.5;
-        let next = sum - (1.0 - x) * (1.0 - x) * weight;
-        if next == sum {
+        sum -= (1.0 - x) * (1.0 - x) * weight;
+        if sum == before {
             return sum / 3.0;
         }
-        sum = next;
     }
 }
 
-/// The order of operations is upstream's: tests compare all digits.
-fn classic(params: &Params, registers: &[u8]) -> Result<f64, Error> {
+/// The order of operations is postgresql-hll's: its results are reproduced to the last bit.
+fn classic(params: &Params, sum: f64, zeros: f64) -> Result<f64, Error> {
     let m = params.registers() as f64;
-    let alpha = match params.registers() {
-        0..=8 => return Err(Error::TooFewRegisters),
-        16 => 0.673,
-        32 => 0.697,
-        64 => 0.709,
-        _ => 0.7213 / (1.0 + 1.079 / m),
+    let alpha_mm = match params.registers() {
+        ..=8 => return Err(Error::TooFewRegisters),
+        16 => 0.673 * m * m,
+        32 => 0.697 * m * m,
+        64 => 0.709 * m * m,
+        _ => (0.7213 / (1.0 + 1.079 / m)) * m * m,
     };
-    let (mut sum, mut zeros) = (0.0, 0u32);
-    for &register in registers {
-        sum += inverse_power(usize::from(register));
-        zeros += u32::from(register == 0);
-    }
-    let raw = alpha * m * m / sum;
-    let range = f64::powi(2.0, (1 << params.regwidth) - 2 + i32::from(params.log2m));
-    Ok(if zeros != 0 && raw < 5.0 * m / 2.0 {
-        m * (m / f64::from(zeros)).ln()
-    } else if raw <= range / 30.0 {
-        raw
+    let estimate = alpha_mm / sum;
+    // postgresql-hll shifts an integer here, which wraps for widths 6 and 7 and makes every result NaN.
+    let two_to_l = power(i32::from(params.max_register()) - 1 + i32::from(params.log2m));
+    Ok(if zeros != 0.0 && estimate < 5.0 * m / 2.0 {
+        m * (m / zeros).ln()
+    } else if estimate <= two_to_l / 30.0 {
+        estimate
     } else {
-        -range * (1.0 - raw / range).ln()
+        -two_to_l * (1.0 - estimate / two_to_l).ln()
     })
+}
+
+/// A power of two, exactly.
+fn power(exponent: i32) -> f64 {
+    f64::from_bits(((exponent + 1023) as u64) << 52)
 }

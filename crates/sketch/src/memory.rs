@@ -1,36 +1,27 @@
-//! Where a sketch keeps its data: the heap, or memory the host manages.
-
+//! Where a sketch's growable memory comes from.
 use core::ops::DerefMut;
 
-/// A growable array, as far as a sketch needs one.
-pub trait Buffer<T>: DerefMut<Target = [T]> {
-    /// Inserts `value` before position `at` (at most the length), growing the buffer by one.
-    fn insert(&mut self, at: usize, value: T);
-}
-
-/// A source of buffers; cheap to copy, so that a sketch can carry it.
+/// A source of buffers: the Rust heap in tests, a PostgreSQL memory context in aggregates.
 pub trait Memory: Copy {
-    /// Holds the elements of an EXPLICIT sketch.
+    /// A growable list of hashes.
     type Words: Buffer<i64>;
-    /// Holds one byte per register.
+    /// The registers, one byte each.
     type Bytes: Buffer<u8>;
-
-    /// An empty buffer with room for `capacity` words.
+    /// An empty list with room for `capacity` hashes.
     fn words(&self, capacity: usize) -> Self::Words;
-
-    /// A buffer of `len` zero bytes.
+    /// `len` bytes, all zero.
     fn zeroed_bytes(&self, len: usize) -> Self::Bytes;
 }
 
-/// The global allocator.
+/// A growable slice.
+pub trait Buffer<T>: DerefMut<Target = [T]> {
+    /// Inserts `value` before position `at`, which is at most the length.
+    fn insert(&mut self, at: usize, value: T);
+}
+
+/// The Rust heap.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Heap;
-
-impl<T> Buffer<T> for Vec<T> {
-    fn insert(&mut self, at: usize, value: T) {
-        Vec::insert(self, at, value);
-    }
-}
 
 impl Memory for Heap {
     type Words = Vec<i64>;
@@ -42,5 +33,11 @@ impl Memory for Heap {
 
     fn zeroed_bytes(&self, len: usize) -> Vec<u8> {
         vec![0; len]
+    }
+}
+
+impl<T> Buffer<T> for Vec<T> {
+    fn insert(&mut self, at: usize, value: T) {
+        Vec::insert(self, at, value);
     }
 }

@@ -1,7 +1,69 @@
-//! MurmurHash3 x64 128, of which the first half is the hash value.
+//! The hash of stored sketches: the first half of MurmurHash3_x64_128.
+//!
+//! Integers hash as their little-endian bytes. The seed is widened without its sign, so a negative one
+//! acts as 2^32 plus itself.
 
 const C1: u64 = 0x87c3_7b91_1142_53d5;
 const C2: u64 = 0x4cf5_ad43_2745_937f;
+
+/// Hashes bytes.
+#[inline]
+pub fn hash(bytes: &[u8], seed: i32) -> i64 {
+    let (mut h1, mut h2) = start(seed);
+    let (blocks, tail) = bytes.as_chunks::<16>();
+    for block in blocks {
+        let [low, high] = halves(block);
+        h1 ^= scramble1(low);
+        h1 = h1.rotate_left(27).wrapping_add(h2).wrapping_mul(5).wrapping_add(0x52dc_e729);
+        h2 ^= scramble2(high);
+        h2 = h2.rotate_left(31).wrapping_add(h1).wrapping_mul(5).wrapping_add(0x3849_5ab5);
+    }
+    if !tail.is_empty() {
+        // A word of zero scrambles to zero, so absent tail bytes need no branch of their own.
+        let mut block = [0; 16];
+        block[..tail.len()].copy_from_slice(tail);
+        let [low, high] = halves(&block);
+        h1 ^= scramble1(low);
+        h2 ^= scramble2(high);
+    }
+    finish(h1, h2, bytes.len() as u64)
+}
+
+/// Hashes the eight bytes of `v`.
+pub fn hash_i64(v: i64, seed: i32) -> i64 {
+    short(v as u64, 8, seed)
+}
+
+/// Hashes the four bytes of `v`.
+pub fn hash_i32(v: i32, seed: i32) -> i64 {
+    short(u64::from(v as u32), 4, seed)
+}
+
+/// Hashes the two bytes of `v`.
+pub fn hash_i16(v: i16, seed: i32) -> i64 {
+    short(u64::from(v as u16), 2, seed)
+}
+
+/// Hashes one byte: a boolean is 0 or 1.
+pub fn hash_u8(v: u8, seed: i32) -> i64 {
+    short(u64::from(v), 1, seed)
+}
+
+fn short(word: u64, len: u64, seed: i32) -> i64 {
+    let (h1, h2) = start(seed);
+    finish(h1 ^ scramble1(word), h2, len)
+}
+
+fn start(seed: i32) -> (u64, u64) {
+    let seed = u64::from(seed as u32);
+    (seed, seed)
+}
+
+/// Sixteen bytes as two little-endian words.
+fn halves(block: &[u8; 16]) -> [u64; 2] {
+    let both = u128::from_le_bytes(*block);
+    [both as u64, (both >> 64) as u64]
+}
 
 fn scramble1(k: u64) -> u64 {
     k.wrapping_mul(C1).rotate_left(31).wrapping_mul(C2)
@@ -9,12 +71,6 @@ fn scramble1(k: u64) -> u64 {
 
 fn scramble2(k: u64) -> u64 {
     k.wrapping_mul(C2).rotate_left(33).wrapping_mul(C1)
-}
-
-fn avalanche(mut k: u64) -> u64 {
-    k = (k ^ (k >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    k = (k ^ (k >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    k ^ (k >> 33)
 }
 
 fn finish(mut h1: u64, mut h2: u64, len: u64) -> i64 {
@@ -25,40 +81,10 @@ fn finish(mut h1: u64, mut h2: u64, len: u64) -> i64 {
     avalanche(h1).wrapping_add(avalanche(h2)) as i64
 }
 
-/// A seed is taken as its 32 bits, without sign.
-fn widen(seed: i32) -> u64 {
-    u64::from(seed as u32)
-}
-
-fn little_endian(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(word)
-}
-
-/// Hashes any bytes.
-pub fn hash(bytes: &[u8], seed: i32) -> i64 {
-    let (mut h1, mut h2) = (widen(seed), widen(seed));
-    let mut blocks = bytes.chunks_exact(16);
-    for block in &mut blocks {
-        let (low, high) = block.split_at(8);
-        h1 ^= scramble1(little_endian(low));
-        h1 = h1.rotate_left(27).wrapping_add(h2).wrapping_mul(5).wrapping_add(0x52dc_e729);
-        h2 ^= scramble2(little_endian(high));
-        h2 = h2.rotate_left(31).wrapping_add(h1).wrapping_mul(5).wrapping_add(0x3849_5ab5);
-    }
-    let (low, high) = blocks.remainder().split_at(blocks.remainder().len().min(8));
-    h1 ^= scramble1(little_endian(low));
-    h2 ^= scramble2(little_endian(high));
-    finish(h1, h2, bytes.len() as u64)
-}
-
-/// Hashes the eight little-endian bytes of `v`.
-pub fn hash_i64(v: i64, seed: i32) -> i64 {
-    finish(widen(seed) ^ scramble1(v as u64), widen(seed), 8)
-}
-
-/// Hashes the four little-endian bytes of `v`.
-pub fn hash_i32(v: i32, seed: i32) -> i64 {
-    finish(widen(seed) ^ scramble1(u64::from(v as u32)), widen(seed), 4)
+fn avalanche(mut k: u64) -> u64 {
+    k ^= k >> 33;
+    k = k.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    k ^= k >> 33;
+    k = k.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    k ^ k >> 33
 }

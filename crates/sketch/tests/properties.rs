@@ -1,166 +1,223 @@
-//! What must hold for every sketch and for any bytes.
-
-use std::collections::BTreeSet;
-
-use hll_sketch::{Estimator, Heap, Params, Sketch, cardinality_of, validate};
+//! Laws every sketch obeys, over random parameters and contents, and hostile bytes.
+use hll_sketch::{Estimator, Heap, Kind, Params, Sketch, cardinality_of, murmur3, validate};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
+/// Small sketches, so that few elements reach every form.
 fn params() -> impl Strategy<Value = Params> {
-    let threshold = prop_oneof![Just(-1), Just(0), (0..9u32).prop_map(|bits| 1i64 << bits)];
-    (0..=12i64, 1..=7i64, threshold, 0..=1i64).prop_map(|(log2m, regwidth, threshold, sparse)| {
-        Params::new(log2m, regwidth, threshold, sparse).unwrap()
-    })
+    let threshold = prop_oneof![Just(-1), Just(0), (0u32..8).prop_map(|power| 1 << power)];
+    (0i64..=9, 0i64..=7, threshold, 0i64..=1)
+        .prop_map(|(log2m, width, threshold, sparse)| Params::new(log2m, width, threshold, sparse).unwrap())
 }
 
-/// Hashes with many duplicates, zeros in all places, and both signs.
+/// Hashes of a few values and, rarely, hashes no element is likely to have.
 fn hashes() -> impl Strategy<Value = Vec<i64>> {
-    vec(
-        prop_oneof![any::<i64>(), -20..20i64, (0..63u32, any::<i64>()).prop_map(|(by, hash)| hash << by)],
-        0..400,
-    )
+    let hash = prop_oneof![
+        20 => (0i64..3000).prop_map(|value| murmur3::hash_i64(value, 0)),
+        1 => (0u32..64).prop_map(|power| 1 << power),
+        1 => Just(0),
+    ];
+    prop_oneof![vec(hash.clone(), 0..20), vec(hash, 0..600)]
 }
 
-fn build(params: Params, hashes: &[i64]) -> Sketch {
+fn sketch(params: Params, hashes: &[i64]) -> Sketch {
     let mut sketch = Sketch::empty(params, Heap);
-    hashes.iter().for_each(|&hash| sketch.add(hash));
+    hashes.iter().for_each(|hash| sketch.add(*hash));
     sketch
 }
 
-/// The stored form spelled out bit by bit.
-fn oracle(params: Params, hashes: &[i64]) -> Vec<u8> {
+/// What a sketch must hold, by the definition and with no regard to speed: the text of `hll_print`.
+fn naive(params: Params, hashes: &[i64]) -> Vec<u8> {
     let distinct: BTreeSet<i64> = hashes.iter().copied().collect();
-    let (p, w) = (usize::from(params.log2m), usize::from(params.regwidth));
-    let mut registers = vec![0u8; 1 << p];
-    for &hash in &distinct {
-        let bits: Vec<bool> = (0..64).map(|bit| hash >> bit & 1 == 1).collect();
-        let index: usize = (0..p).map(|bit| usize::from(bits[bit]) << bit).sum();
-        if let Some(first) = bits[p..].iter().position(|&bit| bit) {
-            registers[index] = registers[index].max((first + 1).min((1 << w) - 1) as u8);
-        }
-    }
-    let flags = |kind: u8| {
-        let threshold = match params.expthresh {
-            -1 => 63,
-            0 => 0,
-            given => given.ilog2() as u8 + 1,
-        };
-        vec![
-            0x10 + kind,
-            (params.regwidth - 1) * 32 + params.log2m,
-            u8::from(params.sparseon) * 64 + threshold,
-        ]
+    let width = u32::from(params.regwidth.max(1));
+    let code = match params.expthresh {
+        -1 => 63,
+        0 => 0,
+        power => power.ilog2() as u8 + 1,
+    };
+    let header = |kind: u8| {
+        let shape = (width as u8 - 1) << 5 | params.log2m;
+        vec![0x10 | kind, shape, u8::from(params.sparseon) << 6 | code]
     };
     if distinct.is_empty() {
-        return flags(1);
+        return header(1);
     }
     if distinct.len() <= params.explicit_threshold() {
-        return flags(2).into_iter().chain(distinct.iter().flat_map(|hash| hash.to_be_bytes())).collect();
+        let mut bytes = header(2);
+        bytes.extend(distinct.iter().flat_map(|hash| hash.to_be_bytes()));
+        return bytes;
     }
-    let filled: Vec<(usize, u8)> =
-        registers.iter().copied().enumerate().filter(|&(_, register)| register > 0).collect();
-    let sparse = params.sparseon && filled.len() * (p + w) < registers.len() * w;
-    let bits: String = if sparse {
-        filled
-            .iter()
-            .map(|&(index, value)| format!("{:0n$b}", index << w | usize::from(value), n = p + w))
-            .collect()
-    } else {
-        registers.iter().map(|value| format!("{value:0w$b}")).collect()
-    };
-    let bytes = bits
-        .as_bytes()
-        .chunks(8)
-        .map(|byte| byte.iter().enumerate().map(|(at, &bit)| (bit - b'0') << (7 - at)).sum::<u8>());
-    flags(if sparse { 3 } else { 4 }).into_iter().chain(bytes).collect()
+    let mut registers = vec![0u64; params.registers()];
+    for hash in distinct {
+        let rest = hash as u64 >> params.log2m;
+        let rank = if rest == 0 { 0 } else { u64::from(rest.trailing_zeros()) + 1 };
+        let register = &mut registers[hash as usize % params.registers()];
+        *register = (*register).max(rank.min((1 << width) - 1));
+    }
+    let filled = registers.iter().filter(|value| **value != 0).count();
+    let sparse = filled as u32 * (u32::from(params.log2m) + width) < params.registers() as u32 * width;
+    let mut bits = String::new();
+    for (index, value) in registers.iter().enumerate() {
+        if !(params.sparseon && sparse) {
+            bits += &format!("{value:0width$b}", width = width as usize);
+        } else if *value != 0 {
+            let chunk = (index as u64) << width | value;
+            bits += &format!("{chunk:0width$b}", width = usize::from(params.log2m) + width as usize);
+        }
+    }
+    let mut bytes = header(if params.sparseon && sparse { 3 } else { 4 });
+    for byte in bits.as_bytes().chunks(8) {
+        let text = format!("{:0<8}", std::str::from_utf8(byte).unwrap());
+        bytes.push(u8::from_str_radix(&text, 2).unwrap());
+    }
+    bytes
 }
 
-/// Everything that reads foreign bytes; returns whether they were accepted.
-fn read_everything(bytes: &[u8]) -> bool {
-    let accepted = validate(bytes).is_ok();
+/// Reads bytes in every way there is; all agree on whether they are a sketch, and none panics.
+fn read_every_way(bytes: &[u8]) {
+    let decoded = Sketch::decode(bytes, Heap);
+    assert_eq!(decoded.as_ref().err(), validate(bytes).as_ref().err());
     for estimator in [Estimator::Improved, Estimator::Classic] {
-        let _ = cardinality_of(bytes, estimator);
-    }
-    match Sketch::decode(bytes, Heap) {
-        Ok(sketch) => {
-            assert!(accepted);
-            let mut empty = Sketch::empty(*sketch.params(), Heap);
-            empty.union_bytes(bytes).unwrap();
-            assert_eq!(empty.to_state_bytes(), sketch.to_state_bytes());
-            empty.union_bytes(bytes).unwrap();
-            empty.add(3);
-            let stored = empty.encode(-1);
-            assert!(validate(&stored).is_ok());
-            let _ = sketch.print();
-        }
-        Err(error) => {
-            assert!(!accepted);
-            assert!(Sketch::empty(Params::DEFAULT, Heap).union_bytes(bytes).is_err(), "{error}");
+        let direct = cardinality_of(bytes, estimator);
+        match &decoded {
+            Ok(sketch) => {
+                let estimate = sketch.cardinality(estimator);
+                assert_eq!(format!("{direct:?}"), format!("{estimate:?}"));
+            }
+            Err(_) => assert_eq!(direct.as_ref().err(), decoded.as_ref().err()),
         }
     }
-    accepted
+    let mut standard = sketch(Params::DEFAULT, &[1, 2, 3]);
+    let before = standard.print();
+    if standard.union_bytes(bytes).is_err() {
+        assert_eq!(standard.print(), before);
+    }
+    let _ = Sketch::from_state_bytes(bytes, Heap);
+    if let Ok(read) = decoded {
+        let written = read.encode(-1);
+        assert_eq!(Sketch::decode(&written, Heap).unwrap().print(), read.print());
+        let mut united = Sketch::empty(read.params(), Heap);
+        united.union_bytes(bytes).unwrap();
+        assert_eq!(united.print(), read.print());
+        united.add(99);
+        united.union_bytes(bytes).unwrap();
+    }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 80, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn adding_matches_the_oracle(params in params(), hashes in hashes()) {
-        prop_assert_eq!(build(params, &hashes).encode(-1), oracle(params, &hashes));
+    fn adding_follows_the_definition(params in params(), hashes in hashes()) {
+        prop_assert_eq!(sketch(params, &hashes).encode(-1), naive(params, &hashes));
     }
 
     #[test]
-    fn forms_round_trip(params in params(), hashes in hashes(), max_sparse in -1..600i32) {
-        let sketch = build(params, &hashes);
+    fn what_is_written_reads_back(params in params(), hashes in hashes(), max_sparse in -1i32..40) {
+        let sketch = sketch(params, &hashes);
+        let bytes = sketch.encode(max_sparse);
+        let header = validate(&bytes).unwrap();
+        prop_assert!(bytes.len() <= sketch.max_encoded_len());
+        if header.kind == Kind::Sparse && max_sparse >= 0 {
+            prop_assert!(params.sparseon);
+        }
+        let again = Sketch::decode(&bytes, Heap).unwrap();
+        prop_assert_eq!(again.print(), sketch.print());
+        prop_assert_eq!(again.encode(max_sparse), bytes.clone());
+        read_every_way(&bytes);
         let state = sketch.to_state_bytes();
-        let stored = Sketch::decode(&sketch.encode(max_sparse), Heap).unwrap();
-        prop_assert_eq!(&stored.to_state_bytes(), &state);
-        prop_assert_eq!(&Sketch::from_state_bytes(&state, Heap).unwrap().to_state_bytes(), &state);
-        prop_assert_eq!(Params::from_typmod(params.to_typmod()), params);
+        let moved = Sketch::from_state_bytes(&state, Heap).unwrap();
+        prop_assert_eq!(moved.params(), params);
+        prop_assert_eq!(moved.print(), sketch.print());
+        for cut in [1, 8, 12] {
+            prop_assert!(Sketch::from_state_bytes(&state[..state.len().saturating_sub(cut)], Heap).is_err()
+                || moved.kind() == Kind::Explicit);
+        }
     }
 
     #[test]
-    fn union_is_adding_everything(params in params(), a in hashes(), b in hashes()) {
-        let (left, right) = (build(params, &a), build(params, &b));
-        let both = build(params, &[a, b].concat()).encode(-1);
-        let mut ab = Sketch::decode(&left.encode(-1), Heap).unwrap();
-        ab.union(&right).unwrap();
-        let mut ba = Sketch::decode(&right.encode(-1), Heap).unwrap();
-        ba.union_bytes(&left.encode(-1)).unwrap();
-        prop_assert_eq!(ab.encode(-1), both.clone());
-        prop_assert_eq!(ba.encode(-1), both.clone());
-        ab.union(&ba).unwrap();
-        prop_assert_eq!(ab.encode(-1), both);
+    fn union_is_of_sets(params in params(), a in hashes(), b in hashes(), c in hashes()) {
+        let [sa, sb, sc] = [&a, &b, &c].map(|hashes| sketch(params, hashes));
+        let join = |x: &Sketch, y: &Sketch| {
+            let mut joined = Sketch::decode(&x.encode(-1), Heap).unwrap();
+            joined.union(y).unwrap();
+            let mut direct = Sketch::decode(&x.encode(-1), Heap).unwrap();
+            direct.union_bytes(&y.encode(0)).unwrap();
+            assert_eq!(joined.print(), direct.print());
+            joined
+        };
+        let both = join(&sa, &sb);
+        prop_assert_eq!(both.print(), join(&sb, &sa).print());
+        prop_assert_eq!(join(&both, &both).print(), both.print());
+        prop_assert_eq!(join(&both, &sc).print(), join(&sa, &join(&sb, &sc)).print());
+        prop_assert_eq!(join(&both, &Sketch::empty(params, Heap)).print(), both.print());
+        // A sketch of both lists is the union of their sketches.
+        prop_assert_eq!(both.print(), sketch(params, &[a, b].concat()).print());
+        prop_assert_eq!(join(&both, &Sketch::undefined(params, Heap)).kind(), Kind::Undefined);
     }
 
     #[test]
-    fn any_bytes_are_safe(
-        bytes in vec(any::<u8>(), 0..80), kind in 0..6u8, log2m in 0..20u8, width in 0..8u8,
-    ) {
-        read_everything(&bytes);
-        let mut shaped = vec![0x10 | kind, width << 5 | log2m];
-        shaped.extend(&bytes);
-        read_everything(&shaped);
-        let _ = Sketch::from_state_bytes(&bytes, Heap);
+    fn order_and_repetition_do_not_matter(params in params(), hashes in hashes()) {
+        let mut reordered = hashes.clone();
+        reordered.reverse();
+        reordered.extend(&hashes);
+        prop_assert_eq!(sketch(params, &reordered).encode(-1), sketch(params, &hashes).encode(-1));
     }
 
     #[test]
-    fn mutated_bytes_are_safe(
-        params in params(), hashes in hashes(), at in any::<prop::sample::Index>(), with in any::<u8>(),
+    fn random_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..80)) {
+        read_every_way(&bytes);
+    }
+
+    #[test]
+    fn random_bodies_are_read_or_refused(kind in 0u8..5, shape: u8, rest: u8, body in vec(any::<u8>(), 0..300)) {
+        let mut bytes = vec![0x10 | kind, shape, rest];
+        bytes.extend(body);
+        read_every_way(&bytes);
+    }
+
+    #[test]
+    fn damaged_values_are_read_or_refused(
+        params in params(),
+        hashes in hashes(),
+        max_sparse in -1i32..400,
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         cut in any::<prop::sample::Index>(),
     ) {
-        let mut stored = build(params, &hashes).encode(-1);
-        prop_assert!(read_everything(&stored));
-        let at = at.index(stored.len());
-        stored[at] ^= with;
-        read_everything(&stored);
-        stored.truncate(cut.index(stored.len()));
-        read_everything(&stored);
-        let mut state = build(params, &hashes).to_state_bytes();
-        let at = at % state.len();
-        state[at] ^= with;
-        if let Ok(sketch) = Sketch::from_state_bytes(&state, Heap) {
-            let _ = (sketch.encode(-1), sketch.cardinality(Estimator::Improved));
+        let sketch = sketch(params, &hashes);
+        for mut bytes in [sketch.encode(max_sparse), sketch.to_state_bytes()] {
+            read_every_way(&bytes[..cut.index(bytes.len())]);
+            for (at, value) in &damage {
+                let at = at.index(bytes.len());
+                bytes[at] = *value;
+            }
+            read_every_way(&bytes);
+        }
+    }
+
+    #[test]
+    fn type_modifiers_read_back(params in params()) {
+        prop_assert_eq!(Params::from_typmod(params.to_typmod()), params);
+        prop_assert!(params.check_same(&params).is_ok());
+    }
+}
+
+#[test]
+fn every_shape_of_full_value_is_exact() {
+    // Each width and size, with every register random: pack and unpack against the definition.
+    for log2m in 0..=12 {
+        for width in 1..=7 {
+            let params = Params::new(log2m, width, 0, 0).unwrap();
+            let hashes: Vec<i64> = (0..4i64 << log2m)
+                .map(|value| murmur3::hash_i64(value, log2m as i32) << (value % 3))
+                .collect();
+            let bytes = naive(params, &hashes);
+            assert_eq!(sketch(params, &hashes).encode(-1), bytes);
+            let mut united = sketch(params, &hashes[..hashes.len() / 2]);
+            united.union_bytes(&bytes).unwrap();
+            assert_eq!(united.encode(-1), bytes, "{params:?}");
+            assert_eq!(Sketch::decode(&bytes, Heap).unwrap().encode(-1), bytes, "{params:?}");
         }
     }
 }

@@ -1,0 +1,145 @@
+//! Thirty-two registers of 5 bits at a time, on x86-64 processors with AVX2.
+//!
+//! Sixteen registers are ten bytes and fill one 128-bit lane. Each function does what it can in whole
+//! vectors and says how many registers that were; the portable code finishes.
+use core::arch::x86_64::*;
+
+/// Registers in a vector, and their packed bytes.
+const LANES: usize = 32;
+const PACKED: usize = 20;
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load16(bytes: &[u8; 16]) -> __m128i {
+    // SAFETY: the reference is good for 16 bytes, and the load needs no alignment.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load32(bytes: &[u8; 32]) -> __m256i {
+    // SAFETY: the reference is good for 32 bytes, and the load needs no alignment.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store32(bytes: &mut [u8; 32], vector: __m256i) {
+    // SAFETY: the reference is good for 32 bytes, and the store needs no alignment.
+    unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), vector) }
+}
+
+/// Sixteen bytes as a constant for both lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn both(bytes: [u8; 16]) -> __m256i {
+    _mm256_broadcastsi128_si256(load16(&bytes))
+}
+
+/// Unpacks registers, or with `RAISE` takes the larger of each and the packed one; says how many.
+#[target_feature(enable = "avx2")]
+pub(super) fn unpack5<const RAISE: bool>(packed: &[u8], registers: &mut [u8]) -> usize {
+    // A register lies in two neighbouring bytes. Each 16-bit field receives both, is moved up by a
+    // multiplication until its register is at the top, and down to the even or the odd byte.
+    let even_bytes = both([1, 0, 2, 1, 3, 2, 4, 3, 6, 5, 7, 6, 8, 7, 9, 8]);
+    let odd_bytes = both([1, 0, 2, 1, 4, 3, 5, 4, 6, 5, 7, 6, 9, 8, 10, 9]);
+    let even_shift = _mm256_setr_epi16(1, 4, 16, 64, 1, 4, 16, 64, 1, 4, 16, 64, 1, 4, 16, 64);
+    let odd_shift = _mm256_setr_epi16(32, 128, 2, 8, 32, 128, 2, 8, 32, 128, 2, 8, 32, 128, 2, 8);
+    let odd_mask = _mm256_set1_epi16(0x1f00);
+    let mut done = 0;
+    for (step, group) in registers.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        // The second lane's load reaches six bytes past the group.
+        let rest = &packed[step * PACKED..];
+        let (Some(first), Some(second)) = (rest.first_chunk(), rest.get(10..).and_then(<[u8]>::first_chunk))
+        else {
+            break;
+        };
+        let bytes = _mm256_set_m128i(load16(second), load16(first));
+        let even = _mm256_mullo_epi16(_mm256_shuffle_epi8(bytes, even_bytes), even_shift);
+        let odd = _mm256_mullo_epi16(_mm256_shuffle_epi8(bytes, odd_bytes), odd_shift);
+        let odd = _mm256_and_si256(_mm256_srli_epi16::<3>(odd), odd_mask);
+        let mut values = _mm256_or_si256(_mm256_srli_epi16::<11>(even), odd);
+        if RAISE {
+            values = _mm256_max_epu8(values, load32(group));
+        }
+        store32(group, values);
+        done += LANES;
+    }
+    done
+}
+
+/// Calls `visit` with index and value of each register that is not zero; says how many registers it saw.
+#[target_feature(enable = "avx2")]
+pub(super) fn each_filled(registers: &[u8], visit: &mut impl FnMut(usize, u8)) -> usize {
+    let zero = _mm256_setzero_si256();
+    let groups = registers.as_chunks::<LANES>().0;
+    for (step, group) in groups.iter().enumerate() {
+        // A bit for each register, set where it is not zero.
+        let mut filled = !_mm256_movemask_epi8(_mm256_cmpeq_epi8(load32(group), zero)) as u32;
+        while filled != 0 {
+            let at = filled.trailing_zeros() as usize;
+            visit(step * LANES + at, group[at & (LANES - 1)]);
+            filled &= filled - 1;
+        }
+    }
+    groups.len() * LANES
+}
+
+/// Appends packed registers; says how many.
+#[target_feature(enable = "avx2")]
+pub(super) fn pack5(registers: &[u8], out: &mut Vec<u8>) -> usize {
+    let pairs = _mm256_set1_epi16(0x0120);
+    let fours = _mm256_set1_epi32(0x0001_0400);
+    let first_bytes = both([4, 3, 2, 1, 0, 12, 11, 10, 9, 8, 255, 255, 255, 255, 255, 255]);
+    let groups = registers.as_chunks::<LANES>().0;
+    for group in groups {
+        // Two registers become 10 bits, two of those 20, two of those 40: the first always on top.
+        let tens = _mm256_maddubs_epi16(load32(group), pairs);
+        let twenties = _mm256_madd_epi16(tens, fours);
+        let forties = _mm256_or_si256(_mm256_slli_epi64::<20>(twenties), _mm256_srli_epi64::<32>(twenties));
+        let mut bytes = [0; 32];
+        store32(&mut bytes, _mm256_shuffle_epi8(forties, first_bytes));
+        out.extend_from_slice(&bytes[..10]);
+        out.extend_from_slice(&bytes[16..26]);
+    }
+    groups.len() * LANES
+}
+
+/// Sums over registers of at most 31: 2^(31 - value), how many are 0, how many are `last`; and of how many.
+#[target_feature(enable = "avx2")]
+pub(super) fn summarize(registers: &[u8], last: u8) -> (u64, u64, u64, usize) {
+    const FALLING: [u8; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
+    let mut low = [0; 16];
+    low[..8].copy_from_slice(&FALLING);
+    let mut high = [0; 16];
+    high[8..].copy_from_slice(&FALLING);
+    let (low, high) = (both(low), both(high));
+    let zero = _mm256_setzero_si256();
+    let ones = _mm256_set1_epi8(1);
+    let last = _mm256_set1_epi8(last as i8);
+    // A shuffle yields zero where the index has its top bit, which selects values below or from 16.
+    let (below16, from16) = (_mm256_set1_epi8(0x70), _mm256_set1_epi8(16));
+    let mut sums = [zero; 6];
+    let groups = registers.as_chunks::<LANES>().0;
+    for group in groups {
+        let values = load32(group);
+        let small = _mm256_add_epi8(values, below16);
+        let large = _mm256_sub_epi8(values, from16);
+        let terms = [
+            _mm256_shuffle_epi8(low, small),
+            _mm256_shuffle_epi8(high, small),
+            _mm256_shuffle_epi8(low, large),
+            _mm256_shuffle_epi8(high, large),
+            _mm256_and_si256(_mm256_cmpeq_epi8(values, zero), ones),
+            _mm256_and_si256(_mm256_cmpeq_epi8(values, last), ones),
+        ];
+        for (sum, term) in sums.iter_mut().zip(terms) {
+            *sum = _mm256_add_epi64(*sum, _mm256_sad_epu8(term, zero));
+        }
+    }
+    let [a, b, c, d, zeros, lasts] = sums.map(|sum| {
+        let half = _mm_add_epi64(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+        (_mm_extract_epi64::<0>(half) + _mm_extract_epi64::<1>(half)) as u64
+    });
+    ((a << 24) + (b << 16) + (c << 8) + d, zeros, lasts, groups.len() * LANES)
+}

@@ -1,0 +1,1 @@
+-- Beyond postgresql-hll: what an upgrade from it adds. New names only.
