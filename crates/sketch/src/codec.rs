@@ -282,7 +282,7 @@ pub(crate) fn put_registers(params: &Params, registers: &[u8], max_sparse: i32, 
     if params.sparseon && thin {
         out.reserve(HEADER + sparse_bits.div_ceil(8));
         put_header(params, Kind::Sparse, out);
-        put_sparse(params, registers, out);
+        put_sparse(params, registers, filled, out);
     } else {
         out.reserve(HEADER + params.packed_size());
         put_header(params, Kind::Full, out);
@@ -290,14 +290,11 @@ pub(crate) fn put_registers(params: &Params, registers: &[u8], max_sparse: i32, 
     }
 }
 
-fn put_sparse(params: &Params, registers: &[u8], out: &mut Vec<u8>) {
+fn put_sparse(params: &Params, registers: &[u8], filled: usize, out: &mut Vec<u8>) {
     let (bits, width) = (params.chunk_bits(), params.width());
     if bits == 16 {
         // The default parameters: every chunk is two whole bytes.
-        kernel::each_filled(registers, |index, value| {
-            out.extend_from_slice(&((index as u16) << width | u16::from(value)).to_be_bytes());
-        });
-        return;
+        return kernel::put_entries16(width, registers, filled, out);
     }
     // The low `waiting` bits of `pending` are not written yet; there are never more than 7 + 24.
     let (mut pending, mut waiting) = (0u64, 0);

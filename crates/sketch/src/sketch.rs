@@ -134,6 +134,10 @@ impl<M: Memory> Sketch<M> {
             Payload::Undefined => self.state = State::Undefined,
             Payload::Empty => {}
             Payload::Explicit(hashes) => self.unite_list(hashes.len(), hashes.iter()),
+            // Into fresh registers, nothing is to be compared.
+            Payload::Sparse(chunks) if matches!(self.state, State::Empty) => {
+                chunks.store(self.as_registers())
+            }
             Payload::Sparse(chunks) => chunks.raise(self.as_registers()),
             Payload::Full(packed) => {
                 kernel::raise_packed(self.params.width(), packed, self.as_registers());

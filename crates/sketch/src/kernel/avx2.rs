@@ -17,6 +17,13 @@ fn load16(bytes: &[u8; 16]) -> __m128i {
 
 #[inline]
 #[target_feature(enable = "avx2")]
+fn store16(bytes: &mut [u8; 16], vector: __m128i) {
+    // SAFETY: the reference is good for 16 bytes, and the store needs no alignment.
+    unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), vector) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
 fn load32(bytes: &[u8; 32]) -> __m256i {
     // SAFETY: the reference is good for 32 bytes, and the load needs no alignment.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
@@ -68,21 +75,49 @@ pub(super) fn unpack5<const RAISE: bool>(packed: &[u8], registers: &mut [u8]) ->
     done
 }
 
-/// Calls `visit` with index and value of each register that is not zero; says how many registers it saw.
-#[target_feature(enable = "avx2")]
-pub(super) fn each_filled(registers: &[u8], visit: &mut impl FnMut(usize, u8)) -> usize {
-    let zero = _mm256_setzero_si256();
-    let groups = registers.as_chunks::<LANES>().0;
-    for (step, group) in groups.iter().enumerate() {
-        // A bit for each register, set where it is not zero.
-        let mut filled = !_mm256_movemask_epi8(_mm256_cmpeq_epi8(load32(group), zero)) as u32;
-        while filled != 0 {
-            let at = filled.trailing_zeros() as usize;
-            visit(step * LANES + at, group[at & (LANES - 1)]);
-            filled &= filled - 1;
+/// For each set of eight 16-bit fields, the shuffle that moves the chosen ones to the front, the bytes of each
+/// swapped.
+const FRONT: [[u8; 16]; 256] = {
+    let mut table = [[255; 16]; 256];
+    let mut set = 0;
+    while set < 256 {
+        let (mut field, mut to) = (0, 0);
+        while field < 8 {
+            if set >> field & 1 == 1 {
+                table[set][to] = 2 * field as u8 + 1;
+                table[set][to + 1] = 2 * field as u8;
+                to += 2;
+            }
+            field += 1;
         }
+        set += 1;
     }
-    groups.len() * LANES
+    table
+};
+
+/// Writes `index << width | value`, big-endian, for each register that is not zero; the registers are a multiple
+/// of eight and at most 2^(16 - width). `out` needs room for 16 bytes past the last entry. Says how many bytes.
+///
+/// Few registers are filled and which is chance, so there is no branch on a register: each group of eight stores
+/// sixteen bytes and steps on by what they are worth.
+#[target_feature(enable = "avx2,popcnt")]
+pub(super) fn entries16(registers: &[u8], width: u8, out: &mut [u8]) -> usize {
+    let zero = _mm_setzero_si128();
+    let shift = _mm_cvtsi32_si128(i32::from(width));
+    let step = _mm_set1_epi16(8);
+    let mut index = _mm_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7);
+    let mut at = 0;
+    for group in registers.as_chunks::<8>().0 {
+        let values = _mm_cvtsi64_si128(i64::from_le_bytes(*group));
+        let filled = !_mm_movemask_epi8(_mm_cmpeq_epi8(values, zero)) as u8;
+        let entries = _mm_or_si128(_mm_sll_epi16(index, shift), _mm_cvtepu8_epi16(values));
+        let front = _mm_shuffle_epi8(entries, load16(&FRONT[usize::from(filled)]));
+        let Some(place) = out.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<16>) else { break };
+        store16(place, front);
+        at += 2 * filled.count_ones() as usize;
+        index = _mm_add_epi16(index, step);
+    }
+    at
 }
 
 /// Appends packed registers; says how many.

@@ -49,16 +49,26 @@ pub(crate) fn filled(registers: &[u8]) -> usize {
         .sum()
 }
 
-/// Calls `visit` with index and value of each register that is not zero, ascending.
+pub(crate) use portable::each_filled;
+
+/// Appends `index << width | value` in two bytes, big-endian, for each of the `filled` registers that are not
+/// zero, ascending; there are at most 2^(16 - width) registers.
 #[allow(unsafe_code)]
-pub(crate) fn each_filled(registers: &[u8], mut visit: impl FnMut(usize, u8)) {
+pub(crate) fn put_entries16(width: u8, registers: &[u8], filled: usize, out: &mut Vec<u8>) {
+    let start = out.len();
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2, asked just above.
-        let done = unsafe { avx2::each_filled(registers, &mut visit) };
-        return portable::each_filled(&registers[done..], |index, value| visit(done + index, value));
+    if registers.len().is_multiple_of(8)
+        && is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("popcnt")
+    {
+        out.resize(start + 2 * filled + 16, 0);
+        // SAFETY: the processor has AVX2 and POPCNT, asked just above.
+        let written = unsafe { avx2::entries16(registers, width, &mut out[start..]) };
+        out.truncate(start + written);
+        return;
     }
-    portable::each_filled(registers, visit);
+    out.reserve(2 * filled);
+    portable::put_entries16(width, registers, out);
 }
 
 /// Unpacks registers; `packed` holds exactly as many.

@@ -90,8 +90,9 @@ const fn masks<const W: usize>() -> (u64, u64, u64) {
     (fours, twos, ones)
 }
 
-/// Eight registers in a word: zeros cost nothing.
-pub(super) fn each_filled(registers: &[u8], mut visit: impl FnMut(usize, u8)) {
+/// Calls `visit` with index and value of each register that is not zero, ascending. Eight registers in a word:
+/// zeros cost nothing.
+pub(crate) fn each_filled(registers: &[u8], mut visit: impl FnMut(usize, u8)) {
     let mut put = |first: usize, group: [u8; 8]| {
         let mut word = u64::from_le_bytes(group);
         while word != 0 {
@@ -108,6 +109,12 @@ pub(super) fn each_filled(registers: &[u8], mut visit: impl FnMut(usize, u8)) {
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
     put(groups.len() * 8, last);
+}
+
+pub(super) fn put_entries16(width: u8, registers: &[u8], out: &mut Vec<u8>) {
+    each_filled(registers, |index, value| {
+        out.extend_from_slice(&((index as u16) << width | u16::from(value)).to_be_bytes());
+    });
 }
 
 pub(super) fn summarize(registers: &[u8], last: u8) -> Summary {

@@ -39,11 +39,15 @@ proptest! {
 
         let expected: Vec<(usize, u8)> =
             registers.iter().copied().enumerate().filter(|(_, value)| *value != 0).collect();
-        let (mut fast, mut plain) = (Vec::new(), Vec::new());
-        each_filled(&registers, |index, value| fast.push((index, value)));
-        portable::each_filled(&registers, |index, value| plain.push((index, value)));
-        prop_assert_eq!(&fast, &expected);
-        prop_assert_eq!(&plain, &expected);
+        let mut found = Vec::new();
+        each_filled(&registers, |index, value| found.push((index, value)));
+        prop_assert_eq!(&found, &expected);
+        let words = expected.iter().flat_map(|(index, value)| ((*index as u16) << width | u16::from(*value)).to_be_bytes());
+        let (mut fast, mut plain) = (vec![seed], vec![seed]);
+        put_entries16(width, &registers, expected.len(), &mut fast);
+        portable::put_entries16(width, &registers, &mut plain);
+        prop_assert_eq!(&fast[1..], words.collect::<Vec<u8>>());
+        prop_assert_eq!(&plain, &fast);
         prop_assert_eq!(filled(&registers), registers.iter().filter(|value| **value != 0).count());
         if width <= 5 {
             let last = (1 << width) - 1;
