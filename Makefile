@@ -6,11 +6,11 @@ export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
 
 CARGO     ?= cargo
 LIBRARY   := target/release/libhll.so
-SCRIPT    := target/hll--3.0.0.sql
+SCRIPTS   := target/extension
 LAB        = $(CARGO) run --quiet --release -p hll-lab --bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test build script demo test install uninstall psql bench clean
+.PHONY: help setup setup-test build scripts demo test install uninstall psql bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,19 +30,18 @@ demo: build ## the whole story on a private PostgreSQL (DEMO_SECONDS=20, DEMO_IN
 test: setup-test build ## every check and test; the last line is "N passed, N failed"
 	@tests/run
 
-script:
-	@mkdir -p target
-	@{ echo '\echo Use "CREATE EXTENSION hll" to load this file. \quit'; cat sql/hll.sql sql/more.sql sql/counters.sql sql/rollup.sql; } > $(SCRIPT)
+scripts:
+	@sql/assemble $(SCRIPTS)
 
-install: build script ## install into the PostgreSQL of PG_CONFIG (honours DESTDIR)
+install: build scripts ## install into the PostgreSQL of PG_CONFIG (honours DESTDIR)
 	install -d "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)" "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
 	install -m 644 $(LIBRARY) "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/hll.so"
-	install -m 644 hll.control $(SCRIPT) "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension/"
+	install -m 644 hll.control $(SCRIPTS)/hll--*.sql "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension/"
 
-uninstall: ## remove what install put there
+uninstall: scripts ## remove what install put there
 	rm -f "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/hll.so"
 	rm -f "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension/hll.control"
-	rm -f "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension/hll--3.0.0.sql"
+	cd $(SCRIPTS) && for script in hll--*.sql; do rm -f "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension/$$script"; done
 
 psql: build ## a private cluster with the extension, and a prompt
 	@$(LAB) psql

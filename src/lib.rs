@@ -15,7 +15,8 @@ pub mod worker;
 pgrx::pg_module_magic!();
 
 extension_sql_file!("../sql/hll.sql", name = "hll_sql", bootstrap);
-extension_sql_file!("../sql/more.sql", name = "more_sql", requires = ["hll_sql"]);
+extension_sql_file!("../sql/aggregates.sql", name = "aggregates_sql", requires = ["hll_sql"]);
+extension_sql_file!("../sql/more.sql", name = "more_sql", requires = ["aggregates_sql"]);
 extension_sql_file!("../sql/counters.sql", name = "counters_sql", requires = ["more_sql"]);
 extension_sql_file!("../sql/rollup.sql", name = "rollup_sql", requires = ["counters_sql"], finalize);
 

@@ -145,19 +145,23 @@ impl Tree {
     fn install(&self) -> Outcome<()> {
         let root = root();
         let extension = self.share.join("extension");
+        let scripts = root.join("target/extension");
+        let assembled = Command::new(root.join("sql/assemble")).arg(&scripts).status()?;
+        if !assembled.success() {
+            return Err("sql/assemble failed".into());
+        }
         // A packaged version of the same name must not be reachable from the copy.
         for entry in fs::read_dir(&extension)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with("hll--") && name != "hll--3.0.0.sql" {
+            if name.starts_with("hll--") && !scripts.join(&name).exists() {
                 fs::remove_file(path)?;
             }
         }
-        let mut script = String::from("\\echo Use \"CREATE EXTENSION hll\" to load this file. \\quit\n");
-        for part in ["hll", "more", "counters", "rollup"] {
-            script += &fs::read_to_string(root.join("sql").join(part).with_extension("sql"))?;
+        for entry in fs::read_dir(&scripts)? {
+            let entry = entry?;
+            replace(&extension.join(entry.file_name()), &fs::read(entry.path())?)?;
         }
-        replace(&extension.join("hll--3.0.0.sql"), script.as_bytes())?;
         replace(&extension.join("hll.control"), &fs::read(root.join("hll.control"))?)?;
         let library = root.join("target/release/libhll.so");
         let bytes =

@@ -1,0 +1,50 @@
+-- The sketch aggregates. REPLACE keeps the ones an older version made, and with them the views that use them.
+-- SSPACE is the size of a state with 2^11 registers, which is what the planner reckons a group to take.
+
+CREATE OR REPLACE AGGREGATE hll_union_agg(hll) (
+  SFUNC = hll_union_trans, STYPE = internal, SSPACE = 2600,
+  FINALFUNC = hll_pack,
+  COMBINEFUNC = hll_union_internal, SERIALFUNC = hll_serialize, DESERIALFUNC = hll_deserialize,
+  PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE hll_union_agg(hll) IS 'Union of sketches; NULL when there is none';
+
+CREATE OR REPLACE AGGREGATE hll_add_agg(hll_hashval) (
+  SFUNC = hll_add_trans0, STYPE = internal, SSPACE = 2600,
+  FINALFUNC = hll_pack,
+  COMBINEFUNC = hll_union_internal, SERIALFUNC = hll_serialize, DESERIALFUNC = hll_deserialize,
+  PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE hll_add_agg(hll_hashval) IS 'Sketch of hashed elements with the session defaults';
+
+CREATE OR REPLACE AGGREGATE hll_add_agg(hll_hashval, integer) (
+  SFUNC = hll_add_trans1, STYPE = internal, SSPACE = 2600,
+  FINALFUNC = hll_pack,
+  COMBINEFUNC = hll_union_internal, SERIALFUNC = hll_serialize, DESERIALFUNC = hll_deserialize,
+  PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE hll_add_agg(hll_hashval, integer) IS 'Sketch of hashed elements: log2m';
+
+CREATE OR REPLACE AGGREGATE hll_add_agg(hll_hashval, integer, integer) (
+  SFUNC = hll_add_trans2, STYPE = internal, SSPACE = 2600,
+  FINALFUNC = hll_pack,
+  COMBINEFUNC = hll_union_internal, SERIALFUNC = hll_serialize, DESERIALFUNC = hll_deserialize,
+  PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE hll_add_agg(hll_hashval, integer, integer) IS 'Sketch of hashed elements: log2m, regwidth';
+
+CREATE OR REPLACE AGGREGATE hll_add_agg(hll_hashval, integer, integer, bigint) (
+  SFUNC = hll_add_trans3, STYPE = internal, SSPACE = 2600,
+  FINALFUNC = hll_pack,
+  COMBINEFUNC = hll_union_internal, SERIALFUNC = hll_serialize, DESERIALFUNC = hll_deserialize,
+  PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE hll_add_agg(hll_hashval, integer, integer, bigint) IS 'Sketch of hashed elements: log2m, regwidth, expthresh';
+
+CREATE OR REPLACE AGGREGATE hll_add_agg(hll_hashval, integer, integer, bigint, integer) (
+  SFUNC = hll_add_trans4, STYPE = internal, SSPACE = 2600,
+  FINALFUNC = hll_pack,
+  COMBINEFUNC = hll_union_internal, SERIALFUNC = hll_serialize, DESERIALFUNC = hll_deserialize,
+  PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE hll_add_agg(hll_hashval, integer, integer, bigint, integer) IS 'Sketch of hashed elements: log2m, regwidth, expthresh, sparseon';

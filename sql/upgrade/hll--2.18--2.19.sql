@@ -1,0 +1,2 @@
+\echo Use "ALTER EXTENSION hll UPDATE TO '2.19'" to load this file. \quit
+-- Nothing in SQL changed.
