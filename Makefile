@@ -46,8 +46,8 @@ uninstall: scripts ## remove what install put there
 psql: build ## a private cluster with the extension, and a prompt
 	@$(LAB) psql
 
-bench: build ## measure
-	@$(LAB) bench
+bench: build ## measure beside the C extension and plain SQL (BENCH="sketch accuracy counters rollup")
+	@$(LAB) bench -- $(BENCH)
 
 clean: ## remove everything that was built
 	$(CARGO) clean

@@ -10,10 +10,13 @@ use postgres::{Client, NoTls};
 
 use crate::{Account, Outcome, Tree};
 
-const SETTINGS: &str = "
-listen_addresses = ''
+const OURS: &str = "
 shared_preload_libraries = 'hll'
 rollup.naptime = 200ms
+";
+
+const SETTINGS: &str = "
+listen_addresses = ''
 fsync = off
 max_prepared_transactions = 20
 max_worker_processes = 32
@@ -34,8 +37,12 @@ pub struct Cluster {
 impl Cluster {
     /// A new, started cluster with `hll` preloaded.
     pub fn new() -> Outcome<Cluster> {
+        Cluster::with(Tree::prepare()?, OURS)
+    }
+
+    /// A new, started cluster of that tree, with more lines for postgresql.conf.
+    pub fn with(tree: Tree, settings: &str) -> Outcome<Cluster> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let tree = Tree::prepare()?;
         let account = Account::unprivileged()?;
         // Short, because the path of a Unix socket is limited to 107 bytes.
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -55,7 +62,7 @@ impl Cluster {
         }
         let conf = cluster.data().join("postgresql.conf");
         let socket = format!("unix_socket_directories = '{}'\n", cluster.folder.display());
-        fs::write(&conf, fs::read_to_string(&conf)? + SETTINGS + &socket)?;
+        fs::write(&conf, fs::read_to_string(&conf)? + SETTINGS + settings + &socket)?;
         cluster.start()?;
         Ok(cluster)
     }

@@ -94,6 +94,27 @@ impl Tree {
         Ok(copied)
     }
 
+    /// A third copy, with Debian's package of postgresql-hll in it: the C extension to compare with.
+    pub fn original() -> Outcome<Tree> {
+        let (tree, top, _) = Self::copied("original-pg")?;
+        let major = tree.share.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let package = format!("postgresql-{major}-hll");
+        if !tree.share.join("extension/hll.control").exists() {
+            let got =
+                Command::new("apt-get").args(["download", "-qq", &package]).current_dir(&top).output()?;
+            let file = fs::read_dir(&top)?
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .find(|path| path.extension().is_some_and(|e| e == "deb"));
+            let Some(file) = file else {
+                return Err(format!("{package}: {}", String::from_utf8_lossy(&got.stderr).trim()).into());
+            };
+            if !Command::new("dpkg-deb").arg("-x").arg(&file).arg(&top).status()?.success() {
+                return Err(format!("{} cannot be unpacked", file.display()).into());
+            }
+        }
+        Ok(tree)
+    }
+
     /// The tree, its top folder, and the `pg_config` it was copied by.
     fn copied(kind: &str) -> Outcome<(Tree, PathBuf, String)> {
         let major = std::env::var("PG").unwrap_or_else(|_| "15".into());

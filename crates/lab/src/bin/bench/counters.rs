@@ -1,0 +1,60 @@
+//! The JSONB counters beside the SQL that people write for them.
+use hll_lab::{Cluster, Outcome};
+
+use crate::measure::{in_turn, table};
+
+const DATA: &str = "
+  CREATE TABLE hit AS SELECT (i % 20)::int AS site, timestamptz '2026-01-01' + i * interval '1680 microseconds' AS at,
+      'c' || (i::bigint * 7919 % 3)::text AS few, 'c' || (i::bigint * 7919 % 250)::text AS many, i % 900 AS ms FROM generate_series(1, 1000000) i;
+  CREATE TABLE counter AS SELECT i AS id, (SELECT jsonb_object_agg('key' || k, (i + k) % 100) FROM generate_series(1, 50) k) AS c FROM generate_series(1, 100000) i;
+  CREATE FUNCTION merge_sql(a jsonb, b jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+    SELECT jsonb_object_agg(key, n) FROM (SELECT key, sum(value::numeric) AS n
+      FROM (SELECT * FROM jsonb_each_text(a) UNION ALL SELECT * FROM jsonb_each_text(b)) u GROUP BY key) s $$";
+
+/// Prints the table.
+pub fn run() -> Outcome<()> {
+    let cluster = Cluster::new()?;
+    let mut client = cluster.database("counters")?;
+    client.batch_execute("SET jit = off; SET max_parallel_workers_per_gather = 0; SET work_mem = '256MB'")?;
+    client.batch_execute(DATA)?;
+    client.batch_execute("VACUUM ANALYZE")?;
+    table("JSONB counters", &["work", "ours ms", "against ms", "ratio", "to reach"]);
+    let group = "GROUP BY site, date_trunc('minute', at)";
+    let plain = format!("SELECT count(*) FROM (SELECT count(*), sum(ms) FROM hit {group}) s");
+    for key in ["few", "many"] {
+        let ours = format!(
+            "SELECT count(c) FROM (SELECT count(*), sum(ms), jsonb_counter_agg({key}) AS c FROM hit {group}) s"
+        );
+        let (a, b) = in_turn(&mut client, &ours, &plain)?;
+        println!(
+            "| `jsonb_counter_agg`, {key} keys, with count and sum | {a:.0} | {b:.0} without | {:.2} x | at most 1.35 x |",
+            a / b
+        );
+        let window = format!(
+            "SELECT count(c) FROM (SELECT site, minute, sum(n), jsonb_object_agg(key, n) AS c FROM (
+               SELECT DISTINCT site, date_trunc('minute', at) AS minute, {key} AS key,
+                      count(*) OVER (PARTITION BY site, date_trunc('minute', at), {key}) AS n FROM hit) w GROUP BY site, minute) s"
+        );
+        let (a, b) = in_turn(&mut client, &ours, &window)?;
+        println!("| the same | {a:.0} | {b:.0} by window function | {:.1} x faster | 2.5 x |", b / a);
+    }
+    let (a, b) = in_turn(
+        &mut client,
+        "SELECT jsonb_counter_merge_agg(c) FROM counter",
+        "SELECT jsonb_object_agg(key, n) FROM (SELECT key, sum(value::numeric) AS n FROM counter, jsonb_each_text(c) GROUP BY key) s",
+    )?;
+    println!(
+        "| `jsonb_counter_merge_agg`, 100,000 counters of 50 keys | {a:.0} | {b:.0} in SQL | {:.1} x faster | 8 x |",
+        b / a
+    );
+    let (a, b) = in_turn(
+        &mut client,
+        "SELECT count(jsonb_counter_merge(c, c)) FROM counter WHERE id <= 10000",
+        "SELECT count(merge_sql(c, c)) FROM counter WHERE id <= 10000",
+    )?;
+    println!(
+        "| `jsonb_counter_merge(a, b)`, 50 keys each | {a:.0} | {b:.0} in SQL | {:.1} x faster | 10 x |",
+        b / a
+    );
+    Ok(())
+}

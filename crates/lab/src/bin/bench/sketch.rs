@@ -1,0 +1,153 @@
+//! The type `hll` beside the C extension that it answers to: same PostgreSQL, same data, by turns.
+use std::fs;
+
+use hll_lab::{Cluster, Outcome, Tree};
+use postgres::Client;
+
+use crate::measure::{by_turns, in_turn, median, once, table};
+
+/// Sketches and rows; the C extension makes the same bytes of the same statements.
+const DATA: &str = "
+  CREATE EXTENSION IF NOT EXISTS hll;
+  CREATE TABLE rows AS SELECT i::bigint AS x, (i % 10000)::int AS g FROM generate_series(1, 1000000) i;
+  CREATE TABLE texts AS SELECT lpad(i::text, 16, 'x') AS t FROM generate_series(1, 1000000) i;
+  CREATE TABLE sparse AS SELECT g, hll_add_agg(hll_hash_bigint(g * 1000 + k)) AS v FROM generate_series(1, 20000) g, generate_series(1, 300) k GROUP BY g;
+  CREATE TABLE dense AS SELECT g, hll_add_agg(hll_hash_bigint(g * 100000 + k)) AS v FROM generate_series(1, 5000) g, generate_series(1, 3000) k GROUP BY g;
+  CREATE TABLE dense14 AS SELECT g, hll_add_agg(hll_hash_bigint(g * 100000 + k), 14) AS v FROM generate_series(1, 500) g, generate_series(1, 30000) k GROUP BY g;";
+
+/// Name, statement, what it does besides (subtracted in the last column), and what is to be reached.
+const OPERATIONS: [(&str, &str, &str, f64); 17] = [
+    ("`hll_cardinality` SPARSE", "SELECT sum(hll_cardinality(v)) FROM sparse", SPARSE, 6.0),
+    ("`hll_cardinality` FULL 11", "SELECT sum(hll_cardinality(v)) FROM dense", DENSE, 10.0),
+    ("`hll_cardinality` FULL 14", "SELECT sum(hll_cardinality(v)) FROM dense14", DENSE14, 12.0),
+    ("`hll_union_agg` SPARSE", "SELECT #hll_union_agg(v) FROM sparse", SPARSE, 5.0),
+    ("`hll_union_agg` FULL", "SELECT #hll_union_agg(v) FROM dense", DENSE, 10.0),
+    ("`a || b` SPARSE", "SELECT count(v || v) FROM sparse", SPARSE, 8.0),
+    ("`a || b` FULL", "SELECT count(v || v) FROM dense", DENSE, 12.0),
+    ("`hll_add` SPARSE", "SELECT count(hll_add(v, hll_hash_integer(g))) FROM sparse", SPARSE, 8.0),
+    ("`hll_add` FULL", "SELECT count(hll_add(v, hll_hash_integer(g))) FROM dense", DENSE, 10.0),
+    ("`hll_type` SPARSE", "SELECT count(hll_type(v)) FROM sparse", SPARSE, 15.0),
+    ("`hll_log2m` FULL 11", "SELECT count(hll_log2m(v)) FROM dense", DENSE, 15.0),
+    ("`hll_log2m` FULL 14", "SELECT count(hll_log2m(v)) FROM dense14", DENSE14, 15.0),
+    ("`hll_add_agg(hll_hash_bigint(x))`", "SELECT hll_add_agg(hll_hash_bigint(x)) FROM rows", "", 1.1),
+    (
+        "the same, 10,000 groups",
+        "SELECT count(h) FROM (SELECT hll_add_agg(hll_hash_bigint(x)) AS h FROM rows GROUP BY g) s",
+        "",
+        3.5,
+    ),
+    ("`hll_add_agg(hll_hash_text(x))`", "SELECT hll_add_agg(hll_hash_text(t)) FROM texts", "", 1.1),
+    (
+        "window of 30 FULL",
+        "SELECT count(h) FROM (SELECT hll_union_agg(v) OVER (ORDER BY g ROWS 29 PRECEDING) AS h FROM dense WHERE g <= 500) s",
+        "",
+        20.0,
+    ),
+    ("`count(v)`: no sketch work", "SELECT count(v) FROM sparse", "", 0.0),
+];
+const SPARSE: &str = "SELECT count(v) FROM sparse";
+const DENSE: &str = "SELECT count(v) FROM dense";
+const DENSE14: &str = "SELECT count(v) FROM dense14";
+
+fn prepared(cluster: &Cluster) -> Outcome<Client> {
+    let mut client = cluster.connect("postgres")?;
+    client.batch_execute("SET jit = off; SET max_parallel_workers_per_gather = 0; SET work_mem = '2GB'")?;
+    client.batch_execute(DATA)?;
+    client.batch_execute("VACUUM ANALYZE")?;
+    Ok(client)
+}
+
+/// Highest memory that a backend of its own ever had for `sql`, in KiB.
+fn peak(cluster: &Cluster, sql: &str) -> Outcome<f64> {
+    let mut client = cluster.connect("postgres")?;
+    client.batch_execute("SET max_parallel_workers_per_gather = 0; SET work_mem = '4GB'")?;
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
+    once(&mut client, sql)?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| -> f64 {
+        let line = status.lines().find(|l| l.starts_with(name)).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0.0)
+    };
+    // Pages of shared buffers that it touched are not its own.
+    Ok(field("VmHWM") - field("RssShmem") - field("RssFile"))
+}
+
+/// Prints the tables.
+pub fn run() -> Outcome<()> {
+    let settings = "shared_buffers = '1GB'\nmax_parallel_workers = 4\n";
+    let ours = Cluster::with(Tree::prepare()?, &format!("shared_preload_libraries = 'hll'\n{settings}"))?;
+    let mut client = prepared(&ours)?;
+    match Tree::original() {
+        Err(why) => println!("\nskipped: the C extension beside ours: {why}"),
+        Ok(tree) => beside(&ours, &mut client, &Cluster::with(tree, settings)?)?,
+    }
+    alone(&mut client)
+}
+
+fn beside(ours: &Cluster, client: &mut Client, original: &Cluster) -> Outcome<()> {
+    let mut theirs = prepared(original)?;
+    let version: String =
+        theirs.query_one("SELECT extversion FROM pg_extension WHERE extname = 'hll'", &[])?.get(0);
+    table(
+        &format!("Time of postgresql-hll {version} (C) divided by ours"),
+        &["operation", "C ms", "ours ms", "C / ours", "without the scan", "to reach"],
+    );
+    for (name, sql, scan, goal) in OPERATIONS {
+        let (c, r) = by_turns((&mut theirs, sql), (&mut *client, sql))?;
+        let net = if scan.is_empty() {
+            "".into()
+        } else {
+            let (c0, r0) = by_turns((&mut theirs, scan), (&mut *client, scan))?;
+            format!("{:.1}", (c - c0) / (r - r0).max(0.01))
+        };
+        let goal = if goal > 0.0 { format!("{goal}") } else { String::new() };
+        println!("| {name} | {c:.1} | {r:.1} | {:.2} | {net} | {goal} |", c / r);
+    }
+    let groups = "SELECT count(h) FROM (SELECT hll_add_agg(hll_hash_bigint(x % 5000000 + g)) AS h FROM
+        (SELECT k AS g, k * 500 + n AS x FROM generate_series(1, 10000) k, generate_series(1, 500) n) d GROUP BY g) s";
+    let plain = "SELECT count(h) FROM (SELECT sum(x) AS h FROM
+        (SELECT k AS g, k * 500 + n AS x FROM generate_series(1, 10000) k, generate_series(1, 500) n) d GROUP BY g) s";
+    let per_group =
+        |cluster: &Cluster| -> Outcome<f64> { Ok((peak(cluster, groups)? - peak(cluster, plain)?) / 1e4) };
+    println!(
+        "\nMemory of a group, 500 distinct values, 10,000 groups: C {:.1} KiB, ours {:.1} KiB (to reach: 4)",
+        per_group(original)?,
+        per_group(ours)?
+    );
+    Ok(())
+}
+
+fn alone(client: &mut Client) -> Outcome<()> {
+    let serial = "SELECT hll_add_agg(hll_hash_bigint(x)) FROM rows, generate_series(1, 4)";
+    let mut times = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        client.batch_execute("SET max_parallel_workers_per_gather = 0")?;
+        times.0.push(once(client, serial)?);
+        client.batch_execute(
+            "SET max_parallel_workers_per_gather = 2; SET parallel_leader_participation = off;
+             SET min_parallel_table_scan_size = 0; SET parallel_setup_cost = 0",
+        )?;
+        times.1.push(once(client, serial)?);
+    }
+    client.batch_execute(
+        "RESET ALL; SET jit = off; SET max_parallel_workers_per_gather = 0; SET work_mem = '2GB'",
+    )?;
+    let (one, two) = (median(times.0), median(times.1));
+    println!(
+        "\n2 parallel workers against one process: {one:.0} ms / {two:.0} ms = {:.2} (to reach: 1.6)",
+        one / two
+    );
+    let approx = "SELECT count(*) FROM pg_proc WHERE proname = 'approx_count_distinct'";
+    if client.query_one(approx, &[])?.get::<_, i64>(0) > 0 {
+        let (exact, sketch) = in_turn(
+            client,
+            "SELECT count(DISTINCT t) FROM texts",
+            "SELECT approx_count_distinct(t) FROM texts",
+        )?;
+        println!(
+            "\n`approx_count_distinct(text)` against `count(DISTINCT text)`, 1 M distinct: {exact:.0} ms / {sketch:.0} ms = {:.1} (to reach: 3)",
+            exact / sketch
+        );
+    }
+    Ok(())
+}
