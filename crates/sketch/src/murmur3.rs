@@ -30,49 +30,59 @@ pub fn hash(bytes: &[u8], seed: i32) -> i64 {
 }
 
 /// Hashes the eight bytes of `v`.
+#[inline]
 pub fn hash_i64(v: i64, seed: i32) -> i64 {
     short(v as u64, 8, seed)
 }
 
 /// Hashes the four bytes of `v`.
+#[inline]
 pub fn hash_i32(v: i32, seed: i32) -> i64 {
     short(u64::from(v as u32), 4, seed)
 }
 
 /// Hashes the two bytes of `v`.
+#[inline]
 pub fn hash_i16(v: i16, seed: i32) -> i64 {
     short(u64::from(v as u16), 2, seed)
 }
 
 /// Hashes one byte: a boolean is 0 or 1.
+#[inline]
 pub fn hash_u8(v: u8, seed: i32) -> i64 {
     short(u64::from(v), 1, seed)
 }
 
+#[inline]
 fn short(word: u64, len: u64, seed: i32) -> i64 {
     let (h1, h2) = start(seed);
     finish(h1 ^ scramble1(word), h2, len)
 }
 
+#[inline]
 fn start(seed: i32) -> (u64, u64) {
     let seed = u64::from(seed as u32);
     (seed, seed)
 }
 
 /// Sixteen bytes as two little-endian words.
+#[inline]
 fn halves(block: &[u8; 16]) -> [u64; 2] {
     let both = u128::from_le_bytes(*block);
     [both as u64, (both >> 64) as u64]
 }
 
+#[inline]
 fn scramble1(k: u64) -> u64 {
     k.wrapping_mul(C1).rotate_left(31).wrapping_mul(C2)
 }
 
+#[inline]
 fn scramble2(k: u64) -> u64 {
     k.wrapping_mul(C2).rotate_left(33).wrapping_mul(C1)
 }
 
+#[inline]
 fn finish(mut h1: u64, mut h2: u64, len: u64) -> i64 {
     h1 ^= len;
     h2 ^= len;
@@ -81,6 +91,7 @@ fn finish(mut h1: u64, mut h2: u64, len: u64) -> i64 {
     avalanche(h1).wrapping_add(avalanche(h2)) as i64
 }
 
+#[inline]
 fn avalanche(mut k: u64) -> u64 {
     k ^= k >> 33;
     k = k.wrapping_mul(0xff51_afd7_ed55_8ccd);

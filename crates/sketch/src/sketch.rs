@@ -74,7 +74,7 @@ impl<M: Memory> Sketch<M> {
     }
 
     /// Adds one element by its hash.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, hash: i64) {
         match &mut self.state {
             State::Registers(registers) => add_register(self.params, registers, hash),
@@ -83,6 +83,7 @@ impl<M: Memory> Sketch<M> {
         }
     }
 
+    #[inline(never)]
     fn add_to_list(&mut self, hash: i64) {
         let threshold = self.params.explicit_threshold();
         if let State::Empty = self.state {
@@ -223,7 +224,7 @@ impl<M: Memory> fmt::Debug for Sketch<M> {
 /// The low bits choose the register; it keeps the largest position of the lowest one in the rest.
 ///
 /// A hash with no one in the rest leaves its register alone, as in postgresql-hll.
-#[inline]
+#[inline(always)]
 fn add_register(params: Params, registers: &mut [u8], hash: i64) {
     let hash = hash as u64;
     let index = hash as usize & (registers.len() - 1);
