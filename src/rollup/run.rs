@@ -45,6 +45,7 @@ fn is_due(d: &Definition) -> Result<bool> {
     let (source, _, owner) = d.parts()?;
     let now = catalog::current_snapshot(false)?;
     let _acting = ActingAs::role(owner);
+    prefer_the_index();
     Ok(catalog::read(&sql::is_due(source, &d.seen, &now), &[], |row| row.get::<bool>(1))?
         .first()
         .copied()
@@ -58,9 +59,11 @@ fn merge(d: &Definition, now: &Snapshot) -> Result<(i64, i64)> {
     let statement = sql::run(&d.plan()?, source, target, &d.seen, now);
     let _acting = ActingAs::role(owner);
     set_timezone(&d.timezone);
+    prefer_hashing();
     let counted = catalog::write(&statement, &[], |row| {
         Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default()))
     })?;
+    prefer_the_index();
     let foreign =
         catalog::write(&sql::has_foreign_stamp(source, own_transaction_id()), &[], |row| row.get::<bool>(1))?;
     if foreign.first().copied().flatten() == Some(true) {
@@ -76,6 +79,18 @@ fn merge(d: &Definition, now: &Snapshot) -> Result<(i64, i64)> {
         );
     }
     Ok(counted.first().copied().unwrap_or_default())
+}
+
+/// New rows lie at the end of the table, all of them: to the planner, which takes them to be anywhere, reading the
+/// table until one comes looks cheap. Until the current role ends.
+fn prefer_the_index() {
+    set_local(c"enable_seqscan", c"off");
+}
+
+/// The planner cannot know how few groups a bucket expression makes, and would sort all rows. Hashing spills where
+/// it does not fit. Until the current role ends.
+fn prefer_hashing() {
+    set_local(c"enable_sort", c"off");
 }
 
 /// Sets the time zone until the current role ends.
