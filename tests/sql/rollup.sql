@@ -89,7 +89,7 @@ SELECT rollup_event();
 -- a second rollup of the same table starts from the rows that are there, and runs on its own
 SELECT rollup.create('"Event per Day"', $$ SELECT date_trunc('day', at) AS day, count(*) AS n FROM event WHERE ms IS NOT NULL GROUP BY 1 $$, every => NULL) IS NOT NULL AS created;
 SELECT rollup_event();
-SELECT * FROM "Event per Day";
+SELECT * FROM "Event per Day" ORDER BY day;
 SELECT name, state, rows_total, lag_rows FROM rollup.status ORDER BY name;
 -- expiry: not before every rollup has counted
 SELECT rollup.retain('event', '1 day');
