@@ -2,9 +2,9 @@
 //!
 //! A state is serialized as a version byte and its map. A map is its number of keys (u32), then for each key its length (u32), its bytes, a tag and the
 //! value: 0 an i128, 1 the length (u32) and text of a numeric, 2 a map. All little-endian, so that it may cross machines.
+use super::layout::{self, Object, Writer};
 use crate::pg::aggcontext::Context;
 use crate::pg::counter_map::{CounterMap, Value};
-use crate::pg::jsonb::Build;
 use crate::pg::numeric::Num;
 use crate::pg::v1::Call;
 use crate::v1;
@@ -152,23 +152,47 @@ fn finish(call: &mut Call) -> Datum {
 }
 
 /// `map` as a jsonb datum.
-pub fn emit(map: &CounterMap) -> Datum {
-    let mut build = Build::new();
-    emit_object(map, &mut build);
-    build.finish()
+fn emit(map: &CounterMap) -> Datum {
+    emit_document(&written(map))
 }
 
-fn emit_object(map: &CounterMap, build: &mut Build) {
-    build.open();
+fn written(map: &CounterMap) -> Writer<'_> {
+    let mut out = Writer::default();
     for (key, value) in map.iter() {
-        build.key(key);
         match value {
-            Value::Whole(n) => build.number(Num::from_i128(n)),
-            Value::Number(n) => build.number(n),
-            Value::Child(child) => emit_object(child, build),
+            Value::Whole(n) => out.number(key, |bytes| layout::write_whole(n, bytes)),
+            Value::Number(n) => out.number(key, |bytes| bytes.extend_from_slice(n.bytes())),
+            Value::Child(child) => {
+                if out.object(key, written(child)).is_err() {
+                    too_large();
+                }
+            }
         }
     }
-    build.close();
+    out.sort();
+    out
+}
+
+/// A finished object as a jsonb datum.
+pub fn emit_document(object: &Writer<'_>) -> Datum {
+    match object.finish() {
+        Ok(bytes) => crate::pg::v1::new_varlena(&bytes),
+        Err(_) => too_large(),
+    }
+}
+
+/// The object in a jsonb argument.
+pub fn document(payload: &[u8]) -> Object<'_> {
+    layout::document(payload).unwrap_or_else(|what| not_a_counter(&[], what))
+}
+
+/// Refuses what jsonb cannot hold.
+pub fn too_large() -> ! {
+    raise(
+        PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        "the counter is larger than jsonb can be, 256 MB".into(),
+        Some("Count fewer keys in one counter."),
+    )
 }
 
 /// Refuses a value that is neither a number nor an object.

@@ -5,7 +5,6 @@ pub mod anyhash;
 pub mod background;
 pub mod counter_map;
 pub mod error;
-pub mod jsonb;
 pub mod memory;
 pub mod native;
 pub mod numeric;

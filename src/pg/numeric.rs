@@ -11,57 +11,29 @@ pub struct Num(pg_sys::Numeric);
 const MAX_WEIGHT: i32 = 8;
 
 impl Num {
-    /// # Safety
-    /// `raw` must point at a valid numeric that is not toasted and outlives every use of the value.
-    #[inline]
-    pub unsafe fn new(raw: pg_sys::Numeric) -> Num {
-        Num(raw)
+    /// The number whose stored bytes, length word included, lie in a jsonb document: a copy that is aligned, in the
+    /// current context.
+    pub fn of(bytes: &[u8]) -> Num {
+        assert!(bytes.len() >= 6, "a numeric of {} bytes", bytes.len());
+        // SAFETY: palloc gives as many bytes as are copied; the length word is made to say no more.
+        unsafe {
+            let copy = pg_sys::palloc(bytes.len()).cast::<u8>();
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), copy, bytes.len());
+            pgrx::set_varsize_4b(copy.cast(), bytes.len() as i32);
+            Num(copy.cast())
+        }
     }
 
-    /// The raw pointer, for the other files of the fence.
-    #[inline]
-    pub fn raw(self) -> pg_sys::Numeric {
-        self.0
+    /// The stored bytes, length word included.
+    pub fn bytes<'a>(self) -> &'a [u8] {
+        // SAFETY: a Num is a valid numeric that outlives every use of the value.
+        unsafe { std::slice::from_raw_parts(self.0.cast::<u8>(), pgrx::varsize_any(self.0.cast())) }
     }
 
-    /// The value where it is written without decimals and is below 10^36 in magnitude.
-    ///
-    /// `2.0` is not whole here: its scale must survive addition as numeric's own addition keeps it.
+    /// The value where it is a whole number, see [`whole_of`].
     #[inline]
     pub fn whole(self) -> Option<i128> {
-        // SAFETY: a Num is a valid numeric; varlena sizes bound every read. Digits are 16-bit, maybe unaligned.
-        let body = unsafe {
-            let p = self.0.cast::<pg_sys::varlena>();
-            std::slice::from_raw_parts(pgrx::vardata_any(p).cast::<u8>(), pgrx::varsize_any_exhdr(p))
-        };
-        let word = |i: usize| body.get(i..i + 2).map(|b| u16::from_ne_bytes([b[0], b[1]]));
-        let header = word(0)?;
-        let (negative, scale, weight, first) = match header & 0xC000 {
-            0x8000 => {
-                let low = (header & 0x3F) as i32;
-                let weight = if header & 0x40 != 0 { low - 64 } else { low };
-                (header & 0x2000 != 0, (header & 0x1F80) >> 7, weight, 2)
-            }
-            0xC000 => return None, // NaN and the infinities
-            sign => (sign == 0x4000, header & 0x3FFF, word(2)? as i16 as i32, 4),
-        };
-        if scale != 0 || weight > MAX_WEIGHT {
-            return None;
-        }
-        let digits = (body.len() - first) / 2;
-        if digits == 0 {
-            return Some(0);
-        }
-        // Trailing zero digits are not stored; a digit past the weight would be a decimal.
-        if weight < 0 || digits as i32 > weight + 1 {
-            return None;
-        }
-        let mut value = 0i128;
-        for i in 0..=weight as usize {
-            let digit = if i < digits { word(first + 2 * i)? } else { 0 };
-            value = value * 10_000 + digit as i128;
-        }
-        Some(if negative { -value } else { value })
+        whole_of(self.bytes())
     }
 
     /// `value` as numeric, in the current context.
@@ -120,4 +92,41 @@ impl Num {
         // SAFETY: only owners of a copy call this, once.
         unsafe { pg_sys::pfree(self.0.cast()) }
     }
+}
+
+/// The value of a numeric's stored bytes, length word included, where it is written without decimals and is below
+/// 10^36 in magnitude.
+///
+/// `2.0` is not whole here: its scale must survive addition as numeric's own addition keeps it.
+#[inline]
+pub fn whole_of(bytes: &[u8]) -> Option<i128> {
+    let body = bytes.get(4..)?;
+    let word = |i: usize| body.get(i..i + 2).map(|b| u16::from_ne_bytes([b[0], b[1]]));
+    let header = word(0)?;
+    let (negative, scale, weight, first) = match header & 0xC000 {
+        0x8000 => {
+            let low = (header & 0x3F) as i32;
+            let weight = if header & 0x40 != 0 { low - 64 } else { low };
+            (header & 0x2000 != 0, (header & 0x1F80) >> 7, weight, 2)
+        }
+        0xC000 => return None, // NaN and the infinities
+        sign => (sign == 0x4000, header & 0x3FFF, word(2)? as i16 as i32, 4),
+    };
+    if scale != 0 || weight > MAX_WEIGHT {
+        return None;
+    }
+    let digits = (body.len() - first) / 2;
+    if digits == 0 {
+        return Some(0);
+    }
+    // Trailing zero digits are not stored; a digit past the weight would be a decimal.
+    if weight < 0 || digits as i32 > weight + 1 {
+        return None;
+    }
+    let mut value = 0i128;
+    for i in 0..=weight as usize {
+        let digit = if i < digits { word(first + 2 * i)? } else { 0 };
+        value = value * 10_000 + digit as i128;
+    }
+    Some(if negative { -value } else { value })
 }

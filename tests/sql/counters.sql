@@ -150,3 +150,13 @@ DROP TABLE counters_parallel;
 SELECT p.oid::regprocedure::text COLLATE "C" AS name, p.prokind AS kind, p.provolatile AS volatile, p.proisstrict AS strict, p.proparallel AS parallel,
        obj_description(p.oid, 'pg_proc') IS NOT NULL AS described
 FROM pg_proc p WHERE p.proname LIKE 'jsonb\_counter\_%' ORDER BY 1;
+-- what is stored is, to the byte, what jsonb itself stores
+CREATE TABLE image AS SELECT i, jsonb_counter_agg(left(md5(k::text), 1 + k % 20), CASE k % 7 WHEN 0 THEN 0 WHEN 1 THEN -k WHEN 2 THEN 10000 WHEN 3 THEN k::bigint * 123456789012 WHEN 4 THEN -9223372036854775807 ELSE k END) AS c
+  FROM generate_series(1, 200) i, generate_series(1, 200) k WHERE k <= i GROUP BY i;
+INSERT INTO image SELECT i, jsonb_build_object('a', c, 'b', 1.50, repeat('key', 9), jsonb_build_object('x', jsonb_build_object(), 'yy', c)) FROM image WHERE i % 3 = 0;
+SELECT count(*), bool_and(record_image_eq(ROW(c), ROW(c::text::jsonb))) AS counted,
+       bool_and(record_image_eq(ROW(jsonb_counter_merge(c, c)), ROW(jsonb_counter_merge(c, c)::text::jsonb))) AS doubled,
+       bool_and(record_image_eq(ROW(jsonb_counter_merge(c, NULL)), ROW(c))) AS alone,
+       bool_and(record_image_eq(ROW(jsonb_counter_merge(c, '{}')), ROW(jsonb_counter_merge('{}', c)))) AS empty FROM image;
+SELECT record_image_eq(ROW(s), ROW(s::text::jsonb)) AS summed, s = (SELECT jsonb_counter_merge_agg(c ORDER BY i DESC) FROM image WHERE NOT c ? 'b' ) AS in_any_order
+  FROM (SELECT jsonb_counter_merge_agg(c) AS s FROM image WHERE NOT c ? 'b') x;
