@@ -174,7 +174,11 @@ impl<'a> Writer<'a> {
             // What was appended since the last entry, padding included, belongs to this one.
             let length = out.len() - head - total;
             total += length;
-            let word = if entry.is_multiple_of(STRIDE) { kind | IS_END | total as u32 } else { kind | length as u32 };
+            let word = if entry.is_multiple_of(STRIDE) {
+                kind | IS_END | total as u32
+            } else {
+                kind | length as u32
+            };
             out[4 + 4 * entry..][..4].copy_from_slice(&word.to_ne_bytes());
         };
         for (i, (key, ..)) in self.pairs.iter().enumerate() {
