@@ -74,6 +74,13 @@ pub enum Error {
         /// The longest explicit list.
         capacity: u64,
     },
+    /// A sketch was to be folded into one of more registers.
+    FoldUp {
+        /// Its log2m.
+        from: u8,
+        /// The one asked for.
+        to: u8,
+    },
     /// The classic estimator needs at least 16 registers.
     TooFewRegisters,
     /// A partial aggregate's state is shorter than it says.
@@ -101,7 +108,8 @@ impl Error {
             | Error::Regwidth
             | Error::Expthresh
             | Error::ExpthreshNotPower
-            | Error::Sparseon => Class::InvalidParameter,
+            | Error::Sparseon
+            | Error::FoldUp { .. } => Class::InvalidParameter,
             _ => Class::Data,
         }
     }
@@ -142,6 +150,9 @@ impl fmt::Display for Error {
             Error::UndefinedSize => f.write_str("undefined multiset value"),
             Error::ThresholdCapacity { threshold, capacity } => {
                 write!(f, "explicit threshold {threshold} exceeds maximum buffer capacity {capacity}")
+            }
+            Error::FoldUp { from, to } => {
+                write!(f, "a sketch of log2m {from} cannot be folded to log2m {to}: registers are merged, not split")
             }
             Error::TooFewRegisters => f.write_str("number of registers too small"),
             Error::StateTruncated => f.write_str("deserialized HLL state is truncated"),

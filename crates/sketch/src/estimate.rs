@@ -55,6 +55,28 @@ pub fn cardinality_of(bytes: &[u8], estimator: Estimator) -> Result<Option<f64>,
     }
 }
 
+/// The relative standard error to expect of an estimate of `n` elements from registers of these parameters.
+///
+/// It is the Cramer-Rao limit at a known number of elements, `sqrt(1 / (m J) - 1 / n)`, where J is the Fisher
+/// information of one register under the Poisson model; the improved estimator comes within a hundredth of it.
+pub fn standard_error(params: &Params, n: f64) -> f64 {
+    let m = params.registers() as f64;
+    if !(n > 0.0 && n.is_finite()) {
+        return if n > 0.0 { f64::INFINITY } else { 0.0 };
+    }
+    let (x, q) = (n / m, levels(params));
+    let mut information = x * x * (-x).exp();
+    for value in 1..=q {
+        let y = x * power(-(value as i32));
+        let (kept, lost) = ((-y).exp(), -(-y).exp_m1());
+        let bent = 2.0 * kept - 1.0;
+        information += y * y * kept * bent * bent / lost;
+    }
+    let y = x * power(-(q as i32));
+    information += y * y * (-2.0 * y).exp() / -(-y).exp_m1();
+    (1.0 / (m * information) - 1.0 / n).max(0.0).sqrt()
+}
+
 /// Up to this width the sum of 2^-value is exact, whatever the order of its terms.
 const NARROW: u8 = 5;
 
@@ -96,7 +118,7 @@ fn of_summary(params: &Params, summary: &Summary, estimator: Estimator) -> Resul
 }
 
 /// A register follows the law of a hash of log2m + q bits and ends at q + 1.
-fn levels(params: &Params) -> usize {
+pub(crate) fn levels(params: &Params) -> usize {
     usize::from(params.max_register() - 1).min(64 - usize::from(params.log2m))
 }
 

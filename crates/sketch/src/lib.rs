@@ -22,6 +22,7 @@
 mod codec;
 mod error;
 mod estimate;
+mod joint;
 mod kernel;
 mod memory;
 pub mod murmur3;
@@ -32,7 +33,8 @@ mod state;
 
 pub use codec::{Header, Kind, validate};
 pub use error::{Class, Error};
-pub use estimate::{Estimator, cardinality_of};
+pub use estimate::{Estimator, cardinality_of, standard_error};
+pub use joint::{Overlap, overlap};
 pub use memory::{Buffer, Heap, Memory};
 pub use params::{MAX_EXPLICIT, Params};
 pub use sketch::Sketch;

@@ -166,7 +166,7 @@ impl<M: Memory> Sketch<M> {
     }
 
     /// Turns whatever is held into registers, unless it is them already.
-    fn as_registers(&mut self) -> &mut [u8] {
+    pub(crate) fn as_registers(&mut self) -> &mut [u8] {
         if !matches!(self.state, State::Registers(_)) {
             let mut registers = self.memory.zeroed_bytes(self.params.registers());
             if let State::Explicit(hashes) = &self.state {
@@ -177,6 +177,47 @@ impl<M: Memory> Sketch<M> {
         match &mut self.state {
             State::Registers(registers) => registers,
             _ => unreachable!("set just above"),
+        }
+    }
+
+    /// The sketch that the same elements would have made with fewer registers, so that sketches of different
+    /// `log2m` can be united. Everything else keeps its value; an automatic threshold becomes the smaller one.
+    ///
+    /// A register is found by the low bits of a hash. With fewer of these, the others come to the front of what
+    /// its value is counted in: where one of them is set, the first such is the new value, else they add to it.
+    pub fn folded<N: Memory>(&self, log2m: u8, memory: N) -> Result<Sketch<N>, Error> {
+        if log2m > self.params.log2m {
+            return Err(Error::FoldUp { from: self.params.log2m, to: log2m });
+        }
+        let mut folded = Sketch::empty(Params { log2m, ..self.params }, memory);
+        match &self.state {
+            State::Undefined => folded.state = State::Undefined,
+            State::Empty => {}
+            State::Explicit(hashes) => hashes.iter().for_each(|hash| folded.add(*hash)),
+            State::Registers(registers) => {
+                let spare = u32::from(self.params.log2m - log2m);
+                let largest = self.params.max_register();
+                let own = folded.as_registers();
+                kernel::each_filled(registers, |index, value| {
+                    let front = index >> log2m;
+                    let rank = match front {
+                        0 => value.saturating_add(spare as u8),
+                        front => front.trailing_zeros() as u8 + 1,
+                    };
+                    let register = &mut own[index & ((1 << log2m) - 1)];
+                    *register = (*register).max(rank.min(largest));
+                });
+            }
+        }
+        Ok(folded)
+    }
+
+    /// How many hashes it holds, or how many of its registers are not zero.
+    pub fn filled(&self) -> usize {
+        match &self.state {
+            State::Undefined | State::Empty => 0,
+            State::Explicit(hashes) => hashes.len(),
+            State::Registers(registers) => kernel::filled(registers),
         }
     }
 

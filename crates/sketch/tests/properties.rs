@@ -1,5 +1,5 @@
 //! Laws every sketch obeys, over random parameters and contents, and hostile bytes.
-use hll_sketch::{Estimator, Heap, Kind, Params, Sketch, cardinality_of, murmur3, validate};
+use hll_sketch::{Error, Estimator, Heap, Kind, Params, Sketch, cardinality_of, murmur3, overlap, validate};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -163,6 +163,41 @@ proptest! {
         reordered.reverse();
         reordered.extend(&hashes);
         prop_assert_eq!(sketch(params, &reordered).encode(-1), sketch(params, &hashes).encode(-1));
+    }
+
+    #[test]
+    fn folding_is_building_with_fewer_registers(params in params(), hashes in hashes(), fewer in 0u8..=9) {
+        // A hash that ends in its index leaves no trace in a register, so none can be folded.
+        let hashes: Vec<i64> = hashes.into_iter().filter(|hash| *hash as u64 >> params.log2m != 0).collect();
+        let wide = sketch(params, &hashes);
+        let folded = wide.folded(fewer, Heap);
+        if fewer > params.log2m {
+            prop_assert_eq!(folded.err(), Some(Error::FoldUp { from: params.log2m, to: fewer }));
+        } else {
+            let mut direct = sketch(Params { log2m: fewer, ..params }, &hashes);
+            let folded = folded.unwrap();
+            if wide.kind() == Kind::Registers {
+                // What has become registers stays registers, whatever the smaller threshold.
+                direct = sketch(Params { log2m: fewer, expthresh: 0, ..params }, &hashes);
+                prop_assert_eq!(&folded.encode(-1)[3..], &direct.encode(-1)[3..]);
+            } else {
+                prop_assert_eq!(folded.encode(-1), direct.encode(-1));
+            }
+            prop_assert_eq!(folded.filled(), direct.filled());
+        }
+    }
+
+    #[test]
+    fn overlaps_are_never_negative(params in params(), a in hashes(), b in hashes()) {
+        let (a, b) = (sketch(params, &a), sketch(params, &b));
+        let there = overlap(&a, &b).unwrap().unwrap();
+        let back = overlap(&b, &a).unwrap().unwrap();
+        for part in [there.left, there.right, there.both] {
+            prop_assert!(part >= 0.0, "{there:?}");
+        }
+        prop_assert!((0.0..=1.0).contains(&there.jaccard()));
+        let near = |x: f64, y: f64| x == y || (x - y).abs() <= 0.02 * x.max(y) + 0.05;
+        prop_assert!(near(there.union(), back.union()) && near(there.both, back.both), "{there:?} {back:?}");
     }
 
     #[test]
