@@ -10,7 +10,7 @@ SCRIPTS   := target/extension
 LAB        = $(CARGO) run --quiet --release -p hll-lab --bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test build scripts demo test install uninstall psql bench clean
+.PHONY: help setup setup-test setup-bench build scripts demo test install uninstall psql bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ setup: ## install what is missing: PostgreSQL of PG (15) with its headers, clang
 
 setup-test: setup ## setup, and what the tests alone need: sudo, cargo-pgrx
 	@tests/setup test
+
+setup-bench: setup
+	@tests/setup bench
 
 build: setup
 	@$(CARGO) build --quiet --release --lib --no-default-features --features pg$(PG)
@@ -46,7 +49,7 @@ uninstall: scripts ## remove what install put there
 psql: build ## a private cluster with the extension, and a prompt
 	@$(LAB) psql
 
-bench: build ## measure beside the C extension and plain SQL (BENCH="sketch accuracy counters rollup")
+bench: setup-bench build ## measure beside the C extension and plain SQL (BENCH="sketch accuracy counters rollup")
 	@$(LAB) bench -- $(BENCH)
 
 clean: ## remove everything that was built

@@ -11,12 +11,15 @@ use crate::v1;
 use hll_sketch::{Params, Sketch};
 use pgrx::pg_sys::Datum;
 
-/// The state of one group.
-pub struct Group(pub Sketch<ContextMemory>);
+/// The state of one group. Those whose sketches may be stored hash by MurmurHash3; no other may meet them.
+pub struct Group<const STORABLE: bool>(pub Sketch<ContextMemory>);
 
-impl State for Group {
-    const TAG: u64 = u64::from_be_bytes(*b"hllgroup");
+impl<const STORABLE: bool> State for Group<STORABLE> {
+    const TAG: u64 = u64::from_be_bytes(if STORABLE { *b"hllgroup" } else { *b"distinct" });
 }
+
+/// The state of the aggregates that give a sketch.
+type Stored = Group<true>;
 
 v1!(hll_add_trans0, add_trans0);
 v1!(hll_add_trans1, add_trans1);
@@ -36,7 +39,7 @@ v1!(hll_ceil_card_unpacked, ceil_card_unpacked);
 #[inline(always)]
 fn add_trans<const N: usize>(call: &mut Call) -> Datum {
     let (state, hash) = (call.arg(0), call.i64(1));
-    if let (Some(group), Some(state)) = (aggregate::state_mut::<Group>(call, 0), state) {
+    if let (Some(group), Some(state)) = (aggregate::state_mut::<Stored>(call, 0), state) {
         if let Some(hash) = hash {
             group.0.add(hash);
         }
@@ -55,7 +58,7 @@ fn first_add<const N: usize>(call: &mut Call) -> Datum {
     if let Some(hash) = call.i64(1) {
         sketch.add(hash);
     }
-    aggregate::new_state(memory, Group(sketch))
+    aggregate::new_state(memory, Group::<true>(sketch))
 }
 
 fn add_trans0(call: &mut Call) -> Datum {
@@ -80,7 +83,7 @@ fn add_trans4(call: &mut Call) -> Datum {
 
 fn union_trans(call: &mut Call) -> Datum {
     let state = call.arg(0);
-    if let ((Some(group), bytes), Some(state)) = (aggregate::state_and_bytes::<Group>(call), state) {
+    if let ((Some(group), bytes), Some(state)) = (aggregate::state_and_bytes::<Stored>(call), state) {
         if let Some(bytes) = bytes {
             group.0.union_bytes(bytes).or_raise();
         }
@@ -89,20 +92,33 @@ fn union_trans(call: &mut Call) -> Datum {
     let memory = aggregate::context_or_raise(call, "hll_union_trans", "transition");
     match call.bytes(1) {
         // the first value decides the parameters
-        Some(bytes) => aggregate::new_state(memory, Group(Sketch::decode(bytes, memory).or_raise())),
+        Some(bytes) => aggregate::new_state(memory, Group::<true>(Sketch::decode(bytes, memory).or_raise())),
         None => call.null(),
     }
 }
 
 fn union_internal(call: &mut Call) -> Datum {
-    let memory = aggregate::context_or_raise(call, "hll_union_internal", "aggregate");
-    match aggregate::state_pair::<Group>(call) {
+    combine::<true>(call, "hll_union_internal")
+}
+
+fn serialize(call: &mut Call) -> Datum {
+    to_bytes::<true>(call, "hll_serialize")
+}
+
+fn deserialize(call: &mut Call) -> Datum {
+    from_bytes::<true>(call, "hll_deserialize")
+}
+
+/// Unites the states in arguments 0 and 1.
+pub fn combine<const STORABLE: bool>(call: &mut Call, function: &str) -> Datum {
+    let memory = aggregate::context_or_raise(call, function, "aggregate");
+    match aggregate::state_pair::<Group<STORABLE>>(call) {
         (Some(left), Some(right)) => left.0.union(&right.0).or_raise(),
         (None, Some(right)) => {
             // the right state dies with its row, so it is copied and never adopted
             let mut copy = Sketch::empty(right.0.params(), memory);
             copy.union(&right.0).or_raise();
-            return aggregate::new_state(memory, Group(copy));
+            return aggregate::new_state(memory, Group::<STORABLE>(copy));
         }
         (Some(_), None) => {}
         (None, None) => return call.null(),
@@ -113,25 +129,27 @@ fn union_internal(call: &mut Call) -> Datum {
     }
 }
 
-fn serialize(call: &mut Call) -> Datum {
-    aggregate::context_or_raise(call, "hll_serialize", "transition");
-    match aggregate::state::<Group>(call, 0) {
+/// The state in argument 0 for another process.
+pub fn to_bytes<const STORABLE: bool>(call: &mut Call, function: &str) -> Datum {
+    aggregate::context_or_raise(call, function, "transition");
+    match aggregate::state::<Group<STORABLE>>(call, 0) {
         Some(group) => crate::pg::v1::new_varlena(&group.0.to_state_bytes()),
         None => call.null(),
     }
 }
 
-fn deserialize(call: &mut Call) -> Datum {
-    aggregate::context_or_raise(call, "hll_deserialize", "transition");
+/// The state that another process sent in argument 0.
+pub fn from_bytes<const STORABLE: bool>(call: &mut Call, function: &str) -> Datum {
+    aggregate::context_or_raise(call, function, "transition");
     // for the row only: combine copies what it keeps
     let memory = ContextMemory::current();
     let sketch = Sketch::from_state_bytes(call.bytes(0).unwrap_or_default(), memory).or_raise();
-    aggregate::new_state(memory, Group(sketch))
+    aggregate::new_state(memory, Group::<STORABLE>(sketch))
 }
 
 fn pack(call: &mut Call) -> Datum {
     aggregate::context_or_raise(call, "hll_pack", "aggregate");
-    match aggregate::state::<Group>(call, 0) {
+    match aggregate::state::<Stored>(call, 0) {
         Some(group) => ops::stored(&group.0),
         None => call.null(),
     }
@@ -139,7 +157,7 @@ fn pack(call: &mut Call) -> Datum {
 
 fn estimate(call: &Call, function: &str) -> Option<f64> {
     aggregate::context_or_raise(call, function, "aggregate");
-    aggregate::state::<Group>(call, 0)?.0.cardinality(settings::estimator()).or_raise()
+    aggregate::state::<Stored>(call, 0)?.0.cardinality(settings::estimator()).or_raise()
 }
 
 fn card_unpacked(call: &mut Call) -> Datum {

@@ -12,6 +12,7 @@ v1!(hll_hash_4byte, four);
 v1!(hll_hash_8byte, eight);
 v1!(hll_hash_varlena, varlena);
 v1!(hll_hash_any, any);
+v1!(hll_hash_uuid, uuid);
 
 /// The seed in argument 1. A negative one still hashes, as 2^32 more; the original implementation and its
 /// clients in other languages differ there, hence the warning.
@@ -51,6 +52,10 @@ fn eight(call: &mut Call) -> Datum {
 #[inline]
 fn varlena(call: &mut Call) -> Datum {
     Datum::from(murmur3::hash(call.bytes(0).unwrap_or_default(), seed(call)))
+}
+
+fn uuid(call: &mut Call) -> Datum {
+    Datum::from(murmur3::hash(&call.uuid(0).unwrap_or_default(), seed(call)))
 }
 
 fn any(call: &mut Call) -> Datum {

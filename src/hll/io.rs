@@ -20,6 +20,8 @@ v1!(hll_sparseon, sparseon);
 v1!(hll_expthresh, expthresh);
 v1!(hll_hashval_in, hashval_in);
 v1!(hll_hashval_out, hashval_out);
+v1!(hll_hashval_recv, hashval_recv);
+v1!(hll_hashval_send, hashval_send);
 
 fn input(call: &mut Call) -> Datum {
     let value = native::bytea_in(call, 0);
@@ -86,4 +88,13 @@ fn hashval_in(call: &mut Call) -> Datum {
 
 fn hashval_out(call: &mut Call) -> Datum {
     native::int8_out(call, 0)
+}
+
+fn hashval_recv(call: &mut Call) -> Datum {
+    native::int8_recv(call, 0)
+}
+
+fn hashval_send(call: &mut Call) -> Datum {
+    // eight bytes, the highest first, as PostgreSQL sends a bigint
+    crate::pg::v1::new_varlena(&call.i64(0).unwrap_or(0).to_be_bytes())
 }

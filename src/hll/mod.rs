@@ -2,9 +2,12 @@
 //!
 //! Each file is one concern, each SQL function one short body: decode, call `crates/sketch`, encode.
 pub mod agg;
+pub mod approx;
+pub mod compare;
 pub mod hash;
 pub mod io;
 pub mod ops;
+pub mod sets;
 pub mod settings;
 pub mod typmod;
 

@@ -27,7 +27,8 @@ pub fn stored<M: Memory>(sketch: &Sketch<M>) -> Datum {
     crate::pg::v1::new_varlena(&sketch.encode(settings::max_sparse()))
 }
 
-fn decoded(call: &Call, n: usize) -> Sketch {
+/// The sketch in argument `n`, all of it checked.
+pub fn decoded(call: &Call, n: usize) -> Sketch {
     Sketch::decode(call.bytes(n).unwrap_or_default(), Heap).or_raise()
 }
 

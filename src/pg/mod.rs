@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod anyhash;
 pub mod background;
 pub mod counter_map;
+pub mod distinct;
 pub mod error;
 pub mod memory;
 pub mod native;

@@ -42,6 +42,11 @@ pub fn int8_out(call: &Call, n: usize) -> Datum {
     call_native(call, n, pg_sys::int8out)
 }
 
+/// The next eight bytes of the message in `internal` argument `n`, as a bigint.
+pub fn int8_recv(call: &Call, n: usize) -> Datum {
+    call_native(call, n, pg_sys::int8recv)
+}
+
 /// The payload of a bytea that one of the functions above just made.
 pub fn payload(_call: &Call, bytea: Datum) -> &[u8] {
     // SAFETY: a fresh bytea lies in the call's memory context, which outlives the call.
@@ -94,8 +99,37 @@ pub fn typmod_strings(call: &Call, n: usize) -> Vec<String> {
     }
 }
 
+/// The values in argument `n`, an array of a type that is passed as 8 bytes; NULL elements are left out.
+pub fn words(call: &Call, n: usize) -> Option<&[i64]> {
+    let datum = call.arg(n)?;
+    // SAFETY: the declaration says such an array. Elements are stored without gaps, aligned to 8 bytes, and a NULL
+    // takes no room, so that the values are all that follows the header; the array's length word counts them.
+    unsafe {
+        let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+        let header = match (*array).dataoffset {
+            0 => (size_of::<pg_sys::ArrayType>() + 2 * size_of::<i32>() * (*array).ndim as usize)
+                .next_multiple_of(8),
+            with_nulls => with_nulls as usize,
+        };
+        let len = pgrx::varsize_any(array.cast()).saturating_sub(header) / size_of::<i64>();
+        Some(std::slice::from_raw_parts(array.cast::<u8>().add(header).cast::<i64>(), len))
+    }
+}
+
+/// A record of the call's declared OUT columns; None is NULL.
+pub fn record_of(call: &Call, values: &[Option<Datum>]) -> Datum {
+    let mut datums: Vec<Datum> = values.iter().map(|v| v.unwrap_or(Datum::from(0usize))).collect();
+    let mut nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
+    form_record(call, &mut datums, &mut nulls)
+}
+
 /// A record of the call's declared OUT columns, none of them NULL.
 pub fn record(call: &Call, values: &mut [Datum]) -> Datum {
+    let mut nulls = vec![false; values.len()];
+    form_record(call, values, &mut nulls)
+}
+
+fn form_record(call: &Call, values: &mut [Datum], nulls: &mut [bool]) -> Datum {
     let mut desc: pg_sys::TupleDesc = std::ptr::null_mut();
     // SAFETY: the call is live; the number of columns is compared before the tuple is formed.
     unsafe {
@@ -107,7 +141,6 @@ pub fn record(call: &Call, values: &mut [Datum]) -> Datum {
             );
         }
         let desc = pg_sys::BlessTupleDesc(desc);
-        let mut nulls = vec![false; values.len()];
         let tuple = pg_sys::heap_form_tuple(desc, values.as_mut_ptr(), nulls.as_mut_ptr());
         pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
     }

@@ -63,6 +63,13 @@ impl Call {
         self.arg(n).map(|d| d.value() & 0xff != 0)
     }
 
+    /// Argument `n` as uuid.
+    #[inline(always)]
+    pub fn uuid(&self, n: usize) -> Option<[u8; 16]> {
+        // SAFETY: the declaration says uuid, a pointer to 16 bytes.
+        self.arg(n).map(|d| unsafe { *d.cast_mut_ptr::<[u8; 16]>() })
+    }
+
     /// Argument `n` as cstring.
     pub fn cstr(&self, n: usize) -> Option<&CStr> {
         // SAFETY: the declaration says cstring, so the datum is a NUL-terminated string that outlives the call.

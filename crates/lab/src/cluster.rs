@@ -1,5 +1,6 @@
 //! One private cluster: started, crashed, restarted and removed by its owner.
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -123,6 +124,35 @@ impl Cluster {
         let mut client = self.connect(db)?;
         client.batch_execute("CREATE EXTENSION hll")?;
         Ok(client)
+    }
+
+    /// Database `db` as pg_dump writes it.
+    pub fn dump(&self, db: &str) -> Outcome<String> {
+        let dump = self.command("pg_dump").arg(db).output()?;
+        if !dump.status.success() {
+            return Err(format!("pg_dump: {}", String::from_utf8_lossy(&dump.stderr)).into());
+        }
+        Ok(String::from_utf8(dump.stdout)?)
+    }
+
+    /// A new database `db` of what pg_dump wrote, and a connection to it; the first error ends it.
+    pub fn restore(&self, db: &str, dump: &str) -> Outcome<Client> {
+        self.connect("postgres")?.batch_execute(&format!("CREATE DATABASE {db} TEMPLATE template0"))?;
+        let mut psql = self
+            .command("psql")
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", db])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        // The pipe closes when it is dropped, which is what ends psql.
+        let written = psql.stdin.take().map(|mut pipe| pipe.write_all(dump.as_bytes()));
+        let done = psql.wait_with_output()?;
+        if !done.status.success() {
+            return Err(format!("psql: {}", String::from_utf8_lossy(&done.stderr)).into());
+        }
+        written.transpose()?;
+        self.connect(db)
     }
 
     fn signal(&mut self, signal: &str) -> Outcome<()> {

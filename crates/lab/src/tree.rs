@@ -94,25 +94,26 @@ impl Tree {
         Ok(copied)
     }
 
-    /// A third copy, with Debian's package of postgresql-hll in it: the C extension to compare with.
-    pub fn original() -> Outcome<Tree> {
+    /// A third copy, with Debian's package of postgresql-hll in it, the C extension to compare with; `make setup-test`
+    /// fetches the package. None where it is not there.
+    pub fn original() -> Outcome<Option<Tree>> {
         let (tree, top, _) = Self::copied("original-pg")?;
-        let major = tree.share.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let package = format!("postgresql-{major}-hll");
+        let lock = fs::File::create(top.join("lock"))?;
+        lock.lock()?;
         if !tree.share.join("extension/hll.control").exists() {
-            let got =
-                Command::new("apt-get").args(["download", "-qq", &package]).current_dir(&top).output()?;
-            let file = fs::read_dir(&top)?
-                .filter_map(|entry| Some(entry.ok()?.path()))
-                .find(|path| path.extension().is_some_and(|e| e == "deb"));
-            let Some(file) = file else {
-                return Err(format!("{package}: {}", String::from_utf8_lossy(&got.stderr).trim()).into());
-            };
-            if !Command::new("dpkg-deb").arg("-x").arg(&file).arg(&top).status()?.success() {
-                return Err(format!("{} cannot be unpacked", file.display()).into());
+            let major = tree.share.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = format!("postgresql-{major}-hll_");
+            let kept = fs::read_dir(root().join("target/original")).ok();
+            let package = kept.into_iter().flatten().find_map(|entry| {
+                let entry = entry.ok()?;
+                entry.file_name().to_str()?.starts_with(&name).then(|| entry.path())
+            });
+            let Some(package) = package else { return Ok(None) };
+            if !Command::new("dpkg-deb").arg("-x").arg(&package).arg(&top).status()?.success() {
+                return Err(format!("{} cannot be unpacked", package.display()).into());
             }
         }
-        Ok(tree)
+        Ok(Some(tree))
     }
 
     /// The tree, its top folder, and the `pg_config` it was copied by.
