@@ -87,8 +87,11 @@ fn a_database_of_the_original_is_handed_over() {
     assert_eq!(lines(&mut client, ANSWERS), before, "after the update");
     client.batch_execute("REINDEX TABLE daily; INSERT INTO visit VALUES ('2026-01-09', 1, 'new')").unwrap();
     let got = lines(&mut client, CATALOG);
-    let differ: Vec<_> =
-        got.iter().filter(|l| !expected.contains(l)).chain(expected.iter().filter(|l| !got.contains(l))).collect();
+    let differ: Vec<_> = got
+        .iter()
+        .filter(|l| !expected.contains(l))
+        .chain(expected.iter().filter(|l| !got.contains(l)))
+        .collect();
     assert!(differ.is_empty(), "{differ:#?}");
 }
 

@@ -42,7 +42,7 @@ fn receive(call: &mut Call) -> Datum {
 }
 
 fn send(call: &mut Call) -> Datum {
-    crate::pg::v1::new_varlena(call.bytes(0).unwrap_or_default())
+    native::detoasted(call, 0)
 }
 
 fn print(call: &mut Call) -> Datum {

@@ -1,10 +1,12 @@
 //! Functions and operators over stored values.
 use crate::hll::{settings, typmod};
 use crate::pg::error::OrRaise;
+use crate::pg::memory::ContextMemory;
 use crate::pg::v1::Call;
 use crate::v1;
 use hll_sketch::{Heap, Memory, Params, Sketch};
 use pgrx::pg_sys::Datum;
+use std::cell::Cell;
 
 v1!(hll_eq, eq);
 v1!(hll_ne, ne);
@@ -24,7 +26,23 @@ v1!(hll_hashval_ne, hashval_ne);
 
 /// `sketch` in its stored form.
 pub fn stored<M: Memory>(sketch: &Sketch<M>) -> Datum {
-    crate::pg::v1::new_varlena(&sketch.encode(settings::max_sparse()))
+    with_scratch(|out| sketch.encode_into(settings::max_sparse(), out))
+}
+
+/// What `write` writes as a varlena. The buffer is kept for the next call, unless it has become large.
+fn with_scratch(write: impl FnOnce(&mut Vec<u8>)) -> Datum {
+    thread_local! {
+        static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    // An error that unwinds from `write` takes the buffer along; the next call begins with a new one.
+    let mut buffer = SCRATCH.take();
+    buffer.clear();
+    write(&mut buffer);
+    let datum = crate::pg::v1::new_varlena(&buffer);
+    if buffer.capacity() <= 64 << 10 {
+        SCRATCH.set(buffer);
+    }
+    datum
 }
 
 /// The sketch in argument `n`, all of it checked.
@@ -49,16 +67,16 @@ fn cardinality(call: &mut Call) -> Datum {
 }
 
 fn union(call: &mut Call) -> Datum {
-    let mut sketch = decoded(call, 0);
+    let bytes = call.bytes(0).unwrap_or_default();
+    // Freed with the row that it is made for.
+    let mut sketch = Sketch::decode(bytes, ContextMemory::current()).or_raise();
     sketch.union_bytes(call.bytes(1).unwrap_or_default()).or_raise();
     stored(&sketch)
 }
 
 fn added(call: &Call, sketch: usize, hash: usize) -> Datum {
-    let mut sketch = decoded(call, sketch);
-    sketch.params().check_addable().or_raise();
-    sketch.add(call.i64(hash).unwrap_or(0));
-    stored(&sketch)
+    let (bytes, hash) = (call.bytes(sketch).unwrap_or_default(), call.i64(hash).unwrap_or(0));
+    with_scratch(|out| hll_sketch::add_to_stored(bytes, hash, settings::max_sparse(), out).or_raise())
 }
 
 fn add(call: &mut Call) -> Datum {

@@ -161,6 +161,10 @@ impl<'a> Hashes<'a> {
         self.0.len()
     }
 
+    pub(crate) fn words(&self) -> &'a [[u8; 8]] {
+        self.0
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = i64> + use<'a> {
         self.0.iter().map(|word| i64::from_be_bytes(*word))
     }
@@ -184,6 +188,11 @@ impl<'a> Chunks<'a> {
         self.body.len() * 8 / self.bits
     }
 
+    /// The chunks where each is two whole bytes, as with the default parameters.
+    pub(crate) fn entries16(&self) -> Option<&'a [[u8; 2]]> {
+        (self.bits == 16).then(|| self.body.as_chunks().0)
+    }
+
     /// Calls `visit` with the index and value of each filled register.
     ///
     /// A chunk of value zero is skipped: where chunks are shorter than a byte the padding reads as one.
@@ -195,11 +204,8 @@ impl<'a> Chunks<'a> {
                 visit((chunk >> self.width) as usize, value);
             }
         };
-        if self.bits == 16 {
-            // The default parameters: every chunk is two whole bytes.
-            for pair in self.body.as_chunks::<2>().0 {
-                split(u32::from(u16::from_be_bytes(*pair)));
-            }
+        if let Some(entries) = self.entries16() {
+            entries.iter().for_each(|entry| split(u32::from(u16::from_be_bytes(*entry))));
             return;
         }
         // A chunk has at most 24 bits, so the 32 from its first byte hold it.
@@ -221,14 +227,8 @@ impl<'a> Chunks<'a> {
     ///
     /// Only foreign writers do otherwise; of several values the last one counts, as in postgresql-hll.
     pub(crate) fn ascending(&self) -> bool {
-        if self.bits == 16 {
-            let (pairs, _) = self.body.as_chunks::<2>();
-            let index = |pair: &[u8; 2]| u16::from_be_bytes(*pair) >> self.width;
-            // Without an early exit, so that the compiler compares many at once.
-            return pairs
-                .iter()
-                .zip(pairs.iter().skip(1))
-                .fold(true, |all, (a, b)| all & (index(a) < index(b)));
+        if let Some(entries) = self.entries16() {
+            return kernel::ascending16(self.width, entries);
         }
         let (mut next, mut ascending) = (0, true);
         self.for_each(|index, _| {
@@ -240,17 +240,26 @@ impl<'a> Chunks<'a> {
 
     /// Stores the chunks into registers that are all zero.
     pub(crate) fn store(&self, registers: &mut [u8]) {
+        match self.entries16() {
+            Some(entries) if self.ascending() => kernel::store_entries16(self.width, entries, registers),
+            _ => self.store_each(registers),
+        }
+    }
+
+    fn store_each(&self, registers: &mut [u8]) {
         self.for_each(|index, value| registers[index] = value);
     }
 
     /// Raises the registers to the chunks' values.
     pub(crate) fn raise(&self, registers: &mut [u8]) {
-        if self.ascending() {
-            self.for_each(|index, value| registers[index] = registers[index].max(value));
-        } else {
+        if !self.ascending() {
             let mut own = vec![0; registers.len()];
-            self.store(&mut own);
+            self.store_each(&mut own);
             kernel::raise(registers, &own);
+        } else if let Some(entries) = self.entries16() {
+            kernel::raise_entries16(self.width, entries, registers);
+        } else {
+            self.for_each(|index, value| registers[index] = registers[index].max(value));
         }
     }
 }
@@ -274,13 +283,8 @@ pub(crate) fn put_explicit(params: &Params, hashes: &[i64], out: &mut Vec<u8>) {
 /// is -1; else as FULL.
 pub(crate) fn put_registers(params: &Params, registers: &[u8], max_sparse: i32, out: &mut Vec<u8>) {
     let filled = kernel::filled(registers);
-    let sparse_bits = filled * params.chunk_bits();
-    let thin = match usize::try_from(max_sparse) {
-        Ok(limit) => filled <= limit,
-        Err(_) => sparse_bits < registers.len() * usize::from(params.width()),
-    };
-    if params.sparseon && thin {
-        out.reserve(HEADER + sparse_bits.div_ceil(8));
+    if stays_sparse(params, filled, max_sparse) {
+        out.reserve(HEADER + (filled * params.chunk_bits()).div_ceil(8));
         put_header(params, Kind::Sparse, out);
         put_sparse(params, registers, filled, out);
     } else {
@@ -288,6 +292,15 @@ pub(crate) fn put_registers(params: &Params, registers: &[u8], max_sparse: i32, 
         put_header(params, Kind::Full, out);
         kernel::pack(params.width(), registers, out);
     }
+}
+
+/// Whether registers of which so many are filled are stored SPARSE.
+pub(crate) fn stays_sparse(params: &Params, filled: usize, max_sparse: i32) -> bool {
+    params.sparseon
+        && match usize::try_from(max_sparse) {
+            Ok(limit) => filled <= limit,
+            Err(_) => filled * params.chunk_bits() < params.registers() * usize::from(params.width()),
+        }
 }
 
 fn put_sparse(params: &Params, registers: &[u8], filled: usize, out: &mut Vec<u8>) {

@@ -152,7 +152,10 @@ impl fmt::Display for Error {
                 write!(f, "explicit threshold {threshold} exceeds maximum buffer capacity {capacity}")
             }
             Error::FoldUp { from, to } => {
-                write!(f, "a sketch of log2m {from} cannot be folded to log2m {to}: registers are merged, not split")
+                write!(
+                    f,
+                    "a sketch of log2m {from} cannot be folded to log2m {to}: registers are merged, not split"
+                )
             }
             Error::TooFewRegisters => f.write_str("number of registers too small"),
             Error::StateTruncated => f.write_str("deserialized HLL state is truncated"),

@@ -25,29 +25,33 @@ pub fn cardinality_of(bytes: &[u8], estimator: Estimator) -> Result<Option<f64>,
         Payload::Explicit(hashes) => Ok(Some(hashes.len() as f64)),
         Payload::Full(packed) if narrow => {
             // Whole groups of eight registers, `width` bytes each, at a time on the stack.
-            let mut buffer = [0; 2048];
+            let mut buffer = [0; 1024];
             let step = buffer.len() / 8 * usize::from(params.width());
             let mut left = params.registers();
             let mut total = Summary::default();
             for part in packed.chunks(step) {
-                let registers = &mut buffer[..left.min(2048)];
+                let registers = &mut buffer[..left.min(1024)];
                 kernel::unpack(params.width(), part, registers);
-                let Summary { sum, zeros, lasts } = kernel::summarize(registers, last);
-                total.sum += sum;
-                total.zeros += zeros;
-                total.lasts += lasts;
+                total.include(&kernel::summarize(registers, last));
                 left -= registers.len();
             }
             of_summary(&params, &total, estimator).map(Some)
         }
         Payload::Sparse(chunks) if narrow && chunks.ascending() => {
             let mut total = Summary::default();
-            let mut zeros = params.registers() as u64;
-            chunks.for_each(|_, value| {
-                total.add(value, last);
-                zeros -= 1;
-            });
-            total.zeros = zeros;
+            let mut listed = 0;
+            if let Some(entries) = chunks.entries16() {
+                total = kernel::summarize16(entries, last);
+                listed = entries.len();
+            } else {
+                chunks.for_each(|_, value| {
+                    total.add(value, last);
+                    listed += 1;
+                });
+            }
+            // Those that are not listed are zero.
+            let zeros = (params.registers() - listed) as u64;
+            total.zeros += zeros;
             total.sum += zeros << 31;
             of_summary(&params, &total, estimator).map(Some)
         }

@@ -37,10 +37,7 @@ impl Overlap {
 
 /// Compares two sketches of equal parameters: exact where both are explicit or one is empty, estimated from
 /// the registers elsewhere. `None` where one is undefined.
-pub fn overlap<L: Memory, R: Memory>(
-    left: &Sketch<L>,
-    right: &Sketch<R>,
-) -> Result<Option<Overlap>, Error> {
+pub fn overlap<L: Memory, R: Memory>(left: &Sketch<L>, right: &Sketch<R>) -> Result<Option<Overlap>, Error> {
     let params = left.params;
     params.check_same(&right.params)?;
     let count = |sketch: &Sketch<_>| sketch.cardinality(Estimator::Improved);
@@ -98,14 +95,8 @@ impl Pairs {
     fn count(params: &Params, left: &[u8], right: &[u8]) -> Pairs {
         let q = levels(params);
         let none = [0; VALUES];
-        let mut pairs = Pairs {
-            left_and_both: none,
-            right: none,
-            left: none,
-            right_and_both: none,
-            equal: none,
-            q,
-        };
+        let mut pairs =
+            Pairs { left_and_both: none, right: none, left: none, right_and_both: none, equal: none, q };
         for (a, b) in left.iter().zip(right) {
             // No addition reaches the classes beyond q + 1; foreign values there count as that one.
             let (a, b) = (usize::from(*a).min(q + 1), usize::from(*b).min(q + 1));
@@ -268,8 +259,8 @@ fn descend(f: impl Fn([f64; 3]) -> (f64, [f64; 3]), start: [f64; 3], floor: f64)
             let weight = (1.0 + dot(turn, turned) / curvature) / curvature;
             for i in 0..3 {
                 for j in 0..3 {
-                    inverse[i][j] += weight * step[i] * step[j]
-                        - (turned[i] * step[j] + step[i] * turned[j]) / curvature;
+                    inverse[i][j] +=
+                        weight * step[i] * step[j] - (turned[i] * step[j] + step[i] * turned[j]) / curvature;
                 }
             }
         }

@@ -19,6 +19,7 @@
 //! from is the caller's choice (see [`Memory`]).
 #![deny(unsafe_code)]
 
+mod append;
 mod codec;
 mod error;
 mod estimate;
@@ -31,6 +32,7 @@ mod print;
 mod sketch;
 mod state;
 
+pub use append::add_to_stored;
 pub use codec::{Header, Kind, validate};
 pub use error::{Class, Error};
 pub use estimate::{Estimator, cardinality_of, standard_error};

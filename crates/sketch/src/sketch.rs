@@ -262,15 +262,22 @@ impl<M: Memory> fmt::Debug for Sketch<M> {
     }
 }
 
-/// The low bits choose the register; it keeps the largest position of the lowest one in the rest.
+/// The register that a hash belongs to, and the value it gives it: the low bits choose the register, the
+/// position of the lowest one in the rest is the value.
 ///
-/// A hash with no one in the rest leaves its register alone, as in postgresql-hll.
+/// A hash with no one in the rest has the value 0, which leaves its register alone, as in postgresql-hll.
 #[inline(always)]
-fn add_register(params: Params, registers: &mut [u8], hash: i64) {
+pub(crate) fn rank(params: &Params, hash: i64) -> (usize, u8) {
     let hash = hash as u64;
-    let index = hash as usize & (registers.len() - 1);
     let rest = hash >> params.log2m;
     let rank = if rest == 0 { 0 } else { rest.trailing_zeros() as u8 + 1 };
-    let register = &mut registers[index];
-    *register = (*register).max(rank.min(params.max_register()));
+    (hash as usize & (params.registers() - 1), rank.min(params.max_register()))
+}
+
+/// Raises the register that a hash belongs to.
+#[inline(always)]
+fn add_register(params: Params, registers: &mut [u8], hash: i64) {
+    let (index, value) = rank(&params, hash);
+    let register = &mut registers[index & (registers.len() - 1)];
+    *register = (*register).max(value);
 }

@@ -1,5 +1,7 @@
 //! Laws every sketch obeys, over random parameters and contents, and hostile bytes.
-use hll_sketch::{Error, Estimator, Heap, Kind, Params, Sketch, cardinality_of, murmur3, overlap, validate};
+use hll_sketch::{
+    Error, Estimator, Heap, Kind, Params, Sketch, add_to_stored, cardinality_of, murmur3, overlap, validate,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -94,6 +96,17 @@ fn read_every_way(bytes: &[u8]) {
         assert_eq!(standard.print(), before);
     }
     let _ = Sketch::from_state_bytes(bytes, Heap);
+    for (hash, max_sparse) in [(0, -1), (1 << 20, -1), (77, 3), (-5 << 11, 700), (3 << 40 | 5, -1)] {
+        let mut direct = vec![7];
+        let added = add_to_stored(bytes, hash, max_sparse, &mut direct);
+        match Sketch::decode(bytes, Heap) {
+            Ok(mut sketch) if sketch.params().check_addable().is_ok() => {
+                sketch.add(hash);
+                assert_eq!(direct[1..], sketch.encode(max_sparse));
+            }
+            _ => assert!(added.is_err() && direct == [7]),
+        }
+    }
     if let Ok(read) = decoded {
         let written = read.encode(-1);
         assert_eq!(Sketch::decode(&written, Heap).unwrap().print(), read.print());
@@ -163,6 +176,27 @@ proptest! {
         reordered.reverse();
         reordered.extend(&hashes);
         prop_assert_eq!(sketch(params, &reordered).encode(-1), sketch(params, &hashes).encode(-1));
+    }
+
+    #[test]
+    fn one_more_in_stored_form_is_one_more(
+        values in vec(0i64..100_000, 0..2500),
+        more in vec(0i64..100_000, 1..30),
+        width in 4i64..=6,
+        threshold in prop_oneof![Just(-1), Just(0), Just(512)],
+        max_sparse in prop_oneof![Just(-1), Just(0), 1i32..900],
+    ) {
+        let params = Params::new(16 - width.max(5), width, threshold, 1).unwrap();
+        let hash = |value: &i64| murmur3::hash_i64(*value, 0);
+        let mut whole = sketch(params, &values.iter().map(hash).collect::<Vec<_>>());
+        let mut stored = whole.encode(max_sparse);
+        for value in more.iter().chain(&values[..values.len().min(10)]) {
+            whole.add(hash(value));
+            let mut next = Vec::new();
+            add_to_stored(&stored, hash(value), max_sparse, &mut next).unwrap();
+            stored = next;
+            prop_assert_eq!(&stored, &whole.encode(max_sparse));
+        }
     }
 
     #[test]

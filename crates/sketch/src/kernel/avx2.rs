@@ -47,20 +47,22 @@ fn both(bytes: [u8; 16]) -> __m256i {
 #[target_feature(enable = "avx2")]
 pub(super) fn unpack5<const RAISE: bool>(packed: &[u8], registers: &mut [u8]) -> usize {
     // A register lies in two neighbouring bytes. Each 16-bit field receives both, is moved up by a
-    // multiplication until its register is at the top, and down to the even or the odd byte.
-    let even_bytes = both([1, 0, 2, 1, 3, 2, 4, 3, 6, 5, 7, 6, 8, 7, 9, 8]);
-    let odd_bytes = both([1, 0, 2, 1, 4, 3, 5, 4, 6, 5, 7, 6, 9, 8, 10, 9]);
+    // multiplication until its register is at the top, and down to the even or the odd byte. The second
+    // lane is loaded from byte 4 on, so that nothing past the group is read, and begins six bytes into that;
+    // of the last register's second byte nothing is needed.
+    let shuffle = |indexes: [u8; 16]| {
+        let second = indexes.map(|index| if index == 10 { 255 } else { index + 6 });
+        _mm256_set_m128i(load16(&second), load16(&indexes))
+    };
+    let even_bytes = shuffle([1, 0, 2, 1, 3, 2, 4, 3, 6, 5, 7, 6, 8, 7, 9, 8]);
+    let odd_bytes = shuffle([1, 0, 2, 1, 4, 3, 5, 4, 6, 5, 7, 6, 9, 8, 10, 9]);
     let even_shift = _mm256_setr_epi16(1, 4, 16, 64, 1, 4, 16, 64, 1, 4, 16, 64, 1, 4, 16, 64);
     let odd_shift = _mm256_setr_epi16(32, 128, 2, 8, 32, 128, 2, 8, 32, 128, 2, 8, 32, 128, 2, 8);
     let odd_mask = _mm256_set1_epi16(0x1f00);
-    let mut done = 0;
-    for (step, group) in registers.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-        // The second lane's load reaches six bytes past the group.
-        let rest = &packed[step * PACKED..];
-        let (Some(first), Some(second)) = (rest.first_chunk(), rest.get(10..).and_then(<[u8]>::first_chunk))
-        else {
-            break;
-        };
+    let (groups, packed) = (registers.as_chunks_mut::<LANES>().0, packed.as_chunks::<PACKED>().0);
+    let done = groups.len().min(packed.len()) * LANES;
+    for (group, packed) in groups.iter_mut().zip(packed) {
+        let (Some(first), Some(second)) = (packed.first_chunk(), packed.last_chunk()) else { unreachable!() };
         let bytes = _mm256_set_m128i(load16(second), load16(first));
         let even = _mm256_mullo_epi16(_mm256_shuffle_epi8(bytes, even_bytes), even_shift);
         let odd = _mm256_mullo_epi16(_mm256_shuffle_epi8(bytes, odd_bytes), odd_shift);
@@ -70,9 +72,47 @@ pub(super) fn unpack5<const RAISE: bool>(packed: &[u8], registers: &mut [u8]) ->
             values = _mm256_max_epu8(values, load32(group));
         }
         store32(group, values);
-        done += LANES;
     }
     done
+}
+
+/// Whether the upper `16 - width` bits of big-endian entries strictly ascend, over as many as come in whole
+/// vectors; and how many pairs of neighbours that were. `width` is at least 1, so that no index has a sign.
+#[target_feature(enable = "avx2")]
+pub(super) fn ascending16(entries: &[[u8; 2]], width: u8) -> (bool, usize) {
+    let swap = both([1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14]);
+    let shift = _mm_cvtsi32_si128(i32::from(width));
+    let bytes = entries.as_flattened();
+    // Each entry of a vector and the one after it.
+    let here = bytes.as_chunks::<32>().0;
+    let next = bytes.get(2..).unwrap_or_default().as_chunks::<32>().0;
+    let mut all = _mm256_set1_epi16(-1);
+    for (here, next) in here.iter().zip(next) {
+        let here = _mm256_srl_epi16(_mm256_shuffle_epi8(load32(here), swap), shift);
+        let next = _mm256_srl_epi16(_mm256_shuffle_epi8(load32(next), swap), shift);
+        all = _mm256_and_si256(all, _mm256_cmpgt_epi16(next, here));
+    }
+    (_mm256_movemask_epi8(all) == -1, here.len().min(next.len()) * 16)
+}
+
+/// Takes the values, the low bits in `mask`, out of big-endian entries, thirty-two at a time and each such group in
+/// an order of its own; says how many.
+#[target_feature(enable = "avx2")]
+pub(super) fn values16(entries: &[[u8; 2]], mask: u8, values: &mut [u8]) -> usize {
+    let mask = _mm256_set1_epi8(mask as i8);
+    let (groups, values) = (entries.as_chunks::<LANES>().0, values.as_chunks_mut::<LANES>().0);
+    for (group, values) in groups.iter().zip(values.iter_mut()) {
+        let (Some(first), Some(second)) =
+            (group.as_flattened().first_chunk::<32>(), group.as_flattened().last_chunk::<32>())
+        else {
+            unreachable!()
+        };
+        // The low byte of an entry comes second.
+        let first = _mm256_srli_epi16::<8>(load32(first));
+        let second = _mm256_srli_epi16::<8>(load32(second));
+        store32(values, _mm256_and_si256(_mm256_packus_epi16(first, second), mask));
+    }
+    groups.len().min(values.len()) * LANES
 }
 
 /// For each set of eight 16-bit fields, the shuffle that moves the chosen ones to the front, the bytes of each
@@ -120,24 +160,49 @@ pub(super) fn entries16(registers: &[u8], width: u8, out: &mut [u8]) -> usize {
     at
 }
 
-/// Appends packed registers; says how many.
+/// Packs registers; says how many.
 #[target_feature(enable = "avx2")]
-pub(super) fn pack5(registers: &[u8], out: &mut Vec<u8>) -> usize {
+pub(super) fn pack5(registers: &[u8], packed: &mut [u8]) -> usize {
     let pairs = _mm256_set1_epi16(0x0120);
     let fours = _mm256_set1_epi32(0x0001_0400);
     let first_bytes = both([4, 3, 2, 1, 0, 12, 11, 10, 9, 8, 255, 255, 255, 255, 255, 255]);
-    let groups = registers.as_chunks::<LANES>().0;
-    for group in groups {
+    let (groups, packed) = (registers.as_chunks::<LANES>().0, packed.as_chunks_mut::<PACKED>().0);
+    let done = groups.len().min(packed.len()) * LANES;
+    for (group, packed) in groups.iter().zip(packed) {
         // Two registers become 10 bits, two of those 20, two of those 40: the first always on top.
         let tens = _mm256_maddubs_epi16(load32(group), pairs);
         let twenties = _mm256_madd_epi16(tens, fours);
         let forties = _mm256_or_si256(_mm256_slli_epi64::<20>(twenties), _mm256_srli_epi64::<32>(twenties));
-        let mut bytes = [0; 32];
-        store32(&mut bytes, _mm256_shuffle_epi8(forties, first_bytes));
-        out.extend_from_slice(&bytes[..10]);
-        out.extend_from_slice(&bytes[16..26]);
+        let bytes = _mm256_shuffle_epi8(forties, first_bytes);
+        // Ten bytes of each lane: the second lane's go behind the first's, over what that one has no use for.
+        let (first, second) = (_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes));
+        if let Some(place) = packed.first_chunk_mut() {
+            store16(place, first);
+        }
+        if let Some(place) = packed.last_chunk_mut() {
+            store16(place, _mm_or_si128(_mm_srli_si128::<4>(first), _mm_slli_si128::<6>(second)));
+        }
     }
-    groups.len() * LANES
+    done
+}
+
+/// How many registers are not zero; and of how many.
+#[target_feature(enable = "avx2")]
+pub(super) fn filled(registers: &[u8]) -> (usize, usize) {
+    let zero = _mm256_setzero_si256();
+    let groups = registers.as_chunks::<LANES>().0;
+    let mut zeros = zero;
+    // So many counts fit a byte.
+    for run in groups.chunks(255) {
+        let mut empty = zero;
+        for group in run {
+            empty = _mm256_sub_epi8(empty, _mm256_cmpeq_epi8(load32(group), zero));
+        }
+        zeros = _mm256_add_epi64(zeros, _mm256_sad_epu8(empty, zero));
+    }
+    let half = _mm_add_epi64(_mm256_castsi256_si128(zeros), _mm256_extracti128_si256::<1>(zeros));
+    let zeros = (_mm_extract_epi64::<0>(half) + _mm_extract_epi64::<1>(half)) as usize;
+    (groups.len() * LANES - zeros, groups.len() * LANES)
 }
 
 /// Sums over registers of at most 31: 2^(31 - value), how many are 0, how many are `last`; and of how many.
@@ -150,29 +215,33 @@ pub(super) fn summarize(registers: &[u8], last: u8) -> (u64, u64, u64, usize) {
     high[8..].copy_from_slice(&FALLING);
     let (low, high) = (both(low), both(high));
     let zero = _mm256_setzero_si256();
-    let ones = _mm256_set1_epi8(1);
     let last = _mm256_set1_epi8(last as i8);
     // A shuffle yields zero where the index has its top bit, which selects values below or from 16.
     let (below16, from16) = (_mm256_set1_epi8(0x70), _mm256_set1_epi8(16));
-    let mut sums = [zero; 6];
+    let sad = |terms| _mm256_sad_epu8(terms, zero);
+    let [mut a, mut b, mut c, mut d, mut zeros, mut lasts] = [zero; 6];
     let groups = registers.as_chunks::<LANES>().0;
-    for group in groups {
-        let values = load32(group);
-        let small = _mm256_add_epi8(values, below16);
-        let large = _mm256_sub_epi8(values, from16);
-        let terms = [
-            _mm256_shuffle_epi8(low, small),
-            _mm256_shuffle_epi8(high, small),
-            _mm256_shuffle_epi8(low, large),
-            _mm256_shuffle_epi8(high, large),
-            _mm256_and_si256(_mm256_cmpeq_epi8(values, zero), ones),
-            _mm256_and_si256(_mm256_cmpeq_epi8(values, last), ones),
-        ];
-        for (sum, term) in sums.iter_mut().zip(terms) {
-            *sum = _mm256_add_epi64(*sum, _mm256_sad_epu8(term, zero));
+    // So many counts fit a byte.
+    for run in groups.chunks(255) {
+        let (mut empty, mut ends) = (zero, zero);
+        for group in run {
+            let values = load32(group);
+            let small = _mm256_add_epi8(values, below16);
+            a = _mm256_add_epi64(a, sad(_mm256_shuffle_epi8(low, small)));
+            b = _mm256_add_epi64(b, sad(_mm256_shuffle_epi8(high, small)));
+            empty = _mm256_sub_epi8(empty, _mm256_cmpeq_epi8(values, zero));
+            ends = _mm256_sub_epi8(ends, _mm256_cmpeq_epi8(values, last));
+            // Few registers come this far.
+            if _mm256_testz_si256(values, from16) == 0 {
+                let large = _mm256_sub_epi8(values, from16);
+                c = _mm256_add_epi64(c, sad(_mm256_shuffle_epi8(low, large)));
+                d = _mm256_add_epi64(d, sad(_mm256_shuffle_epi8(high, large)));
+            }
         }
+        zeros = _mm256_add_epi64(zeros, sad(empty));
+        lasts = _mm256_add_epi64(lasts, sad(ends));
     }
-    let [a, b, c, d, zeros, lasts] = sums.map(|sum| {
+    let [a, b, c, d, zeros, lasts] = [a, b, c, d, zeros, lasts].map(|sum| {
         let half = _mm_add_epi64(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
         (_mm_extract_epi64::<0>(half) + _mm_extract_epi64::<1>(half)) as u64
     });

@@ -25,6 +25,13 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
+    /// Counts further registers in.
+    pub(crate) fn include(&mut self, other: &Summary) {
+        self.sum += other.sum;
+        self.zeros += other.zeros;
+        self.lasts += other.lasts;
+    }
+
     /// Counts one register in.
     pub(crate) fn add(&mut self, value: u8, last: u8) {
         self.sum += 1 << 31 >> value;
@@ -41,12 +48,15 @@ pub(crate) fn raise(registers: &mut [u8], other: &[u8]) {
 }
 
 /// How many registers are not zero.
+#[allow(unsafe_code)]
 pub(crate) fn filled(registers: &[u8]) -> usize {
-    // Summing bytes in short runs lets the compiler keep sixteen or more lanes busy.
-    registers
-        .chunks(255)
-        .map(|run| usize::from(run.iter().map(|value| u8::from(*value != 0)).sum::<u8>()))
-        .sum()
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2, asked just above.
+        let (filled, done) = unsafe { avx2::filled(registers) };
+        return filled + portable::filled(&registers[done..]);
+    }
+    portable::filled(registers)
 }
 
 pub(crate) use portable::each_filled;
@@ -69,6 +79,91 @@ pub(crate) fn put_entries16(width: u8, registers: &[u8], filled: usize, out: &mu
     }
     out.reserve(2 * filled);
     portable::put_entries16(width, registers, out);
+}
+
+/// Whether the indexes of entries strictly ascend; see [`put_entries16`].
+#[allow(unsafe_code)]
+pub(crate) fn ascending16(width: u8, entries: &[[u8; 2]]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2, asked just above.
+        let (ascending, done) = unsafe { avx2::ascending16(entries, width) };
+        return ascending && portable::ascending16(width, &entries[done..]);
+    }
+    portable::ascending16(width, entries)
+}
+
+/// Registers that fit a buffer on the stack.
+const SMALL: usize = 2048;
+
+/// Raises registers to the values of entries whose indexes ascend. There are 2^(16 - width) registers.
+///
+/// Reading, comparing and writing back a register for each entry waits for memory at every step. Entries are
+/// written to registers of their own instead, which nothing waits for, and these compared as a whole.
+pub(crate) fn raise_entries16(width: u8, entries: &[[u8; 2]], registers: &mut [u8]) {
+    if registers.len() <= SMALL {
+        let mut own = [0; SMALL];
+        let own = &mut own[..registers.len()];
+        store_entries16(width, entries, own);
+        raise(registers, own);
+    } else {
+        let mut own = vec![0; registers.len()];
+        store_entries16(width, entries, &mut own);
+        raise(registers, &own);
+    }
+}
+
+/// Writes the values of entries whose indexes ascend into registers that are zero. There are 2^(16 - width).
+pub(crate) fn store_entries16(width: u8, entries: &[[u8; 2]], registers: &mut [u8]) {
+    match width {
+        // With the width a constant, and four entries in a word, half as much is to be done.
+        5 => store_entries16_as::<5>(entries, registers),
+        _ => {
+            let mask = (1u16 << width) - 1;
+            for entry in entries {
+                let entry = u16::from_be_bytes(*entry);
+                registers[usize::from(entry >> width)] = (entry & mask) as u8;
+            }
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn store_entries16_as<const WIDTH: u32>(entries: &[[u8; 2]], registers: &mut [u8]) {
+    assert_eq!(registers.len(), 1 << (16 - WIDTH));
+    let mut store = |entry: u64| {
+        let (index, value) = ((entry & 0xffff) >> WIDTH, entry & ((1 << WIDTH) - 1));
+        // SAFETY: 16 bits without `WIDTH` of them are below the length that was asserted.
+        unsafe { *registers.get_unchecked_mut(index as usize) = value as u8 };
+    };
+    let (words, rest) = entries.as_chunks::<4>();
+    for word in words {
+        let [[a, b], [c, d], [e, f], [g, h]] = *word;
+        let word = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        [48, 32, 16, 0].iter().for_each(|shift| store(word >> shift));
+    }
+    rest.iter().for_each(|entry| store(u64::from(u16::from_be_bytes(*entry))));
+}
+
+/// Sums over the values of entries, of which `last` is the largest possible one.
+#[allow(unsafe_code)]
+pub(crate) fn summarize16(entries: &[[u8; 2]], last: u8) -> Summary {
+    let mut total = Summary::default();
+    let mut buffer = [0; 256];
+    for part in entries.chunks(buffer.len()) {
+        let values = &mut buffer[..part.len()];
+        let mut done = 0;
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, asked just above.
+            done = unsafe { avx2::values16(part, last, values) };
+        }
+        for (value, entry) in values.iter_mut().zip(part).skip(done) {
+            *value = entry[1] & last;
+        }
+        total.include(&summarize(values, last));
+    }
+    total
 }
 
 /// Unpacks registers; `packed` holds exactly as many.
@@ -101,8 +196,10 @@ fn unpack_fast<const RAISE: bool>(width: u8, packed: &[u8], registers: &mut [u8]
 pub(crate) fn pack(width: u8, registers: &[u8], out: &mut Vec<u8>) {
     #[cfg(target_arch = "x86_64")]
     if width == COMMON_WIDTH && is_x86_feature_detected!("avx2") {
+        let start = out.len();
+        out.resize(start + registers.len() / 32 * 20, 0);
         // SAFETY: the processor has AVX2, asked just above.
-        let done = unsafe { avx2::pack5(registers, out) };
+        let done = unsafe { avx2::pack5(registers, &mut out[start..]) };
         return portable::pack(width, &registers[done..], out);
     }
     portable::pack(width, registers, out);

@@ -90,6 +90,14 @@ const fn masks<const W: usize>() -> (u64, u64, u64) {
     (fours, twos, ones)
 }
 
+pub(super) fn filled(registers: &[u8]) -> usize {
+    // Summing bytes in short runs lets the compiler keep sixteen or more lanes busy.
+    registers
+        .chunks(255)
+        .map(|run| usize::from(run.iter().map(|value| u8::from(*value != 0)).sum::<u8>()))
+        .sum()
+}
+
 /// Calls `visit` with index and value of each register that is not zero, ascending. Eight registers in a word:
 /// zeros cost nothing.
 pub(crate) fn each_filled(registers: &[u8], mut visit: impl FnMut(usize, u8)) {
@@ -109,6 +117,11 @@ pub(crate) fn each_filled(registers: &[u8], mut visit: impl FnMut(usize, u8)) {
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
     put(groups.len() * 8, last);
+}
+
+pub(super) fn ascending16(width: u8, entries: &[[u8; 2]]) -> bool {
+    let index = |pair: &[u8; 2]| u16::from_be_bytes(*pair) >> width;
+    entries.windows(2).all(|pair| index(&pair[0]) < index(&pair[1]))
 }
 
 pub(super) fn put_entries16(width: u8, registers: &[u8], out: &mut Vec<u8>) {

@@ -48,6 +48,23 @@ proptest! {
         portable::put_entries16(width, &registers, &mut plain);
         prop_assert_eq!(&fast[1..], words.collect::<Vec<u8>>());
         prop_assert_eq!(&plain, &fast);
+        let mut entries: Vec<[u8; 2]> = fast[1..].as_chunks().0.to_vec();
+        prop_assert!(ascending16(width, &entries));
+        let mut raised = vec![0; 1 << (16 - width)];
+        raise_entries16(width, &entries, &mut raised);
+        let same = raised[..registers.len().min(1 << (16 - width))] == registers[..];
+        prop_assert!(same);
+        if width <= 5 {
+            let last = (1 << width) - 1;
+            let values: Vec<u8> = entries.iter().map(|entry| entry[1] & last).collect();
+            prop_assert_eq!(summarize16(&entries, last), portable::summarize(&values, last));
+        }
+        if entries.len() > 1 {
+            let at = seed as usize % (entries.len() - 1);
+            entries[at] = entries[at + 1];
+            prop_assert!(!ascending16(width, &entries) && !portable::ascending16(width, &entries));
+        }
+        prop_assert_eq!(filled(&registers), portable::filled(&registers));
         prop_assert_eq!(filled(&registers), registers.iter().filter(|value| **value != 0).count());
         if width <= 5 {
             let last = (1 << width) - 1;
