@@ -4,12 +4,13 @@
 //! encoded once, by the final function.
 use crate::hll::{ops, settings};
 use crate::pg::aggregate::{self, State};
-use crate::pg::error::OrRaise;
+use crate::pg::error::{OrRaise, raise};
 use crate::pg::memory::ContextMemory;
 use crate::pg::v1::Call;
 use crate::v1;
 use hll_sketch::{Params, Sketch};
 use pgrx::pg_sys::Datum;
+use pgrx::prelude::*;
 
 /// The state of one group. Those whose sketches may be stored hash by MurmurHash3; no other may meet them.
 pub struct Group<const STORABLE: bool>(pub Sketch<ContextMemory>);
@@ -167,16 +168,26 @@ fn card_unpacked(call: &mut Call) -> Datum {
     }
 }
 
-fn floor_card_unpacked(call: &mut Call) -> Datum {
-    match estimate(call, "hll_floor_card_unpacked") {
-        Some(estimate) => Datum::from(estimate.floor() as i64),
+/// An estimate without decimals; registers that are all at their end give none.
+fn whole(call: &mut Call, estimate: Option<f64>) -> Datum {
+    // the largest double below 2^63 leaves no more to round
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    match estimate {
+        Some(n) if n < END => Datum::from(n as i64),
+        Some(n) => raise(
+            PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+            format!("the estimate {n} is out of range for type bigint"),
+        ),
         None => call.null(),
     }
 }
 
+fn floor_card_unpacked(call: &mut Call) -> Datum {
+    let estimate = estimate(call, "hll_floor_card_unpacked").map(f64::floor);
+    whole(call, estimate)
+}
+
 fn ceil_card_unpacked(call: &mut Call) -> Datum {
-    match estimate(call, "hll_ceil_card_unpacked") {
-        Some(estimate) => Datum::from(estimate.ceil() as i64),
-        None => call.null(),
-    }
+    let estimate = estimate(call, "hll_ceil_card_unpacked").map(f64::ceil);
+    whole(call, estimate)
 }

@@ -107,8 +107,9 @@ impl<T: Copy> Buffer<T> for ContextVec<T> {
     fn insert(&mut self, at: usize, value: T) {
         assert!(at <= self.len, "insert at {at} of {}", self.len);
         if self.len == self.capacity {
-            // doubling from one cache line keeps small groups small
-            self.resize((self.capacity * 2).max(8));
+            // What a chunk leaves behind is lost where all groups grow at once: fewer, longer steps while small.
+            let factor = if self.capacity < 256 { 4 } else { 2 };
+            self.resize((self.capacity * factor).max(4));
         }
         // SAFETY: at <= len < capacity, so both ranges lie in the chunk.
         unsafe {

@@ -79,6 +79,7 @@ impl Params {
     }
 
     /// The number of registers.
+    #[inline(always)]
     pub fn registers(&self) -> usize {
         1 << self.log2m
     }
@@ -102,11 +103,13 @@ impl Params {
     }
 
     /// Bits per register. A width of 0 has no encoding and would count nothing, so it acts as 1.
+    #[inline(always)]
     pub(crate) fn width(&self) -> u8 {
         self.regwidth.max(1)
     }
 
     /// The largest value of a register.
+    #[inline(always)]
     pub(crate) fn max_register(&self) -> u8 {
         ((1u32 << self.width()) - 1) as u8
     }
@@ -117,6 +120,7 @@ impl Params {
     }
 
     /// Bits of one filled register in SPARSE form: its index, then its value.
+    #[inline(always)]
     pub(crate) fn chunk_bits(&self) -> usize {
         usize::from(self.log2m) + usize::from(self.width())
     }
