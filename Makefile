@@ -10,7 +10,7 @@ SCRIPTS   := target/extension
 LAB        = $(CARGO) run --quiet --release -p hll-lab --bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-bench build scripts demo test install uninstall psql bench clean
+.PHONY: help setup setup-test setup-bench build scripts demo test install uninstall psql bench fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ psql: build ## a private cluster with the extension, and a prompt
 
 bench: setup-bench build ## measure beside the C extension and plain SQL (BENCH="sketch accuracy counters rollup")
 	@$(LAB) bench -- $(BENCH)
+
+# The compiler's address sanitizer is not stable yet, hence the variable.
+fuzz: ## hostile bytes under the address sanitizer (SECONDS=60); needs cargo-fuzz
+	@cd crates/sketch && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run stored -- -max_total_time=$(or $(SECONDS),60) -max_len=4096
 
 clean: ## remove everything that was built
 	$(CARGO) clean

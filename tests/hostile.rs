@@ -2,6 +2,7 @@
 use hll_lab::{Cluster, wait_for};
 use postgres::Client;
 use postgres::error::SqlState;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 /// Everything that takes a sketch. `$1` and `$2` are bytes that are cast to one without a check.
@@ -142,6 +143,34 @@ fn hostile_bytes_give_errors_only() {
     let grown = resident(pid) - halfway;
     assert!(grown < 4096, "the backend grew by {grown} KiB");
     println!("{refused} refused, {answered} answered");
+}
+
+#[test]
+fn binary_copies_are_checked() {
+    let cluster = Cluster::new().unwrap();
+    let mut client = cluster.database("copied").unwrap();
+    client
+        .batch_execute(
+            "CREATE TABLE sent AS SELECT n, hll_add_agg(hll_hash_integer(i)) AS v, hll_hash_integer(n) AS h
+               FROM (VALUES (1), (100), (400), (9000)) c(n), generate_series(1, n) i GROUP BY n;
+             INSERT INTO sent VALUES (0, hll_empty(), NULL); CREATE TABLE got (LIKE sent)",
+        )
+        .unwrap();
+    let mut stream = Vec::new();
+    client.copy_out("COPY sent TO STDOUT (FORMAT binary)").unwrap().read_to_end(&mut stream).unwrap();
+    let mut writer = client.copy_in("COPY got FROM STDIN (FORMAT binary)").unwrap();
+    writer.write_all(&stream).unwrap();
+    assert_eq!(writer.finish().unwrap(), 5);
+    let differ = "SELECT count(*) FROM (TABLE sent EXCEPT TABLE got) d";
+    assert_eq!(client.query_one(differ, &[]).unwrap().get::<_, i64>(0), 0);
+    // The three bytes of the empty sketch, damaged.
+    let at = stream.windows(3).position(|bytes| bytes == [0x11, 0x8b, 0x7f]).unwrap();
+    stream[at] = 0xff;
+    let mut writer = client.copy_in("COPY got FROM STDIN (FORMAT binary)").unwrap();
+    writer.write_all(&stream).unwrap();
+    let refused = writer.finish().expect_err("no sketch");
+    assert_eq!(refused.code(), Some(&SqlState::DATA_EXCEPTION), "{refused:?}");
+    assert_eq!(client.query_one("SELECT count(*) FROM got", &[]).unwrap().get::<_, i64>(0), 5);
 }
 
 /// Runs `sql`, cancels it as soon as it runs, and says how long the answer took.

@@ -164,3 +164,9 @@ RESET enable_sort;
 EXPLAIN (COSTS OFF) SELECT i % 10000, hll_add_agg(hll_hash_integer(i)) FROM hll_numbers GROUP BY 1;
 EXPLAIN (COSTS OFF) SELECT i % 10000, count(*) FROM hll_numbers GROUP BY 1;
 DROP TABLE hll_numbers;
+-- made anew in the same session, the aggregates are known again
+DROP EXTENSION hll CASCADE;
+CREATE EXTENSION hll;
+EXPLAIN (COSTS OFF) SELECT i % 10000, hll_add_agg(hll_hash_integer(i)) FROM generate_series(1, 100) i GROUP BY 1;
+RESET hll.force_groupagg;
+EXPLAIN (COSTS OFF) SELECT i % 10000, hll_add_agg(hll_hash_integer(i)) FROM generate_series(1, 100) i GROUP BY 1;
