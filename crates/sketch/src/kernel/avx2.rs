@@ -95,6 +95,44 @@ pub(super) fn ascending16(entries: &[[u8; 2]], width: u8) -> (bool, usize) {
     (_mm256_movemask_epi8(all) == -1, here.len().min(next.len()) * 16)
 }
 
+/// Writes the value of each big-endian entry into the register of its index, sixteen at a time; says how many.
+///
+/// # Panics
+///
+/// Where there are not 2^(16 - width) registers.
+#[target_feature(enable = "avx2")]
+pub(super) fn store_entries16(width: u8, entries: &[[u8; 2]], registers: &mut [u8]) -> usize {
+    assert_eq!(registers.len(), 1 << (16 - width));
+    let swap = both([1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14]);
+    let shift = _mm_cvtsi32_si128(i32::from(width));
+    let mask = _mm256_set1_epi16((1 << width) - 1);
+    let groups = entries.as_chunks::<16>().0;
+    for group in groups {
+        let Some(bytes) = group.as_flattened().first_chunk::<32>() else { unreachable!() };
+        let entry = _mm256_shuffle_epi8(load32(bytes), swap);
+        let (mut index, mut value) = ([0; 32], [0; 32]);
+        store32(&mut index, _mm256_srl_epi16(entry, shift));
+        store32(&mut value, _mm256_and_si256(entry, mask));
+        for (index, value) in index.as_chunks::<2>().0.iter().zip(value.as_chunks::<2>().0) {
+            // SAFETY: 16 bits without `width` of them are below the length that was asserted.
+            unsafe { *registers.get_unchecked_mut(usize::from(u16::from_le_bytes(*index))) = value[0] };
+        }
+    }
+    groups.len() * 16
+}
+
+/// Raises each register to the other's value; says how many.
+#[target_feature(enable = "avx2")]
+pub(super) fn raise(registers: &mut [u8], other: &[u8]) -> usize {
+    let (groups, other) = (registers.as_chunks_mut::<LANES>().0, other.as_chunks::<LANES>().0);
+    let done = groups.len().min(other.len()) * LANES;
+    for (group, other) in groups.iter_mut().zip(other) {
+        let values = _mm256_max_epu8(load32(group), load32(other));
+        store32(group, values);
+    }
+    done
+}
+
 /// Takes the values, the low bits in `mask`, out of big-endian entries, thirty-two at a time and each such group in
 /// an order of its own; says how many.
 #[target_feature(enable = "avx2")]

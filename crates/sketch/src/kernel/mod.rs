@@ -41,10 +41,15 @@ impl Summary {
 }
 
 /// Raises each register to the other's value.
+#[allow(unsafe_code)]
 pub(crate) fn raise(registers: &mut [u8], other: &[u8]) {
-    for (register, value) in registers.iter_mut().zip(other) {
-        *register = (*register).max(*value);
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2, asked just above.
+        let done = unsafe { avx2::raise(registers, other) };
+        return portable::raise(&mut registers[done..], &other[done..]);
     }
+    portable::raise(registers, other);
 }
 
 /// How many registers are not zero.
@@ -114,35 +119,15 @@ pub(crate) fn raise_entries16(width: u8, entries: &[[u8; 2]], registers: &mut [u
 }
 
 /// Writes the values of entries whose indexes ascend into registers that are zero. There are 2^(16 - width).
-pub(crate) fn store_entries16(width: u8, entries: &[[u8; 2]], registers: &mut [u8]) {
-    match width {
-        // With the width a constant, and four entries in a word, half as much is to be done.
-        5 => store_entries16_as::<5>(entries, registers),
-        _ => {
-            let mask = (1u16 << width) - 1;
-            for entry in entries {
-                let entry = u16::from_be_bytes(*entry);
-                registers[usize::from(entry >> width)] = (entry & mask) as u8;
-            }
-        }
-    }
-}
-
 #[allow(unsafe_code)]
-fn store_entries16_as<const WIDTH: u32>(entries: &[[u8; 2]], registers: &mut [u8]) {
-    assert_eq!(registers.len(), 1 << (16 - WIDTH));
-    let mut store = |entry: u64| {
-        let (index, value) = ((entry & 0xffff) >> WIDTH, entry & ((1 << WIDTH) - 1));
-        // SAFETY: 16 bits without `WIDTH` of them are below the length that was asserted.
-        unsafe { *registers.get_unchecked_mut(index as usize) = value as u8 };
-    };
-    let (words, rest) = entries.as_chunks::<4>();
-    for word in words {
-        let [[a, b], [c, d], [e, f], [g, h]] = *word;
-        let word = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-        [48, 32, 16, 0].iter().for_each(|shift| store(word >> shift));
+pub(crate) fn store_entries16(width: u8, entries: &[[u8; 2]], registers: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2, asked just above.
+        let done = unsafe { avx2::store_entries16(width, entries, registers) };
+        return portable::store_entries16(width, &entries[done..], registers);
     }
-    rest.iter().for_each(|entry| store(u64::from(u16::from_be_bytes(*entry))));
+    portable::store_entries16(width, entries, registers);
 }
 
 /// Sums over the values of entries, of which `last` is the largest possible one.

@@ -90,6 +90,20 @@ const fn masks<const W: usize>() -> (u64, u64, u64) {
     (fours, twos, ones)
 }
 
+pub(super) fn raise(registers: &mut [u8], other: &[u8]) {
+    for (register, value) in registers.iter_mut().zip(other) {
+        *register = (*register).max(*value);
+    }
+}
+
+pub(super) fn store_entries16(width: u8, entries: &[[u8; 2]], registers: &mut [u8]) {
+    let mask = (1u16 << width) - 1;
+    for entry in entries {
+        let entry = u16::from_be_bytes(*entry);
+        registers[usize::from(entry >> width)] = (entry & mask) as u8;
+    }
+}
+
 pub(super) fn filled(registers: &[u8]) -> usize {
     // Summing bytes in short runs lets the compiler keep sixteen or more lanes busy.
     registers

@@ -32,6 +32,11 @@ proptest! {
         prop_assert_eq!(&fast, &registers);
         prop_assert_eq!(&plain, &registers);
 
+        let (mut fast, mut plain) = (start.clone(), start.clone());
+        raise(&mut fast, &registers);
+        portable::raise(&mut plain, &registers);
+        prop_assert_eq!(fast, plain);
+
         let mut fast = start.clone();
         raise_packed(width, &expected, &mut fast);
         let raised: Vec<u8> = start.iter().zip(&registers).map(|(a, b)| *a.max(b)).collect();
@@ -52,6 +57,9 @@ proptest! {
         prop_assert!(ascending16(width, &entries));
         let mut raised = vec![0; 1 << (16 - width)];
         raise_entries16(width, &entries, &mut raised);
+        let mut plain = vec![0; 1 << (16 - width)];
+        portable::store_entries16(width, &entries, &mut plain);
+        prop_assert_eq!(&plain, &raised);
         let same = raised[..registers.len().min(1 << (16 - width))] == registers[..];
         prop_assert!(same);
         if width <= 5 {
