@@ -190,7 +190,7 @@ impl<'a> Chunks<'a> {
 
     /// The chunks where each is two whole bytes, as with the default parameters.
     pub(crate) fn entries16(&self) -> Option<&'a [[u8; 2]]> {
-        (self.bits == 16).then(|| self.body.as_chunks().0)
+        (self.bits == 16).then_some(self.body.as_chunks().0)
     }
 
     /// Calls `visit` with the index and value of each filled register.
