@@ -45,6 +45,11 @@ impl Decimal {
         let (words, _) = payload.as_chunks::<2>();
         let (header, rest) = words.split_first()?;
         let header = u16::from_ne_bytes(*header);
+        // Most counts are one digit, or none.
+        if header & !0x2000 == 0x8000 && rest.len() <= 1 {
+            let value = rest.first().map_or(0, |digit| i64::from(u16::from_ne_bytes(*digit)));
+            return Some(Decimal::whole(if header & 0x2000 == 0 { value } else { -value }));
+        }
         let (negative, scale, weight, digits) = match header & 0xC000 {
             0x8000 => {
                 let low = (header & 0x3F) as i32;
@@ -79,6 +84,12 @@ impl Decimal {
     /// Writes the numeric, length word included, and says how long it is.
     #[inline]
     pub fn write(self, out: &mut [u8; MAX_BYTES]) -> usize {
+        if self.scale == 0 && (1..10_000).contains(&self.mantissa) {
+            out[..4].copy_from_slice(&(8u32 << 2).to_ne_bytes());
+            out[4..6].copy_from_slice(&0x8000u16.to_ne_bytes());
+            out[6..8].copy_from_slice(&(self.mantissa as u16).to_ne_bytes());
+            return 8;
+        }
         const POINT: usize = 5;
         let mut digits = [0u16; 9];
         let (groups, scale) = (usize::from(self.scale.div_ceil(4)), usize::from(self.scale));
