@@ -179,7 +179,7 @@ CREATE AGGREGATE jsonb_counter_agg(text, double precision) (
     FINALFUNC = jsonb_counter_final, COMBINEFUNC = jsonb_counter_combine, PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE jsonb_counter_agg(text, double precision) IS
-    'exact sum by key: {"key": sum}, each number taken as the shortest decimal that reads back as it (0.1 is 0.1), so that the sum depends on no order; rows whose key or number is NULL are skipped; NULL where no row counts; NaN and infinities are an error, SQLSTATE 22023, that names the key';
+    'exact sum by key: {"key": sum}, whole numbers below 2^63 taken exactly, any other as the shortest decimal that reads back as it (0.1 is 0.1), so that the sum depends on no order; rows whose key or number is NULL are skipped; NULL where no row counts; NaN and infinities are an error, SQLSTATE 22023, that names the key';
 
 CREATE AGGREGATE jsonb_counter_agg(text, integer, max_keys integer) (
     SFUNC = jsonb_counter_agg_trans, STYPE = jsonb_counter_state, SSPACE = 3072,
@@ -207,7 +207,7 @@ CREATE AGGREGATE jsonb_counter_agg(text, double precision, max_keys integer) (
     FINALFUNC = jsonb_counter_final, COMBINEFUNC = jsonb_counter_combine, PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE jsonb_counter_agg(text, double precision, max_keys integer) IS
-    'exact sum by key: {"key": sum}, each number taken as the shortest decimal that reads back as it (0.1 is 0.1), so that the sum depends on no order; rows whose key or number is NULL are skipped; NULL where no row counts; NaN and infinities are an error, SQLSTATE 22023, that names the key; max_keys bounds the keys while counting and in the result: the largest stay, the rest is added under "*"; exact up to 4 * max_keys + 64 different keys, past that a key is too low by at most the sum of all numbers divided by 2 * max_keys + 33, provided none is negative, and the total stays exact; NULL is no bound; below 0, or two values in one group, is an error, SQLSTATE 22023';
+    'exact sum by key: {"key": sum}, whole numbers below 2^63 taken exactly, any other as the shortest decimal that reads back as it (0.1 is 0.1), so that the sum depends on no order; rows whose key or number is NULL are skipped; NULL where no row counts; NaN and infinities are an error, SQLSTATE 22023, that names the key; max_keys bounds the keys while counting and in the result: the largest stay, the rest is added under "*"; exact up to 4 * max_keys + 64 different keys, past that a key is too low by at most the sum of all numbers divided by 2 * max_keys + 33, provided none is negative, and the total stays exact; NULL is no bound; below 0, or two values in one group, is an error, SQLSTATE 22023';
 
 CREATE AGGREGATE jsonb_counter_merge_agg(jsonb) (
     SFUNC = jsonb_counter_merge_agg_trans, STYPE = jsonb_counter_state, SSPACE = 3072,

@@ -221,6 +221,26 @@ fn damaged_states_do_no_harm() {
     assert_eq!(number(&mut client, "SELECT pg_backend_pid()::bigint"), pid, "the same session");
 }
 
+/// A hash aggregate whose groups do not fit writes rows out, and ends with the same counters.
+#[test]
+fn groups_that_do_not_fit_are_spilled() {
+    let (_cluster, mut client) = start("spill");
+    client
+        .batch_execute(
+            "CREATE TABLE r AS SELECT i % 5000 AS g, 'key' || i * 7919 % 101 AS k FROM generate_series(1, 200000) i; ANALYZE r;
+             CREATE TABLE expected AS SELECT g, jsonb_object_agg(k, n) AS c FROM (SELECT g, k, count(*) AS n FROM r GROUP BY 1, 2) s GROUP BY 1;
+             SET enable_sort = off; SET work_mem = '64kB'",
+        )
+        .unwrap();
+    let grouped = "SELECT g, jsonb_counter_agg(k) AS c FROM r GROUP BY g";
+    let explain = format!("EXPLAIN (ANALYZE, TIMING OFF) {grouped}");
+    let lines: Vec<String> = client.query(&explain, &[]).unwrap().iter().map(|row| row.get(0)).collect();
+    let batches = lines.iter().find_map(|l| l.split_once("Batches: ")?.1.split_whitespace().next());
+    assert!(batches.is_some_and(|b| b.parse::<u32>().unwrap() > 1), "{lines:?}");
+    let same = format!("SELECT count(*) FROM ({grouped}) s JOIN expected USING (g, c)");
+    assert_eq!(number(&mut client, &same), 5000);
+}
+
 /// The bound holds while rows come: what a flood of keys takes does not grow with it.
 #[test]
 fn a_flood_of_keys_stays_in_bounds() {

@@ -169,13 +169,13 @@ impl Number {
         }
     }
 
-    /// The shortest decimal that reads back as `value`; None for NaN and the infinities.
+    /// A whole `value` below 2^63 exactly, any other as the shortest decimal that reads back as it; None for NaN and the
+    /// infinities.
     ///
     /// The rendering is Rust's, not PostgreSQL's, whose result depends on `extra_float_digits`.
     pub fn from_f64(value: f64) -> Option<Number> {
-        // Up to here every whole double is the only one of its neighbourhood.
-        const CONSECUTIVE: f64 = 9_007_199_254_740_992.0;
-        if value.abs() < CONSECUTIVE && value.trunc() == value {
+        const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
+        if value.abs() < TWO_TO_63 && value.trunc() == value {
             return Some(Number::Small(Decimal::whole(value as i64)));
         }
         if !value.is_finite() {

@@ -1,5 +1,7 @@
 //! PostgreSQL's `numeric`.
 use super::aggcontext::Context;
+use super::error::raise;
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 use std::cmp::Ordering;
 use std::ffi::CStr;
@@ -59,10 +61,18 @@ impl Num {
         }
     }
 
-    /// The exact sum, in the current context; PostgreSQL raises 22003 where it is too large for numeric.
+    /// The exact sum, in the current context; SQLSTATE 22003 where it is too large for numeric.
     pub fn plus(self, other: Num) -> Num {
-        // SAFETY: both are valid numerics; without an error flag an overflow is raised.
-        Num(unsafe { pg_sys::numeric_add_opt_error(self.0, other.0, std::ptr::null_mut()) })
+        let mut overflow = false;
+        // SAFETY: both are valid numerics; the result counts only where the flag was left alone.
+        let sum = unsafe { pg_sys::numeric_add_opt_error(self.0, other.0, &mut overflow) };
+        if overflow {
+            raise(
+                PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+                "the sum of two numbers has more digits than numeric can hold",
+            );
+        }
+        Num(sum)
     }
 
     /// The order of values.
