@@ -4,11 +4,26 @@ pub mod aggregate;
 pub mod anyhash;
 pub mod background;
 pub mod counter_map;
+pub mod deparse;
 pub mod error;
+pub mod expression;
+pub mod extreme;
+pub mod holes;
 pub mod memory;
 pub mod native;
 pub mod numeric;
 pub mod planner;
 pub mod query;
+pub mod tables;
 pub mod v1;
 pub mod xact;
+
+/// A quoted literal, whatever standard_conforming_strings says.
+pub fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') {
+        format!(" E'{}'", quoted.replace('\\', "\\\\"))
+    } else {
+        format!("'{quoted}'")
+    }
+}
