@@ -97,6 +97,12 @@ CREATE TABLE rollup.retention (
 );
 COMMENT ON TABLE rollup.retention IS 'Tables whose old rows expire, by rollup.retain';
 
+CREATE TABLE rollup.expired (
+  relation    regclass PRIMARY KEY,
+  below       timestamptz NOT NULL
+);
+COMMENT ON TABLE rollup.expired IS 'Up to when rows of a table have expired: buckets before cannot be computed again';
+
 SELECT pg_catalog.pg_extension_config_dump('rollup.source', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.definition', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.definition_id_seq', '');
@@ -104,12 +110,13 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.level', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.merge_rule', 'WHERE added_by IS NOT NULL');
 SELECT pg_catalog.pg_extension_config_dump('rollup.attempt', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.retention', '');
+SELECT pg_catalog.pg_extension_config_dump('rollup.expired', '');
 
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
 GRANT SELECT (id, name, relation, source, owner, timezone, every, state, system_id, seen_xmax, seen_xip, rows_total)
   ON rollup.definition TO PUBLIC;
-GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.attempt, rollup.run, rollup.retention TO PUBLIC;
+GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.attempt, rollup.run, rollup.retention, rollup.expired TO PUBLIC;
 
 -- rollups: aggregates
 
@@ -269,6 +276,21 @@ AS 'MODULE_PATHNAME', 'rollup_drop_level_wrapper' LANGUAGE c VOLATILE STRICT PAR
 COMMENT ON FUNCTION rollup.drop_level(text, text, boolean) IS
 'Removes a level of a rollup with its view; its table too, unless KEEP_DATA. NULL does nothing';
 
+CREATE FUNCTION rollup.add_column(name text, column_name text, expression text, backfill boolean DEFAULT true) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_add_column_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.add_column(text, text, text, boolean) IS
+'Adds a column to a rollup and its levels: EXPRESSION over aggregates and group keys, as in its query. BACKFILL computes it from the raw rows that are there; rows without hold NULL, as all do without BACKFILL, until rows come for them. NULL does nothing';
+
+CREATE FUNCTION rollup.drop_column(name text, column_name text) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_drop_column_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.drop_column(text, text) IS
+'Removes a column from a rollup and its levels; what other columns are made of stays in the table. Group keys stay. NULL does nothing';
+
+CREATE FUNCTION rollup.replace(name text, query text, backfill boolean DEFAULT true) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_replace_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.replace(text, text, boolean) IS
+'Makes a rollup that of another query over the same rows with the same group keys: equal columns stay as they are, others go and come, filled as rollup.add_column does. NULL does nothing';
+
 CREATE FUNCTION rollup.add_merge_rule(aggregate regprocedure, combine regprocedure, unite regprocedure) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_add_merge_rule_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.add_merge_rule(regprocedure, regprocedure, regprocedure) IS
@@ -320,6 +342,17 @@ COMMENT ON FUNCTION rollup.drop(text, boolean) IS
 CREATE FUNCTION rollup.explain(name text) RETURNS text
 AS 'MODULE_PATHNAME', 'rollup_explain_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.explain(text) IS 'The statement that the next run of a rollup would execute. NULL gives NULL';
+
+CREATE FUNCTION rollup.check(name text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL)
+RETURNS TABLE (relation regclass, keys jsonb, column_name text, stored text, recomputed text)
+AS 'MODULE_PATHNAME', 'rollup_check_wrapper' LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION rollup.check(text, timestamptz, timestamptz) IS
+'Aggregates raw rows again and lists what differs from a rollup and its levels, for buckets from FROM_TIME to before TO_TIME (NULL: without bound): no row where all is well. Rows not yet rolled up do not count, nor buckets of which raw rows have expired. Float sums may differ in their last digits. Errors: no such rollup, not its owner';
+
+CREATE FUNCTION rollup.rebuild(name text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rollup_rebuild_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.rebuild(text, timestamptz, timestamptz) IS
+'Replaces buckets from FROM_TIME to before TO_TIME (NULL: without bound) by what the raw rows merged so far give, after raw rows were changed; levels too. Returns the groups written. Refused where raw rows have expired';
 
 CREATE FUNCTION rollup.lag_rows(id bigint) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_lag_rows_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;

@@ -112,8 +112,8 @@ unsafe fn copy(value: Datum, kind: *mut pg_sys::TypeCacheEntry, context: Context
 }
 
 fn finish(call: &mut Call) -> Datum {
-    // SAFETY: argument 0 is our own state; the value lives as long as it does.
     match call.arg(0) {
+        // SAFETY: argument 0 is our own state; the value lives as long as it does.
         Some(state) => unsafe { (*state.cast_mut_ptr::<State>()).value },
         None => call.null(),
     }

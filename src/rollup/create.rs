@@ -291,6 +291,20 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
     Ok(())
 }
 
+/// The live view of a table of a rollup.
+pub fn view_of(table: &str) -> Result<String> {
+    catalog::read(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname || '_live') FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::pg_catalog.regclass",
+        &[table.into()],
+        |row| row.get::<String>(1),
+    )?
+    .into_iter()
+    .flatten()
+    .next()
+    .ok_or_else(|| internal(format!("table {table} is gone")))
+}
+
 /// Drops a table of a rollup, unless its data is kept, and its view.
 pub fn drop_table(relation: pg_sys::Oid, keep_data: bool) -> Result<()> {
     let names = catalog::read(
@@ -306,5 +320,8 @@ pub fn drop_table(relation: pg_sys::Oid, keep_data: bool) -> Result<()> {
         }
     }
     let _acting = xact::ActingAs::catalog();
-    catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[relation.into()])
+    for table in ["retention", "expired"] {
+        catalog::execute(&format!("DELETE FROM rollup.{table} WHERE relation = $1"), &[relation.into()])?;
+    }
+    Ok(())
 }

@@ -163,6 +163,11 @@ pub fn expire(relation: pg_sys::Oid, limit: i64, check: bool) -> Result<i64> {
             "UPDATE rollup.retention SET removed = removed + $2 WHERE relation = $1",
             &[relation.into(), removed.into()],
         )?;
+        catalog::execute(
+            "INSERT INTO rollup.expired AS e (relation, below) VALUES ($1, pg_catalog.now() - $2::pg_catalog.interval) \
+             ON CONFLICT (relation) DO UPDATE SET below = greatest(e.below, excluded.below)",
+            &[relation.into(), r.keep.clone().into()],
+        )?;
     }
     Ok(removed)
 }

@@ -27,6 +27,20 @@ pub struct Level {
 }
 
 impl Level {
+    /// How long its buckets are.
+    pub fn width(&self) -> Result<String> {
+        let _acting = ActingAs::catalog();
+        catalog::read(
+            "SELECT width::pg_catalog.text FROM rollup.level WHERE name = $1",
+            &[self.name.clone().into()],
+            |row| row.get::<String>(1),
+        )?
+        .into_iter()
+        .flatten()
+        .next()
+        .ok_or_else(|| internal("the level is gone"))
+    }
+
     /// The level's bucket of a time key.
     pub fn bucket_of(&self, key: &str) -> String {
         fill(&self.expression, |n| (n == 1).then(|| key.to_string()))

@@ -4,19 +4,23 @@ use crate::pg::v1::Call;
 use crate::pg::xact;
 use catalog::Definition;
 use error::Result;
-use pgrx::datum::{Interval, JsonB};
+use pgrx::datum::{Interval, JsonB, TimestampWithTimeZone};
+use pgrx::iter::TableIterator;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
 mod bucket;
 pub mod catalog;
+mod check;
 mod create;
 mod definition;
 pub mod error;
+mod evolve;
 pub mod expire;
 mod levels;
 mod plan;
+mod range;
 mod rules;
 pub mod run;
 mod source;
@@ -161,6 +165,21 @@ fn rollup_drop_level(name: &str, level: &str, keep_data: bool) -> Result<()> {
 }
 
 #[pg_extern(sql = false)]
+fn rollup_add_column(name: &str, column: &str, expression: &str, backfill: bool) -> Result<()> {
+    evolve::add_column(&locked(name)?, column, expression, backfill)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_drop_column(name: &str, column: &str) -> Result<()> {
+    evolve::drop_column(&locked(name)?, column)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_replace(name: &str, query: &str, backfill: bool) -> Result<()> {
+    evolve::replace(&locked(name)?, query, backfill)
+}
+
+#[pg_extern(sql = false)]
 fn rollup_add_merge_rule(aggregate: pg_sys::Oid, combine: pg_sys::Oid, unite: pg_sys::Oid) -> Result<()> {
     rules::add(aggregate, combine, unite)
 }
@@ -173,6 +192,37 @@ fn rollup_add_made_rule(aggregate: pg_sys::Oid, parts: Vec<pg_sys::Oid>, result:
 #[pg_extern(sql = false)]
 fn rollup_drop_merge_rule(aggregate: pg_sys::Oid) -> Result<()> {
     rules::drop(aggregate)
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn rollup_check(
+    name: Option<&str>,
+    from: Option<TimestampWithTimeZone>,
+    to: Option<TimestampWithTimeZone>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(relation, pg_sys::Oid),
+            name!(keys, JsonB),
+            name!(column_name, String),
+            name!(stored, Option<String>),
+            name!(recomputed, Option<String>),
+        ),
+    >,
+> {
+    let d = owned(required(name, "name")?)?;
+    Ok(TableIterator::new(check::check(&d, from, to)?))
+}
+
+#[pg_extern(sql = false)]
+fn rollup_rebuild(
+    name: Option<&str>,
+    from: Option<TimestampWithTimeZone>,
+    to: Option<TimestampWithTimeZone>,
+) -> Result<i64> {
+    check::rebuild(&locked(required(name, "name")?)?, from, to)
 }
 
 #[pg_extern(sql = false)]

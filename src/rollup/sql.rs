@@ -3,6 +3,7 @@
 use super::definition::from_clause;
 use super::levels::Level;
 use super::plan::{Column, Merge, Plan, Role};
+use super::range::Range;
 use crate::pg::holes::fill;
 pub use crate::pg::literal;
 use crate::pg::xact::Snapshot;
@@ -79,24 +80,102 @@ fn stamp_prefix(plan: &Plan) -> String {
     format!("{}.", ident(&plan.alias))
 }
 
-/// Groups of the rows merged so far whose time key, in the buckets of `level`, satisfies `range` (over `$1`).
-#[allow(dead_code)]
-pub fn recomputed(plan: &Plan, source: &str, seen: &Snapshot, level: Option<&Level>, range: &str) -> String {
+/// Groups of the rows merged so far whose time key, in the buckets of `level`, lies in `range`.
+pub fn recomputed(
+    plan: &Plan,
+    source: &str,
+    seen: &Snapshot,
+    level: Option<&Level>,
+    range: &Range,
+) -> String {
     let key = plan.column(&plan.time_key).map(|c| source_expression(plan, c, level)).unwrap_or_default();
-    let range = fill(range, |n| (n == 1).then(|| format!("({key})")));
-    let bounds = format!("{} AND {range}", finished_of(&stamp_prefix(plan), seen));
+    let bounds =
+        format!("{} AND {}", finished_of(&stamp_prefix(plan), seen), range.holds(&format!("({key})")));
     aggregate_source(plan, source, &bounds, level, "")
 }
 
 /// Inserts the groups of `from` into a table of the rollup, or merges them into the rows that are there.
 fn upsert(plan: &Plan, target: &str, from: &str) -> String {
-    let names = list(plan.kept(), |c| ident(&c.name));
-    let keys = list(plan.keys(), |c| ident(&c.name));
     let set: Vec<String> =
         plan.values().map(|(c, m)| format!("{} = {}", ident(&c.name), merge_pair(c, m))).collect();
+    insert_or(plan, target, from, &set.join(", "))
+}
+
+fn insert_or(plan: &Plan, target: &str, from: &str, set: &str) -> String {
+    let names = list(plan.kept(), |c| ident(&c.name));
+    let keys = list(plan.keys(), |c| ident(&c.name));
     format!(
-        "INSERT INTO {target} AS t ({names}) SELECT {names} FROM {from} ON CONFLICT ({keys}) DO UPDATE SET {}",
-        set.join(", ")
+        "INSERT INTO {target} AS t ({names}) SELECT {names} FROM {from} ON CONFLICT ({keys}) DO UPDATE SET {set}"
+    )
+}
+
+/// Puts the columns named, as `groups` has them, into the rows of a table of the rollup.
+pub fn overwrite(plan: &Plan, target: &str, groups: &str, columns: &[&str]) -> String {
+    let set: Vec<String> = columns.iter().map(|c| format!("{0} = excluded.{0}", ident(c))).collect();
+    insert_or(plan, target, &format!("({groups}) g"), &set.join(", "))
+}
+
+/// Puts `groups` into a table from which their like was removed.
+pub fn insert(plan: &Plan, target: &str, groups: &str) -> String {
+    let names = list(plan.kept(), |c| ident(&c.name));
+    format!("INSERT INTO {target} ({names}) SELECT {names} FROM ({groups}) g")
+}
+
+/// The rollup's query as it would be written today.
+pub fn query(plan: &Plan, source: &str) -> String {
+    let filter = plan.filter.as_ref().map(|f| format!(" WHERE {f}")).unwrap_or_default();
+    let visible: Vec<&Column> = plan.columns.iter().filter(|c| !c.hidden).collect();
+    let keys = visible.iter().enumerate().filter(|(_, c)| c.is_key()).map(|(i, _)| (i + 1).to_string());
+    format!(
+        "SELECT {} FROM {}{filter} GROUP BY {}",
+        list(visible.iter().copied(), |c| format!("{} AS {}", c.written, ident(&c.name))),
+        from_clause(plan.joins.as_deref(), source, &plan.alias),
+        keys.collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// How values of a column are compared: float sums depend on the order of rows, in their last digits.
+fn comparison(c: &Column) -> &'static str {
+    match c.sql_type.as_str() {
+        "real" => "1e-4",
+        "double precision" => "1e-9",
+        "double precision[]" => "count",
+        _ => "",
+    }
+}
+
+/// What differs between a table of the rollup and `groups`, for time keys in `range`: relation, keys, column, what
+/// is stored, what should be.
+pub fn differences(plan: &Plan, target: &str, groups: &str, range: &Range) -> String {
+    let keys = list(plan.keys(), |c| ident(&c.name));
+    let values = || plan.kept().filter(|c| !c.is_key());
+    let texts = list(values(), |c| format!("{}::pg_catalog.text", ident(&c.name)));
+    let rows = |side: i32, from: &str| {
+        format!("SELECT {side} AS \"the side\", {keys}, ARRAY[{texts}] AS \"the values\" FROM {from}")
+    };
+    let side = |n: i32| format!("pg_catalog.min(\"the values\") FILTER (WHERE \"the side\" = {n})");
+    let names: Vec<String> = values().map(|c| literal(&c.name)).collect();
+    let how: Vec<String> = values().map(|c| literal(comparison(c))).collect();
+    let object: Vec<String> =
+        plan.keys().map(|c| format!("{}, g.{}", literal(&c.name), ident(&c.name))).collect();
+    format!(
+        "SELECT {}::pg_catalog.regclass::pg_catalog.oid, pg_catalog.jsonb_build_object({}), v.name, v.stored, v.fresh \
+         FROM (SELECT {keys}, {} AS stored, {} AS fresh FROM ({} UNION ALL {}) u GROUP BY {keys}) g, \
+         LATERAL (SELECT * FROM ROWS FROM (pg_catalog.unnest(ARRAY[{}]), pg_catalog.unnest(ARRAY[{}]), pg_catalog.unnest(g.stored), pg_catalog.unnest(g.fresh)) \
+         AS v (name, how, stored, fresh)) v WHERE v.stored IS DISTINCT FROM v.fresh AND NOT coalesce(CASE v.how WHEN '' THEN false \
+         WHEN 'count' THEN (v.stored::pg_catalog.float8[])[1] = (v.fresh::pg_catalog.float8[])[1] \
+         ELSE pg_catalog.abs(v.stored::pg_catalog.float8 - v.fresh::pg_catalog.float8) <= v.how::pg_catalog.float8 * \
+         greatest(pg_catalog.abs(v.stored::pg_catalog.float8), pg_catalog.abs(v.fresh::pg_catalog.float8)) END, false) \
+         ORDER BY g.{}, 2, 3",
+        literal(target),
+        object.join(", "),
+        side(0),
+        side(1),
+        rows(0, &format!("{target} WHERE {}", range.holds(&ident(&plan.time_key)))),
+        rows(1, &format!("({groups}) r")),
+        names.join(", "),
+        how.join(", "),
+        ident(&plan.time_key)
     )
 }
 
