@@ -23,3 +23,13 @@ pub mod rows;
 pub mod tables;
 pub mod v1;
 pub mod xact;
+
+/// A quoted literal, whatever standard_conforming_strings says.
+pub fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') {
+        format!(" E'{}'", quoted.replace('\\', "\\\\"))
+    } else {
+        format!("'{quoted}'")
+    }
+}
