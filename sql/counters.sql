@@ -1,69 +1,224 @@
--- JSONB counters
+-- JSONB counters: objects whose values are numbers or further counters, such as {"de": 12, "fr": 3}
 
 CREATE FUNCTION jsonb_counter_merge(jsonb, jsonb) RETURNS jsonb
     LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'jsonb_counter_merge';
 COMMENT ON FUNCTION jsonb_counter_merge(jsonb, jsonb) IS
-    'key-wise exact sum of two counters; NULL is the counter of nothing';
+    'exact sum of two counters key by key, objects inside merged likewise, 32 levels at most; a NULL argument is the empty counter, two NULLs make NULL; what is not a number or an object is an error, SQLSTATE 22023, that names the key';
 
-CREATE FUNCTION jsonb_counter_agg_trans(internal, text) RETURNS internal
+-- Not ||, which is jsonb's own and keeps the last number of a key instead of adding.
+CREATE OPERATOR + (LEFTARG = jsonb, RIGHTARG = jsonb, FUNCTION = jsonb_counter_merge, COMMUTATOR = +);
+COMMENT ON OPERATOR + (jsonb, jsonb) IS 'jsonb_counter_merge: exact sum of two counters; NULL is the empty counter';
+
+CREATE FUNCTION jsonb_counter_total(jsonb) RETURNS numeric
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'jsonb_counter_total';
+COMMENT ON FUNCTION jsonb_counter_total(jsonb) IS
+    'exact sum of all numbers in a counter, those of inner objects and of "*" included; 0 for {}, NULL for NULL; what is not a counter is an error, SQLSTATE 22023, that names the key';
+
+CREATE FUNCTION jsonb_counter_limit(jsonb, k integer) RETURNS jsonb
     LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
-    AS 'MODULE_PATHNAME', 'jsonb_counter_agg_trans';
-COMMENT ON FUNCTION jsonb_counter_agg_trans(internal, text) IS 'transition of jsonb_counter_agg(text)';
+    AS 'MODULE_PATHNAME', 'jsonb_counter_limit';
+COMMENT ON FUNCTION jsonb_counter_limit(jsonb, integer) IS
+    'the k largest keys of a counter, of equals the first in jsonb''s order, and the sum of the rest under "*", which is added to and never among the k; an object counts with its total and joins "*" as an object; a NULL counter gives NULL, a NULL k the counter as it is; k below 0, or a value that is no counter, is an error, SQLSTATE 22023';
 
-CREATE FUNCTION jsonb_counter_agg_trans(internal, text, bigint) RETURNS internal
-    LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
-    AS 'MODULE_PATHNAME', 'jsonb_counter_agg_trans_n';
-COMMENT ON FUNCTION jsonb_counter_agg_trans(internal, text, bigint) IS
-    'transition of jsonb_counter_agg(text, bigint)';
+CREATE FUNCTION jsonb_counter_top(jsonb, k integer, OUT key text, OUT n numeric) RETURNS SETOF record
+    LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE ROWS 10
+    AS 'MODULE_PATHNAME', 'jsonb_counter_top';
+COMMENT ON FUNCTION jsonb_counter_top(jsonb, integer) IS
+    'the k largest keys of a counter with their numbers, largest first, equals in jsonb''s order; an object counts with its total; "*", the rest of a limited counter, is no key and left out; no rows for a NULL counter, all keys for a NULL k; k below 0, or a value that is no counter, is an error, SQLSTATE 22023';
 
-CREATE FUNCTION jsonb_counter_merge_agg_trans(internal, jsonb) RETURNS internal
-    LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
-    AS 'MODULE_PATHNAME', 'jsonb_counter_merge_agg_trans';
-COMMENT ON FUNCTION jsonb_counter_merge_agg_trans(internal, jsonb) IS
-    'transition of jsonb_counter_merge_agg(jsonb)';
+-- The state of the aggregates. A plain type, because Citus splits an aggregate between workers and coordinator only then;
+-- in a running aggregate it is an expanded object, so that no row reads or writes the compact form.
+CREATE TYPE jsonb_counter_state;
 
-CREATE FUNCTION jsonb_counter_combine(internal, internal) RETURNS internal
+CREATE FUNCTION jsonb_counter_state_in(cstring) RETURNS jsonb_counter_state
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'jsonb_counter_state_in';
+COMMENT ON FUNCTION jsonb_counter_state_in(cstring) IS
+    'state of a counter aggregate from its text, bytes as bytea writes them; SQLSTATE 22P03 where they are no such state; NULL gives NULL';
+
+CREATE FUNCTION jsonb_counter_state_out(jsonb_counter_state) RETURNS cstring
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'jsonb_counter_state_out';
+COMMENT ON FUNCTION jsonb_counter_state_out(jsonb_counter_state) IS
+    'state of a counter aggregate as text, bytes as bytea writes them; NULL gives NULL';
+
+CREATE FUNCTION jsonb_counter_state_recv(internal) RETURNS jsonb_counter_state
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'jsonb_counter_state_recv';
+COMMENT ON FUNCTION jsonb_counter_state_recv(internal) IS
+    'state of a counter aggregate from a binary message; SQLSTATE 22P03 where it is no such state';
+
+CREATE FUNCTION jsonb_counter_state_send(jsonb_counter_state) RETURNS bytea
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'jsonb_counter_state_send';
+COMMENT ON FUNCTION jsonb_counter_state_send(jsonb_counter_state) IS
+    'state of a counter aggregate as bytes, the same on every machine; NULL gives NULL';
+
+CREATE TYPE jsonb_counter_state (
+    INPUT = jsonb_counter_state_in, OUTPUT = jsonb_counter_state_out,
+    RECEIVE = jsonb_counter_state_recv, SEND = jsonb_counter_state_send,
+    INTERNALLENGTH = VARIABLE, ALIGNMENT = double, STORAGE = extended
+);
+COMMENT ON TYPE jsonb_counter_state IS
+    'state of the counter aggregates, as parallel workers and Citus nodes exchange it; of no other use';
+
+CREATE FUNCTION jsonb_counter_combine(jsonb_counter_state, jsonb_counter_state) RETURNS jsonb_counter_state
     LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'jsonb_counter_combine';
-COMMENT ON FUNCTION jsonb_counter_combine(internal, internal) IS 'adds two states of a counter aggregate';
+COMMENT ON FUNCTION jsonb_counter_combine(jsonb_counter_state, jsonb_counter_state) IS
+    'adds the second state of a counter aggregate to the first; NULL is the state of no rows; an error outside of an aggregate';
 
-CREATE FUNCTION jsonb_counter_serialize(internal) RETURNS bytea
-    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
-    AS 'MODULE_PATHNAME', 'jsonb_counter_serialize';
-COMMENT ON FUNCTION jsonb_counter_serialize(internal) IS 'state of a counter aggregate as bytes';
-
-CREATE FUNCTION jsonb_counter_deserialize(bytea, internal) RETURNS internal
-    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
-    AS 'MODULE_PATHNAME', 'jsonb_counter_deserialize';
-COMMENT ON FUNCTION jsonb_counter_deserialize(bytea, internal) IS 'bytes as state of a counter aggregate';
-
-CREATE FUNCTION jsonb_counter_final(internal) RETURNS jsonb
+CREATE FUNCTION jsonb_counter_final(jsonb_counter_state) RETURNS jsonb
     LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'jsonb_counter_final';
-COMMENT ON FUNCTION jsonb_counter_final(internal) IS 'result of a counter aggregate';
+COMMENT ON FUNCTION jsonb_counter_final(jsonb_counter_state) IS
+    'the counter that a state holds, cut to its max_keys; NULL for the state of no rows';
 
--- SSPACE: a map of a dozen short keys, header and blocks included.
+-- integer has its own: PostgreSQL would prefer double precision for it, as it does for smallint, which that holds exactly.
+
+CREATE FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text) RETURNS jsonb_counter_state
+    LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'jsonb_counter_agg_trans';
+COMMENT ON FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text) IS
+    'transition of jsonb_counter_agg(text); an error outside of an aggregate';
+
+CREATE FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text, integer) RETURNS jsonb_counter_state
+    LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'jsonb_counter_agg_trans_int4';
+COMMENT ON FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text, integer) IS
+    'transition of jsonb_counter_agg(text, integer); an error outside of an aggregate';
+
+CREATE FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text, bigint) RETURNS jsonb_counter_state
+    LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'jsonb_counter_agg_trans_int8';
+COMMENT ON FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text, bigint) IS
+    'transition of jsonb_counter_agg(text, bigint); an error outside of an aggregate';
+
+CREATE FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text, numeric) RETURNS jsonb_counter_state
+    LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'jsonb_counter_agg_trans_numeric';
+COMMENT ON FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text, numeric) IS
+    'transition of jsonb_counter_agg(text, numeric); an error outside of an aggregate';
+
+CREATE FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text, double precision) RETURNS jsonb_counter_state
+    LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'jsonb_counter_agg_trans_float8';
+COMMENT ON FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text, double precision) IS
+    'transition of jsonb_counter_agg(text, double precision); an error outside of an aggregate';
+
+CREATE FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text, integer, integer) RETURNS jsonb_counter_state
+    LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'jsonb_counter_agg_trans_int4';
+COMMENT ON FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text, integer, integer) IS
+    'transition of jsonb_counter_agg(text, integer, integer); an error outside of an aggregate';
+
+CREATE FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text, bigint, integer) RETURNS jsonb_counter_state
+    LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'jsonb_counter_agg_trans_int8';
+COMMENT ON FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text, bigint, integer) IS
+    'transition of jsonb_counter_agg(text, bigint, integer); an error outside of an aggregate';
+
+CREATE FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text, numeric, integer) RETURNS jsonb_counter_state
+    LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'jsonb_counter_agg_trans_numeric';
+COMMENT ON FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text, numeric, integer) IS
+    'transition of jsonb_counter_agg(text, numeric, integer); an error outside of an aggregate';
+
+CREATE FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text, double precision, integer) RETURNS jsonb_counter_state
+    LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'jsonb_counter_agg_trans_float8';
+COMMENT ON FUNCTION jsonb_counter_agg_trans(jsonb_counter_state, text, double precision, integer) IS
+    'transition of jsonb_counter_agg(text, double precision, integer); an error outside of an aggregate';
+
+CREATE FUNCTION jsonb_counter_merge_agg_trans(jsonb_counter_state, jsonb) RETURNS jsonb_counter_state
+    LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'jsonb_counter_merge_agg_trans';
+COMMENT ON FUNCTION jsonb_counter_merge_agg_trans(jsonb_counter_state, jsonb) IS
+    'transition of jsonb_counter_merge_agg(jsonb); an error outside of an aggregate';
+
+CREATE FUNCTION jsonb_counter_merge_agg_trans(jsonb_counter_state, jsonb, integer) RETURNS jsonb_counter_state
+    LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'jsonb_counter_merge_agg_trans';
+COMMENT ON FUNCTION jsonb_counter_merge_agg_trans(jsonb_counter_state, jsonb, integer) IS
+    'transition of jsonb_counter_merge_agg(jsonb, integer); an error outside of an aggregate';
+
+-- SSPACE: a map of a few dozen short keys, header and blocks included.
+
 CREATE AGGREGATE jsonb_counter_agg(text) (
-    SFUNC = jsonb_counter_agg_trans, STYPE = internal, SSPACE = 1536,
-    FINALFUNC = jsonb_counter_final, COMBINEFUNC = jsonb_counter_combine,
-    SERIALFUNC = jsonb_counter_serialize, DESERIALFUNC = jsonb_counter_deserialize, PARALLEL = SAFE
+    SFUNC = jsonb_counter_agg_trans, STYPE = jsonb_counter_state, SSPACE = 3072,
+    FINALFUNC = jsonb_counter_final, COMBINEFUNC = jsonb_counter_combine, PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE jsonb_counter_agg(text) IS
-    'counts rows by key: {"key": rows}; rows whose key is NULL are skipped';
+    'counts rows by key: {"key": rows}; rows whose key is NULL are skipped, as count(key) skips them: write coalesce(key, ''unknown'') to count those too; NULL where no row counts';
+
+CREATE AGGREGATE jsonb_counter_agg(text, integer) (
+    SFUNC = jsonb_counter_agg_trans, STYPE = jsonb_counter_state, SSPACE = 3072,
+    FINALFUNC = jsonb_counter_final, COMBINEFUNC = jsonb_counter_combine, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE jsonb_counter_agg(text, integer) IS
+    'exact sum by key: {"key": sum}; rows whose key or number is NULL are skipped; NULL where no row counts';
 
 CREATE AGGREGATE jsonb_counter_agg(text, bigint) (
-    SFUNC = jsonb_counter_agg_trans, STYPE = internal, SSPACE = 1536,
-    FINALFUNC = jsonb_counter_final, COMBINEFUNC = jsonb_counter_combine,
-    SERIALFUNC = jsonb_counter_serialize, DESERIALFUNC = jsonb_counter_deserialize, PARALLEL = SAFE
+    SFUNC = jsonb_counter_agg_trans, STYPE = jsonb_counter_state, SSPACE = 3072,
+    FINALFUNC = jsonb_counter_final, COMBINEFUNC = jsonb_counter_combine, PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE jsonb_counter_agg(text, bigint) IS
-    'exact sum by key: {"key": sum}; rows whose key or number is NULL are skipped';
+    'exact sum by key: {"key": sum}; rows whose key or number is NULL are skipped; NULL where no row counts';
+
+CREATE AGGREGATE jsonb_counter_agg(text, numeric) (
+    SFUNC = jsonb_counter_agg_trans, STYPE = jsonb_counter_state, SSPACE = 3072,
+    FINALFUNC = jsonb_counter_final, COMBINEFUNC = jsonb_counter_combine, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE jsonb_counter_agg(text, numeric) IS
+    'exact sum by key: {"key": sum}, with as many decimals as numeric shows; rows whose key or number is NULL are skipped; NULL where no row counts; NaN and infinities are an error, SQLSTATE 22023, that names the key';
+
+CREATE AGGREGATE jsonb_counter_agg(text, double precision) (
+    SFUNC = jsonb_counter_agg_trans, STYPE = jsonb_counter_state, SSPACE = 3072,
+    FINALFUNC = jsonb_counter_final, COMBINEFUNC = jsonb_counter_combine, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE jsonb_counter_agg(text, double precision) IS
+    'exact sum by key: {"key": sum}, whole numbers below 2^63 taken exactly, any other as the shortest decimal that reads back as it (0.1 is 0.1), so that the sum depends on no order; rows whose key or number is NULL are skipped; NULL where no row counts; NaN and infinities are an error, SQLSTATE 22023, that names the key';
+
+CREATE AGGREGATE jsonb_counter_agg(text, integer, max_keys integer) (
+    SFUNC = jsonb_counter_agg_trans, STYPE = jsonb_counter_state, SSPACE = 3072,
+    FINALFUNC = jsonb_counter_final, COMBINEFUNC = jsonb_counter_combine, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE jsonb_counter_agg(text, integer, max_keys integer) IS
+    'exact sum by key: {"key": sum}; rows whose key or number is NULL are skipped; NULL where no row counts; max_keys bounds the keys while counting and in the result: the largest stay, the rest is added under "*"; exact up to 4 * max_keys + 64 different keys, past that a key is too low by at most the sum of all numbers divided by 2 * max_keys + 33, provided none is negative, and the total stays exact; NULL is no bound; below 0, or two values in one group, is an error, SQLSTATE 22023';
+
+CREATE AGGREGATE jsonb_counter_agg(text, bigint, max_keys integer) (
+    SFUNC = jsonb_counter_agg_trans, STYPE = jsonb_counter_state, SSPACE = 3072,
+    FINALFUNC = jsonb_counter_final, COMBINEFUNC = jsonb_counter_combine, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE jsonb_counter_agg(text, bigint, max_keys integer) IS
+    'exact sum by key: {"key": sum}; rows whose key or number is NULL are skipped; NULL where no row counts; max_keys bounds the keys while counting and in the result: the largest stay, the rest is added under "*"; exact up to 4 * max_keys + 64 different keys, past that a key is too low by at most the sum of all numbers divided by 2 * max_keys + 33, provided none is negative, and the total stays exact; NULL is no bound; below 0, or two values in one group, is an error, SQLSTATE 22023';
+
+CREATE AGGREGATE jsonb_counter_agg(text, numeric, max_keys integer) (
+    SFUNC = jsonb_counter_agg_trans, STYPE = jsonb_counter_state, SSPACE = 3072,
+    FINALFUNC = jsonb_counter_final, COMBINEFUNC = jsonb_counter_combine, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE jsonb_counter_agg(text, numeric, max_keys integer) IS
+    'exact sum by key: {"key": sum}, with as many decimals as numeric shows; rows whose key or number is NULL are skipped; NULL where no row counts; NaN and infinities are an error, SQLSTATE 22023, that names the key; max_keys bounds the keys while counting and in the result: the largest stay, the rest is added under "*"; exact up to 4 * max_keys + 64 different keys, past that a key is too low by at most the sum of all numbers divided by 2 * max_keys + 33, provided none is negative, and the total stays exact; NULL is no bound; below 0, or two values in one group, is an error, SQLSTATE 22023';
+
+CREATE AGGREGATE jsonb_counter_agg(text, double precision, max_keys integer) (
+    SFUNC = jsonb_counter_agg_trans, STYPE = jsonb_counter_state, SSPACE = 3072,
+    FINALFUNC = jsonb_counter_final, COMBINEFUNC = jsonb_counter_combine, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE jsonb_counter_agg(text, double precision, max_keys integer) IS
+    'exact sum by key: {"key": sum}, whole numbers below 2^63 taken exactly, any other as the shortest decimal that reads back as it (0.1 is 0.1), so that the sum depends on no order; rows whose key or number is NULL are skipped; NULL where no row counts; NaN and infinities are an error, SQLSTATE 22023, that names the key; max_keys bounds the keys while counting and in the result: the largest stay, the rest is added under "*"; exact up to 4 * max_keys + 64 different keys, past that a key is too low by at most the sum of all numbers divided by 2 * max_keys + 33, provided none is negative, and the total stays exact; NULL is no bound; below 0, or two values in one group, is an error, SQLSTATE 22023';
 
 CREATE AGGREGATE jsonb_counter_merge_agg(jsonb) (
-    SFUNC = jsonb_counter_merge_agg_trans, STYPE = internal, SSPACE = 1536,
-    FINALFUNC = jsonb_counter_final, COMBINEFUNC = jsonb_counter_combine,
-    SERIALFUNC = jsonb_counter_serialize, DESERIALFUNC = jsonb_counter_deserialize, PARALLEL = SAFE
+    SFUNC = jsonb_counter_merge_agg_trans, STYPE = jsonb_counter_state, SSPACE = 3072,
+    FINALFUNC = jsonb_counter_final, COMBINEFUNC = jsonb_counter_combine, PARALLEL = SAFE
 );
-COMMENT ON AGGREGATE jsonb_counter_merge_agg(jsonb) IS 'key-wise exact sum of counters; NULL counters are skipped';
+COMMENT ON AGGREGATE jsonb_counter_merge_agg(jsonb) IS
+    'exact sum of counters key by key, objects inside merged likewise, 32 levels at most; NULL counters are skipped, NULL where there is no other; what is not a number or an object is an error, SQLSTATE 22023, that names the key';
 
+CREATE AGGREGATE jsonb_counter_merge_agg(jsonb, max_keys integer) (
+    SFUNC = jsonb_counter_merge_agg_trans, STYPE = jsonb_counter_state, SSPACE = 3072,
+    FINALFUNC = jsonb_counter_final, COMBINEFUNC = jsonb_counter_combine, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE jsonb_counter_merge_agg(jsonb, max_keys integer) IS
+    'exact sum of counters of numbers key by key; NULL counters are skipped, NULL where there is no other; what is not a number is an error, SQLSTATE 22023, that names the key; what the counters hold under "*" stays there; max_keys bounds the keys while counting and in the result: the largest stay, the rest is added under "*"; exact up to 4 * max_keys + 64 different keys, past that a key is too low by at most the sum of all numbers divided by 2 * max_keys + 33, provided none is negative, and the total stays exact; NULL is no bound; below 0, or two values in one group, is an error, SQLSTATE 22023';

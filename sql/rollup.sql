@@ -36,6 +36,38 @@ COMMENT ON COLUMN rollup.definition.seen_xmax IS 'transactions at or above had n
 COMMENT ON COLUMN rollup.definition.seen_xip IS 'transactions below seen_xmax that had not finished at the last run';
 COMMENT ON COLUMN rollup.definition.system_id IS 'system identifier of the cluster in whose transaction ids seen_xmax counts';
 
+CREATE TABLE rollup.level (
+  definition  bigint NOT NULL REFERENCES rollup.definition ON DELETE CASCADE,
+  name        text NOT NULL UNIQUE,
+  relation    regclass NOT NULL UNIQUE,
+  width       interval NOT NULL,
+  bucket      jsonb NOT NULL,
+  expression  text NOT NULL,
+  PRIMARY KEY (definition, name)
+);
+COMMENT ON TABLE rollup.level IS 'Coarser levels of rollups, by rollup.create(coarser) and rollup.add_level: the same columns in longer buckets';
+COMMENT ON COLUMN rollup.level.expression IS 'bucket of a time key, $1, of the rollup';
+
+-- Names and not regprocedure: pg_upgrade refuses tables with that type.
+CREATE TABLE rollup.merge_rule (
+  aggregate   text PRIMARY KEY,
+  labels      text[] NOT NULL,
+  combine     text,
+  unite       text,
+  companion   text,
+  never_null  boolean NOT NULL DEFAULT false,
+  parts       text[],
+  result      text,
+  added_by    name,
+  CHECK ((parts IS NULL) = (result IS NULL) AND (combine IS NULL) = (unite IS NULL) AND (parts IS NULL) = (combine IS NOT NULL)),
+  CHECK (cardinality(labels) = coalesce(cardinality(parts), 1))
+);
+COMMENT ON TABLE rollup.merge_rule IS 'How values of an aggregate merge: of two, COMBINE($1, $2); of many, UNITE($1). Or of which PARTS, calls over the same arguments, its RESULT is made. rollup.add_merge_rule adds one';
+COMMENT ON COLUMN rollup.merge_rule.aggregate IS 'name and argument types, as regprocedure writes them where pg_catalog alone is in search_path';
+COMMENT ON COLUMN rollup.merge_rule.labels IS 'what its column, or that of each part, is called behind the name of what it is over';
+COMMENT ON COLUMN rollup.merge_rule.companion IS 'a call over the same arguments whose value says which of two values stays: $3 and $4 in COMBINE, $2 in UNITE';
+COMMENT ON COLUMN rollup.merge_rule.added_by IS 'NULL: a rule of the extension';
+
 CREATE TABLE rollup.attempt (
   id          bigint PRIMARY KEY REFERENCES rollup.definition ON DELETE CASCADE,
   last_run    timestamptz,
@@ -65,25 +97,214 @@ CREATE TABLE rollup.retention (
 );
 COMMENT ON TABLE rollup.retention IS 'Tables whose old rows expire, by rollup.retain';
 
+CREATE TABLE rollup.expired (
+  relation    regclass PRIMARY KEY,
+  below       timestamptz NOT NULL
+);
+COMMENT ON TABLE rollup.expired IS 'Up to when rows of a table have expired: buckets before cannot be computed again';
+
 SELECT pg_catalog.pg_extension_config_dump('rollup.source', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.definition', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.definition_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('rollup.level', '');
+SELECT pg_catalog.pg_extension_config_dump('rollup.merge_rule', 'WHERE added_by IS NOT NULL');
 SELECT pg_catalog.pg_extension_config_dump('rollup.attempt', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.retention', '');
+SELECT pg_catalog.pg_extension_config_dump('rollup.expired', '');
 
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
 GRANT SELECT (id, name, relation, source, owner, timezone, every, state, system_id, seen_xmax, seen_xip, rows_total)
   ON rollup.definition TO PUBLIC;
-GRANT SELECT ON rollup.source, rollup.attempt, rollup.run, rollup.retention TO PUBLIC;
+GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.attempt, rollup.run, rollup.retention, rollup.expired TO PUBLIC;
+
+-- rollups: aggregates
+
+CREATE FUNCTION rollup.first_trans(internal, anyelement, timestamptz) RETURNS internal
+AS 'MODULE_PATHNAME', 'rollup_first_trans' LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup.first_trans(internal, anyelement, timestamptz) IS 'transition of rollup.first';
+CREATE FUNCTION rollup.first_trans(internal, anyelement, timestamp) RETURNS internal
+AS 'MODULE_PATHNAME', 'rollup_first_trans' LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup.first_trans(internal, anyelement, timestamp) IS 'transition of rollup.first';
+CREATE FUNCTION rollup.last_trans(internal, anyelement, timestamptz) RETURNS internal
+AS 'MODULE_PATHNAME', 'rollup_last_trans' LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup.last_trans(internal, anyelement, timestamptz) IS 'transition of rollup.last';
+CREATE FUNCTION rollup.last_trans(internal, anyelement, timestamp) RETURNS internal
+AS 'MODULE_PATHNAME', 'rollup_last_trans' LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup.last_trans(internal, anyelement, timestamp) IS 'transition of rollup.last';
+CREATE FUNCTION rollup.extreme_final(internal, anyelement, timestamptz) RETURNS anyelement
+AS 'MODULE_PATHNAME', 'rollup_extreme_final' LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup.extreme_final(internal, anyelement, timestamptz) IS 'result of rollup.first and rollup.last';
+CREATE FUNCTION rollup.extreme_final(internal, anyelement, timestamp) RETURNS anyelement
+AS 'MODULE_PATHNAME', 'rollup_extreme_final' LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup.extreme_final(internal, anyelement, timestamp) IS 'result of rollup.first and rollup.last';
+
+CREATE AGGREGATE rollup.first(anyelement, timestamptz) (
+  SFUNC = rollup.first_trans, STYPE = internal, SSPACE = 64, FINALFUNC = rollup.extreme_final, FINALFUNC_EXTRA, PARALLEL = SAFE);
+COMMENT ON AGGREGATE rollup.first(anyelement, timestamptz) IS
+'Value at the earliest time; of several at one time the least. Rows whose value or time is NULL are skipped; NULL when there is none. Two rows of one time need values with an order';
+CREATE AGGREGATE rollup.first(anyelement, timestamp) (
+  SFUNC = rollup.first_trans, STYPE = internal, SSPACE = 64, FINALFUNC = rollup.extreme_final, FINALFUNC_EXTRA, PARALLEL = SAFE);
+COMMENT ON AGGREGATE rollup.first(anyelement, timestamp) IS
+'Value at the earliest time; of several at one time the least. Rows whose value or time is NULL are skipped; NULL when there is none. Two rows of one time need values with an order';
+CREATE AGGREGATE rollup.last(anyelement, timestamptz) (
+  SFUNC = rollup.last_trans, STYPE = internal, SSPACE = 64, FINALFUNC = rollup.extreme_final, FINALFUNC_EXTRA, PARALLEL = SAFE);
+COMMENT ON AGGREGATE rollup.last(anyelement, timestamptz) IS
+'Value at the latest time; of several at one time the greatest. Rows whose value or time is NULL are skipped; NULL when there is none. Two rows of one time need values with an order';
+CREATE AGGREGATE rollup.last(anyelement, timestamp) (
+  SFUNC = rollup.last_trans, STYPE = internal, SSPACE = 64, FINALFUNC = rollup.extreme_final, FINALFUNC_EXTRA, PARALLEL = SAFE);
+COMMENT ON AGGREGATE rollup.last(anyelement, timestamp) IS
+'Value at the latest time; of several at one time the greatest. Rows whose value or time is NULL are skipped; NULL when there is none. Two rows of one time need values with an order';
+
+-- The state that PostgreSQL itself keeps for variances and regressions of float8, as a value: its own functions
+-- add to it, combine two of it, and make the result of it.
+CREATE AGGREGATE rollup.moments(float8) (
+  SFUNC = pg_catalog.float8_accum, STYPE = float8[], COMBINEFUNC = pg_catalog.float8_combine, INITCOND = '{0,0,0}', PARALLEL = SAFE);
+COMMENT ON AGGREGATE rollup.moments(float8) IS 'Count, sum, and sum of squared deviations of numbers: what avg, variance and stddev are made of. NULLs are skipped';
+CREATE AGGREGATE rollup.moments_union(float8[]) (
+  SFUNC = pg_catalog.float8_combine, STYPE = float8[], PARALLEL = SAFE);
+COMMENT ON AGGREGATE rollup.moments_union(float8[]) IS 'Moments of all the numbers whose moments these are; NULL when there are none';
+CREATE AGGREGATE rollup.moments(float8, float8) (
+  SFUNC = pg_catalog.float8_regr_accum, STYPE = float8[], COMBINEFUNC = pg_catalog.float8_regr_combine, INITCOND = '{0,0,0,0,0,0}', PARALLEL = SAFE);
+COMMENT ON AGGREGATE rollup.moments(float8, float8) IS 'Count, sums, and sums of squared deviations and products of pairs: what corr, covar_* and regr_* are made of. Pairs with a NULL are skipped';
+CREATE AGGREGATE rollup.pair_moments_union(float8[]) (
+  SFUNC = pg_catalog.float8_regr_combine, STYPE = float8[], PARALLEL = SAFE);
+COMMENT ON AGGREGATE rollup.pair_moments_union(float8[]) IS 'Moments of all the pairs whose moments these are; NULL when there are none';
+
+-- Of count, sum and sum of squares of exact numbers what PostgreSQL computes of the numbers, digit by digit. A root
+-- has as many as the variance has, and is rounded once, from many more.
+CREATE FUNCTION rollup.var_samp(count bigint, sum numeric, sum_of_squares numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN CASE WHEN count > 1 THEN
+  CASE WHEN count * sum_of_squares - sum * sum > 0 THEN (count * sum_of_squares - sum * sum) / (count::numeric * (count - 1)) ELSE 0 END END;
+COMMENT ON FUNCTION rollup.var_samp(bigint, numeric, numeric) IS 'Sample variance of numbers of which count, sum and sum of squares are known; NULL for less than two';
+CREATE FUNCTION rollup.var_pop(count bigint, sum numeric, sum_of_squares numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN CASE WHEN count > 0 THEN
+  CASE WHEN count * sum_of_squares - sum * sum > 0 THEN (count * sum_of_squares - sum * sum) / (count::numeric * count) ELSE 0 END END;
+COMMENT ON FUNCTION rollup.var_pop(bigint, numeric, numeric) IS 'Population variance of numbers of which count, sum and sum of squares are known; NULL for none';
+CREATE FUNCTION rollup.root(variance numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN round(sqrt(round(variance, coalesce(scale(variance), 0) + 16)), coalesce(scale(variance), 0));
+COMMENT ON FUNCTION rollup.root(numeric) IS 'Square root with as many digits as the number has';
+CREATE FUNCTION rollup.stddev_samp(count bigint, sum numeric, sum_of_squares numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE RETURN rollup.root(rollup.var_samp(count, sum, sum_of_squares));
+COMMENT ON FUNCTION rollup.stddev_samp(bigint, numeric, numeric) IS 'Sample standard deviation of numbers of which count, sum and sum of squares are known; NULL for less than two';
+CREATE FUNCTION rollup.stddev_pop(count bigint, sum numeric, sum_of_squares numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE RETURN rollup.root(rollup.var_pop(count, sum, sum_of_squares));
+COMMENT ON FUNCTION rollup.stddev_pop(bigint, numeric, numeric) IS 'Population standard deviation of numbers of which count, sum and sum of squares are known; NULL for none';
+
+-- rollups: merge rules of the extension
+
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
+-- An aggregate without final function gives its state: PostgreSQL's own combine function merges two.
+INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite, never_null)
+SELECT p.oid::regprocedure::text, ARRAY[p.proname::text],
+       format('pg_catalog.%I($1, $2)', f.proname), format('pg_catalog.%I($1)', CASE p.proname WHEN 'count' THEN 'sum' ELSE p.proname END), p.proname = 'count'
+  FROM pg_proc p JOIN pg_aggregate a ON a.aggfnoid = p.oid JOIN pg_proc f ON f.oid = a.aggcombinefn
+ WHERE p.pronamespace = 'pg_catalog'::regnamespace AND a.aggkind = 'n' AND a.aggfinalfn = 0 AND a.aggtranstype = p.prorettype
+   AND p.proname IN ('count', 'sum', 'min', 'max', 'bool_and', 'bool_or', 'every', 'bit_and', 'bit_or', 'bit_xor');
+
+INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite) VALUES
+  ('sum(bigint)', '{sum}', 'pg_catalog.numeric_add($1, $2)', 'pg_catalog.sum($1)'),
+  ('sum(numeric)', '{sum}', 'pg_catalog.numeric_add($1, $2)', 'pg_catalog.sum($1)'),
+  ('range_agg(anyrange)', '{ranges}', 'pg_catalog.multirange_union($1, $2)', 'pg_catalog.range_agg($1)'),
+  ('range_agg(anymultirange)', '{ranges}', 'pg_catalog.multirange_union($1, $2)', 'pg_catalog.range_agg($1)'),
+  ('range_intersect_agg(anyrange)', '{common}', 'pg_catalog.range_intersect($1, $2)', 'pg_catalog.range_intersect_agg($1)'),
+  ('range_intersect_agg(anymultirange)', '{common}', 'pg_catalog.multirange_intersect($1, $2)', 'pg_catalog.range_intersect_agg($1)'),
+  ('rollup.moments(double precision)', '{moments}', 'pg_catalog.float8_combine($1, $2)', 'rollup.moments_union($1)'),
+  ('rollup.moments(double precision,double precision)', '{moments}', 'pg_catalog.float8_regr_combine($1, $2)', 'rollup.pair_moments_union($1)');
+
+INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite, companion)
+SELECT format('rollup.%s(anyelement,%s)', f, t), ARRAY[f],
+       format('CASE WHEN pg_catalog.record_%s(ROW($3, $1), ROW($4, $2)) THEN $1 ELSE $2 END', CASE f WHEN 'first' THEN 'le' ELSE 'ge' END),
+       format('rollup.%s($1, $2)', f),
+       format('pg_catalog.%s(CASE WHEN $1 IS NOT NULL THEN $2 END)', CASE f WHEN 'first' THEN 'min' ELSE 'max' END)
+  FROM unnest(ARRAY['first', 'last']) f, unnest(ARRAY['timestamp with time zone', 'timestamp without time zone']) t;
+
+-- The extension's own aggregates lie in its schema.
+INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite)
+SELECT p.oid::regprocedure::text, ARRAY[CASE WHEN p.proname LIKE 'hll%' THEN 'sketch' ELSE 'counters' END],
+       format('%I.%I($1, $2)', n.nspname, CASE WHEN p.proname LIKE 'hll%' THEN 'hll_union' ELSE 'jsonb_counter_merge' END),
+       format('%I.%I($1)', n.nspname, CASE WHEN p.proname LIKE 'hll%' THEN 'hll_union_agg' ELSE 'jsonb_counter_merge_agg' END)
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+  JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+  JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'hll'
+ WHERE p.prokind = 'a' AND p.proname IN ('hll_add_agg', 'hll_union_agg', 'jsonb_counter_agg', 'jsonb_counter_merge_agg');
+
+INSERT INTO rollup.merge_rule (aggregate, parts, labels, result)
+SELECT format('avg(%s)', t), ARRAY[format('pg_catalog.sum(%s)', CASE t WHEN 'real' THEN '$1::pg_catalog.float8' ELSE '$1' END), 'pg_catalog.count($1)'],
+       '{sum,count}', CASE WHEN t IN ('smallint', 'integer', 'bigint', 'numeric') THEN '$1::pg_catalog.numeric' ELSE '$1' END || ' / NULLIF($2, 0)'
+  FROM unnest(ARRAY['smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision', 'interval']) t;
+
+INSERT INTO rollup.merge_rule (aggregate, parts, labels, result)
+SELECT format('%s(%s)', f, t), ARRAY['pg_catalog.count($1)', 'pg_catalog.sum($1::pg_catalog.numeric)', 'pg_catalog.sum($1::pg_catalog.numeric * $1::pg_catalog.numeric)'],
+       '{count,sum,sum_of_squares}',
+       format('rollup.%s($1, $2, $3)', CASE f WHEN 'variance' THEN 'var_samp' WHEN 'stddev' THEN 'stddev_samp' ELSE f END)
+  FROM unnest(ARRAY['variance', 'var_samp', 'stddev', 'stddev_samp', 'var_pop', 'stddev_pop']) f, unnest(ARRAY['smallint', 'integer', 'bigint', 'numeric']) t;
+
+INSERT INTO rollup.merge_rule (aggregate, parts, labels, result)
+SELECT format('%s(%s)', f, t), ARRAY['rollup.moments($1)'], '{moments}',
+       format('pg_catalog.float8_%s($1)', CASE f WHEN 'variance' THEN 'var_samp' WHEN 'stddev' THEN 'stddev_samp' ELSE f END)
+  FROM unnest(ARRAY['variance', 'var_samp', 'stddev', 'stddev_samp', 'var_pop', 'stddev_pop']) f, unnest(ARRAY['real', 'double precision']) t;
+
+INSERT INTO rollup.merge_rule (aggregate, parts, labels, result)
+SELECT format('%s(double precision,double precision)', f), ARRAY['rollup.moments($1, $2)'], '{moments}', format('pg_catalog.float8_%s($1)', f)
+  FROM unnest(ARRAY['corr', 'covar_pop', 'covar_samp', 'regr_avgx', 'regr_avgy', 'regr_intercept', 'regr_r2', 'regr_slope', 'regr_sxx', 'regr_sxy', 'regr_syy']) f;
+INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite, never_null) VALUES
+  ('regr_count(double precision,double precision)', '{count}', 'pg_catalog.int8pl($1, $2)', 'pg_catalog.sum($1)', true);
+
+SET LOCAL search_path TO @extschema@, pg_temp;
 
 -- rollups: functions
 
-CREATE FUNCTION rollup.create(name text, query text, every interval DEFAULT '10 seconds', timezone text DEFAULT 'UTC')
+CREATE FUNCTION rollup.create(name text, query text, every interval DEFAULT '10 seconds', coarser jsonb DEFAULT NULL,
+  timezone text DEFAULT 'UTC', joins text DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_create_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.create(text, text, interval, text) IS
-'Defines a rollup: makes table NAME from the SELECT (group keys and mergeable aggregates of one table), view NAME_live, and functions rollup_SOURCE() and expire_SOURCE(); returns its id. The worker runs it EVERY interval (NULL: only when called). TIMEZONE is set for each run. Needs ownership of the source. Errors name what cannot be merged and what to write instead';
+COMMENT ON FUNCTION rollup.create(text, text, interval, jsonb, text, text) IS
+'Defines a rollup: makes table NAME from the SELECT (group keys, mergeable aggregates and expressions over both), view NAME_live, and functions rollup_SOURCE() and expire_SOURCE(); returns its id. The worker runs it EVERY interval (NULL: only when called). COARSER names levels and their widths, as in {"name_1hour": "1 hour"}. Buckets are those of TIMEZONE. JOINS ''snapshot'': lookup tables may be joined, each row to what they hold when it is counted. Needs ownership of the source. Errors name what cannot be merged and what to write instead';
+
+CREATE FUNCTION rollup.add_level(name text, level text, width interval) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_add_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.add_level(text, text, interval) IS
+'Adds a coarser level to a rollup: table LEVEL with the same columns in buckets of WIDTH, filled from the rollup, and view LEVEL_live. Each bucket of the rollup must lie inside one of the level. NULL does nothing';
+
+CREATE FUNCTION rollup.drop_level(name text, level text, keep_data boolean DEFAULT false) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_drop_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.drop_level(text, text, boolean) IS
+'Removes a level of a rollup with its view; its table too, unless KEEP_DATA. NULL does nothing';
+
+CREATE FUNCTION rollup.add_column(name text, column_name text, expression text, backfill boolean DEFAULT true) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_add_column_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.add_column(text, text, text, boolean) IS
+'Adds a column to a rollup and its levels: EXPRESSION over aggregates and group keys, as in its query. BACKFILL computes it from the raw rows that are there; rows without hold NULL, as all do without BACKFILL, until rows come for them. NULL does nothing';
+
+CREATE FUNCTION rollup.drop_column(name text, column_name text) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_drop_column_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.drop_column(text, text) IS
+'Removes a column from a rollup and its levels; what other columns are made of stays in the table. Group keys stay. NULL does nothing';
+
+CREATE FUNCTION rollup.replace(name text, query text, backfill boolean DEFAULT true) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_replace_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.replace(text, text, boolean) IS
+'Makes a rollup that of another query over the same rows with the same group keys: equal columns stay as they are, others go and come, filled as rollup.add_column does. NULL does nothing';
+
+CREATE FUNCTION rollup.add_merge_rule(aggregate regprocedure, combine regprocedure, unite regprocedure) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_add_merge_rule_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.add_merge_rule(regprocedure, regprocedure, regprocedure) IS
+'Lets rollups use an aggregate that gives type T: COMBINE(T, T), immutable, makes one value of two, the aggregate UNITE(T) one of many; NULL is nothing to both. Needs ownership of the aggregate. NULL does nothing';
+
+CREATE FUNCTION rollup.add_merge_rule(aggregate regprocedure, parts regprocedure[], result regprocedure) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_add_made_rule_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.add_merge_rule(regprocedure, regprocedure[], regprocedure) IS
+'Lets rollups use an aggregate whose value RESULT, an immutable function, makes of PARTS: aggregates over the same arguments that have rules of their own. Needs ownership of the aggregate. NULL does nothing';
+
+CREATE FUNCTION rollup.drop_merge_rule(aggregate regprocedure) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_drop_merge_rule_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.drop_merge_rule(regprocedure) IS
+'Removes a rule that was added; rollups made with it go on. Needs ownership of the aggregate. NULL does nothing';
 
 CREATE FUNCTION rollup.run(source regclass) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_run_source_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -121,6 +342,17 @@ COMMENT ON FUNCTION rollup.drop(text, boolean) IS
 CREATE FUNCTION rollup.explain(name text) RETURNS text
 AS 'MODULE_PATHNAME', 'rollup_explain_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.explain(text) IS 'The statement that the next run of a rollup would execute. NULL gives NULL';
+
+CREATE FUNCTION rollup.check(name text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL)
+RETURNS TABLE (relation regclass, keys jsonb, column_name text, stored text, recomputed text)
+AS 'MODULE_PATHNAME', 'rollup_check_wrapper' LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION rollup.check(text, timestamptz, timestamptz) IS
+'Aggregates raw rows again and lists what differs from a rollup and its levels, for buckets from FROM_TIME to before TO_TIME (NULL: without bound): no row where all is well. Rows not yet rolled up do not count, nor buckets of which raw rows have expired. Float sums may differ in their last digits. Errors: no such rollup, not its owner';
+
+CREATE FUNCTION rollup.rebuild(name text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rollup_rebuild_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.rebuild(text, timestamptz, timestamptz) IS
+'Replaces buckets from FROM_TIME to before TO_TIME (NULL: without bound) by what the raw rows merged so far give, after raw rows were changed; levels too. Returns the groups written. Refused where raw rows have expired';
 
 CREATE FUNCTION rollup.lag_rows(id bigint) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_lag_rows_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;

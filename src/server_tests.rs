@@ -26,14 +26,21 @@ mod tests {
     #[pg_test]
     fn the_query_is_read_as_postgresql_reads_it() {
         Spi::run("CREATE TABLE \"Odd \"\"name\" (\"Day\" date NOT NULL, v int)").expect("runs");
-        let s = query::analyse("SELECT \"Day\", sum(v) FILTER (WHERE v > 0) FROM \"Odd \"\"name\" AS o WHERE o.v <> 3 GROUP BY 1")
+        let s = query::analyse("SELECT \"Day\", sum(v) FILTER (WHERE v > 0) / count(*) FROM \"Odd \"\"name\" AS o WHERE o.v <> 3 GROUP BY 1", "UTC")
             .expect("is a SELECT");
         assert_eq!(s.relkind, 'r');
         assert_eq!(s.filter.as_deref(), Some("(v <> 3)"));
         assert_eq!(s.targets[0].name, "Day");
-        assert_eq!(s.targets[1].expression, "sum(v) FILTER (WHERE (v > 0))");
+        assert_eq!(s.targets[1].written, "(sum(v) FILTER (WHERE (v > 0)) / count(*))");
+        assert_eq!(s.targets[1].expression, "($1 / NULLIF($2, '0'::bigint))");
         assert_eq!(s.targets[1].sql_type, "bigint");
         assert!(s.targets[0].is_time && !s.targets[1].is_time);
+        let query::Entry::Value { parts, immutable } = &s.targets[1].entry else { panic!("a value") };
+        assert!(*immutable);
+        let query::Part::Aggregate(sum) = &parts[0] else { panic!("an aggregate") };
+        assert_eq!((sum.signature.as_str(), sum.column.as_deref()), ("sum(integer)", Some("v")));
+        assert_eq!(sum.filter.as_deref(), Some("(v > 0)"));
+        assert_eq!(sum.arguments, ["v"]);
     }
 
     #[pg_test]

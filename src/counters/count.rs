@@ -1,39 +1,65 @@
-//! `jsonb_counter_agg`: counts rows, or sums a bigint, by a text key in one pass.
-use super::state::cannot_add;
-use crate::pg::aggcontext::Context;
-use crate::pg::counter_map::CounterMap;
+//! `jsonb_counter_agg`: counts rows, or sums a number, by a text key in one pass.
+use super::error::{NUMBER, negative, not_finite, refused, unequal_bounds};
+use super::state::{own, unchanged};
+use crate::pg::decimal::{Decimal, Number};
 use crate::pg::v1::Call;
 use crate::v1;
 use pgrx::pg_sys::Datum;
 
 v1!(jsonb_counter_agg_trans, count);
-v1!(jsonb_counter_agg_trans_n, sum);
+v1!(jsonb_counter_agg_trans_int4, sum_int4);
+v1!(jsonb_counter_agg_trans_int8, sum_int8);
+v1!(jsonb_counter_agg_trans_numeric, sum_numeric);
+v1!(jsonb_counter_agg_trans_float8, sum_float8);
 
 fn count(call: &mut Call) -> Datum {
-    add(call, Some(1))
+    add(call, |_, _| Some(Number::Small(Decimal::whole(1))))
 }
 
-fn sum(call: &mut Call) -> Datum {
-    let n = call.i64(2);
-    add(call, n)
+fn sum_int4(call: &mut Call) -> Datum {
+    add(call, |call, _| Some(Number::Small(Decimal::whole(i64::from(call.i32(2)?)))))
+}
+
+fn sum_int8(call: &mut Call) -> Datum {
+    add(call, |call, _| Some(Number::Small(Decimal::whole(call.i64(2)?))))
+}
+
+fn sum_numeric(call: &mut Call) -> Datum {
+    add(call, |call, key| {
+        Some(Number::read(call.bytes(2)?).unwrap_or_else(|| not_finite(key, "NaN or infinite")))
+    })
+}
+
+fn sum_float8(call: &mut Call) -> Datum {
+    add(call, |call, key| {
+        let n = call.f64(2)?;
+        Some(Number::from_f64(n).unwrap_or_else(|| not_finite(key, &n.to_string())))
+    })
 }
 
 /// A row without a key or without a number counts nothing: it does not even make the key.
 #[inline(always)]
-fn add(call: &mut Call, n: Option<i64>) -> Datum {
-    let state = CounterMap::state(call, 0);
-    let (Some(key), Some(n)) = (call.bytes(1), n) else {
-        return match state {
-            Some(map) => map.datum(),
-            None => call.null(),
-        };
-    };
-    let map = match state {
-        Some(map) => map,
-        None => CounterMap::create(Context::of_aggregate(call)),
-    };
-    if map.add_whole(key, i128::from(n)).is_err() {
-        cannot_add(&[key], "a number", "an object");
+fn add(call: &mut Call, number: impl Fn(&Call, &[u8]) -> Option<Number>) -> Datum {
+    let Some(key) = call.bytes(1) else { return unchanged(call) };
+    let Some(n) = number(call, key) else { return unchanged(call) };
+    let max_keys = max_keys(call, 3);
+    let state = own(call, max_keys);
+    let counted = state.value_mut();
+    check_bound(counted.bound.as_ref().map(|b| b.max_keys()), max_keys);
+    counted.add(key, n, usize::MAX).unwrap_or_else(|why| refused(why, &[key], NUMBER));
+    state.datum()
+}
+
+/// Argument `n`, the bound, if there is one.
+#[inline(always)]
+pub fn max_keys(call: &Call, n: usize) -> Option<u32> {
+    call.i32(n).map(|k| u32::try_from(k).unwrap_or_else(|_| negative("max_keys", k)))
+}
+
+/// One group has one bound.
+#[inline(always)]
+pub fn check_bound(before: Option<u32>, now: Option<u32>) {
+    if before != now {
+        unequal_bounds(before, now);
     }
-    map.datum()
 }

@@ -1,9 +1,12 @@
 //! `jsonb_counter_merge` and `jsonb_counter_merge_agg`: the key-wise sum of finished counters.
-use super::layout::{self, Item, Object, Writer};
-use super::state::{MAX_DEPTH, cannot_add, document, emit_document, not_a_counter, too_deep, too_large};
-use crate::pg::aggcontext::Context;
-use crate::pg::counter_map::CounterMap;
-use crate::pg::numeric::{Num, whole_of};
+use super::count::{check_bound, max_keys};
+use super::error::{MAX_DEPTH, NUMBER, OBJECT, bounded_object, cannot_add, not_a_counter, refused, too_deep};
+use super::layout::{self, Item, Object};
+use super::state::{own, unchanged};
+use super::writer::Writer;
+use crate::pg::counter_map::{CounterMap, Value};
+use crate::pg::decimal::Number;
+use crate::pg::interrupt;
 use crate::pg::v1::Call;
 use crate::v1;
 use pgrx::pg_sys::Datum;
@@ -19,12 +22,13 @@ fn merge(call: &mut Call) -> Datum {
         return call.null();
     }
     let [a, b] = sides.map(|side| side.map_or(Object::EMPTY, document));
-    emit_document(&sum(a, b, &mut Vec::new()))
+    sum(a, b, &mut Vec::new()).datum()
 }
 
 /// Both objects have their keys in order, so has their sum: each pair is looked at once.
 fn sum<'a>(a: Object<'a>, b: Object<'a>, path: &mut Vec<&'a [u8]>) -> Writer<'a> {
-    let mut out = Writer::default();
+    let mut out = Writer::new(a.len().max(b.len()));
+    let mut pairs = 0;
     let (mut left, mut right) = (a.pairs().peekable(), b.pairs().peekable());
     loop {
         let next = match (left.peek(), right.peek()) {
@@ -39,15 +43,19 @@ fn sum<'a>(a: Object<'a>, b: Object<'a>, path: &mut Vec<&'a [u8]>) -> Writer<'a>
             Ordering::Equal => (left.next(), right.next()),
         };
         let Some((key, one)) = one else { return out };
+        pairs += 1;
+        interrupt::check_at(pairs);
         path.push(key);
         match (one, two.map(|(_, item)| item)) {
             (Item::Other(what), _) | (_, Some(Item::Other(what))) => not_a_counter(path, what),
-            (Item::Number(n), None) => out.number(key, |bytes| bytes.extend_from_slice(n)),
-            (Item::Number(a), Some(Item::Number(b))) => out.number(key, |bytes| add_numbers(a, b, bytes)),
+            (Item::Number(n), None) => out.copy(key, n),
+            (Item::Number(a), Some(Item::Number(b))) => {
+                out.number(key, number_of(a, path).plus(number_of(b, path)));
+            }
             (Item::Object(a), None) => nest(&mut out, key, a, Object::EMPTY, path),
             (Item::Object(a), Some(Item::Object(b))) => nest(&mut out, key, a, b, path),
-            (Item::Object(_), Some(Item::Number(_))) => cannot_add(path, "a number", "an object"),
-            (Item::Number(_), Some(Item::Object(_))) => cannot_add(path, "an object", "a number"),
+            (Item::Object(_), Some(Item::Number(_))) => cannot_add(path, NUMBER, OBJECT),
+            (Item::Number(_), Some(Item::Object(_))) => cannot_add(path, OBJECT, NUMBER),
         }
         path.pop();
     }
@@ -57,63 +65,93 @@ fn nest<'a>(out: &mut Writer<'a>, key: &'a [u8], a: Object<'a>, b: Object<'a>, p
     if path.len() >= MAX_DEPTH {
         too_deep(path);
     }
-    if out.object(key, sum(a, b, path)).is_err() {
-        too_large();
-    }
+    out.object(key, &sum(a, b, path));
 }
 
-/// Appends the exact sum of two numerics.
-fn add_numbers(a: &[u8], b: &[u8], out: &mut Vec<u8>) {
-    match whole_of(a).zip(whole_of(b)).and_then(|(a, b)| a.checked_add(b)) {
-        Some(whole) => layout::write_whole(whole, out),
-        None => out.extend_from_slice(Num::of(a).plus(Num::of(b)).bytes()),
-    }
+/// The object in a jsonb argument.
+pub fn document(payload: &[u8]) -> Object<'_> {
+    layout::document(payload).unwrap_or_else(|what| not_a_counter(&[], what))
+}
+
+/// The number of a numeric in a document, its length word included.
+#[inline]
+pub fn number_of(stored: &[u8], path: &[&[u8]]) -> Number {
+    Number::read(&stored[4..]).unwrap_or_else(|| not_a_counter(path, "NaN or infinite"))
 }
 
 fn merge_trans(call: &mut Call) -> Datum {
-    let state = CounterMap::state(call, 0);
-    let Some(counter) = call.bytes(1).map(document) else {
-        return match state {
-            Some(map) => map.datum(),
-            None => call.null(),
-        };
-    };
-    let map = match state {
-        Some(map) => map,
-        None => CounterMap::create(Context::of_aggregate(call)),
-    };
-    absorb(map, counter, &mut Vec::new());
-    map.datum()
+    let Some(counter) = call.bytes(1).map(document) else { return unchanged(call) };
+    let max_keys = max_keys(call, 2);
+    let state = own(call, max_keys);
+    let counted = state.value_mut();
+    check_bound(counted.bound.as_ref().map(|b| b.max_keys()), max_keys);
+    if counted.bound.is_none() {
+        absorb(&mut counted.map, counter, &mut Vec::new());
+        return state.datum();
+    }
+    let mut next = 0;
+    for (i, (key, item)) in counter.pairs().enumerate() {
+        interrupt::check_at(i + 1);
+        match item {
+            Item::Number(n) => match counted.add(key, number_of(n, &[key]), next) {
+                Ok(at) => next = at + 1,
+                Err(why) => refused(why, &[key], NUMBER),
+            },
+            Item::Object(_) => bounded_object(key),
+            Item::Other(what) => not_a_counter(&[key], what),
+        }
+    }
+    state.datum()
 }
 
 /// Adds an object; `path` holds the keys that lead to it.
-fn absorb<'a>(sum: &mut CounterMap, object: Object<'a>, path: &mut Vec<&'a [u8]>) {
-    for (key, item) in object.pairs() {
-        let clash = match item {
+pub fn absorb<'a>(sum: &mut CounterMap, object: Object<'a>, path: &mut Vec<&'a [u8]>) {
+    // Counters of one group mostly have the same keys in the same order.
+    let mut next = 0;
+    for (i, (key, item)) in object.pairs().enumerate() {
+        interrupt::check_at(i + 1);
+        match item {
             Item::Number(n) => {
-                let added = match whole_of(n) {
-                    Some(whole) => sum.add_whole(key, whole),
-                    None => sum.add_number(key, Num::of(n)),
+                let Some(n) = Number::read(&n[4..]) else {
+                    not_a_counter(&[path, &[key][..]].concat(), "NaN or infinite")
                 };
-                added.is_err().then_some(("a number", "an object"))
+                let added = sum.obtain_near(key, next).and_then(|at| {
+                    next = at + 1;
+                    sum.add_at(at, n)
+                });
+                if let Err(why) = added {
+                    path.push(key);
+                    refused(why, path, NUMBER);
+                }
             }
             Item::Object(inner) => {
                 path.push(key);
                 if path.len() >= MAX_DEPTH {
                     too_deep(path);
                 }
-                let child = sum.child(key).map(|child| absorb(child, inner, path));
+                match sum.child(key) {
+                    Ok(child) => absorb(child, inner, path),
+                    Err(why) => refused(why, path, OBJECT),
+                }
                 path.pop();
-                child.is_err().then_some(("an object", "a number"))
             }
             Item::Other(what) => {
                 path.push(key);
-                not_a_counter(path, what)
+                not_a_counter(path, what);
             }
-        };
-        if let Some((this, other)) = clash {
-            path.push(key);
-            cannot_add(path, this, other);
         }
     }
+}
+
+/// Adds what a map holds under a key.
+pub fn add_value<'a>(sum: &mut CounterMap, key: &'a [u8], value: Value<'a>, path: &mut Vec<&'a [u8]>) {
+    path.push(key);
+    match value {
+        Value::Number(n) => sum.add(key, n).unwrap_or_else(|why| refused(why, path, NUMBER)),
+        Value::Child(inner) => match sum.child(key) {
+            Ok(child) => inner.iter().for_each(|(key, value)| add_value(child, key, value, path)),
+            Err(why) => refused(why, path, OBJECT),
+        },
+    }
+    path.pop();
 }

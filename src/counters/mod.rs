@@ -1,9 +1,14 @@
 //! JSONB counters: objects such as `{"de": 12, "fr": 3}`, counted from rows and added key by key.
 //!
 //! `count` makes a counter from rows and `merge` adds finished counters, both of any number in a
-//! [`CounterMap`](crate::pg::counter_map::CounterMap) or, for two, straight from their sorted keys; `state` carries a
-//! counter between the processes of a parallel query; `layout` reads and writes what jsonb stores.
+//! [`State`](state::State) or, for two, straight from their sorted keys; `bound` keeps a state small, `codec` is its form
+//! outside of memory; `layout` and `writer` read and write what jsonb stores; `read` answers questions about a counter.
+mod bound;
+mod codec;
 mod count;
+mod error;
 mod layout;
 mod merge;
+mod read;
 mod state;
+mod writer;

@@ -25,6 +25,11 @@ impl Context {
         Context(unsafe { pg_sys::CurrentMemoryContext })
     }
 
+    /// A context known to the other files of the fence.
+    pub(super) fn from_raw(context: pg_sys::MemoryContext) -> Context {
+        Context(context)
+    }
+
     /// The raw context, for the other files of the fence.
     pub fn raw(self) -> pg_sys::MemoryContext {
         self.0

@@ -1,103 +1,62 @@
-//! The state of the counter aggregates: a map from text to exact numbers, all of it in one memory context.
+//! A map from text to exact numbers, all of it in one memory context: what the counter aggregates count in.
 //!
 //! Everything is palloc'd, so that PostgreSQL sees its size (HashAggregate spills by it) and frees it with
 //! the group. Up to eight keys are found by comparing hashes in order; a larger map has an index.
 use super::aggcontext::Context;
+use super::array::Array;
+use super::decimal::{Decimal, Number};
+use super::interrupt;
 use super::numeric::Num;
-use super::v1::Call;
 use pgrx::pg_sys;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::LazyLock;
 
-/// A growing array of plain values in a memory context. Never dropped: the context owns the memory.
-struct Array<T: Copy> {
-    data: *mut T,
-    len: usize,
-    capacity: usize,
-}
-
-impl<T: Copy> Array<T> {
-    const EMPTY: Array<T> = Array { data: std::ptr::null_mut(), len: 0, capacity: 0 };
-
-    /// Appends `items`, growing by doubling from `first` items on.
-    fn extend(&mut self, context: Context, items: &[T], first: usize) {
-        let needed = self.len + items.len();
-        if needed > self.capacity {
-            let capacity = needed.max(self.capacity * 2).max(first);
-            let bytes = capacity * size_of::<T>();
-            // SAFETY: data is NULL or a block of this context; both calls give `bytes` or raise an error.
-            self.data = unsafe {
-                match self.data.is_null() {
-                    true => pg_sys::MemoryContextAllocHuge(context.raw(), bytes).cast(),
-                    false => pg_sys::repalloc_huge(self.data.cast(), bytes).cast(),
-                }
-            };
-            self.capacity = capacity;
-        }
-        // SAFETY: the capacity holds `needed`, and `items` is not inside this array.
-        unsafe { std::ptr::copy_nonoverlapping(items.as_ptr(), self.data.add(self.len), items.len()) };
-        self.len = needed;
-    }
-
-    #[inline(always)]
-    fn slice(&self) -> &[T] {
-        if self.data.is_null() {
-            return &[];
-        }
-        // SAFETY: the first `len` items are written.
-        unsafe { std::slice::from_raw_parts(self.data, self.len) }
-    }
-
-    #[inline(always)]
-    fn slice_mut(&mut self) -> &mut [T] {
-        if self.data.is_null() {
-            return &mut [];
-        }
-        // SAFETY: the first `len` items are written, and `self` is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.data, self.len) }
-    }
-
-    /// Frees the block and forgets it.
-    fn clear(&mut self) {
-        if !self.data.is_null() {
-            // SAFETY: a block of a live context, freed once.
-            unsafe { pg_sys::pfree(self.data.cast()) };
-        }
-        *self = Array::EMPTY;
-    }
-}
-
-/// What an entry holds. Two words stand for the i128, which palloc would not align.
-#[derive(Clone, Copy)]
-enum Held {
+#[derive(Clone, Copy, PartialEq)]
+#[repr(u8)]
+enum Kind {
+    /// A key without a value yet.
     Nothing,
-    Whole([u64; 2]),
-    Number(Num),
-    Child(*mut CounterMap),
+    /// `word` is the mantissa of a `Decimal`.
+    Small,
+    /// `word` points at a numeric.
+    Big,
+    /// `word` points at a map.
+    Child,
 }
 
+/// 24 bytes: a counter of fifty keys fits in two kilobytes.
 #[derive(Clone, Copy)]
 struct Entry {
     hash: u32,
+    key_start: u32,
     key_length: u32,
-    key_start: usize,
-    held: Held,
+    kind: Kind,
+    scale: u8,
+    word: u64,
 }
 
 /// A value of the map, as seen from outside.
+#[derive(Clone, Copy)]
 pub enum Value<'a> {
-    /// A whole number without decimals.
-    Whole(i128),
-    /// Any other number.
-    Number(Num),
+    /// A number.
+    Number(Number),
     /// A counter inside the counter.
     Child(&'a CounterMap),
 }
 
-/// A number met an object under one key.
-pub struct Clash;
+/// Why a map does not take a value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Refused {
+    /// A number met an object under one key.
+    Clash,
+    /// The keys are more, or longer in all, than an object of jsonb holds.
+    Full,
+}
 
 /// A map from text to exact numbers or further maps.
 pub struct CounterMap {
     context: Context,
+    seed: u64,
     entries: Array<Entry>,
     keys: Array<u8>,
     /// Open addressing, a power of two; holds entry + 1, or 0. Empty while the map is small.
@@ -106,133 +65,164 @@ pub struct CounterMap {
 
 /// Up to this many keys there is no index.
 const SMALL: usize = 8;
+/// The most bytes of an object in jsonb, and the most pairs that PostgreSQL reads back (JSONB_MAX_PAIRS).
+pub const MAX_OBJECT: usize = 0x0FFF_FFFF;
+const MAX_PAIRS: usize = 0x3FFF_FFFF / 72;
+
+/// Keys come from users: who knew the seed could choose keys that all collide.
+static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
 
 /// Mixes eight bytes at a time by folded multiplication.
 #[inline]
-fn hash(key: &[u8]) -> u32 {
+fn hash(key: &[u8], seed: u64) -> u32 {
     const K: u64 = 0x9E37_79B9_7F4A_7C15;
-    let fold = |a: u64| {
-        let wide = (a as u128) * (K as u128);
+    let fold = |a: u64, b: u64| {
+        let wide = u128::from(a) * u128::from(b);
         (wide as u64) ^ ((wide >> 64) as u64)
     };
-    let mut h = fold(key.len() as u64 ^ K);
-    let mut chunks = key.chunks_exact(8);
-    for c in &mut chunks {
-        h = fold(h.rotate_left(23) ^ u64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]));
-    }
-    let mut last = 0u64;
-    for &b in chunks.remainder() {
-        last = last << 8 | b as u64;
-    }
-    fold(h.rotate_left(23) ^ last) as u32
+    let mut h = seed ^ key.len() as u64;
+    let (first, last) = match (key.first_chunk::<8>(), key.last_chunk::<8>()) {
+        (Some(first), Some(last)) => {
+            if key.len() > 16 {
+                for chunk in key.as_chunks::<8>().0 {
+                    h = fold(h ^ u64::from_le_bytes(*chunk), K).rotate_left(23);
+                }
+            }
+            (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
+        }
+        _ => match (key.first_chunk::<4>(), key.last_chunk::<4>()) {
+            (Some(first), Some(last)) => {
+                (u64::from(u32::from_le_bytes(*first)), u64::from(u32::from_le_bytes(*last)))
+            }
+            _ => {
+                let at = |i: usize| u64::from(key.get(i).copied().unwrap_or_default());
+                (at(0) << 8 | at(1), at(2))
+            }
+        },
+    };
+    fold(fold(h ^ first, K) ^ last, K ^ seed) as u32
 }
 
 impl CounterMap {
-    /// A new empty map in `context`.
-    pub fn create(context: Context) -> &'static mut CounterMap {
-        let empty = CounterMap { context, entries: Array::EMPTY, keys: Array::EMPTY, index: Array::EMPTY };
-        // SAFETY: the block has the size and, as palloc aligns to 8, the alignment of the map.
-        unsafe {
-            let p = pg_sys::MemoryContextAlloc(context.raw(), size_of::<CounterMap>()).cast::<CounterMap>();
-            p.write(empty);
-            &mut *p
-        }
+    /// An empty map in `context`.
+    pub fn new(context: Context) -> CounterMap {
+        CounterMap { context, seed: *SEED, entries: Array::EMPTY, keys: Array::EMPTY, index: Array::EMPTY }
     }
 
-    /// The state in argument `n`, declared `internal` in SQL and made only by `datum`; None where it is NULL.
-    #[inline(always)]
-    pub fn state<'a>(call: &Call, n: usize) -> Option<&'a mut CounterMap> {
-        // SAFETY: PostgreSQL passes on only what these aggregates' functions returned; the two states of a
-        // combine function are distinct, and each lives through the call.
-        call.arg(n).map(|d| unsafe { &mut *d.cast_mut_ptr::<CounterMap>() })
-    }
-
-    /// This map as an `internal` datum.
-    #[inline(always)]
-    pub fn datum(&mut self) -> pg_sys::Datum {
-        pg_sys::Datum::from(self as *mut CounterMap)
+    /// The context of everything in the map.
+    pub fn context(&self) -> Context {
+        self.context
     }
 
     /// Number of keys.
     pub fn len(&self) -> usize {
-        self.entries.len
+        self.entries.len()
     }
 
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
-        self.entries.len == 0
+        self.len() == 0
     }
 
     /// Every key with its value, in the order of arrival.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Value<'_>)> {
-        self.entries.slice().iter().filter_map(|e| {
-            let value = match e.held {
-                Held::Nothing => return None,
-                Held::Whole(words) => Value::Whole(join(words)),
-                Held::Number(n) => Value::Number(n),
-                // SAFETY: a child lives in the context of its parent and is reached only through it.
-                Held::Child(c) => Value::Child(unsafe { &*c }),
-            };
-            Some((self.key_of(e), value))
-        })
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], Value<'_>)> {
+        self.entries.slice().iter().map(|e| (self.key_of(e), value_of(e)))
+    }
+
+    /// The key and the value of entry `at`.
+    pub fn entry(&self, at: usize) -> (&[u8], Value<'_>) {
+        let e = &self.entries.slice()[at];
+        (self.key_of(e), value_of(e))
     }
 
     #[inline(always)]
     fn key_of(&self, e: &Entry) -> &[u8] {
-        &self.keys.slice()[e.key_start..e.key_start + e.key_length as usize]
+        &self.keys.slice()[e.key_start as usize..][..e.key_length as usize]
     }
 
-    /// The position of `key`, which is added where it is missing.
+    /// Where `key` is, or its hash where it is missing.
     #[inline]
-    fn position(&mut self, key: &[u8]) -> usize {
-        let h = hash(key);
+    fn find(&self, key: &[u8]) -> Result<usize, u32> {
+        let h = hash(key, self.seed);
         let found = |e: &Entry| e.hash == h && self.key_of(e) == key;
-        if self.index.len == 0 {
-            if let Some(i) = self.entries.slice().iter().position(found) {
-                return i;
-            }
-        } else {
-            let (index, entries) = (self.index.slice(), self.entries.slice());
-            let mask = index.len() - 1;
-            let mut at = h as usize & mask;
-            while index[at] != 0 {
-                let i = index[at] as usize - 1;
-                if found(&entries[i]) {
-                    return i;
-                }
-                at = (at + 1) & mask;
-            }
+        let entries = self.entries.slice();
+        if self.index.len() == 0 {
+            return entries.iter().position(found).ok_or(h);
         }
-        self.insert(key, h)
+        let index = self.index.slice();
+        let mask = index.len() - 1;
+        let mut at = h as usize & mask;
+        while index[at] != 0 {
+            let i = index[at] as usize - 1;
+            if found(&entries[i]) {
+                return Ok(i);
+            }
+            at = (at + 1) & mask;
+        }
+        Err(h)
+    }
+
+    /// The entry of `key`, which is looked for at `guess` first.
+    #[inline]
+    pub fn position(&self, key: &[u8], guess: usize) -> Option<usize> {
+        match self.entries.slice().get(guess) {
+            Some(e) if self.key_of(e) == key => Some(guess),
+            _ => self.find(key).ok(),
+        }
+    }
+
+    /// The entry of `key`, which is added where it is missing.
+    #[inline]
+    fn obtain(&mut self, key: &[u8]) -> Result<usize, Refused> {
+        match self.find(key) {
+            Ok(at) => Ok(at),
+            Err(hash) => self.insert(key, hash),
+        }
+    }
+
+    /// As `obtain`, with a guess.
+    #[inline]
+    pub fn obtain_near(&mut self, key: &[u8], guess: usize) -> Result<usize, Refused> {
+        match self.entries.slice().get(guess) {
+            Some(e) if self.key_of(e) == key => Ok(guess),
+            _ => self.obtain(key),
+        }
     }
 
     #[cold]
-    fn insert(&mut self, key: &[u8], hash: u32) -> usize {
-        let at = self.entries.len;
-        let entry =
-            Entry { hash, key_length: key.len() as u32, key_start: self.keys.len, held: Held::Nothing };
-        self.keys.extend(self.context, key, 32);
-        self.entries.extend(self.context, &[entry], 2);
+    fn insert(&mut self, key: &[u8], hash: u32) -> Result<usize, Refused> {
+        let at = self.entries.len();
+        if at >= MAX_PAIRS || self.keys.len() + key.len() > MAX_OBJECT {
+            return Err(Refused::Full);
+        }
+        let entry = Entry {
+            hash,
+            key_start: self.keys.len() as u32,
+            key_length: key.len() as u32,
+            kind: Kind::Nothing,
+            scale: 0,
+            word: 0,
+        };
+        self.keys.extend(self.context, key);
+        self.entries.extend(self.context, &[entry]);
         if at >= SMALL {
-            match (at + 1) * 4 > self.index.len * 3 {
+            match (at + 1) * 4 > self.index.len() * 3 {
                 true => self.rebuild_index(),
                 false => self.link(at),
             }
         }
-        at
+        Ok(at)
     }
 
     fn rebuild_index(&mut self) {
-        let size = (self.entries.len * 2).next_power_of_two();
-        if size > 1 << 31 {
-            pgrx::error!("too many keys in one counter");
-        }
+        let size = (self.entries.len() * 4 / 3 + 1).next_power_of_two();
         self.index.clear();
         let zeros = [0u32; 16];
         for _ in 0..size / zeros.len() {
-            self.index.extend(self.context, &zeros, size);
+            self.index.extend(self.context, &zeros);
         }
-        for at in 0..self.entries.len {
+        for at in 0..self.entries.len() {
+            interrupt::check_at(at + 1);
             self.link(at);
         }
     }
@@ -248,84 +238,115 @@ impl CounterMap {
         index[at] = entry as u32 + 1;
     }
 
+    /// Adds a number to `key`.
     #[inline(always)]
-    fn held(&mut self, at: usize) -> &mut Held {
-        &mut self.entries.slice_mut()[at].held
+    pub fn add(&mut self, key: &[u8], n: Number) -> Result<(), Refused> {
+        let at = self.obtain(key)?;
+        self.add_at(at, n)
     }
 
-    /// Adds a whole number to `key`.
-    #[inline]
-    pub fn add_whole(&mut self, key: &[u8], n: i128) -> Result<(), Clash> {
-        let at = self.position(key);
-        let held = self.held(at);
-        let sum = match *held {
-            Held::Nothing => Some(n),
-            Held::Whole(words) => join(words).checked_add(n),
-            Held::Number(_) => None,
-            Held::Child(_) => return Err(Clash),
-        };
-        match sum {
-            Some(n) => *held = Held::Whole(split(n)),
-            None => self.add_slowly(at, Num::from_i128(n)),
-        }
-        Ok(())
-    }
-
-    /// Adds any number to `key`.
-    pub fn add_number(&mut self, key: &[u8], n: Num) -> Result<(), Clash> {
-        if let Some(whole) = n.whole() {
-            return self.add_whole(key, whole);
-        }
-        let at = self.position(key);
-        match *self.held(at) {
-            Held::Child(_) => return Err(Clash),
-            Held::Nothing => *self.held(at) = Held::Number(n.copy_to(self.context)),
-            _ => self.add_slowly(at, n),
-        }
-        Ok(())
-    }
-
-    /// Adds by numeric, which has no bound that counters reach. The entry holds a number.
-    #[cold]
-    fn add_slowly(&mut self, at: usize, n: Num) {
-        let context = self.context;
-        let held = self.held(at);
-        *held = match *held {
-            Held::Whole(words) => Held::Number(Num::from_i128(join(words)).plus(n).copy_to(context)),
-            Held::Number(old) => {
-                let sum = old.plus(n).copy_to(context);
-                old.free();
-                Held::Number(sum)
+    /// Adds a number to entry `at`.
+    #[inline(always)]
+    pub fn add_at(&mut self, at: usize, n: Number) -> Result<(), Refused> {
+        let e = &mut self.entries.slice_mut()[at];
+        if let Number::Small(n) = n {
+            let sum = match e.kind {
+                Kind::Small => decimal_of(e).plus(n),
+                Kind::Nothing => Some(n),
+                Kind::Big => None,
+                Kind::Child => return Err(Refused::Clash),
+            };
+            if let Some(sum) = sum {
+                (e.kind, e.scale, e.word) = (Kind::Small, sum.scale, sum.mantissa as u64);
+                return Ok(());
             }
-            other => other,
+        }
+        self.add_slowly(at, n)
+    }
+
+    /// Adds by numeric, which has no bound that counters reach.
+    #[cold]
+    fn add_slowly(&mut self, at: usize, n: Number) -> Result<(), Refused> {
+        let context = self.context;
+        let e = &mut self.entries.slice_mut()[at];
+        let sum = match value_of(e) {
+            Value::Child(_) => return Err(Refused::Clash),
+            Value::Number(_) if e.kind == Kind::Nothing => n,
+            Value::Number(old) => old.plus(n),
         };
+        let old = (e.kind == Kind::Big).then_some(e.word);
+        (e.kind, e.scale, e.word) = match sum {
+            Number::Small(small) => (Kind::Small, small.scale, small.mantissa as u64),
+            Number::Big(num) => (Kind::Big, 0, num.copy_to(context).word()),
+        };
+        if let Some(old) = old {
+            // SAFETY: the numeric of this entry, which no longer points at it.
+            unsafe { Num::from_word(old) }.free();
+        }
+        Ok(())
     }
 
     /// The counter inside this one under `key`, made where there is none.
-    pub fn child(&mut self, key: &[u8]) -> Result<&mut CounterMap, Clash> {
-        let at = self.position(key);
+    pub fn child(&mut self, key: &[u8]) -> Result<&mut CounterMap, Refused> {
+        let at = self.obtain(key)?;
         let context = self.context;
-        let held = self.held(at);
-        let child = match *held {
-            Held::Child(c) => c,
-            Held::Nothing => {
-                let c: *mut CounterMap = CounterMap::create(context);
-                *held = Held::Child(c);
-                c
-            }
-            _ => return Err(Clash),
-        };
+        let e = &mut self.entries.slice_mut()[at];
+        if e.kind == Kind::Nothing {
+            // SAFETY: the block has the size and, as palloc aligns to 8, the alignment of a map.
+            let child = unsafe {
+                let p = pg_sys::MemoryContextAlloc(context.raw(), size_of::<CounterMap>());
+                p.cast::<CounterMap>().write(CounterMap::new(context));
+                p
+            };
+            (e.kind, e.word) = (Kind::Child, child as u64);
+        }
+        if e.kind != Kind::Child {
+            return Err(Refused::Clash);
+        }
         // SAFETY: a child lives in the context of its parent, and the parent is borrowed mutably.
-        Ok(unsafe { &mut *child })
+        Ok(unsafe { &mut *(e.word as usize as *mut CounterMap) })
+    }
+
+    /// Keeps the entries that `keep` says yes to, in their order. What the others hold is freed, save for children.
+    pub fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
+        let (mut kept, mut end) = (0, 0);
+        for at in 0..self.entries.len() {
+            let mut e = self.entries.slice()[at];
+            if !keep(at) {
+                if e.kind == Kind::Big {
+                    // SAFETY: the numeric of this entry, which goes.
+                    unsafe { Num::from_word(e.word) }.free();
+                }
+                continue;
+            }
+            let key = e.key_start as usize..(e.key_start + e.key_length) as usize;
+            e.key_start = end as u32;
+            self.keys.slice_mut().copy_within(key, end);
+            end += e.key_length as usize;
+            self.entries.slice_mut()[kept] = e;
+            kept += 1;
+        }
+        self.entries.truncate(kept);
+        self.keys.truncate(end);
+        self.index.clear();
+        if kept > SMALL {
+            self.rebuild_index();
+        }
     }
 }
 
 #[inline(always)]
-fn split(n: i128) -> [u64; 2] {
-    [n as u64, (n >> 64) as u64]
+fn decimal_of(e: &Entry) -> Decimal {
+    Decimal { mantissa: e.word as i64, scale: e.scale }
 }
 
 #[inline(always)]
-fn join(words: [u64; 2]) -> i128 {
-    (words[1] as i128) << 64 | words[0] as i128
+fn value_of<'a>(e: &Entry) -> Value<'a> {
+    match e.kind {
+        Kind::Nothing | Kind::Small => Value::Number(Number::Small(decimal_of(e))),
+        // SAFETY: the entry owns the numeric.
+        Kind::Big => Value::Number(Number::Big(unsafe { Num::from_word(e.word) })),
+        // SAFETY: a child lives in the context of its parent and is reached only through it.
+        Kind::Child => Value::Child(unsafe { &*(e.word as usize as *const CounterMap) }),
+    }
 }

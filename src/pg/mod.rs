@@ -2,14 +2,34 @@
 pub mod aggcontext;
 pub mod aggregate;
 pub mod anyhash;
+pub mod array;
 pub mod background;
 pub mod counter_map;
+pub mod decimal;
+pub mod deparse;
 pub mod distinct;
 pub mod error;
+pub mod expanded;
+pub mod expression;
+pub mod extreme;
+pub mod holes;
+pub mod interrupt;
 pub mod memory;
 pub mod native;
 pub mod numeric;
 pub mod planner;
 pub mod query;
+pub mod rows;
+pub mod tables;
 pub mod v1;
 pub mod xact;
+
+/// A quoted literal, whatever standard_conforming_strings says.
+pub fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') {
+        format!(" E'{}'", quoted.replace('\\', "\\\\"))
+    } else {
+        format!("'{quoted}'")
+    }
+}

@@ -62,6 +62,16 @@ pub fn payload(_call: &Call, bytea: Datum) -> &[u8] {
     unsafe { crate::pg::v1::varlena_payload(bytea) }
 }
 
+/// Whether `bytes` could be a `text` of this database: valid in its encoding, and no NUL.
+pub fn is_text(bytes: &[u8]) -> bool {
+    if bytes.iter().all(|b| (1..0x80).contains(b)) {
+        return true;
+    }
+    // SAFETY: the function reads as many bytes as it is told, and raises nothing when told not to.
+    i32::try_from(bytes.len())
+        .is_ok_and(|n| unsafe { pg_sys::pg_verifymbstr(bytes.as_ptr().cast(), n, true) })
+}
+
 /// Copies `text` into a palloc'd cstring. Text that holds a NUL ends there.
 pub fn cstring(text: &str) -> Datum {
     let bytes = text.as_bytes();

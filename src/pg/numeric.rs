@@ -1,25 +1,25 @@
-//! Numbers as jsonb holds them: PostgreSQL's `numeric`, read directly where it is a whole number.
+//! PostgreSQL's `numeric`.
 use super::aggcontext::Context;
+use super::error::raise;
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
-use std::ffi::{CStr, CString};
+use std::cmp::Ordering;
+use std::ffi::CStr;
 
-/// A valid, de-toasted numeric somewhere in PostgreSQL's memory.
+/// A valid, de-toasted numeric with a length word of four bytes, somewhere in PostgreSQL's memory.
 #[derive(Clone, Copy)]
 pub struct Num(pg_sys::Numeric);
 
-/// Base-10000 weight of the largest whole number that surely fits i128 (below 10^36).
-const MAX_WEIGHT: i32 = 8;
-
 impl Num {
-    /// The number whose stored bytes, length word included, lie in a jsonb document: a copy that is aligned, in the
-    /// current context.
-    pub fn of(bytes: &[u8]) -> Num {
-        assert!(bytes.len() >= 6, "a numeric of {} bytes", bytes.len());
-        // SAFETY: palloc gives as many bytes as are copied; the length word is made to say no more.
+    /// The number of these stored bytes, without their length word: an aligned copy in the current context.
+    pub fn of(payload: &[u8]) -> Num {
+        assert!(payload.len() >= 2, "a numeric of {} bytes", payload.len());
+        let size = payload.len() + pg_sys::VARHDRSZ;
+        // SAFETY: palloc gives as many bytes as are written; the length word says no more.
         unsafe {
-            let copy = pg_sys::palloc(bytes.len()).cast::<u8>();
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), copy, bytes.len());
-            pgrx::set_varsize_4b(copy.cast(), bytes.len() as i32);
+            let copy = pg_sys::palloc(size).cast::<u8>();
+            pgrx::set_varsize_4b(copy.cast(), size as i32);
+            std::ptr::copy_nonoverlapping(payload.as_ptr(), copy.add(pg_sys::VARHDRSZ), payload.len());
             Num(copy.cast())
         }
     }
@@ -30,19 +30,10 @@ impl Num {
         unsafe { std::slice::from_raw_parts(self.0.cast::<u8>(), pgrx::varsize_any(self.0.cast())) }
     }
 
-    /// The value where it is a whole number, see [`whole_of`].
-    #[inline]
-    pub fn whole(self) -> Option<i128> {
-        whole_of(self.bytes())
-    }
-
-    /// `value` as numeric, in the current context.
-    pub fn from_i128(value: i128) -> Num {
-        match i64::try_from(value) {
-            // SAFETY: returns a palloc'd numeric or raises an error.
-            Ok(v) => Num(unsafe { pg_sys::int64_to_numeric(v) }),
-            Err(_) => Num::parse(&CString::new(value.to_string()).unwrap_or_default()),
-        }
+    /// The value of an integer, in the current context.
+    pub fn from_i64(value: i64) -> Num {
+        // SAFETY: returns a palloc'd numeric or raises an error.
+        Num(unsafe { pg_sys::int64_to_numeric(value) })
     }
 
     /// Reads numeric's text form.
@@ -60,29 +51,45 @@ impl Num {
     }
 
     /// numeric's text form, which is the same on every machine.
-    pub fn text(self) -> &'static [u8] {
-        let args = [Some(pg_sys::Datum::from(self.0))];
+    pub fn text(self) -> &'static str {
+        let args = [Some(self.datum())];
         // SAFETY: numeric_out returns a palloc'd C string; callers copy it within the call.
         match unsafe { pgrx::direct_function_call_as_datum(pg_sys::numeric_out, &args) } {
             // SAFETY: the string ends in NUL.
-            Some(d) => unsafe { CStr::from_ptr(d.cast_mut_ptr()) }.to_bytes(),
+            Some(d) => unsafe { CStr::from_ptr(d.cast_mut_ptr()) }.to_str().unwrap_or_default(),
             None => unreachable!("numeric_out returned NULL"),
         }
     }
 
-    /// The exact sum, in the current context; PostgreSQL raises 22003 where it is too large for numeric.
+    /// The exact sum, in the current context; SQLSTATE 22003 where it is too large for numeric.
     pub fn plus(self, other: Num) -> Num {
-        // SAFETY: both are valid numerics; without an error flag an overflow is raised.
-        Num(unsafe { pg_sys::numeric_add_opt_error(self.0, other.0, std::ptr::null_mut()) })
+        let mut overflow = false;
+        // SAFETY: both are valid numerics; the result counts only where the flag was left alone.
+        let sum = unsafe { pg_sys::numeric_add_opt_error(self.0, other.0, &mut overflow) };
+        if overflow {
+            raise(
+                PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+                "the sum of two numbers has more digits than numeric can hold",
+            );
+        }
+        Num(sum)
+    }
+
+    /// The order of values.
+    pub fn order(self, other: Num) -> Ordering {
+        let args = [Some(self.datum()), Some(other.datum())];
+        // SAFETY: numeric_cmp(numeric, numeric) returns an int4.
+        let order = unsafe { pgrx::direct_function_call_as_datum(pg_sys::numeric_cmp, &args) };
+        order.map_or(Ordering::Equal, |d| (d.value() as i32).cmp(&0))
     }
 
     /// A copy that lives in `context`.
     pub fn copy_to(self, context: Context) -> Num {
-        // SAFETY: the size is the numeric's own; the new block has that size.
+        let bytes = self.bytes();
+        // SAFETY: the new block has the size of the bytes copied into it.
         unsafe {
-            let size = pgrx::varsize_any(self.0.cast());
-            let copy = pg_sys::MemoryContextAlloc(context.raw(), size);
-            std::ptr::copy_nonoverlapping(self.0.cast::<u8>(), copy.cast::<u8>(), size);
+            let copy = pg_sys::MemoryContextAlloc(context.raw(), bytes.len());
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), copy.cast::<u8>(), bytes.len());
             Num(copy.cast())
         }
     }
@@ -92,41 +99,20 @@ impl Num {
         // SAFETY: only owners of a copy call this, once.
         unsafe { pg_sys::pfree(self.0.cast()) }
     }
-}
 
-/// The value of a numeric's stored bytes, length word included, where it is written without decimals and is below
-/// 10^36 in magnitude.
-///
-/// `2.0` is not whole here: its scale must survive addition as numeric's own addition keeps it.
-#[inline]
-pub fn whole_of(bytes: &[u8]) -> Option<i128> {
-    let body = bytes.get(4..)?;
-    let word = |i: usize| body.get(i..i + 2).map(|b| u16::from_ne_bytes([b[0], b[1]]));
-    let header = word(0)?;
-    let (negative, scale, weight, first) = match header & 0xC000 {
-        0x8000 => {
-            let low = (header & 0x3F) as i32;
-            let weight = if header & 0x40 != 0 { low - 64 } else { low };
-            (header & 0x2000 != 0, (header & 0x1F80) >> 7, weight, 2)
-        }
-        0xC000 => return None, // NaN and the infinities
-        sign => (sign == 0x4000, header & 0x3FFF, word(2)? as i16 as i32, 4),
-    };
-    if scale != 0 || weight > MAX_WEIGHT {
-        return None;
+    /// This number as a `numeric` datum.
+    pub fn datum(self) -> pg_sys::Datum {
+        pg_sys::Datum::from(self.0)
     }
-    let digits = (body.len() - first) / 2;
-    if digits == 0 {
-        return Some(0);
+
+    /// The address, as an integer that `from_word` takes back.
+    pub(super) fn word(self) -> u64 {
+        self.0 as u64
     }
-    // Trailing zero digits are not stored; a digit past the weight would be a decimal.
-    if weight < 0 || digits as i32 > weight + 1 {
-        return None;
+
+    /// # Safety
+    /// `word` must come from `word` of a number that is still there.
+    pub(super) unsafe fn from_word(word: u64) -> Num {
+        Num(word as usize as pg_sys::Numeric)
     }
-    let mut value = 0i128;
-    for i in 0..=weight as usize {
-        let digit = if i < digits { word(first + 2 * i)? } else { 0 };
-        value = value * 10_000 + digit as i128;
-    }
-    Some(if negative { -value } else { value })
 }

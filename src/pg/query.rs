@@ -1,6 +1,11 @@
 //! Reading a SELECT with PostgreSQL's own parser and analyser, and writing its parts back as text.
+pub use super::deparse::set_local;
+use super::deparse::{Names, from_clause, string, type_of};
+pub use super::expression::{Aggregate, EPOCH, Part};
+use super::expression::{Rewriter, collation, constant};
+use super::tables::Tables;
 use pgrx::{PgList, pg_sys};
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::CString;
 
 /// What kind of thing a select-list entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,20 +16,17 @@ pub enum Entry {
         time_columns: Vec<String>,
         /// True where the value can never be NULL.
         never_null: bool,
+        /// What makes the buckets: a column is `("", [])`, `date_trunc('hour', at)` is
+        /// `("date_trunc", ["hour", None])`; None for a function outside pg_catalog or an operator.
+        bucket: Option<(String, Vec<Option<String>>)>,
     },
-    /// A bare aggregate call.
-    Aggregate {
-        /// Name of the aggregate function.
-        function: String,
-        /// Its schema.
-        schema: String,
-        /// It has DISTINCT inside.
-        distinct: bool,
-        /// It is an ordinary aggregate without ORDER BY.
-        plain: bool,
+    /// An expression over aggregates and keys: `$1`, `$2`, … in it are its parts.
+    Value {
+        /// The parts; none where a column is used that is neither grouped by nor aggregated.
+        parts: Vec<Part>,
+        /// It gives the same for the same parts, whatever the session.
+        immutable: bool,
     },
-    /// Anything else.
-    Other,
 }
 
 /// One entry of the select list.
@@ -32,14 +34,20 @@ pub enum Entry {
 pub struct Target {
     /// Column name.
     pub name: String,
-    /// The expression, every name in it qualified.
+    /// The expression as it was written, every name in it qualified.
+    pub written: String,
+    /// The expression to run: independent of the session's time zone.
     pub expression: String,
     /// The type, qualified, with its modifier.
     pub sql_type: String,
+    /// The collation, where it is not the type's own.
+    pub collation: Option<String>,
     /// It is a date or a time stamp.
     pub is_time: bool,
     /// It holds a volatile function.
     pub volatile: bool,
+    /// Values of its type have an order, as keys of an index need.
+    pub sortable: bool,
     /// What it is.
     pub entry: Entry,
 }
@@ -47,10 +55,18 @@ pub struct Target {
 /// A SELECT as PostgreSQL understood it.
 #[derive(Debug, Clone)]
 pub struct Select {
-    /// The one table it reads.
+    /// The table whose rows are counted.
     pub source: pg_sys::Oid,
     /// Its relkind.
     pub relkind: char,
+    /// It is a partition of another table.
+    pub partition: bool,
+    /// It is temporary.
+    pub temporary: bool,
+    /// The FROM clause, where it joins.
+    pub joins: Option<String>,
+    /// The name of the source inside the query.
+    pub alias: String,
     /// The WHERE clause.
     pub filter: Option<String>,
     /// The WHERE clause holds a volatile function.
@@ -70,14 +86,36 @@ pub struct Unsupported {
     pub hint: &'static str,
 }
 
-fn no<T>(what: &str, hint: &'static str) -> Result<T, Unsupported> {
+pub(super) fn no<T>(what: &str, hint: &'static str) -> Result<T, Unsupported> {
     Err(Unsupported { what: what.into(), hint })
 }
 
-/// Parses and analyses `text` with the caller's search_path.
+/// Parses and analyses `text` with the caller's search_path, for a rollup in time zone `zone`.
 ///
 /// Raises PostgreSQL's own error where the text is no valid SQL or names things that are not there.
-pub fn analyse(text: &str) -> Result<Select, Unsupported> {
+pub fn analyse(text: &str, zone: &str) -> Result<Select, Unsupported> {
+    analysed(text, zone, true)
+}
+
+/// The aggregate calls that make up the select list of `text`, which has no GROUP BY. Call with names qualified.
+pub fn aggregates(text: &str, zone: &str) -> Result<Vec<Aggregate>, Unsupported> {
+    let select = super::deparse::qualified(|| analysed(text, zone, false))?;
+    let one = |t: Target| match t.entry {
+        Entry::Value { parts, .. } => parts.into_iter().next(),
+        Entry::Key { .. } => None,
+    };
+    Ok(select
+        .targets
+        .into_iter()
+        .filter_map(one)
+        .filter_map(|p| match p {
+            Part::Aggregate(a) => Some(*a),
+            Part::Key(_) => None,
+        })
+        .collect())
+}
+
+fn analysed(text: &str, zone: &str, grouped: bool) -> Result<Select, Unsupported> {
     let Ok(source_text) = CString::new(text) else {
         return no("the query holds a NUL byte", "Write it without.");
     };
@@ -101,98 +139,125 @@ pub fn analyse(text: &str) -> Result<Select, Unsupported> {
             0,
             std::ptr::null_mut(),
         );
-        read(&*query)
+        read(&mut *query, zone, grouped)
+    }
+}
+
+fn refuse(q: &pg_sys::Query) -> Result<(), Unsupported> {
+    if q.commandType != pg_sys::CmdType::CMD_SELECT || !q.utilityStmt.is_null() {
+        return no("the query is not a SELECT", "Write one SELECT … FROM table GROUP BY ….");
+    }
+    let refused: [(bool, &str, &'static str); 11] = [
+        (!q.setOperations.is_null(), "UNION, INTERSECT or EXCEPT", "Make a rollup of each part."),
+        (!q.cteList.is_null(), "WITH", "Write the SELECT over the table itself."),
+        (q.hasWindowFuncs, "a window function", "Use it in the query over the rollup."),
+        (q.hasTargetSRFs, "a set-returning function", "Use it in the query over the rollup."),
+        (q.hasSubLinks, "a sub-select", "Filter on columns of the table."),
+        (!q.groupingSets.is_null(), "GROUPING SETS", "Make a rollup of each set."),
+        (!q.havingQual.is_null(), "HAVING", "Filter in the query over the rollup: groups change."),
+        (!q.distinctClause.is_null(), "DISTINCT", "GROUP BY makes rows distinct already."),
+        (!q.sortClause.is_null(), "ORDER BY", "Order in the query over the rollup."),
+        (
+            !q.limitCount.is_null() || !q.limitOffset.is_null(),
+            "LIMIT or OFFSET",
+            "Limit in the query over the rollup.",
+        ),
+        (!q.rowMarks.is_null(), "FOR UPDATE", "Leave it out."),
+    ];
+    match refused.into_iter().find(|(there, _, _)| *there) {
+        Some((_, what, hint)) => no(&format!("{what} cannot be rolled up"), hint),
+        None => Ok(()),
     }
 }
 
 /// # Safety
-/// `q` is an analysed query tree.
-unsafe fn read(q: &pg_sys::Query) -> Result<Select, Unsupported> {
+/// `q` is an analysed query tree that is the caller's to change.
+unsafe fn read(q: &mut pg_sys::Query, zone: &str, has_time_key: bool) -> Result<Select, Unsupported> {
+    refuse(q)?;
     // SAFETY: every pointer below belongs to the analysed tree, or is a list that PostgreSQL made of it.
     unsafe {
-        if q.commandType != pg_sys::CmdType::CMD_SELECT || !q.utilityStmt.is_null() {
-            return no("the query is not a SELECT", "Write one SELECT … FROM table GROUP BY ….");
-        }
-        let refused: [(bool, &str, &'static str); 11] = [
-            (!q.setOperations.is_null(), "UNION, INTERSECT or EXCEPT", "Make a rollup of each part."),
-            (!q.cteList.is_null(), "WITH", "Write the SELECT over the table itself."),
-            (q.hasWindowFuncs, "a window function", "Use it in the query over the rollup."),
-            (q.hasTargetSRFs, "a set-returning function", "Use it in the query over the rollup."),
-            (q.hasSubLinks, "a sub-select", "Filter on columns of the table."),
-            (!q.groupingSets.is_null(), "GROUPING SETS", "Make a rollup of each set."),
-            (!q.havingQual.is_null(), "HAVING", "Filter in the query over the rollup: groups change."),
-            (!q.distinctClause.is_null(), "DISTINCT", "GROUP BY makes rows distinct already."),
-            (!q.sortClause.is_null(), "ORDER BY", "Order in the query over the rollup."),
-            (
-                !q.limitCount.is_null() || !q.limitOffset.is_null(),
-                "LIMIT or OFFSET",
-                "Limit in the query over the rollup.",
-            ),
-            (!q.rowMarks.is_null(), "FOR UPDATE", "Leave it out."),
-        ];
-        for (there, what, hint) in refused {
-            if there {
-                return no(&format!("{what} cannot be rolled up"), hint);
-            }
-        }
-        let rtable = PgList::<pg_sys::RangeTblEntry>::from_pg(q.rtable);
-        if rtable.len() != 1 {
-            return no(
-                "a rollup reads exactly one table",
-                "Join lookup tables in the query over the rollup.",
-            );
-        }
-        let rte = &*rtable.get_ptr(0).expect("one table");
-        if rte.rtekind != pg_sys::RTEKind::RTE_RELATION {
-            return no("a rollup reads a table", "Write FROM table, not a sub-select, function or VALUES.");
-        }
-        if !rte.tablesample.is_null() {
-            return no("TABLESAMPLE cannot be rolled up", "Leave it out.");
-        }
-        let context = pg_sys::deparse_context_for((*rte.eref).aliasname, rte.relid);
-        let quals = (*q.jointree).quals;
+        let tables = Tables::of(q)?;
         let grouped: Vec<u32> = PgList::<pg_sys::SortGroupClause>::from_pg(q.groupClause)
             .iter_ptr()
             .map(|g| (*g).tleSortGroupRef)
             .collect();
+        let entries: Vec<&mut pg_sys::TargetEntry> =
+            PgList::<pg_sys::TargetEntry>::from_pg(q.targetList).iter_ptr().map(|te| &mut *te).collect();
+        let is_key =
+            |te: &pg_sys::TargetEntry| te.ressortgroupref != 0 && grouped.contains(&te.ressortgroupref);
+        let joins = tables.joins().then(|| from_clause(q));
+        if tables.joins() {
+            // Columns of a JOIN … USING become those of the tables joined.
+            for te in entries.iter() {
+                let te: *const pg_sys::TargetEntry = *te;
+                let flat = tables.flatten(q, (*te).expr.cast());
+                (*te.cast_mut()).expr = flat.cast();
+            }
+            (*q.jointree).quals = tables.flatten(q, (*q.jointree).quals);
+        }
+        let mut rewriter = Rewriter::new(Names::of(q), zone);
+        let keys: Vec<(*mut pg_sys::Node, String)> = entries
+            .iter()
+            .filter(|te| is_key(te) && !te.resjunk)
+            .map(|te| (pg_sys::copyObjectImpl(te.expr.cast()).cast(), string(te.resname)))
+            .collect();
+        let time_keys: Vec<_> =
+            keys.iter().filter(|(k, _)| is_time(pg_sys::exprType(*k))).map(|(k, _)| *k).collect();
+        let source = if has_time_key { tables.source(&time_keys)? } else { 1 };
         let (mut targets, mut hidden_keys) = (Vec::new(), Vec::new());
-        for te in PgList::<pg_sys::TargetEntry>::from_pg(q.targetList).iter_ptr() {
-            let te = &*te;
+        for te in entries {
             let node = te.expr.cast::<pg_sys::Node>();
-            let expression = deparse(node, context);
-            let is_key = te.ressortgroupref != 0 && grouped.contains(&te.ressortgroupref);
+            let is_key = is_key(te);
             if te.resjunk {
                 if is_key {
-                    hidden_keys.push(expression);
+                    hidden_keys.push(rewriter.text(node));
                 }
                 continue;
             }
-            let kind = if is_key {
-                key(node, rte.relid)
-            } else if (*node).type_ == pg_sys::NodeTag::T_Aggref {
-                aggregate(&*node.cast::<pg_sys::Aggref>())
-            } else {
-                Entry::Other
-            };
             let oid = pg_sys::exprType(node);
-            targets.push(Target {
+            let mut target = Target {
                 name: string(te.resname),
-                expression,
-                sql_type: string(pg_sys::format_type_extended(
-                    oid,
-                    pg_sys::exprTypmod(node),
-                    (pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY) as _,
-                )),
+                written: rewriter.text(node),
+                expression: String::new(),
+                sql_type: type_of(node),
+                collation: collation(node),
                 is_time: is_time(oid),
                 volatile: pg_sys::contain_volatile_functions(node),
-                entry: kind,
-            });
+                sortable: sortable(oid),
+                entry: Entry::Value { parts: Vec::new(), immutable: false },
+            };
+            if is_key {
+                target.entry = key(node, &tables, source);
+                rewriter.pin_time_zone(node);
+                target.expression = rewriter.text(node);
+            } else {
+                target.expression = target.written.clone();
+                if let Some((text, parts)) = rewriter.take_apart(node, &keys, q) {
+                    target.expression = text;
+                    target.entry = Entry::Value {
+                        parts,
+                        immutable: !pg_sys::contain_mutable_functions(node)
+                            && !rewriter.put_in_a_stable_function(),
+                    };
+                }
+            }
+            targets.push(target);
         }
+        let quals = (*q.jointree).quals;
+        let filter_volatile = pg_sys::contain_volatile_functions(q.jointree.cast());
+        if !quals.is_null() {
+            rewriter.pin_time_zone(quals);
+        }
+        let rte = tables.entry(source);
         Ok(Select {
             source: rte.relid,
             relkind: rte.relkind as u8 as char,
-            filter: (!quals.is_null()).then(|| deparse(quals, context)),
-            filter_volatile: !quals.is_null() && pg_sys::contain_volatile_functions(quals),
+            partition: pg_sys::get_rel_relispartition(rte.relid),
+            temporary: pg_sys::get_rel_persistence(rte.relid) as u8 == b't',
+            alias: string((*rte.eref).aliasname),
+            joins,
+            filter: (!quals.is_null()).then(|| rewriter.text(quals)),
+            filter_volatile,
             targets,
             hidden_keys,
         })
@@ -200,32 +265,52 @@ unsafe fn read(q: &pg_sys::Query) -> Result<Select, Unsupported> {
 }
 
 fn is_time(oid: pg_sys::Oid) -> bool {
-    [pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPOID, pg_sys::DATEOID].contains(&oid)
+    // SAFETY: a look-up in the catalog of types.
+    let base = unsafe { pg_sys::getBaseType(oid) };
+    [pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPOID, pg_sys::DATEOID].contains(&base)
+}
+
+fn sortable(oid: pg_sys::Oid) -> bool {
+    // SAFETY: the type cache gives an entry for every type, or raises an error.
+    unsafe { (*pg_sys::lookup_type_cache(oid, pg_sys::TYPECACHE_LT_OPR as i32)).lt_opr != pg_sys::InvalidOid }
 }
 
 /// # Safety
-/// `node` is an expression of a query whose only table is `relid`.
-unsafe fn key(node: *mut pg_sys::Node, relid: pg_sys::Oid) -> Entry {
+/// `node` is a group key of the query whose tables these are.
+unsafe fn key(node: *mut pg_sys::Node, tables: &Tables, source: usize) -> Entry {
     // SAFETY: the caller vouches for the node; pull_var_clause lists Var nodes of level 0.
     unsafe {
         let vars = PgList::<pg_sys::Var>::from_pg(pg_sys::pull_var_clause(node, 0));
         let mut time_columns = Vec::new();
         let mut not_null = true;
         for v in vars.iter_ptr() {
-            let att = string(pg_sys::get_attname(relid, (*v).varattno, false));
-            if is_time((*v).vartype) && !time_columns.contains(&att) {
-                time_columns.push(att);
+            let rte = tables.entry((*v).varno as usize);
+            if is_time((*v).vartype) && (*v).varno as usize == source {
+                let att = string(pg_sys::get_attname(rte.relid, (*v).varattno, false));
+                if !time_columns.contains(&att) {
+                    time_columns.push(att);
+                }
             }
-            not_null &= attribute_not_null(relid, (*v).varattno);
+            not_null &=
+                attribute_not_null(rte.relid, (*v).varattno) && !tables.may_be_missing((*v).varno as usize);
+        }
+        let mut bucket = None;
+        if (*node).type_ == pg_sys::NodeTag::T_Var {
+            bucket = Some((String::new(), Vec::new()));
+        } else if (*node).type_ == pg_sys::NodeTag::T_FuncExpr {
+            let f = &*node.cast::<pg_sys::FuncExpr>();
+            if pg_sys::get_func_namespace(f.funcid) == pg_sys::Oid::from(pg_sys::PG_CATALOG_NAMESPACE) {
+                let args = PgList::<pg_sys::Node>::from_pg(f.args);
+                bucket = Some((
+                    string(pg_sys::get_func_name(f.funcid)),
+                    args.iter_ptr().map(|a| constant(a)).collect(),
+                ));
+            }
         }
         // A column that is NOT NULL, or date_trunc / date_bin of one, which give NULL for NULL only.
-        let bare = (*node).type_ == pg_sys::NodeTag::T_Var;
-        let trunc = (*node).type_ == pg_sys::NodeTag::T_FuncExpr && {
-            let f = (*node.cast::<pg_sys::FuncExpr>()).funcid;
-            pg_sys::get_func_namespace(f) == pg_sys::Oid::from(pg_sys::PG_CATALOG_NAMESPACE)
-                && ["date_trunc", "date_bin"].contains(&string(pg_sys::get_func_name(f)).as_str())
-        };
-        Entry::Key { time_columns, never_null: not_null && !vars.is_empty() && (bare || trunc) }
+        let faithful =
+            bucket.as_ref().is_some_and(|(f, _)| ["", "date_trunc", "date_bin"].contains(&f.as_str()));
+        Entry::Key { time_columns, never_null: not_null && !vars.is_empty() && faithful, bucket }
     }
 }
 
@@ -247,59 +332,4 @@ unsafe fn attribute_not_null(relid: pg_sys::Oid, attno: pg_sys::AttrNumber) -> b
         pg_sys::ReleaseSysCache(tuple);
         not_null
     }
-}
-
-/// # Safety
-/// `a` is an analysed aggregate call.
-unsafe fn aggregate(a: &pg_sys::Aggref) -> Entry {
-    // SAFETY: the function exists, the analyser has just found it.
-    unsafe {
-        Entry::Aggregate {
-            function: string(pg_sys::get_func_name(a.aggfnoid)),
-            schema: string(pg_sys::get_namespace_name(pg_sys::get_func_namespace(a.aggfnoid))),
-            distinct: !a.aggdistinct.is_null(),
-            plain: a.aggkind as u8 == b'n' && a.aggorder.is_null(),
-        }
-    }
-}
-
-/// # Safety
-/// `node` belongs to a query over the one table that `context` names.
-unsafe fn deparse(node: *mut pg_sys::Node, context: *mut pg_sys::List) -> String {
-    // SAFETY: search_path is narrowed for the call so that every name outside pg_catalog is written qualified;
-    // an error inside aborts the transaction, which restores it too.
-    unsafe {
-        let level = pg_sys::NewGUCNestLevel();
-        set_local(c"search_path", c"pg_catalog, pg_temp");
-        let text = string(pg_sys::deparse_expression(node, context, false, false));
-        pg_sys::AtEOXact_GUC(true, level);
-        text
-    }
-}
-
-/// Sets a setting until the current GUC nest level ends.
-pub fn set_local(name: &CStr, value: &CStr) {
-    // SAFETY: both strings are NUL-terminated and copied by the callee.
-    unsafe {
-        pg_sys::set_config_option(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
-            true,
-            0,
-            false,
-        );
-    }
-}
-
-/// # Safety
-/// `p` is NULL or a NUL-terminated string.
-unsafe fn string(p: *const c_char) -> String {
-    if p.is_null() {
-        return String::new();
-    }
-    // SAFETY: the caller vouches for the string.
-    unsafe { CStr::from_ptr(p) }.to_string_lossy().into_owned()
 }

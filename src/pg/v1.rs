@@ -57,6 +57,12 @@ impl Call {
         self.arg(n).map(|d| d.value() as i32)
     }
 
+    /// Argument `n` as float8.
+    #[inline(always)]
+    pub fn f64(&self, n: usize) -> Option<f64> {
+        self.arg(n).map(|d| f64::from_bits(d.value() as u64))
+    }
+
     /// Argument `n` as bool.
     #[inline(always)]
     pub fn bool(&self, n: usize) -> Option<bool> {
@@ -123,6 +129,18 @@ pub fn new_varlena(payload: &[u8]) -> pg_sys::Datum {
         let p = pg_sys::palloc(len).cast::<u8>();
         pgrx::set_varsize_4b(p.cast(), len as i32);
         std::ptr::copy_nonoverlapping(payload.as_ptr(), p.add(pg_sys::VARHDRSZ), payload.len());
+        pg_sys::Datum::from(p)
+    }
+}
+
+/// A palloc'd varlena with a payload of `len` bytes that `write` fills in.
+pub fn new_varlena_with(len: usize, write: impl FnOnce(&mut [u8])) -> pg_sys::Datum {
+    let size = len + pg_sys::VARHDRSZ;
+    // SAFETY: palloc0 gives `size` bytes, all of them zero, or raises an error.
+    unsafe {
+        let p = pg_sys::palloc0(size).cast::<u8>();
+        pgrx::set_varsize_4b(p.cast(), size as i32);
+        write(std::slice::from_raw_parts_mut(p.add(pg_sys::VARHDRSZ), len));
         pg_sys::Datum::from(p)
     }
 }

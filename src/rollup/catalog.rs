@@ -32,6 +32,11 @@ pub fn execute(sql: &str, args: &[DatumWithOid]) -> Result<()> {
     Spi::connect_mut(|c| c.update(sql, None, args).map(|_| ())).map_err(internal)
 }
 
+/// Runs a statement of generated text, in which only names of pg_catalog are bare.
+pub fn define(sql: &str) -> Result<()> {
+    crate::pg::deparse::qualified(|| execute(sql, &[]))
+}
+
 /// One row of `rollup.definition`.
 #[derive(Debug, Clone)]
 pub struct Definition {
@@ -83,6 +88,30 @@ impl Definition {
             self.target.as_deref().ok_or_else(|| gone("the table"))?,
             self.owner.ok_or_else(|| gone(&format!("the owner, role {},", self.owner_name)))?,
         ))
+    }
+
+    /// The schema of the rollup's table.
+    pub fn schema(&self) -> Result<String> {
+        let (_, target, _) = self.parts()?;
+        Ok(read(
+            "SELECT n.nspname::pg_catalog.text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE c.oid = $1::pg_catalog.regclass",
+            &[target.into()],
+            |row| row.get::<String>(1),
+        )?
+        .pop()
+        .flatten()
+        .unwrap_or_default())
+    }
+
+    /// Stores a plan that has changed, with the query that says the same.
+    pub fn store_plan(&self, plan: &Plan, query: &str) -> Result<()> {
+        let plan = serde_json::to_string(plan).map_err(internal)?;
+        let _acting = ActingAs::catalog();
+        execute(
+            "UPDATE rollup.definition SET plan = $2::pg_catalog.jsonb, query = $3 WHERE id = $1",
+            &[self.id.into(), plan.into(), query.into()],
+        )
     }
 
     /// Refuses a snapshot that was taken in another cluster.

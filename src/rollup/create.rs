@@ -1,27 +1,32 @@
 //! rollup.create, rollup.drop: everything in the caller's transaction, as the caller; only the catalog rows are
 //! written by the extension itself. An error leaves nothing behind.
 use super::catalog::{self, Definition};
-use super::error::{Result, fail, internal, report};
-use super::plan::Plan;
-use super::sql::{self, STAMP, ident, literal};
-use crate::pg::{query, xact};
+use super::error::{Result, fail, internal};
+use super::plan::{Plan, Role};
+use super::source;
+use super::sql::{self, ident, literal};
+use super::{definition, levels};
+use crate::pg::query::Select;
+use crate::pg::xact;
+use pgrx::datum::Interval;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::collections::BTreeMap;
 
-struct Source {
-    schema: String,
-    table: String,
-    owner: String,
-}
-
-impl Source {
-    fn qualified(&self) -> String {
-        format!("{}.{}", ident(&self.schema), ident(&self.table))
-    }
+/// What rollup.create is told beside name and query.
+pub struct Options {
+    /// How often the worker runs it.
+    pub every: Option<Interval>,
+    /// Coarser levels: name and width.
+    pub coarser: BTreeMap<String, String>,
+    /// The time zone of its buckets.
+    pub timezone: String,
+    /// Lookup tables may be joined, as they are when a row is counted.
+    pub joins: bool,
 }
 
 /// Defines a rollup; returns its id.
-pub fn create(name: &str, text: &str, every: Option<pgrx::datum::Interval>, timezone: &str) -> Result<i64> {
+pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     if xact::keeps_one_snapshot() {
         return fail(
             PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
@@ -29,50 +34,77 @@ pub fn create(name: &str, text: &str, every: Option<pgrx::datum::Interval>, time
             "SET TRANSACTION ISOLATION LEVEL READ COMMITTED.",
         );
     }
+    let timezone = options.timezone.as_str();
     check_timezone(timezone)?;
-    let select = query::analyse(text)
-        .map_err(|u| report(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, u.what, u.hint))?;
-    if !['r', 'p'].contains(&select.relkind) {
-        return fail(
-            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
-            format!("{} is not a table", super::expire::name_of(select.source)?),
-            "Write the query over the table itself.",
-        );
-    }
-    let plan = Plan::of(&select)?;
-    let source = describe(select.source)?;
+    let select = definition::analyse(text, timezone)?;
+    check_source(&select, options.joins)?;
+    let source = source::describe(select.source)?;
+    let from = definition::from_clause(select.joins.as_deref(), &source.qualified(), &select.alias);
+    let plan = definition::plan(&select, &from, timezone)?;
     catalog::check_owner(&source.owner, &format!("table {}", source.qualified()))?;
     let (schema, table) = split(name, &source.schema)?;
-    let target = format!("{}.{}", ident(&schema), ident(&table));
-    let view = format!("{}.{}", ident(&schema), ident(&format!("{table}_live")));
-    for relation in [&target, &view] {
-        refuse_existing(relation)?;
-    }
+    let (target, view) = refuse_taken(&schema, &table)?;
     let role = current_role()?;
 
-    add_stamp(&source)?;
-    register_source(select.source, &plan, &source.owner)?;
-    add_index(select.source, &source, &plan)?;
-    catalog::execute(&sql::create_table(&plan, &target), &[])?;
-    let id = insert_definition(
-        name_in_catalog(&schema, &table, &source),
-        &target,
-        select.source,
-        &role,
-        text,
-        &plan,
-        timezone,
-        every,
-    )?;
-    catalog::execute(&sql::live_view(&plan, &view, &source.qualified(), &target, id), &[])?;
-    comment(&plan, &source, &target, &view)?;
-    create_functions(&source)?;
+    source::add_stamp(&source)?;
+    source::register(select.source, &plan, &source.owner)?;
+    source::add_index(select.source, &source, &plan)?;
+    catalog::define(&sql::create_table(&plan, &target))?;
+    let in_catalog = name_in_catalog(&schema, &table, &source.schema);
+    let id =
+        insert_definition(in_catalog, &target, select.source, &role, text, &plan, options.every, timezone)?;
+    catalog::define(&sql::live_view(&plan, &view, &source.qualified(), &target, None, id))?;
+    comment(&plan, &source.qualified(), &target, &view, None)?;
+    say_what_the_table_lacks(&plan, &target, &view);
+    source::create_functions(&source)?;
+    if !options.coarser.is_empty() {
+        let d = catalog::lock(id)?.ok_or_else(|| internal("the rollup is not there"))?;
+        for (level, width) in &options.coarser {
+            levels::add(&d, &plan, level, width)?;
+        }
+    }
     Ok(id)
 }
 
-fn name_in_catalog(schema: &str, table: &str, source: &Source) -> String {
-    // One name a table; the schema is said where it is not the source's own.
-    if schema == source.schema { table.to_string() } else { format!("{schema}.{table}") }
+/// Refuses what is no table that rows are added to, and joins that were not asked for.
+fn check_source(select: &Select, joins: bool) -> Result<()> {
+    let name = super::expire::name_of(select.source)?;
+    let wrong = |what: String, hint: &str| fail(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, what, hint);
+    if !['r', 'p'].contains(&select.relkind) {
+        return wrong(format!("{name} is not a table"), "Write the query over the table itself.");
+    }
+    if select.partition {
+        return wrong(
+            format!("{name} is a partition"),
+            "Write the query over the partitioned table: rows of every partition count.",
+        );
+    }
+    if select.temporary {
+        return wrong(format!("{name} is temporary"), "The worker cannot see it: use a table that stays.");
+    }
+    if select.joins.is_some() && !joins {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("the query joins {name} to other tables"),
+            "joins => 'snapshot' joins each row to the lookup tables as they are when it is counted; later changes of a lookup table are not followed.",
+        );
+    }
+    Ok(())
+}
+
+fn say_what_the_table_lacks(plan: &Plan, target: &str, view: &str) {
+    for c in plan.columns.iter().filter(|c| !c.in_table()) {
+        ereport!(
+            PgLogLevel::NOTICE,
+            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+            format!("column {} is in {view} only, not in {target}: its expression is not immutable", c.name)
+        );
+    }
+}
+
+/// How a rollup or level is called: with its schema where that is not the usual one.
+pub fn name_in_catalog(schema: &str, table: &str, usual: &str) -> String {
+    if schema == usual { table.to_string() } else { format!("{schema}.{table}") }
 }
 
 fn check_timezone(timezone: &str) -> Result<()> {
@@ -91,26 +123,8 @@ fn check_timezone(timezone: &str) -> Result<()> {
     )
 }
 
-fn describe(relation: pg_sys::Oid) -> Result<Source> {
-    catalog::read(
-        "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, r.rolname::pg_catalog.text FROM pg_catalog.pg_class c \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_roles r ON r.oid = c.relowner WHERE c.oid = $1",
-        &[relation.into()],
-        |row| {
-            Ok(Source {
-                schema: row.get(1)?.unwrap_or_default(),
-                table: row.get(2)?.unwrap_or_default(),
-                owner: row.get(3)?.unwrap_or_default(),
-            })
-        },
-    )?
-    .into_iter()
-    .next()
-    .ok_or_else(|| internal("the source is gone"))
-}
-
 /// Schema and table of a rollup's name, read as SQL reads it; the source's schema where it names none.
-fn split(name: &str, default_schema: &str) -> Result<(String, String)> {
+pub fn split(name: &str, default_schema: &str) -> Result<(String, String)> {
     let parts =
         catalog::read("SELECT pg_catalog.parse_ident($1)", &[name.into()], |row| row.get::<Vec<String>>(1))?
             .into_iter()
@@ -139,6 +153,16 @@ fn split(name: &str, default_schema: &str) -> Result<(String, String)> {
     Ok((schema, table))
 }
 
+/// The table and the live view of a new rollup or level, qualified and quoted; neither may be there.
+pub fn refuse_taken(schema: &str, table: &str) -> Result<(String, String)> {
+    let target = format!("{}.{}", ident(schema), ident(table));
+    let view = format!("{}.{}", ident(schema), ident(&format!("{table}_live")));
+    for relation in [&target, &view] {
+        refuse_existing(relation)?;
+    }
+    Ok((target, view))
+}
+
 fn refuse_existing(relation: &str) -> Result<()> {
     let there = catalog::read("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[relation.into()], |row| {
         row.get::<bool>(1)
@@ -161,102 +185,6 @@ fn current_role() -> Result<String> {
         .ok_or_else(|| internal("no current role"))
 }
 
-/// The stamp column: its default is STABLE, so that adding it rewrites nothing.
-fn add_stamp(source: &Source) -> Result<()> {
-    let existing = {
-        // With this search_path the default reads rollup.stamp(), whatever the caller's is.
-        let _acting = xact::ActingAs::catalog();
-        catalog::read(
-            "SELECT a.atttypid = 'pg_catalog.int8'::pg_catalog.regtype AND a.attnotnull AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) = 'rollup.stamp()' \
-             FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
-             WHERE a.attrelid = $1::pg_catalog.regclass AND a.attname = $2::pg_catalog.name AND NOT a.attisdropped",
-            &[source.qualified().into(), STAMP.into()],
-            |row| row.get::<bool>(1),
-        )?
-    };
-    match existing.first() {
-        Some(Some(true)) => Ok(()),
-        Some(_) => fail(
-            PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN,
-            format!(
-                "table {} has a column {STAMP} that is not bigint NOT NULL DEFAULT rollup.stamp()",
-                source.qualified()
-            ),
-            "Rename it: the name is taken by the rollup engine.",
-        ),
-        None => {
-            lock_exclusively(source)?;
-            catalog::execute(
-                &format!(
-                    "ALTER TABLE {} ADD COLUMN {STAMP} bigint NOT NULL DEFAULT rollup.stamp()",
-                    source.qualified()
-                ),
-                &[],
-            )
-        }
-    }
-}
-
-/// Takes the lock that adding a column needs, in short attempts: whoever comes after a waiting exclusive lock
-/// waits too, so it must not wait behind a long transaction.
-fn lock_exclusively(source: &Source) -> Result<()> {
-    let table = source.qualified();
-    let busy = format!("table {table} is in use: its lock was not free for 30 seconds");
-    let body = format!(
-        "DECLARE
-           before text := pg_catalog.current_setting('lock_timeout');
-           deadline timestamptz := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) interval '30 seconds';
-         BEGIN
-           LOOP
-             BEGIN
-               PERFORM pg_catalog.set_config('lock_timeout', '100ms', true);
-               LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;
-               PERFORM pg_catalog.set_config('lock_timeout', before, true);
-               RETURN;
-             EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-               IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) deadline THEN
-                 RAISE EXCEPTION USING ERRCODE = '55P03', MESSAGE = {},
-                   HINT = 'SELECT pid, xact_start, query FROM pg_stat_activity ORDER BY xact_start shows the long transactions; call again when they have ended.';
-               END IF;
-             END;
-             PERFORM pg_catalog.pg_sleep(0.1);
-           END LOOP;
-         END",
-        literal(&busy)
-    );
-    catalog::execute(&format!("DO {}", literal(&body)), &[])
-}
-
-fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<()> {
-    let there = catalog::read(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid \
-         AND a.attnum = ANY (i.indkey::pg_catalog.int2[]) WHERE i.indrelid = $1 AND a.attname = $2::pg_catalog.name)",
-        &[relation.into(), STAMP.into()],
-        |row| row.get::<bool>(1),
-    )?;
-    if there.first().copied().flatten() == Some(true) {
-        return Ok(());
-    }
-    catalog::execute(
-        &format!(
-            "CREATE INDEX ON {} USING brin ({}, {STAMP} int8_minmax_multi_ops) WITH (autosummarize = on, pages_per_range = 32)",
-            source.qualified(),
-            ident(&plan.time_column)
-        ),
-        &[],
-    )
-}
-
-fn register_source(relation: pg_sys::Oid, plan: &Plan, owner: &str) -> Result<()> {
-    let _acting = xact::ActingAs::catalog();
-    catalog::execute(
-        "INSERT INTO rollup.source (relation, time_column, owner) VALUES ($1, $2::pg_catalog.name, $3::pg_catalog.name) ON CONFLICT DO NOTHING",
-        &[relation.into(), plan.time_column.clone().into(), owner.into()],
-    )?;
-    // Expiry holds this row in share mode: none is under way while the rollup comes into being.
-    catalog::execute("SELECT FROM rollup.source WHERE relation = $1 FOR UPDATE", &[relation.into()])
-}
-
 #[allow(clippy::too_many_arguments)]
 fn insert_definition(
     name: String,
@@ -265,8 +193,8 @@ fn insert_definition(
     role: &str,
     text: &str,
     plan: &Plan,
+    every: Option<Interval>,
     timezone: &str,
-    every: Option<pgrx::datum::Interval>,
 ) -> Result<i64> {
     let plan = serde_json::to_string(plan).map_err(internal)?;
     let _acting = xact::ActingAs::catalog();
@@ -292,98 +220,108 @@ fn insert_definition(
     .ok_or_else(|| internal("no id"))
 }
 
-fn comment(plan: &Plan, source: &Source, target: &str, view: &str) -> Result<()> {
-    let of = source.qualified();
-    catalog::execute(
-        &format!(
-            "COMMENT ON TABLE {target} IS {}",
-            literal(&format!("rollup of {of}; {view} adds the rows not yet rolled up"))
+/// Comments on a table of the rollup, its view and its columns.
+pub fn comment(plan: &Plan, source: &str, target: &str, view: &str, level: Option<&str>) -> Result<()> {
+    let width = level.map(|l| format!(" per {l}")).unwrap_or_default();
+    let texts = [
+        ("TABLE", target, format!("rollup of {source}{width}; {view} adds the rows not yet rolled up")),
+        (
+            "VIEW",
+            view,
+            format!(
+                "{target} and the rows of {source} not yet rolled up: what the query over {source} itself gives{width}"
+            ),
         ),
-        &[],
-    )?;
-    catalog::execute(
-        &format!(
-            "COMMENT ON VIEW {view} IS {}",
-            literal(&format!(
-                "{target} and the rows of {of} not yet rolled up: what the query over {of} itself gives"
-            ))
-        ),
-        &[],
-    )?;
+    ];
+    for (kind, name, text) in texts {
+        catalog::execute(&format!("COMMENT ON {kind} {name} IS {}", literal(&text)), &[])?;
+    }
+    comment_columns(plan, target, view)
+}
+
+/// Comments that say from which expression a column comes.
+pub fn comment_columns(plan: &Plan, target: &str, view: &str) -> Result<()> {
     for c in &plan.columns {
-        catalog::execute(
-            &format!("COMMENT ON COLUMN {target}.{} IS {}", ident(&c.name), literal(&c.expression)),
-            &[],
-        )?;
-    }
-    Ok(())
-}
-
-fn function_names(source: &Source) -> [(String, &'static str, &'static str); 2] {
-    let f =
-        |prefix: &str| format!("{}.{}", ident(&source.schema), ident(&format!("{prefix}_{}", source.table)));
-    [
-        (f("rollup"), "run", "Rolls up now; returns the raw rows merged"),
-        (f("expire"), "expire", "Removes old rows now; returns how many"),
-    ]
-}
-
-/// `rollup_<source>()` and `expire_<source>()`, beside the source.
-fn create_functions(source: &Source) -> Result<()> {
-    for (name, verb, what) in function_names(source) {
-        let there = catalog::read(
-            "SELECT pg_catalog.to_regprocedure($1) IS NOT NULL",
-            &[format!("{name}()").into()],
-            |row| row.get::<bool>(1),
-        )?;
-        if there.first().copied().flatten() == Some(true) {
-            continue;
-        }
-        let body = format!("SELECT rollup.{verb}({}::pg_catalog.regclass)", literal(&source.qualified()));
-        catalog::execute(
-            &format!("CREATE FUNCTION {name}() RETURNS bigint LANGUAGE sql VOLATILE AS {}", literal(&body)),
-            &[],
-        )?;
-        catalog::execute(&format!("COMMENT ON FUNCTION {name}() IS {}", literal(what)), &[])?;
-    }
-    Ok(())
-}
-
-/// Removes a rollup: its view, its table unless the data is kept, and with the last one of a source the two
-/// functions beside it.
-pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
-    if let Some(target) = &d.target {
-        let table = catalog::read(
-            "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname || '_live') FROM pg_catalog.pg_class c \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::pg_catalog.regclass",
-            &[target.clone().into()],
-            |row| row.get::<String>(1),
-        )?;
-        if let Some(Some(view)) = table.first() {
-            catalog::execute(&format!("DROP VIEW IF EXISTS {view}"), &[])?;
-        }
-        if !keep_data {
-            catalog::execute(&format!("DROP TABLE {target}"), &[])?;
-        }
-    }
-    {
-        let _acting = xact::ActingAs::catalog();
-        if let Some(target) = &d.target {
-            catalog::execute(
-                "DELETE FROM rollup.retention WHERE relation = pg_catalog.to_regclass($1)",
-                &[target.clone().into()],
-            )?;
-        }
-        catalog::execute("DELETE FROM rollup.definition WHERE id = $1", &[d.id.into()])?;
-    }
-    if catalog::of_source(d.source_oid, true)?.is_empty() {
-        if d.source.is_some() {
-            for (name, _, _) in function_names(&describe(d.source_oid)?) {
-                catalog::execute(&format!("DROP FUNCTION IF EXISTS {name}()"), &[])?;
+        let users: Vec<&str> = plan
+            .columns
+            .iter()
+            .filter(|r| match &r.role {
+                Role::Result { of, .. } => of.contains(&c.name),
+                Role::Value(m) => m.companion.as_ref() == Some(&c.name),
+                Role::Key => false,
+            })
+            .map(|r| r.name.as_str())
+            .collect();
+        let text = match &c.role {
+            _ if c.hidden => format!("{}: a part of {}", c.written, users.join(", ")),
+            Role::Result { of, .. } => format!("{}, from {}", c.written, of.join(", ")),
+            _ => c.written.clone(),
+        };
+        for (relation, shows) in [(target, c.in_table()), (view, !c.hidden)] {
+            if shows {
+                catalog::execute(
+                    &format!("COMMENT ON COLUMN {relation}.{} IS {}", ident(&c.name), literal(&text)),
+                    &[],
+                )?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Removes a rollup: its levels, its view, its table unless the data is kept, and with the last one of a source
+/// the two functions beside it.
+pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
+    let relations = {
         let _acting = xact::ActingAs::catalog();
-        catalog::execute("DELETE FROM rollup.source WHERE relation = $1", &[d.source_oid.into()])?;
+        catalog::write(
+            "WITH l AS (DELETE FROM rollup.level WHERE definition = $1 RETURNING relation), \
+             d AS (DELETE FROM rollup.definition WHERE id = $1 RETURNING relation) \
+             SELECT relation::pg_catalog.oid FROM l UNION ALL SELECT relation::pg_catalog.oid FROM d",
+            &[d.id.into()],
+            |row| Ok(row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid)),
+        )?
+    };
+    for relation in relations {
+        drop_table(relation, keep_data)?;
+    }
+    if catalog::of_source(d.source_oid, true)?.is_empty() {
+        source::forget(d.source_oid, d.source.is_some())?;
+    }
+    Ok(())
+}
+
+/// The live view of a table of a rollup.
+pub fn view_of(table: &str) -> Result<String> {
+    catalog::read(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname || '_live') FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::pg_catalog.regclass",
+        &[table.into()],
+        |row| row.get::<String>(1),
+    )?
+    .into_iter()
+    .flatten()
+    .next()
+    .ok_or_else(|| internal(format!("table {table} is gone")))
+}
+
+/// Drops a table of a rollup, unless its data is kept, and its view.
+pub fn drop_table(relation: pg_sys::Oid, keep_data: bool) -> Result<()> {
+    let names = catalog::read(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.format('%I.%I', n.nspname, c.relname || '_live') \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
+        &[relation.into()],
+        |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())),
+    )?;
+    if let Some((table, view)) = names.first() {
+        catalog::execute(&format!("DROP VIEW IF EXISTS {view}"), &[])?;
+        if !keep_data {
+            catalog::execute(&format!("DROP TABLE {table}"), &[])?;
+        }
+    }
+    let _acting = xact::ActingAs::catalog();
+    for table in ["retention", "expired"] {
+        catalog::execute(&format!("DELETE FROM rollup.{table} WHERE relation = $1"), &[relation.into()])?;
     }
     Ok(())
 }

@@ -24,7 +24,8 @@ pub fn retain(relation: pg_sys::Oid, keep: Option<pgrx::datum::Interval>) -> Res
         catalog::write(
             "SELECT k.c::pg_catalog.text, r.rolname::pg_catalog.text FROM pg_catalog.pg_class t JOIN pg_catalog.pg_roles r ON r.oid = t.relowner, \
              LATERAL (SELECT s.time_column AS c FROM rollup.source s WHERE s.relation = t.oid \
-              UNION ALL SELECT d.plan->>'time_key' FROM rollup.definition d WHERE d.relation = t.oid LIMIT 1) k WHERE t.oid = $1",
+              UNION ALL SELECT d.plan->>'time_key' FROM rollup.definition d WHERE d.relation = t.oid \
+              OR d.id IN (SELECT l.definition FROM rollup.level l WHERE l.relation = t.oid) LIMIT 1) k WHERE t.oid = $1",
             &[relation.into()],
             |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())),
         )?
@@ -161,6 +162,11 @@ pub fn expire(relation: pg_sys::Oid, limit: i64, check: bool) -> Result<i64> {
         catalog::execute(
             "UPDATE rollup.retention SET removed = removed + $2 WHERE relation = $1",
             &[relation.into(), removed.into()],
+        )?;
+        catalog::execute(
+            "INSERT INTO rollup.expired AS e (relation, below) VALUES ($1, pg_catalog.now() - $2::pg_catalog.interval) \
+             ON CONFLICT (relation) DO UPDATE SET below = greatest(e.below, excluded.below)",
+            &[relation.into(), r.keep.clone().into()],
         )?;
     }
     Ok(removed)

@@ -1,18 +1,29 @@
-//! Rollups: the SQL functions of schema `rollup`. A SELECT is analysed (`plan`), becomes SQL (`sql`), is run
-//! (`run`) and lets old rows go (`expire`).
+//! Rollups: the SQL functions of schema `rollup`. A SELECT becomes a plan (`definition`, with the merge rules of
+//! `rules`), the plan becomes SQL (`sql`), is run (`run`) and lets old rows go (`expire`).
 use crate::pg::v1::Call;
 use crate::pg::xact;
+use catalog::Definition;
 use error::Result;
-use pgrx::datum::Interval;
+use pgrx::datum::{Interval, JsonB, TimestampWithTimeZone};
+use pgrx::iter::TableIterator;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::collections::BTreeMap;
 
+mod bucket;
 pub mod catalog;
+mod check;
 mod create;
+mod definition;
 pub mod error;
+mod evolve;
 pub mod expire;
+mod levels;
 mod plan;
+mod range;
+mod rules;
 pub mod run;
+mod source;
 mod sql;
 
 crate::v1!(rollup_stamp, stamp);
@@ -31,14 +42,38 @@ fn required<T>(value: Option<T>, what: &str) -> Result<T> {
     })
 }
 
+fn wrong<T>(message: String, hint: &str) -> Result<T> {
+    error::fail(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message, hint)
+}
+
 #[pg_extern(sql = false)]
 fn rollup_create(
     name: Option<&str>,
     query: Option<&str>,
     every: Option<Interval>,
+    coarser: Option<JsonB>,
     timezone: Option<&str>,
+    joins: Option<&str>,
 ) -> Result<i64> {
-    create::create(required(name, "name")?, required(query, "query")?, every, required(timezone, "timezone")?)
+    let coarser = match coarser.map(|JsonB(value)| serde_json::from_value::<BTreeMap<String, String>>(value))
+    {
+        None => BTreeMap::new(),
+        Some(Ok(levels)) => levels,
+        Some(Err(e)) => {
+            return wrong(
+                format!("coarser is no object of names and widths: {e}"),
+                "Write it as in '{\"http_request_1hour\": \"1 hour\", \"http_request_1day\": \"1 day\"}'.",
+            );
+        }
+    };
+    let joins = match joins {
+        None => false,
+        Some("snapshot") => true,
+        Some(other) => return wrong(format!("joins is {other}"), "It is 'snapshot' or NULL."),
+    };
+    let timezone = required(timezone, "timezone")?.to_string();
+    let options = create::Options { every, coarser, timezone, joins };
+    create::create(required(name, "name")?, required(query, "query")?, options)
 }
 
 #[pg_extern(sql = false)]
@@ -74,9 +109,21 @@ fn rollup_expire(relation: pg_sys::Oid) -> Result<i64> {
     }
 }
 
-fn set_state(name: &str, state: &str) -> Result<()> {
+/// The rollup of this name, if the caller may act for its owner.
+fn owned(name: &str) -> Result<Definition> {
     let d = catalog::by_name(name)?;
     catalog::check_owner(&d.owner_name, &format!("rollup {name}"))?;
+    Ok(d)
+}
+
+/// The same, locked against runs.
+fn locked(name: &str) -> Result<Definition> {
+    let d = owned(name)?;
+    catalog::lock(d.id)?.ok_or_else(|| error::internal("the rollup has just been dropped"))
+}
+
+fn set_state(name: &str, state: &str) -> Result<()> {
+    let d = owned(name)?;
     let _acting = xact::ActingAs::catalog();
     catalog::execute("UPDATE rollup.definition SET state = $2 WHERE id = $1", &[d.id.into(), state.into()])
 }
@@ -93,17 +140,89 @@ fn rollup_resume(name: &str) -> Result<()> {
 
 #[pg_extern(sql = false)]
 fn rollup_drop(name: &str, keep_data: bool) -> Result<()> {
-    let d = catalog::by_name(name)?;
-    catalog::check_owner(&d.owner_name, &format!("rollup {name}"))?;
+    let d = owned(name)?;
     create::drop(&d, keep_data)
 }
 
 #[pg_extern(sql = false)]
 fn rollup_explain(name: &str) -> Result<String> {
-    let d = catalog::by_name(name)?;
-    catalog::check_owner(&d.owner_name, &format!("rollup {name}"))?;
+    let d = owned(name)?;
     let (source, target, _) = d.parts()?;
-    Ok(sql::run(&d.plan()?, source, target, &d.seen, &catalog::current_snapshot(false)?))
+    let now = catalog::current_snapshot(false)?;
+    Ok(sql::run(&d.plan()?, source, target, &levels::of(&d)?, &d.seen, &now))
+}
+
+#[pg_extern(sql = false)]
+fn rollup_add_level(name: &str, level: &str, width: Interval) -> Result<()> {
+    let d = locked(name)?;
+    let width = catalog::read("SELECT $1::pg_catalog.text", &[width.into()], |row| row.get::<String>(1))?;
+    levels::add(&d, &d.plan()?, level, &width.into_iter().flatten().next().unwrap_or_default())
+}
+
+#[pg_extern(sql = false)]
+fn rollup_drop_level(name: &str, level: &str, keep_data: bool) -> Result<()> {
+    levels::drop(&locked(name)?, level, keep_data)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_add_column(name: &str, column: &str, expression: &str, backfill: bool) -> Result<()> {
+    evolve::add_column(&locked(name)?, column, expression, backfill)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_drop_column(name: &str, column: &str) -> Result<()> {
+    evolve::drop_column(&locked(name)?, column)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_replace(name: &str, query: &str, backfill: bool) -> Result<()> {
+    evolve::replace(&locked(name)?, query, backfill)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_add_merge_rule(aggregate: pg_sys::Oid, combine: pg_sys::Oid, unite: pg_sys::Oid) -> Result<()> {
+    rules::add(aggregate, combine, unite)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_add_made_rule(aggregate: pg_sys::Oid, parts: Vec<pg_sys::Oid>, result: pg_sys::Oid) -> Result<()> {
+    rules::add_made(aggregate, &parts, result)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_drop_merge_rule(aggregate: pg_sys::Oid) -> Result<()> {
+    rules::drop(aggregate)
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn rollup_check(
+    name: Option<&str>,
+    from: Option<TimestampWithTimeZone>,
+    to: Option<TimestampWithTimeZone>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(relation, pg_sys::Oid),
+            name!(keys, JsonB),
+            name!(column_name, String),
+            name!(stored, Option<String>),
+            name!(recomputed, Option<String>),
+        ),
+    >,
+> {
+    let d = owned(required(name, "name")?)?;
+    Ok(TableIterator::new(check::check(&d, from, to)?))
+}
+
+#[pg_extern(sql = false)]
+fn rollup_rebuild(
+    name: Option<&str>,
+    from: Option<TimestampWithTimeZone>,
+    to: Option<TimestampWithTimeZone>,
+) -> Result<i64> {
+    check::rebuild(&locked(required(name, "name")?)?, from, to)
 }
 
 #[pg_extern(sql = false)]

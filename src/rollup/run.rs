@@ -56,7 +56,7 @@ fn is_due(d: &Definition) -> Result<bool> {
 fn merge(d: &Definition, now: &Snapshot) -> Result<(i64, i64)> {
     d.check_cluster()?;
     let (source, target, owner) = d.parts()?;
-    let statement = sql::run(&d.plan()?, source, target, &d.seen, now);
+    let statement = sql::run(&d.plan()?, source, target, &super::levels::of(d)?, &d.seen, now);
     let _acting = ActingAs::role(owner);
     set_timezone(&d.timezone);
     prefer_hashing();

@@ -1,6 +1,11 @@
 //! The SQL that a plan becomes. Every name in it is qualified and quoted; bounds are constants, so that an
 //! index serves them and the caller's isolation level does not matter.
-use super::plan::{Column, Merge, Plan};
+use super::definition::from_clause;
+use super::levels::Level;
+use super::plan::{Column, Merge, Plan, Role};
+use super::range::Range;
+use crate::pg::holes::fill;
+pub use crate::pg::literal;
 use crate::pg::xact::Snapshot;
 
 /// The column that every rolled-up table has.
@@ -9,16 +14,6 @@ pub const STAMP: &str = "rollup_stamp";
 /// A quoted identifier.
 pub fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A quoted literal, whatever standard_conforming_strings says.
-pub fn literal(text: &str) -> String {
-    let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') {
-        format!(" E'{}'", quoted.replace('\\', "\\\\"))
-    } else {
-        format!("'{quoted}'")
-    }
 }
 
 fn list<'a>(columns: impl Iterator<Item = &'a Column>, f: impl Fn(&Column) -> String) -> String {
@@ -32,52 +27,199 @@ fn xip(s: &Snapshot) -> String {
 
 /// Rows of transactions that had not finished in `s`.
 pub fn unfinished(s: &Snapshot) -> String {
-    let mut p = format!("{STAMP} OPERATOR(pg_catalog.>=) {}::pg_catalog.int8", s.xmax);
+    unfinished_of("", s)
+}
+
+fn unfinished_of(prefix: &str, s: &Snapshot) -> String {
+    let mut p = format!("{prefix}{STAMP} OPERATOR(pg_catalog.>=) {}::pg_catalog.int8", s.xmax);
     if !s.xip.is_empty() {
-        p += &format!(" OR {STAMP} OPERATOR(pg_catalog.=) ANY ({})", xip(s));
+        p += &format!(" OR {prefix}{STAMP} OPERATOR(pg_catalog.=) ANY ({})", xip(s));
     }
     format!("({p})")
 }
 
 /// Rows of transactions that had finished in `s`.
 pub fn finished(s: &Snapshot) -> String {
-    let mut p = format!("{STAMP} OPERATOR(pg_catalog.<) {}::pg_catalog.int8", s.xmax);
+    finished_of("", s)
+}
+
+fn finished_of(prefix: &str, s: &Snapshot) -> String {
+    let mut p = format!("{prefix}{STAMP} OPERATOR(pg_catalog.<) {}::pg_catalog.int8", s.xmax);
     if !s.xip.is_empty() {
-        p += &format!(" AND {STAMP} OPERATOR(pg_catalog.<>) ALL ({})", xip(s));
+        p += &format!(" AND {prefix}{STAMP} OPERATOR(pg_catalog.<>) ALL ({})", xip(s));
     }
     format!("({p})")
 }
 
-fn aggregate_source(plan: &Plan, source: &str, bounds: &str, extra: &str) -> String {
-    let keys: Vec<String> = plan
-        .columns
-        .iter()
-        .enumerate()
-        .filter(|(_, c)| c.merge.is_none())
-        .map(|(i, _)| (i + 1).to_string())
-        .collect();
+/// The expression of a kept column; the time key in the buckets of `level`, if one is asked for.
+fn source_expression(plan: &Plan, c: &Column, level: Option<&Level>) -> String {
+    match level {
+        Some(level) if c.name == plan.time_key => level.bucket_of(&format!("({})", c.expression)),
+        _ => c.expression.clone(),
+    }
+}
+
+/// Positions of the keys among the kept columns, for GROUP BY.
+fn key_positions(plan: &Plan) -> String {
+    let keys = plan.kept().enumerate().filter(|(_, c)| c.is_key()).map(|(i, _)| (i + 1).to_string());
+    keys.collect::<Vec<_>>().join(", ")
+}
+
+/// The groups of source rows that satisfy `bounds`.
+fn aggregate_source(plan: &Plan, source: &str, bounds: &str, level: Option<&Level>, extra: &str) -> String {
     let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
     format!(
-        "SELECT {}{extra} FROM {source} WHERE {bounds}{filter} GROUP BY {}",
-        list(plan.columns.iter(), |c| format!("{} AS {}", c.expression, ident(&c.name))),
-        keys.join(", ")
+        "SELECT {}{extra} FROM {} WHERE {bounds}{filter} GROUP BY {}",
+        list(plan.kept(), |c| format!("{} AS {}", source_expression(plan, c, level), ident(&c.name))),
+        from_clause(plan.joins.as_deref(), source, &plan.alias),
+        key_positions(plan)
     )
 }
 
-/// The statement of one run: merges rows finished in `now` and not in `seen`; returns (raw rows, groups).
-pub fn run(plan: &Plan, source: &str, target: &str, seen: &Snapshot, now: &Snapshot) -> String {
-    let bounds = format!("{} AND {}", unfinished(seen), finished(now));
-    let names = list(plan.columns.iter(), |c| ident(&c.name));
-    let keys = list(plan.keys(), |c| ident(&c.name));
+fn stamp_prefix(plan: &Plan) -> String {
+    format!("{}.", ident(&plan.alias))
+}
+
+/// Groups of the rows merged so far whose time key, in the buckets of `level`, lies in `range`.
+pub fn recomputed(
+    plan: &Plan,
+    source: &str,
+    seen: &Snapshot,
+    level: Option<&Level>,
+    range: &Range,
+) -> String {
+    let key = plan.column(&plan.time_key).map(|c| source_expression(plan, c, level)).unwrap_or_default();
+    let bounds =
+        format!("{} AND {}", finished_of(&stamp_prefix(plan), seen), range.holds(&format!("({key})")));
+    aggregate_source(plan, source, &bounds, level, "")
+}
+
+/// Inserts the groups of `from` into a table of the rollup, or merges them into the rows that are there.
+fn upsert(plan: &Plan, target: &str, from: &str) -> String {
     let set: Vec<String> =
         plan.values().map(|(c, m)| format!("{} = {}", ident(&c.name), merge_pair(c, m))).collect();
+    insert_or(plan, target, from, &set.join(", "))
+}
+
+fn insert_or(plan: &Plan, target: &str, from: &str, set: &str) -> String {
+    let names = list(plan.kept(), |c| ident(&c.name));
+    let keys = list(plan.keys(), |c| ident(&c.name));
     format!(
-        "WITH delta AS MATERIALIZED ({}), merged AS (INSERT INTO {target} AS t ({names}) SELECT {names} FROM delta \
-         ON CONFLICT ({keys}) DO UPDATE SET {}) \
-         SELECT coalesce(pg_catalog.sum(\"rollup rows\"), 0)::pg_catalog.int8, pg_catalog.count(*) FROM delta",
-        aggregate_source(plan, source, &bounds, ", pg_catalog.count(*) AS \"rollup rows\""),
-        set.join(", ")
+        "INSERT INTO {target} AS t ({names}) SELECT {names} FROM {from} ON CONFLICT ({keys}) DO UPDATE SET {set}"
     )
+}
+
+/// Puts the columns named, as `groups` has them, into the rows of a table of the rollup.
+pub fn overwrite(plan: &Plan, target: &str, groups: &str, columns: &[&str]) -> String {
+    let set: Vec<String> = columns.iter().map(|c| format!("{0} = excluded.{0}", ident(c))).collect();
+    insert_or(plan, target, &format!("({groups}) g"), &set.join(", "))
+}
+
+/// Puts `groups` into a table from which their like was removed.
+pub fn insert(plan: &Plan, target: &str, groups: &str) -> String {
+    let names = list(plan.kept(), |c| ident(&c.name));
+    format!("INSERT INTO {target} ({names}) SELECT {names} FROM ({groups}) g")
+}
+
+/// The rollup's query as it would be written today.
+pub fn query(plan: &Plan, source: &str) -> String {
+    let filter = plan.filter.as_ref().map(|f| format!(" WHERE {f}")).unwrap_or_default();
+    let visible: Vec<&Column> = plan.columns.iter().filter(|c| !c.hidden).collect();
+    let keys = visible.iter().enumerate().filter(|(_, c)| c.is_key()).map(|(i, _)| (i + 1).to_string());
+    format!(
+        "SELECT {} FROM {}{filter} GROUP BY {}",
+        list(visible.iter().copied(), |c| format!("{} AS {}", c.written, ident(&c.name))),
+        from_clause(plan.joins.as_deref(), source, &plan.alias),
+        keys.collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// How values of a column are compared: float sums depend on the order of rows, in their last digits.
+fn comparison(c: &Column) -> &'static str {
+    match c.sql_type.as_str() {
+        "real" => "1e-4",
+        "double precision" => "1e-9",
+        "double precision[]" => "count",
+        _ => "",
+    }
+}
+
+/// What differs between a table of the rollup and `groups`, for time keys in `range`: relation, keys, column, what
+/// is stored, what should be.
+pub fn differences(plan: &Plan, target: &str, groups: &str, range: &Range) -> String {
+    let keys = list(plan.keys(), |c| ident(&c.name));
+    let values = || plan.kept().filter(|c| !c.is_key());
+    let texts = list(values(), |c| format!("{}::pg_catalog.text", ident(&c.name)));
+    let rows = |side: i32, from: &str| {
+        format!("SELECT {side} AS \"the side\", {keys}, ARRAY[{texts}] AS \"the values\" FROM {from}")
+    };
+    let side = |n: i32| format!("pg_catalog.min(\"the values\") FILTER (WHERE \"the side\" = {n})");
+    let names: Vec<String> = values().map(|c| literal(&c.name)).collect();
+    let how: Vec<String> = values().map(|c| literal(comparison(c))).collect();
+    let object: Vec<String> =
+        plan.keys().map(|c| format!("{}, g.{}", literal(&c.name), ident(&c.name))).collect();
+    format!(
+        "SELECT {}::pg_catalog.regclass::pg_catalog.oid, pg_catalog.jsonb_build_object({}), v.name, v.stored, v.fresh \
+         FROM (SELECT {keys}, {} AS stored, {} AS fresh FROM ({} UNION ALL {}) u GROUP BY {keys}) g, \
+         LATERAL (SELECT * FROM ROWS FROM (pg_catalog.unnest(ARRAY[{}]), pg_catalog.unnest(ARRAY[{}]), pg_catalog.unnest(g.stored), pg_catalog.unnest(g.fresh)) \
+         AS v (name, how, stored, fresh)) v WHERE v.stored IS DISTINCT FROM v.fresh AND NOT coalesce(CASE v.how WHEN '' THEN false \
+         WHEN 'count' THEN (v.stored::pg_catalog.float8[])[1] = (v.fresh::pg_catalog.float8[])[1] \
+         ELSE pg_catalog.abs(v.stored::pg_catalog.float8 - v.fresh::pg_catalog.float8) <= v.how::pg_catalog.float8 * \
+         greatest(pg_catalog.abs(v.stored::pg_catalog.float8), pg_catalog.abs(v.fresh::pg_catalog.float8)) END, false) \
+         ORDER BY g.{}, 2, 3",
+        literal(target),
+        object.join(", "),
+        side(0),
+        side(1),
+        rows(0, &format!("{target} WHERE {}", range.holds(&ident(&plan.time_key)))),
+        rows(1, &format!("({groups}) r")),
+        names.join(", "),
+        how.join(", "),
+        ident(&plan.time_key)
+    )
+}
+
+/// Groups of `from`, a relation with the kept columns, in the buckets of `level`.
+pub fn coarser(plan: &Plan, level: &Level, from: &str) -> String {
+    let columns = list(plan.kept(), |c| match c.merge() {
+        Some(m) => format!("{} AS {}", merge_many(c, m), ident(&c.name)),
+        None if c.name == plan.time_key => {
+            format!("{} AS {}", level.bucket_of(&ident(&c.name)), ident(&c.name))
+        }
+        None => ident(&c.name),
+    });
+    format!("SELECT {columns} FROM {from} GROUP BY {}", key_positions(plan))
+}
+
+/// The statement of one run: merges rows finished in `now` and not in `seen` into the rollup and its levels, the
+/// levels from the groups of the next finer one; returns (raw rows, groups).
+pub fn run(
+    plan: &Plan,
+    source: &str,
+    target: &str,
+    levels: &[Level],
+    seen: &Snapshot,
+    now: &Snapshot,
+) -> String {
+    let prefix = stamp_prefix(plan);
+    let bounds = format!("{} AND {}", unfinished_of(&prefix, seen), finished_of(&prefix, now));
+    let mut statement = format!(
+        "WITH delta AS MATERIALIZED (\n  {}),\nmerged AS (\n  {})",
+        aggregate_source(plan, source, &bounds, None, ", pg_catalog.count(*) AS \"rollup rows\""),
+        upsert(plan, target, "delta")
+    );
+    for (at, level) in levels.iter().enumerate() {
+        let finer = levels[..at].iter().rposition(|f| f.bucket.nests_in(level.bucket, level.utc));
+        let from = finer.map_or("delta".into(), |f| format!("delta_{}", f + 1));
+        let n = at + 1;
+        statement += &format!(
+            ",\ndelta_{n} AS MATERIALIZED (\n  {}),\nmerged_{n} AS (\n  {})",
+            coarser(plan, level, &from),
+            upsert(plan, &level.target, &format!("delta_{n}"))
+        );
+    }
+    statement
+        + "\nSELECT coalesce(pg_catalog.sum(\"rollup rows\"), 0)::pg_catalog.int8, pg_catalog.count(*) FROM delta"
 }
 
 /// True as soon as there is one row for the next run. Rows that WHERE leaves out count too.
@@ -94,64 +236,96 @@ pub fn has_foreign_stamp(source: &str, own: i64) -> String {
     )
 }
 
-fn merge_pair(c: &Column, m: Merge) -> String {
+/// Two rows of one group as one: `t` is stored, `excluded` comes.
+fn merge_pair(c: &Column, m: &Merge) -> String {
     let n = ident(&c.name);
     let (a, b) = (format!("t.{n}"), format!("excluded.{n}"));
-    let keep_either =
-        |both: String| format!("CASE WHEN {a} IS NULL THEN {b} WHEN {b} IS NULL THEN {a} ELSE {both} END");
-    match m {
-        Merge::Count => format!("{a} OPERATOR(pg_catalog.+) {b}"),
-        Merge::Sum => keep_either(format!("{a} OPERATOR(pg_catalog.+) {b}")),
-        Merge::Min => format!("LEAST({a}, {b})"),
-        Merge::Max => format!("GREATEST({a}, {b})"),
-        Merge::And => keep_either(format!("{a} AND {b}")),
-        Merge::Or => keep_either(format!("{a} OR {b}")),
-        Merge::Hll => keep_either(format!("{}.hll_union({a}, {b})", ident(&c.schema))),
-        Merge::Counter => format!("{}.jsonb_counter_merge({a}, {b})", ident(&c.schema)),
+    let both = fill(&m.combine, |hole| {
+        let companion = m.companion.as_deref().map(ident);
+        match hole {
+            1 => Some(a.clone()),
+            2 => Some(b.clone()),
+            3 => companion.map(|c| format!("t.{c}")),
+            4 => companion.map(|c| format!("excluded.{c}")),
+            _ => None,
+        }
+    });
+    if m.never_null {
+        return both;
     }
+    format!("CASE WHEN {a} IS NULL THEN {b} WHEN {b} IS NULL THEN {a} ELSE {both} END")
 }
 
-fn merge_many(c: &Column) -> String {
-    let n = ident(&c.name);
-    let call = match c.merge {
-        None => return n,
-        Some(Merge::Count | Merge::Sum) => format!("pg_catalog.sum({n})"),
-        Some(Merge::Min) => format!("pg_catalog.min({n})"),
-        Some(Merge::Max) => format!("pg_catalog.max({n})"),
-        Some(Merge::And) => format!("pg_catalog.bool_and({n})"),
-        Some(Merge::Or) => format!("pg_catalog.bool_or({n})"),
-        Some(Merge::Hll) => format!("{}.hll_union_agg({n})", ident(&c.schema)),
-        Some(Merge::Counter) => format!("{}.jsonb_counter_merge_agg({n})", ident(&c.schema)),
-    };
-    format!("{call}::{} AS {n}", c.sql_type)
+/// Many rows of one group as one.
+fn merge_many(c: &Column, m: &Merge) -> String {
+    let call = fill(&m.unite, |hole| match hole {
+        1 => Some(ident(&c.name)),
+        2 => m.companion.as_deref().map(ident),
+        _ => None,
+    });
+    format!("{call}::{}", c.sql_type)
+}
+
+/// The value of a result, each column it takes given by `column`.
+fn result(c: &Column, template: &str, of: &[String], column: impl Fn(&str) -> String) -> String {
+    let value = fill(template, |n| of.get(n.wrapping_sub(1)).map(|name| column(name)));
+    format!("({value})::{}", c.sql_type)
 }
 
 /// The live view: the rollup merged with the rows not yet rolled up. State, rollup and raw table are read under
 /// one snapshot, so each row is in exactly one of the two parts.
-pub fn live_view(plan: &Plan, view: &str, source: &str, target: &str, id: i64) -> String {
+pub fn live_view(
+    plan: &Plan,
+    view: &str,
+    source: &str,
+    target: &str,
+    level: Option<&Level>,
+    id: i64,
+) -> String {
     let state = |column: &str| {
         format!("(SELECT d.{column} FROM rollup.definition d WHERE d.id OPERATOR(pg_catalog.=) {id})")
     };
+    let stamp = format!("{}{STAMP}", stamp_prefix(plan));
     let bounds = format!(
-        "({STAMP} OPERATOR(pg_catalog.>=) {} OR {STAMP} OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.int8[]))",
+        "({stamp} OPERATOR(pg_catalog.>=) {} OR {stamp} OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.int8[]))",
         state("seen_xmax"),
         state("seen_xip")
     );
-    let names = list(plan.columns.iter(), |c| ident(&c.name));
-    let keys = list(plan.keys(), |c| ident(&c.name));
+    let merged = |name: &str| match plan.column(name) {
+        Some(c) => c.merge().map_or_else(|| ident(name), |m| merge_many(c, m)),
+        None => ident(name),
+    };
+    let columns = list(plan.columns.iter().filter(|c| !c.hidden), |c| match &c.role {
+        Role::Key => ident(&c.name),
+        Role::Value(m) => format!("{} AS {}", merge_many(c, m), ident(&c.name)),
+        Role::Result { template, of, .. } => {
+            format!("{} AS {}", result(c, template, of, merged), ident(&c.name))
+        }
+    });
     format!(
-        "CREATE VIEW {view} AS SELECT {} FROM (SELECT {names} FROM {target} UNION ALL {}) u GROUP BY {keys}",
-        list(plan.columns.iter(), merge_many),
-        aggregate_source(plan, source, &bounds, "")
+        "CREATE OR REPLACE VIEW {view} AS SELECT {columns} FROM (SELECT {} FROM {target} UNION ALL {}) u GROUP BY {}",
+        list(plan.kept(), |c| ident(&c.name)),
+        aggregate_source(plan, source, &bounds, level, ""),
+        list(plan.keys(), |c| ident(&c.name))
     )
+}
+
+/// The definition of one column of the rollup's table.
+pub fn column_definition(c: &Column) -> String {
+    let collation = c.collation.as_ref().map(|c| format!(" COLLATE {c}")).unwrap_or_default();
+    let rule = match &c.role {
+        Role::Value(Merge { never_null: true, .. }) => " NOT NULL".to_string(),
+        Role::Result { template, of, .. } => {
+            format!(" GENERATED ALWAYS AS ({}) STORED", result(c, template, of, ident))
+        }
+        _ => String::new(),
+    };
+    format!("{} {}{collation}{rule}", ident(&c.name), c.sql_type)
 }
 
 /// The rollup's table.
 pub fn create_table(plan: &Plan, target: &str) -> String {
-    let columns = list(plan.columns.iter(), |c| {
-        let rule = if c.merge == Some(Merge::Count) { " NOT NULL" } else { "" };
-        format!("{} {}{rule}", ident(&c.name), c.sql_type)
-    });
+    let columns = list(plan.columns.iter().filter(|c| c.in_table()), column_definition);
     let keys = list(plan.keys(), |c| ident(&c.name));
     let unique = if plan.keys_never_null { "PRIMARY KEY" } else { "UNIQUE NULLS NOT DISTINCT" };
     // Rows are updated as late rows come in: room on the page keeps the updates off the index.

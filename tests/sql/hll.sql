@@ -55,6 +55,8 @@ SELECT hll_hash_any('x'::name) = hll_hash_text('x') AS name,
         = hll_hash_bytea(macaddr8_send('08:00:2b:01:02:03:04:05'::macaddr8)) AS macaddr8,
     hll_hash_any(cash_out(1::money)) = hll_hash_text(cash_out(1::money)::text) AS cstring;
 SELECT count(DISTINCT hll_hash_any(m)::text) FROM (SELECT '08:00:2b:01:02:03:04:05'::macaddr8 AS m FROM generate_series(1, 5)) t;
+-- a register width of 0 has no stored form: it is one bit, and can be read again
+SELECT hll_empty(11, 0), hll_regwidth(hll_empty(11, 0) || 1::hll_hashval), # (hll_empty(11, 0, 0) || 2049::hll_hashval || 2050::hll_hashval) > 1.9 AS two;
 -- operators
 SELECT 1::hll_hashval = 1::hll_hashval AS eq, 1::hll_hashval <> 1::hll_hashval AS ne,
     hll_empty() = hll_empty() AS heq, hll_empty() <> hll_empty(10) AS hne;

@@ -1,5 +1,6 @@
 //! The JSONB counters beside the SQL that people write for them.
 use hll_lab::{Cluster, Outcome};
+use postgres::Client;
 
 use crate::measure::{in_turn, table};
 
@@ -7,6 +8,7 @@ const DATA: &str = "
   CREATE TABLE hit AS SELECT (i % 20)::int AS site, timestamptz '2026-01-01' + i * interval '1680 microseconds' AS at,
       'c' || (i::bigint * 7919 % 3)::text AS few, 'c' || (i::bigint * 7919 % 250)::text AS many, i % 900 AS ms FROM generate_series(1, 1000000) i;
   CREATE TABLE counter AS SELECT i AS id, (SELECT jsonb_object_agg('key' || k, (i + k) % 100) FROM generate_series(1, 50) k) AS c FROM generate_series(1, 100000) i;
+  CREATE TABLE part AS SELECT i FROM generate_series(0, 499999) i;
   CREATE FUNCTION merge_sql(a jsonb, b jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
     SELECT jsonb_object_agg(key, n) FROM (SELECT key, sum(value::numeric) AS n
       FROM (SELECT * FROM jsonb_each_text(a) UNION ALL SELECT * FROM jsonb_each_text(b)) u GROUP BY key) s $$";
@@ -56,5 +58,33 @@ pub fn run() -> Outcome<()> {
         "| `jsonb_counter_merge(a, b)`, 50 keys each | {a:.0} | {b:.0} in SQL | {:.1} x faster | 10 x |",
         b / a
     );
+    for (name, sql) in [
+        ("counted", "SELECT i % 10000, jsonb_counter_agg('key' || i / 10000) FROM part GROUP BY 1"),
+        (
+            "counted a group at a time",
+            "SELECT i / 50, jsonb_counter_agg('key' || i % 50) FROM part GROUP BY 1",
+        ),
+        ("merged", "SELECT id % 10000, jsonb_counter_merge_agg(c) FROM counter WHERE id <= 20000 GROUP BY 1"),
+    ] {
+        let bytes = peak_memory(&mut client, sql)?;
+        println!(
+            "| memory of 10,000 groups of 50 keys, {name} | {:.1} KB a group | | | at most 6 KB |",
+            bytes / 10_000.0 / 1024.0
+        );
+    }
     Ok(())
+}
+
+/// Bytes that the statement's HashAggregate held at its peak, hash table and all.
+fn peak_memory(client: &mut Client, sql: &str) -> Outcome<f64> {
+    let explained: String = client
+        .query(&format!("EXPLAIN (ANALYZE, TIMING OFF) {sql}"), &[])?
+        .iter()
+        .map(|row| row.get::<_, String>(0) + "\n")
+        .collect();
+    let kilobytes = explained.split_once("Memory Usage: ").and_then(|(_, rest)| rest.split_once("kB"));
+    match kilobytes.filter(|_| explained.contains("Batches: 1 ")) {
+        Some((kilobytes, _)) => Ok(kilobytes.parse::<f64>()? * 1024.0),
+        None => Err(format!("not one hash aggregate in memory:\n{explained}").into()),
+    }
 }

@@ -1,0 +1,132 @@
+//! Expressions back as text, every name in it qualified.
+use pgrx::{PgList, pg_sys};
+use std::ffi::{CStr, c_char};
+
+/// What the columns of an expression belong to: the tables of one query.
+#[derive(Clone, Copy)]
+pub struct Names {
+    context: *mut pg_sys::List,
+    prefix: bool,
+}
+
+impl Names {
+    /// Names for expressions of `query`: bare columns where it reads one table, prefixed ones where it joins.
+    ///
+    /// # Safety
+    /// `query` is an analysed query tree that outlives the names.
+    pub unsafe fn of(query: &pg_sys::Query) -> Names {
+        // SAFETY: the context refers to the query's own range table; the statement around it is a blank node.
+        unsafe {
+            let rtable = PgList::<pg_sys::RangeTblEntry>::from_pg(query.rtable);
+            if let (1, Some(rte)) = (rtable.len(), rtable.get_ptr(0)) {
+                let context = pg_sys::deparse_context_for((*(*rte).eref).aliasname, (*rte).relid);
+                return Names { context, prefix: false };
+            }
+            let statement = pg_sys::palloc0(size_of::<pg_sys::PlannedStmt>()).cast::<pg_sys::PlannedStmt>();
+            (*statement).type_ = pg_sys::NodeTag::T_PlannedStmt;
+            (*statement).rtable = query.rtable;
+            let mut used = std::ptr::null_mut();
+            for at in 1..=rtable.len() {
+                used = pg_sys::bms_add_member(used, at as i32);
+            }
+            let names = pg_sys::select_rtable_names_for_explain(query.rtable, used);
+            Names { context: pg_sys::deparse_context_for_plan_tree(statement, names), prefix: true }
+        }
+    }
+
+    /// True where columns carry the name of their table.
+    pub fn prefixed(self) -> bool {
+        self.prefix
+    }
+
+    /// The text of `node`.
+    ///
+    /// # Safety
+    /// `node` is an expression over the query that these names were made of.
+    pub unsafe fn text(self, node: *mut pg_sys::Node) -> String {
+        // SAFETY: the caller vouches for the node.
+        qualified(|| unsafe { string(pg_sys::deparse_expression(node, self.context, self.prefix, false)) })
+    }
+}
+
+/// The FROM clause of `query`, joins and all.
+///
+/// # Safety
+/// `query` is an analysed SELECT.
+pub unsafe fn from_clause(query: &pg_sys::Query) -> String {
+    // SAFETY: the copy is the callee's to change; what is left of it is SELECT true FROM ….
+    unsafe {
+        let copy = pg_sys::copyObjectImpl((query as *const pg_sys::Query).cast()).cast::<pg_sys::Query>();
+        let one = pg_sys::makeTargetEntry(
+            pg_sys::makeBoolConst(true, false).cast(),
+            1,
+            pg_sys::pstrdup(c"x".as_ptr()),
+            false,
+        );
+        let mut list = PgList::<pg_sys::TargetEntry>::new();
+        list.push(one);
+        (*copy).targetList = list.into_pg();
+        (*copy).groupClause = std::ptr::null_mut();
+        (*copy).hasAggs = false;
+        (*(*copy).jointree).quals = std::ptr::null_mut();
+        let text = qualified(|| string(pg_sys::pg_get_querydef(copy, false)));
+        text.split_once("FROM ").map(|(_, from)| from.to_string()).unwrap_or_default()
+    }
+}
+
+/// Runs `f` with a search_path that makes PostgreSQL write every name outside pg_catalog qualified. An error
+/// inside aborts the transaction, which restores the path too.
+pub fn qualified<T>(f: impl FnOnce() -> T) -> T {
+    // SAFETY: the level that was opened is closed again.
+    unsafe {
+        let level = pg_sys::NewGUCNestLevel();
+        set_local(c"search_path", c"pg_catalog, pg_temp");
+        let out = f();
+        pg_sys::AtEOXact_GUC(true, level);
+        out
+    }
+}
+
+/// Sets a setting until the current GUC nest level ends.
+pub fn set_local(name: &CStr, value: &CStr) {
+    // SAFETY: both strings are NUL-terminated and copied by the callee.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
+}
+
+/// The type of `node`, qualified, with its modifier.
+///
+/// # Safety
+/// `node` is an expression.
+pub unsafe fn type_of(node: *mut pg_sys::Node) -> String {
+    // SAFETY: the caller vouches for the node.
+    unsafe {
+        string(pg_sys::format_type_extended(
+            pg_sys::exprType(node),
+            pg_sys::exprTypmod(node),
+            (pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY) as _,
+        ))
+    }
+}
+
+/// A Rust copy of a C string.
+///
+/// # Safety
+/// `p` is NULL or a NUL-terminated string.
+pub unsafe fn string(p: *const c_char) -> String {
+    if p.is_null() {
+        return String::new();
+    }
+    // SAFETY: the caller vouches for the string.
+    unsafe { CStr::from_ptr(p) }.to_string_lossy().into_owned()
+}

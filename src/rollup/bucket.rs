@@ -1,0 +1,213 @@
+//! Buckets of time: how long they are, where they begin, and which lie inside which.
+use crate::pg::query::EPOCH;
+use serde::{Deserialize, Serialize};
+
+const DAY: i64 = 86_400_000_000;
+/// Offsets of time zones are multiples of this.
+const QUARTER_HOUR: i64 = 900_000_000;
+
+/// What is known of the buckets of a time key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Bucket {
+    /// Nothing: a function of the user's.
+    Unknown,
+    /// So many microseconds, counted from `offset` after a Monday's midnight of the rollup's time zone.
+    Fixed {
+        /// Length in microseconds.
+        length: i64,
+        /// Where they begin.
+        offset: i64,
+        /// They are counted through changes of the clock; else within each local day.
+        absolute: bool,
+    },
+    /// So many months of the rollup's time zone.
+    Months(i32),
+}
+
+/// The type of a time key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// timestamptz
+    Zoned,
+    /// timestamp
+    Local,
+    /// date
+    Date,
+}
+
+impl Kind {
+    /// The kind of a column of this type.
+    pub fn of(sql_type: &str) -> Option<Kind> {
+        let sql_type = sql_type.trim_start_matches("pg_catalog.");
+        if sql_type.ends_with("with time zone") {
+            Some(Kind::Zoned)
+        } else if sql_type.starts_with("timestamp") {
+            Some(Kind::Local)
+        } else if sql_type == "date" {
+            Some(Kind::Date)
+        } else {
+            None
+        }
+    }
+}
+
+impl Bucket {
+    /// The buckets of `date_trunc(unit, …)`.
+    pub fn of_unit(unit: &str) -> Bucket {
+        let fixed = |length| Bucket::Fixed { length, offset: 0, absolute: false };
+        match unit.to_ascii_lowercase().trim_end_matches('s') {
+            "microsecond" => fixed(1),
+            "millisecond" => fixed(1_000),
+            "second" => fixed(1_000_000),
+            "minute" => fixed(60_000_000),
+            "hour" => fixed(3_600_000_000),
+            "day" => fixed(DAY),
+            "week" => fixed(7 * DAY),
+            "month" => Bucket::Months(1),
+            "quarter" => Bucket::Months(3),
+            "year" => Bucket::Months(12),
+            "decade" => Bucket::Months(120),
+            _ => Bucket::Unknown,
+        }
+    }
+
+    /// The buckets of a level so long, or why there are none.
+    pub fn of_level(months: i32, days: i32, micros: i64) -> Result<Bucket, String> {
+        match (months, i64::from(days) * DAY + micros) {
+            (m, 0) if m > 0 && (12 % m == 0 || m % 12 == 0) => Ok(Bucket::Months(m)),
+            (m, 0) if m > 0 => Err(format!("{m} months do not divide a year")),
+            (0, length) if length >= DAY && length % DAY != 0 => {
+                Err("a level longer than a day is a number of whole days".into())
+            }
+            (0, length) if length > 0 && length < DAY && DAY % length != 0 => {
+                Err("a level shorter than a day divides the day".into())
+            }
+            (0, length) if length > 0 => Ok(Bucket::Fixed { length, offset: 0, absolute: false }),
+            _ => Err("a level is some months, or some days, or a part of a day, above zero".into()),
+        }
+    }
+
+    /// True where every bucket of `self` lies inside one bucket of `coarse`, which is a level's.
+    pub fn nests_in(self, coarse: Bucket, utc: bool) -> bool {
+        let (length, offset, absolute) = match self {
+            Bucket::Unknown => return false,
+            Bucket::Months(m) => return matches!(coarse, Bucket::Months(c) if c > m && c % m == 0),
+            Bucket::Fixed { length, offset, absolute } => (length, offset, absolute),
+        };
+        // Buckets that run through clock changes begin anywhere in a local day, but for parts of a quarter hour.
+        let placed = |unit: i64| {
+            unit % length == 0 && offset % length == 0 && (!absolute || utc || QUARTER_HOUR % length == 0)
+        };
+        match coarse {
+            Bucket::Unknown => false,
+            Bucket::Months(_) => placed(DAY),
+            Bucket::Fixed { length: coarse, .. } => coarse > length && placed(coarse),
+        }
+    }
+
+    /// True where it is longer than `other`.
+    pub fn longer_than(self, other: Bucket) -> bool {
+        self.rank() > other.rank()
+    }
+
+    fn rank(self) -> i64 {
+        match self {
+            Bucket::Unknown => 0,
+            Bucket::Fixed { length, .. } => length,
+            Bucket::Months(m) => 28 * DAY * i64::from(m),
+        }
+    }
+
+    /// The expression that gives the level's bucket of `$1`, a time key of this kind, in `zone`.
+    pub fn expression(self, kind: Kind, zone: &str) -> String {
+        let zone_text = crate::pg::literal(zone);
+        let utc = zone.eq_ignore_ascii_case("utc");
+        let local = match kind {
+            Kind::Zoned => format!("($1 AT TIME ZONE {zone_text})"),
+            Kind::Local => "$1".into(),
+            Kind::Date => "$1::pg_catalog.timestamp".into(),
+        };
+        let back = |local: String| match kind {
+            Kind::Zoned => format!("(({local}) AT TIME ZONE {zone_text})"),
+            Kind::Local => local,
+            Kind::Date => format!("({local})::pg_catalog.date"),
+        };
+        match self {
+            Bucket::Unknown => "$1".into(),
+            Bucket::Fixed { length, .. } if kind == Kind::Zoned && utc => {
+                format!("pg_catalog.date_bin('{length} microseconds'::pg_catalog.interval, $1, {EPOCH})")
+            }
+            Bucket::Fixed { length, .. } if kind == Kind::Zoned && QUARTER_HOUR % length == 0 => {
+                format!("pg_catalog.date_bin('{length} microseconds'::pg_catalog.interval, $1, {EPOCH})")
+            }
+            // An hour that the clock shows twice stays two hours.
+            Bucket::Fixed { length: 3_600_000_000, .. } if kind == Kind::Zoned => {
+                format!("pg_catalog.date_trunc('hour', $1, {zone_text})")
+            }
+            Bucket::Fixed { length, .. } => back(format!(
+                "pg_catalog.date_bin('{length} microseconds'::pg_catalog.interval, {local}, '0001-01-01'::pg_catalog.timestamp)"
+            )),
+            Bucket::Months(m) => {
+                let unit = match m {
+                    1 => Some("month"),
+                    3 => Some("quarter"),
+                    12 => Some("year"),
+                    _ => None,
+                };
+                back(match unit {
+                    Some(unit) => format!("pg_catalog.date_trunc('{unit}', {local})"),
+                    None => format!(
+                        "pg_catalog.date_trunc('month', {local}) OPERATOR(pg_catalog.-) pg_catalog.make_interval(months => \
+                         (pg_catalog.date_part('year', {local}) OPERATOR(pg_catalog.*) 12 OPERATOR(pg_catalog.+) \
+                         pg_catalog.date_part('month', {local}) OPERATOR(pg_catalog.-) 1)::pg_catalog.int4 OPERATOR(pg_catalog.%) {m})"
+                    ),
+                })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: i64 = 60_000_000;
+
+    fn trunc(length: i64) -> Bucket {
+        Bucket::Fixed { length, offset: 0, absolute: false }
+    }
+
+    #[test]
+    fn what_nests() {
+        let five = Bucket::Fixed { length: 5 * MINUTE, offset: 0, absolute: true };
+        let odd = Bucket::Fixed { length: 5 * MINUTE, offset: MINUTE, absolute: true };
+        let hour = Bucket::Fixed { length: 60 * MINUTE, offset: 0, absolute: true };
+        assert!(trunc(MINUTE).nests_in(trunc(60 * MINUTE), false));
+        assert!(trunc(60 * MINUTE).nests_in(trunc(DAY), false));
+        assert!(trunc(DAY).nests_in(Bucket::Months(1), false));
+        assert!(!trunc(7 * DAY).nests_in(Bucket::Months(1), true));
+        assert!(trunc(DAY).nests_in(trunc(7 * DAY), true));
+        assert!(!trunc(60 * MINUTE).nests_in(trunc(90 * MINUTE), true));
+        assert!(!trunc(60 * MINUTE).nests_in(trunc(60 * MINUTE), true));
+        assert!(five.nests_in(trunc(DAY), false));
+        assert!(!odd.nests_in(trunc(DAY), true));
+        assert!(hour.nests_in(trunc(DAY), true));
+        assert!(!hour.nests_in(trunc(DAY), false));
+        assert!(Bucket::Months(1).nests_in(Bucket::Months(3), false));
+        assert!(!Bucket::Months(2).nests_in(Bucket::Months(3), false));
+        assert!(!Bucket::Unknown.nests_in(trunc(DAY), true));
+    }
+
+    #[test]
+    fn levels_that_are_none() {
+        assert!(Bucket::of_level(0, 0, 0).is_err());
+        assert!(Bucket::of_level(5, 0, 0).is_err());
+        assert!(Bucket::of_level(1, 1, 0).is_err());
+        assert!(Bucket::of_level(0, 1, 1).is_err());
+        assert!(Bucket::of_level(0, 0, 7 * 60 * MINUTE).is_err());
+        assert_eq!(Bucket::of_level(0, 1, 0), Ok(trunc(DAY)));
+        assert_eq!(Bucket::of_level(0, 0, 24 * 60 * MINUTE), Ok(trunc(DAY)));
+        assert_eq!(Bucket::of_level(24, 0, 0), Ok(Bucket::Months(24)));
+    }
+}

@@ -1,0 +1,121 @@
+//! rollup.check and rollup.rebuild: raw rows are aggregated again, to compare or to replace.
+use super::catalog::{self, Definition};
+use super::error::{Result, internal};
+use super::levels::{self, Level};
+use super::plan::Plan;
+use super::range::{self, Range};
+use super::run::set_timezone;
+use super::sql::{self, ident};
+use crate::pg::xact::ActingAs;
+use pgrx::JsonB;
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
+use pgrx::spi::{SpiHeapTupleData, SpiResult};
+
+/// One value that differs: table, keys, column, stored, recomputed.
+pub type Difference = (pg_sys::Oid, JsonB, String, Option<String>, Option<String>);
+
+fn difference(row: &SpiHeapTupleData) -> SpiResult<Difference> {
+    Ok((
+        row.get(1)?.unwrap_or(pg_sys::InvalidOid),
+        row.get(2)?.unwrap_or(JsonB(serde_json::Value::Null)),
+        row.get(3)?.unwrap_or_default(),
+        row.get(4)?,
+        row.get(5)?,
+    ))
+}
+
+/// Compares the rollup and its levels with the raw rows that were merged, where those are all there.
+pub fn check(
+    d: &Definition,
+    from: Option<TimestampWithTimeZone>,
+    to: Option<TimestampWithTimeZone>,
+) -> Result<Vec<Difference>> {
+    d.check_cluster()?;
+    let plan = d.plan()?;
+    let (source, target, owner) = d.parts()?;
+    let asked = Range::of(&plan, &d.timezone, range::text(from)?, range::text(to)?);
+    let raw = range::whole_from(source, &plan)?;
+    let mut all = Vec::new();
+    let levels = levels::of(d)?;
+    for level in std::iter::once(None).chain(levels.iter().map(Some)) {
+        let table = level.map_or(target, |l| l.target.as_str());
+        let range = asked.after(&[raw.clone(), range::whole_from(table, &plan)?])?;
+        let groups = sql::recomputed(&plan, source, &d.seen, level, &range);
+        let statement = sql::differences(&plan, table, &groups, &range);
+        let _acting = ActingAs::role(owner);
+        set_timezone(&d.timezone);
+        all.extend(catalog::read(&statement, &[], difference)?);
+    }
+    Ok(all)
+}
+
+/// Replaces the buckets of a range by what the raw rows merged so far give; returns the groups written. The state row
+/// is locked.
+pub fn rebuild(
+    d: &Definition,
+    from: Option<TimestampWithTimeZone>,
+    to: Option<TimestampWithTimeZone>,
+) -> Result<i64> {
+    d.check_cluster()?;
+    let plan = d.plan()?;
+    let asked = Range::of(&plan, &d.timezone, range::text(from)?, range::text(to)?);
+    let (source, target, _) = d.parts()?;
+    range::check(d, &asked, range::whole_from(source, &plan)?.as_ref(), "raw rows")?;
+    let asked = asked.after(&[range::whole_from(target, &plan)?])?;
+    rebuild_range(d, &plan, &asked)
+}
+
+/// The same for a range whose raw rows are known to be there.
+pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range) -> Result<i64> {
+    let (source, target, owner) = d.parts()?;
+    let levels = levels::of(d)?;
+    let mut spans = Vec::new();
+    for level in &levels {
+        let span = level_span(d, plan, level, range)?;
+        range::check(d, &span, range::whole_from(target, plan)?.as_ref(), "groups")?;
+        spans.push(span);
+    }
+    let _acting = ActingAs::role(owner);
+    set_timezone(&d.timezone);
+    let key = ident(&plan.time_key);
+    let remove = |table: &str, range: &Range| {
+        catalog::execute(&format!("DELETE FROM {table} WHERE {}", range.holds(&key)), &[])
+    };
+    remove(target, range)?;
+    let groups = sql::recomputed(plan, source, &d.seen, None, range);
+    let written = count(&sql::insert(plan, target, &groups))?;
+    for (level, span) in levels.iter().zip(&spans) {
+        remove(&level.target, span)?;
+        let fine = format!("(SELECT * FROM {target} WHERE {}) f", span.holds(&level.bucket_of(&key)));
+        catalog::execute(&sql::insert(plan, &level.target, &sql::coarser(plan, level, &fine)), &[])?;
+    }
+    Ok(written)
+}
+
+fn count(insert: &str) -> Result<i64> {
+    let counted = format!("WITH w AS ({insert} RETURNING 1) SELECT pg_catalog.count(*) FROM w");
+    catalog::write(&counted, &[], |row| row.get::<i64>(1))?
+        .into_iter()
+        .flatten()
+        .next()
+        .ok_or_else(|| internal("no count"))
+}
+
+/// The buckets of a level that a range of the rollup touches.
+fn level_span(d: &Definition, plan: &Plan, level: &Level, range: &Range) -> Result<Range> {
+    let Some(from) = range.from() else { return Ok(range.clone()) };
+    let key_type = plan.column(&plan.time_key).map(|c| c.sql_type.clone()).unwrap_or_default();
+    let key = format!("{}::{key_type}", range.moment(from));
+    let first = level.bucket_of(&key);
+    let back = if key_type.ends_with("with time zone") {
+        first
+    } else {
+        format!("(({first})::pg_catalog.timestamp AT TIME ZONE {})", sql::literal(&d.timezone))
+    };
+    let begin =
+        catalog::read(&format!("SELECT pg_catalog.timezone('UTC', {back})::pg_catalog.text"), &[], |row| {
+            row.get::<String>(1)
+        })?;
+    Ok(Range::of(plan, &d.timezone, begin.into_iter().flatten().next(), range.to().map(String::from)))
+}

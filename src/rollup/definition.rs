@@ -1,0 +1,359 @@
+//! From the analysed SELECT to the plan: keys, values that merge, and results computed from them.
+use super::bucket::{Bucket, Kind};
+use super::catalog;
+use super::error::{Result, fail, internal, report};
+use super::plan::{Column, Merge, Plan, Role};
+use super::rules::{self, Rule};
+use super::sql::ident;
+use crate::pg::holes::fill;
+use crate::pg::query::{self, Aggregate, Entry, Part, Select, Target};
+use pgrx::prelude::*;
+
+const UNSUPPORTED: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
+const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
+
+/// Reads `text` as PostgreSQL does, or says what cannot be rolled up.
+pub fn analyse(text: &str, zone: &str) -> Result<Select> {
+    query::analyse(text, zone).map_err(|u| report(UNSUPPORTED, u.what, u.hint))
+}
+
+/// Makes the plan, or says what cannot be rolled up and what to write instead. `from` is the FROM clause to look
+/// parts of aggregates up in.
+pub fn plan(select: &Select, from: &str, zone: &str) -> Result<Plan> {
+    if let Some(k) = select.hidden_keys.first() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_INVALID_COLUMN_REFERENCE,
+            format!("group key {k} is not in the select list"),
+            "A rollup stores its keys: put the expression into the select list.",
+        );
+    }
+    if select.filter_volatile {
+        return fail(
+            UNSUPPORTED,
+            "WHERE or ON has a volatile function",
+            "A row must be in the rollup or not, whenever it is looked at: filter on columns.",
+        );
+    }
+    let columns = columns(&select.targets, Vec::new(), from, zone)?;
+    if !columns.iter().any(|c| c.merge().is_some()) {
+        return fail(
+            UNSUPPORTED,
+            "the query has no aggregate",
+            "Add what to count or sum, such as count(*) AS request_count.",
+        );
+    }
+    let (key, time_column) = time_key(&select.targets)?;
+    let Entry::Key { bucket, .. } = &key.entry else { return Err(internal("the time key is no key")) };
+    let keys_never_null =
+        select.targets.iter().all(|t| !matches!(t.entry, Entry::Key { never_null: false, .. }));
+    Ok(Plan {
+        bucket: bucket_of(bucket.as_ref(), &key.sql_type)?,
+        columns,
+        joins: select.joins.clone(),
+        alias: select.alias.clone(),
+        filter: select.filter.clone(),
+        time_column,
+        time_key: key.name.clone(),
+        keys_never_null,
+    })
+}
+
+fn time_key(targets: &[Target]) -> Result<(&Target, String)> {
+    let time_keys: Vec<(&Target, &Vec<String>)> = targets
+        .iter()
+        .filter(|t| t.is_time)
+        .filter_map(|t| match &t.entry {
+            Entry::Key { time_columns, .. } if !time_columns.is_empty() => Some((t, time_columns)),
+            _ => None,
+        })
+        .collect();
+    let (key, columns) = match time_keys.as_slice() {
+        [one] => *one,
+        [] => {
+            return fail(
+                WRONG,
+                "the query has no time key",
+                "Group by the time of the rows, as in date_trunc('minute', ingest_time) AS ingest_time.",
+            );
+        }
+        [a, b, ..] => {
+            return fail(
+                WRONG,
+                format!("the query has two time keys, {} and {}", a.0.name, b.0.name),
+                "Group by one of them.",
+            );
+        }
+    };
+    match columns.as_slice() {
+        [one] => Ok((key, one.clone())),
+        _ => fail(
+            WRONG,
+            format!("time key {} is made of several columns: {}", key.name, columns.join(", ")),
+            "Make it of one.",
+        ),
+    }
+}
+
+fn bucket_of(call: Option<&(String, Vec<Option<String>>)>, sql_type: &str) -> Result<Bucket> {
+    let day = || Bucket::of_unit("day");
+    Ok(match call.map(|(f, args)| (f.as_str(), args.as_slice())) {
+        Some(("", _)) if Kind::of(sql_type) == Some(Kind::Date) => day(),
+        Some(("", _)) => Bucket::of_unit("microsecond"),
+        Some(("date", _)) => day(),
+        Some(("date_trunc", [Some(unit), ..])) => Bucket::of_unit(unit),
+        Some(("date_bin", [Some(stride), _, Some(origin)])) => {
+            let zoned = Kind::of(sql_type) == Some(Kind::Zoned);
+            let t = if zoned { "timestamptz" } else { "timestamp" };
+            let found = catalog::read(
+                &format!(
+                    "SELECT (1000000 * extract(epoch FROM $1::pg_catalog.interval))::pg_catalog.int8, \
+                     (1000000 * extract(epoch FROM $2::pg_catalog.{t} - '0001-01-01 00:00:00+00'::pg_catalog.{t}))::pg_catalog.int8"
+                ),
+                &[stride.as_str().into(), origin.as_str().into()],
+                |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default())),
+            )?;
+            match found.first() {
+                Some(&(length, from)) if length > 0 => {
+                    Bucket::Fixed { length, offset: from.rem_euclid(length), absolute: zoned }
+                }
+                _ => Bucket::Unknown,
+            }
+        }
+        _ => Bucket::Unknown,
+    })
+}
+
+/// Columns of the select list, each after those that are there, and the hidden ones they need at the end.
+pub fn columns(targets: &[Target], there: Vec<Column>, from: &str, zone: &str) -> Result<Vec<Column>> {
+    let mut names: Vec<&str> =
+        targets.iter().map(|t| t.name.as_str()).chain(there.iter().map(|c| c.name.as_str())).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|w| w[0] == w[1]) {
+        return fail(
+            PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN,
+            format!("two columns are called {}", twice[0]),
+            "Name each: expression AS name.",
+        );
+    }
+    if let Some(t) = targets.iter().find(|t| t.name == super::sql::STAMP) {
+        return fail(
+            PgSqlErrorCode::ERRCODE_RESERVED_NAME,
+            format!("column {} has a name that the engine needs", t.name),
+            "Call it something else.",
+        );
+    }
+    let reserved = names.iter().map(|n| n.to_string()).collect();
+    let mut b = Builder { visible: Vec::new(), hidden: Vec::new(), there, reserved, from, zone };
+    // What merges by itself comes first, so that results find it.
+    for t in targets {
+        let column = b.key_or_value(t)?;
+        b.visible.push(column);
+    }
+    for (at, t) in targets.iter().enumerate() {
+        if b.visible[at].is_none() {
+            b.visible[at] = Some(b.result(t)?);
+        }
+    }
+    let mut all = b.there;
+    all.extend(b.visible.into_iter().flatten());
+    all.extend(b.hidden);
+    Ok(all)
+}
+
+struct Builder<'a> {
+    there: Vec<Column>,
+    visible: Vec<Option<Column>>,
+    hidden: Vec<Column>,
+    reserved: Vec<String>,
+    from: &'a str,
+    zone: &'a str,
+}
+
+/// How a part is called: after the column it is over, or after what it is a part of.
+struct Label<'a> {
+    column: Option<&'a str>,
+    target: &'a str,
+    label: &'a str,
+}
+
+impl Builder<'_> {
+    fn key_or_value(&mut self, t: &Target) -> Result<Option<Column>> {
+        if t.volatile {
+            return fail(
+                UNSUPPORTED,
+                format!("column {} has a volatile function: {}", t.name, t.written),
+                "A rollup counts each row once, whenever that happens: use what the row holds.",
+            );
+        }
+        let column = |expression: &str, role| Column {
+            name: t.name.clone(),
+            sql_type: t.sql_type.clone(),
+            collation: t.collation.clone(),
+            written: t.written.clone(),
+            expression: expression.to_string(),
+            hidden: false,
+            role,
+        };
+        match &t.entry {
+            Entry::Key { .. } if !t.sortable => fail(
+                UNSUPPORTED,
+                format!("group key {} is of type {}, which has no order", t.name, t.sql_type),
+                "Keys are found through an index: group by the value as text.",
+            ),
+            Entry::Key { .. } => Ok(Some(column(&t.expression, Role::Key))),
+            Entry::Value { parts, .. } => {
+                let (1, Some(Part::Aggregate(a)), "$1") = (parts.len(), parts.first(), t.expression.as_str())
+                else {
+                    return Ok(None);
+                };
+                rules::check_call(&t.name, a)?;
+                match rules::find(&a.signature)? {
+                    Some(Rule::Whole { merge, .. }) => {
+                        let merge = self.with_companion(merge, a, &t.name)?;
+                        Ok(Some(column(&a.text, Role::Value(merge))))
+                    }
+                    Some(Rule::Made { .. }) => Ok(None),
+                    None => rules::unknown(&t.name, a),
+                }
+            }
+        }
+    }
+
+    fn result(&mut self, t: &Target) -> Result<Column> {
+        let Entry::Value { parts, immutable } = &t.entry else { return Err(internal("a key is no result")) };
+        if parts.is_empty() {
+            return fail(
+                UNSUPPORTED,
+                format!("column {} is no expression over group keys and aggregates: {}", t.name, t.written),
+                "Group by what it is made of, or aggregate it.",
+            );
+        }
+        let (mut of, mut texts) = (Vec::new(), Vec::new());
+        for part in parts {
+            let (template, columns) = match part {
+                Part::Key(name) => ("$1".to_string(), vec![name.clone()]),
+                Part::Aggregate(a) => {
+                    self.part(a, &Label { column: a.column.as_deref(), target: &t.name, label: "" })?
+                }
+            };
+            let places: Vec<usize> = columns
+                .into_iter()
+                .map(|c| {
+                    of.iter().position(|o| *o == c).unwrap_or_else(|| {
+                        of.push(c);
+                        of.len() - 1
+                    })
+                })
+                .collect();
+            texts.push(fill(&template, |n| places.get(n.wrapping_sub(1)).map(|p| format!("${}", p + 1))));
+        }
+        Ok(Column {
+            name: t.name.clone(),
+            sql_type: t.sql_type.clone(),
+            collation: t.collation.clone(),
+            written: t.written.clone(),
+            expression: String::new(),
+            hidden: false,
+            role: Role::Result {
+                template: fill(&t.expression, |n| texts.get(n.wrapping_sub(1)).cloned()),
+                of,
+                stored: *immutable,
+            },
+        })
+    }
+
+    /// An aggregate call as an expression over columns, which come into being where they are not there.
+    fn part(&mut self, a: &Aggregate, label: &Label) -> Result<(String, Vec<String>)> {
+        rules::check_call(label.target, a)?;
+        match rules::find(&a.signature)? {
+            None => rules::unknown(label.target, a),
+            Some(Rule::Whole { merge, label: own }) => {
+                let called = if label.label.is_empty() { own.as_str() } else { label.label };
+                let name = self.kept(a, merge, &Label { label: called, ..*label })?;
+                Ok(("$1".into(), vec![name]))
+            }
+            Some(Rule::Made { parts, labels, result }) => {
+                let calls = self.over_the_same(&parts, a)?;
+                let mut names = Vec::new();
+                for (call, part_label) in calls.iter().zip(&labels) {
+                    let inner =
+                        Label { column: a.column.as_deref(), target: label.target, label: part_label };
+                    let (_, columns) = self.part(call, &inner)?;
+                    names.extend(columns);
+                }
+                Ok((format!("({result})"), names))
+            }
+        }
+    }
+
+    /// The column that holds this aggregate.
+    fn kept(&mut self, a: &Aggregate, merge: Merge, label: &Label) -> Result<String> {
+        let mut all = self.there.iter().chain(self.visible.iter().flatten()).chain(&self.hidden);
+        if let Some(c) =
+            all.find(|c| c.merge().is_some() && c.expression == a.text && c.sql_type == a.sql_type)
+        {
+            return Ok(c.name.clone());
+        }
+        let name = match label.column.filter(|_| a.filter.is_none()) {
+            _ if a.arguments.is_empty() && a.filter.is_none() => self.free("row", label.label),
+            Some(column) => self.free(column, label.label),
+            None => self.free(label.target, label.label),
+        };
+        let merge = self.with_companion(merge, a, &name)?;
+        self.hidden.push(Column {
+            name: name.clone(),
+            sql_type: a.sql_type.clone(),
+            collation: a.collation.clone(),
+            written: a.text.clone(),
+            expression: a.text.clone(),
+            hidden: true,
+            role: Role::Value(merge),
+        });
+        Ok(name)
+    }
+
+    fn with_companion(&mut self, mut merge: Merge, a: &Aggregate, of: &str) -> Result<Merge> {
+        if let Some(call) = merge.companion.take() {
+            let calls = self.over_the_same(std::slice::from_ref(&call), a)?;
+            let companion = calls.first().ok_or_else(|| internal("a companion is no aggregate"))?;
+            let (_, names) = self.part(companion, &Label { column: Some(of), target: of, label: "time" })?;
+            merge.companion = names.into_iter().next();
+        }
+        Ok(merge)
+    }
+
+    /// The calls of a rule over the arguments and the FILTER of `a`, as PostgreSQL reads them.
+    fn over_the_same(&self, calls: &[String], a: &Aggregate) -> Result<Vec<Aggregate>> {
+        let filter = a.filter.as_ref().map(|f| format!(" FILTER (WHERE {f})")).unwrap_or_default();
+        let argument = |n: usize| a.arguments.get(n.wrapping_sub(1)).map(|t| format!("({t})"));
+        let calls: Vec<String> = calls.iter().map(|c| fill(c, argument) + &filter).collect();
+        let text = format!("SELECT {} FROM {}", calls.join(", "), self.from);
+        query::aggregates(&text, self.zone).map_err(|u| report(UNSUPPORTED, u.what, u.hint))
+    }
+
+    /// A name that no other column has, within the length that names may have.
+    fn free(&mut self, stem: &str, label: &str) -> String {
+        let mut number = 1;
+        loop {
+            let suffix = if number == 1 { format!("_{label}") } else { format!("_{label}_{number}") };
+            let mut end = stem.len().min(63usize.saturating_sub(suffix.len()));
+            while !stem.is_char_boundary(end) {
+                end -= 1;
+            }
+            let name = format!("{}{suffix}", &stem[..end]);
+            if !self.reserved.contains(&name) {
+                self.reserved.push(name.clone());
+                return name;
+            }
+            number += 1;
+        }
+    }
+}
+
+/// The FROM clause of a query over `source`, qualified and quoted.
+pub fn from_clause(joins: Option<&str>, source: &str, alias: &str) -> String {
+    match joins {
+        Some(joins) => joins.to_string(),
+        None => format!("{source} AS {}", ident(alias)),
+    }
+}

@@ -1,0 +1,231 @@
+//! A rollup changes: columns come and go. Its state row is locked; the table, its levels, their live views and the
+//! plan change in the caller's transaction.
+use super::catalog::{self, Definition};
+use super::create;
+use super::definition;
+use super::error::{Result, fail};
+use super::levels::{self, Level};
+use super::plan::{Column, Plan, Role};
+use super::range::{self, Range};
+use super::run::set_timezone;
+use super::sql::{self, ident};
+use crate::pg::query::Entry;
+use crate::pg::xact::{ActingAs, keeps_one_snapshot};
+use pgrx::prelude::*;
+
+const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
+
+/// Adds a column to a rollup, and with `backfill` fills it from the raw rows that are there.
+pub fn add_column(d: &Definition, name: &str, expression: &str, backfill: bool) -> Result<()> {
+    let old = d.plan()?;
+    let (source, _, _) = d.parts()?;
+    let from = definition::from_clause(old.joins.as_deref(), source, &old.alias);
+    let keys: Vec<String> = old.keys().map(|c| format!("{} AS {}", c.written, ident(&c.name))).collect();
+    let positions: Vec<String> = (1..=keys.len()).map(|n| n.to_string()).collect();
+    let text = format!(
+        "SELECT {}, ({expression}) AS {} FROM {from} GROUP BY {}",
+        keys.join(", "),
+        ident(name),
+        positions.join(", ")
+    );
+    let select = definition::analyse(&text, &d.timezone)?;
+    let added = match select.targets.get(keys.len()..) {
+        Some([one]) if one.name == name && !matches!(one.entry, Entry::Key { .. }) => one,
+        _ => {
+            return fail(
+                WRONG,
+                format!("{expression} is not one expression"),
+                "Write what the column is, such as count(*).",
+            );
+        }
+    };
+    let columns = definition::columns(std::slice::from_ref(added), old.columns.clone(), &from, &d.timezone)?;
+    change(d, &old, columns, backfill)
+}
+
+/// Takes a column away; what other columns are made of stays, hidden.
+pub fn drop_column(d: &Definition, name: &str) -> Result<()> {
+    let old = d.plan()?;
+    match old.column(name) {
+        Some(c) if c.is_key() => {
+            return fail(
+                WRONG,
+                format!("column {name} is a group key"),
+                "Make another rollup with other keys.",
+            );
+        }
+        Some(c) if !c.hidden => {}
+        _ => {
+            return fail(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+                format!("rollup {} has no column {name}", d.name),
+                "Columns are those of its query.",
+            );
+        }
+    }
+    let mut columns = old.columns.clone();
+    columns.retain(|c| c.name != name || c.merge().is_some());
+    columns.iter_mut().filter(|c| c.name == name).for_each(|c| c.hidden = true);
+    change(d, &old, columns, false)
+}
+
+/// Makes a rollup that of another query with the same keys: columns that are the same stay, others go and come,
+/// filled from the raw rows that are there.
+pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
+    let old = d.plan()?;
+    let (source, _, _) = d.parts()?;
+    let select = definition::analyse(text, &d.timezone)?;
+    if select.source != d.source_oid || select.joins != old.joins || select.filter != old.filter {
+        return fail(
+            WRONG,
+            format!("the query counts other rows than rollup {}: its table, joins or WHERE differ", d.name),
+            "Make another rollup, and drop this one when it has caught up.",
+        );
+    }
+    let alias = select.alias.clone();
+    let from = definition::from_clause(old.joins.as_deref(), source, &alias);
+    let new = definition::plan(&select, &from, &d.timezone)?;
+    let key = |c: &Column| (c.name.clone(), c.expression.clone(), c.sql_type.clone(), c.collation.clone());
+    if !old.keys().map(key).eq(new.keys().map(key)) || old.time_key != new.time_key {
+        return fail(
+            WRONG,
+            format!("the group keys are not those of rollup {}", d.name),
+            "Keys in the same order, under the same names; else make another rollup.",
+        );
+    }
+    let old = Plan { alias, ..old };
+    change(d, &old, new.columns, backfill)
+}
+
+/// The same column, whatever is done with it beside.
+fn same(a: &Column, b: &Column) -> bool {
+    let role = match (&a.role, &b.role) {
+        (Role::Value(x), Role::Value(y)) => {
+            (&x.combine, &x.unite, &x.companion) == (&y.combine, &y.unite, &y.companion)
+        }
+        (x, y) => x == y,
+    };
+    role && (&a.name, &a.sql_type, &a.collation, &a.expression)
+        == (&b.name, &b.sql_type, &b.collation, &b.expression)
+}
+
+/// Goes from the old columns to the new ones.
+fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) -> Result<()> {
+    if keeps_one_snapshot() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            "a rollup's columns change in a READ COMMITTED transaction only",
+            "SET TRANSACTION ISOLATION LEVEL READ COMMITTED.",
+        );
+    }
+    d.check_cluster()?;
+    forget_unused(&mut columns);
+    if !columns.iter().any(|c| c.merge().is_some()) {
+        return fail(WRONG, "no aggregate would be left", "Drop the rollup: SELECT rollup.drop(name).");
+    }
+    for c in &mut columns {
+        let kept = old.columns.iter().find(|o| same(o, c));
+        if let Role::Value(m) = &mut c.role {
+            // Rows that are there have no value until they are filled.
+            m.never_null &= kept.and_then(Column::merge).is_some_and(|k| k.never_null);
+        }
+    }
+    let mut plan = Plan { columns, ..old.clone() };
+    plan.columns.sort_by_key(|c| c.hidden);
+    let gone: Vec<&Column> =
+        old.columns.iter().filter(|o| !plan.columns.iter().any(|c| same(o, c))).collect();
+    let come: Vec<&Column> =
+        plan.columns.iter().filter(|c| !old.columns.iter().any(|o| same(o, c))).collect();
+    let (source, target, _) = d.parts()?;
+    let levels = levels::of(d)?;
+    let tables = || std::iter::once(None).chain(levels.iter().map(Some));
+    for level in tables() {
+        alter(d, old, &plan, level, level.map_or(target, |l| &l.target), &gone, &come)?;
+    }
+    if backfill {
+        for level in tables() {
+            fill(d, &plan, level, level.map_or(target, |l| &l.target), &come)?;
+        }
+    }
+    d.store_plan(&plan, &sql::query(&plan, source))
+}
+
+/// Hidden columns that nothing is made of.
+fn forget_unused(columns: &mut Vec<Column>) {
+    let mut used: Vec<String> = Vec::new();
+    for c in columns.iter() {
+        match &c.role {
+            Role::Result { of, .. } => used.extend(of.iter().cloned()),
+            Role::Value(m) => used.extend(m.companion.clone()),
+            Role::Key => {}
+        }
+    }
+    let before = columns.len();
+    columns.retain(|c| !c.hidden || used.contains(&c.name));
+    if columns.len() < before {
+        forget_unused(columns);
+    }
+}
+
+fn alter(
+    d: &Definition,
+    old: &Plan,
+    plan: &Plan,
+    level: Option<&Level>,
+    table: &str,
+    gone: &[&Column],
+    come: &[&Column],
+) -> Result<()> {
+    let (source, _, _) = d.parts()?;
+    let view = create::view_of(table)?;
+    let shown = |p: &Plan| {
+        p.columns
+            .iter()
+            .filter(|c| !c.hidden)
+            .map(|c| (c.name.clone(), c.sql_type.clone()))
+            .collect::<Vec<_>>()
+    };
+    // A view takes columns at its end; otherwise it is made anew, and whatever stands on it speaks up.
+    if !shown(plan).starts_with(&shown(old)) || !gone.is_empty() {
+        catalog::define(&format!("DROP VIEW {view}"))?;
+    }
+    let results = |c: &&&Column| matches!(c.role, Role::Result { .. });
+    for c in gone.iter().filter(results).chain(gone.iter().filter(|c| !results(c))).filter(|c| c.in_table()) {
+        catalog::define(&format!("ALTER TABLE {table} DROP COLUMN {}", ident(&c.name)))?;
+    }
+    for c in come.iter().filter(|c| !results(c)).chain(come.iter().filter(results)).filter(|c| c.in_table()) {
+        catalog::define(&format!("ALTER TABLE {table} ADD COLUMN {}", sql::column_definition(c)))?;
+    }
+    catalog::define(&sql::live_view(plan, &view, source, table, level, d.id))?;
+    let width = level.map(Level::width).transpose()?;
+    create::comment(plan, source, table, &view, width.as_deref())
+}
+
+/// Fills new columns from raw rows, in buckets whose raw rows are all there.
+fn fill(d: &Definition, plan: &Plan, level: Option<&Level>, table: &str, come: &[&Column]) -> Result<()> {
+    let columns: Vec<&str> = come.iter().filter(|c| c.merge().is_some()).map(|c| c.name.as_str()).collect();
+    if columns.is_empty() {
+        return Ok(());
+    }
+    let (source, _, owner) = d.parts()?;
+    let floors = [range::whole_from(source, plan)?, range::whole_from(table, plan)?];
+    let range = Range::of(plan, &d.timezone, None, None).after(&floors)?;
+    let groups = sql::recomputed(plan, source, &d.seen, level, &range);
+    let statement = sql::overwrite(plan, table, &groups, &columns);
+    {
+        let _acting = ActingAs::role(owner);
+        set_timezone(&d.timezone);
+        catalog::execute(&statement, &[])?;
+    }
+    if let Some(floor) = range.from() {
+        ereport!(
+            PgLogLevel::NOTICE,
+            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+            format!(
+                "{table}: rows before {floor} UTC have NULL in {}, since raw rows have expired",
+                columns.join(", ")
+            )
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! Levels: tables with the same columns in coarser buckets of time, kept in the same transactions.
+use super::bucket::{Bucket, Kind};
+use super::catalog::{self, Definition};
+use super::create;
+use super::error::{Result, fail, internal, report};
+use super::plan::Plan;
+use super::sql::{self, ident};
+use crate::pg::holes::fill;
+use crate::pg::xact::ActingAs;
+use pgrx::prelude::*;
+
+const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
+
+/// One level of a rollup.
+#[derive(Debug, Clone)]
+pub struct Level {
+    /// Its name in `rollup.level`.
+    pub name: String,
+    /// Its table, qualified and quoted.
+    pub target: String,
+    /// Its buckets.
+    pub bucket: Bucket,
+    /// Its bucket of `$1`, a time key of the rollup.
+    expression: String,
+    /// The rollup's time zone is UTC.
+    pub utc: bool,
+}
+
+impl Level {
+    /// How long its buckets are.
+    pub fn width(&self) -> Result<String> {
+        let _acting = ActingAs::catalog();
+        catalog::read(
+            "SELECT width::pg_catalog.text FROM rollup.level WHERE name = $1",
+            &[self.name.clone().into()],
+            |row| row.get::<String>(1),
+        )?
+        .into_iter()
+        .flatten()
+        .next()
+        .ok_or_else(|| internal("the level is gone"))
+    }
+
+    /// The level's bucket of a time key.
+    pub fn bucket_of(&self, key: &str) -> String {
+        fill(&self.expression, |n| (n == 1).then(|| key.to_string()))
+    }
+}
+
+/// The levels of a rollup, finest first.
+pub fn of(d: &Definition) -> Result<Vec<Level>> {
+    let _acting = ActingAs::catalog();
+    let utc = d.timezone.eq_ignore_ascii_case("utc");
+    let found = catalog::read(
+        "SELECT l.name, (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.oid = l.relation), l.bucket::pg_catalog.text, l.expression FROM rollup.level l WHERE l.definition = $1 ORDER BY l.width, l.name",
+        &[d.id.into()],
+        |row| {
+            let texts: [Option<String>; 4] = [row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?];
+            Ok(texts)
+        },
+    )?;
+    found
+        .into_iter()
+        .map(|[name, target, bucket, expression]| {
+            let name = name.unwrap_or_default();
+            let target = target.ok_or_else(|| {
+                report(
+                    PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    format!("the table of level {name} of rollup {} is gone", d.name),
+                    format!(
+                        "SELECT rollup.drop_level({}, {}) forgets the level.",
+                        sql::literal(&d.name),
+                        sql::literal(&name)
+                    ),
+                )
+            })?;
+            let bucket = serde_json::from_str(&bucket.unwrap_or_default())
+                .map_err(|e| internal(format!("the buckets of level {name} cannot be read: {e}")))?;
+            Ok(Level { name, target, bucket, expression: expression.unwrap_or_default(), utc })
+        })
+        .collect()
+}
+
+/// Adds a level to a rollup whose state row is locked, and fills it from the rollup's table.
+pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
+    let (source, target, _) = d.parts()?;
+    let width = catalog::read("SELECT $1::pg_catalog.interval", &[text.into()], |row| {
+        row.get::<pgrx::datum::Interval>(1)
+    })?;
+    let width = width.into_iter().flatten().next().ok_or_else(|| internal("an interval is none"))?;
+    let bucket = Bucket::of_level(width.months(), width.days(), width.micros()).map_err(|why| {
+        report(
+            WRONG,
+            format!("{text} makes no level: {why}"),
+            "Levels are such as 1 hour, 1 day, 7 days, 1 month, 3 months or 1 year.",
+        )
+    })?;
+    let key = plan.column(&plan.time_key).ok_or_else(|| internal("the time key is no column"))?;
+    let kind = Kind::of(&key.sql_type);
+    let (Some(kind), true) = (kind, plan.bucket.nests_in(bucket, d.timezone.eq_ignore_ascii_case("utc")))
+    else {
+        let hint = if plan.bucket == Bucket::Unknown || kind.is_none() {
+            "Of this expression it is not known where its buckets begin: use date_trunc or date_bin with constants."
+        } else {
+            "Each bucket of the rollup must lie inside one of the level: take a multiple, or make a rollup of its own."
+        };
+        return fail(WRONG, format!("buckets of {} do not nest in {text}", key.written), hint);
+    };
+    let schema = d.schema()?;
+    let (schema, table) = create::split(name, &schema)?;
+    let (relation, view) = create::refuse_taken(&schema, &table)?;
+    catalog::define(&sql::create_table(plan, &relation))?;
+    let level_name = create::name_in_catalog(&schema, &table, &d.schema()?);
+    {
+        let _acting = ActingAs::catalog();
+        let json = serde_json::to_string(&bucket).map_err(internal)?;
+        catalog::execute(
+            "INSERT INTO rollup.level (definition, name, relation, width, bucket, expression) \
+             VALUES ($1, $2, $3::pg_catalog.regclass, $4, $5::pg_catalog.jsonb, $6)",
+            &[
+                d.id.into(),
+                level_name.clone().into(),
+                relation.clone().into(),
+                width.into(),
+                json.into(),
+                bucket.expression(kind, &d.timezone).into(),
+            ],
+        )?;
+    }
+    let level = of(d)?
+        .into_iter()
+        .find(|l| l.name == level_name)
+        .ok_or_else(|| internal("the level is not there"))?;
+    let names: Vec<String> = plan.kept().map(|c| ident(&c.name)).collect();
+    let groups = sql::coarser(plan, &level, target);
+    catalog::define(&format!("INSERT INTO {relation} ({}) {groups}", names.join(", ")))?;
+    catalog::define(&sql::live_view(plan, &view, source, &relation, Some(&level), d.id))?;
+    create::comment(plan, source, &relation, &view, Some(text))
+}
+
+/// Takes a level away: its view, and its table unless the data is kept.
+pub fn drop(d: &Definition, level: &str, keep_data: bool) -> Result<()> {
+    let relation = {
+        let _acting = ActingAs::catalog();
+        catalog::write(
+            "DELETE FROM rollup.level WHERE definition = $1 AND name = $2 RETURNING relation::pg_catalog.oid",
+            &[d.id.into(), level.into()],
+            |row| row.get::<pg_sys::Oid>(1),
+        )?
+    };
+    let Some(Some(relation)) = relation.first().copied() else {
+        return fail(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            format!("rollup {} has no level {level}", d.name),
+            "SELECT * FROM rollup.level lists the levels.",
+        );
+    };
+    create::drop_table(relation, keep_data)
+}

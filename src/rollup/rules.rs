@@ -1,0 +1,254 @@
+//! Merge rules: which aggregates merge, and of which parts the others are made. `rollup.merge_rule` holds them
+//! all, those of PostgreSQL's own aggregates and those that users add.
+use super::catalog;
+use super::error::{Result, fail, internal};
+use super::plan::Merge;
+use crate::pg::query::Aggregate;
+use crate::pg::xact::ActingAs;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// What is known of an aggregate.
+#[derive(Debug, Clone)]
+pub enum Rule {
+    /// Its values merge.
+    Whole {
+        /// How; the companion still as a call over the aggregate's arguments.
+        merge: Merge,
+        /// What its column is called when it is a part of something.
+        label: String,
+    },
+    /// It is made of others that do.
+    Made {
+        /// Calls over the aggregate's arguments `$1`, `$2`, ….
+        parts: Vec<String>,
+        /// What each is called.
+        labels: Vec<String>,
+        /// The value, of the parts.
+        result: String,
+    },
+}
+
+/// The rule of an aggregate, if it has one.
+pub fn find(signature: &str) -> Result<Option<Rule>> {
+    let _acting = ActingAs::catalog();
+    Ok(catalog::read(
+        "SELECT parts, labels, result, combine, unite, companion, never_null FROM rollup.merge_rule WHERE aggregate = $1",
+        &[signature.into()],
+        |row| {
+            let labels: Vec<String> = row.get(2)?.unwrap_or_default();
+            Ok(match row.get::<Vec<String>>(1)? {
+                Some(parts) => Rule::Made { parts, labels, result: row.get(3)?.unwrap_or_default() },
+                None => Rule::Whole {
+                    merge: Merge {
+                        combine: row.get(4)?.unwrap_or_default(),
+                        unite: row.get(5)?.unwrap_or_default(),
+                        companion: row.get(6)?,
+                        never_null: row.get(7)?.unwrap_or_default(),
+                    },
+                    label: labels.into_iter().next().unwrap_or_default(),
+                },
+            })
+        },
+    )?
+    .pop())
+}
+
+/// Refuses an aggregate call that no rule can help.
+pub fn check_call(column: &str, a: &Aggregate) -> Result<()> {
+    let unsupported = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
+    if a.distinct {
+        return fail(
+            unsupported,
+            format!("column {column}: {} cannot be merged", a.text),
+            "Distinct values are counted by a sketch: hll_add_agg(hll_hash_text(x)) or hll_hash_bigint.",
+        );
+    }
+    if !a.plain {
+        return fail(
+            unsupported,
+            format!("column {column}: {} depends on the order of rows, which a rollup does not keep", a.text),
+            "Use an aggregate without ORDER BY; rollup.first(x, time) and rollup.last(x, time) give the value at the earliest and latest time.",
+        );
+    }
+    Ok(())
+}
+
+/// The error for an aggregate without a rule.
+pub fn unknown<T>(column: &str, a: &Aggregate) -> Result<T> {
+    let hint = match a.function.as_str() {
+        "array_agg" | "string_agg" | "json_agg" | "jsonb_agg" | "xmlagg" => {
+            "Lists grow without bound: count with jsonb_counter_agg(x) or hll_add_agg(hll_hash_text(x))."
+        }
+        "jsonb_object_agg" | "json_object_agg" => "Count per key with jsonb_counter_agg(key).",
+        _ => {
+            "Aggregates that merge: count, sum, avg, min, max, bool_and, bool_or, bit_and, bit_or, bit_xor, stddev, variance, \
+             corr, covar_*, regr_*, range_agg, rollup.first, rollup.last, hll_add_agg, hll_union_agg, jsonb_counter_agg, \
+             jsonb_counter_merge_agg. SELECT rollup.add_merge_rule(…) teaches one more."
+        }
+    };
+    fail(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        format!("column {column}: aggregate {}.{} has no known merge", a.schema, a.function),
+        hint,
+    )
+}
+
+/// A function or aggregate, as rules need to know it.
+struct Routine {
+    /// Qualified name, quoted.
+    name: String,
+    signature: String,
+    kind: String,
+    volatility: String,
+    arguments: Vec<pg_sys::Oid>,
+    result: pg_sys::Oid,
+    result_name: String,
+    owner: String,
+    plain: bool,
+}
+
+fn routine(id: pg_sys::Oid) -> Result<Routine> {
+    let _acting = ActingAs::catalog();
+    catalog::read(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, p.proname), p.oid::pg_catalog.regprocedure::pg_catalog.text, p.prokind::pg_catalog.text, \
+         p.provolatile::pg_catalog.text, p.proargtypes::pg_catalog.oid[], p.prorettype, pg_catalog.format_type(p.prorettype, NULL), r.rolname::pg_catalog.text, \
+         coalesce((SELECT a.aggkind = 'n' FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid = p.oid), false) \
+         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_roles r ON r.oid = p.proowner WHERE p.oid = $1",
+        &[id.into()],
+        |row| {
+            Ok(Routine {
+                name: row.get(1)?.unwrap_or_default(),
+                signature: row.get(2)?.unwrap_or_default(),
+                kind: row.get(3)?.unwrap_or_default(),
+                volatility: row.get(4)?.unwrap_or_default(),
+                arguments: row.get(5)?.unwrap_or_default(),
+                result: row.get(6)?.unwrap_or(pg_sys::InvalidOid),
+                result_name: row.get(7)?.unwrap_or_default(),
+                owner: row.get(8)?.unwrap_or_default(),
+                plain: row.get(9)?.unwrap_or_default(),
+            })
+        },
+    )?
+    .pop()
+    .ok_or_else(|| internal(format!("function {} is gone", id.to_u32())))
+}
+
+impl Routine {
+    fn must(&self, holds: bool, what: &str, hint: &str) -> Result<()> {
+        if holds {
+            return Ok(());
+        }
+        fail(PgSqlErrorCode::ERRCODE_INVALID_FUNCTION_DEFINITION, format!("{} {what}", self.signature), hint)
+    }
+}
+
+fn call(name: &str, arguments: usize) -> String {
+    let holes: Vec<String> = (1..=arguments).map(|n| format!("${n}")).collect();
+    format!("{name}({})", holes.join(", "))
+}
+
+fn insertable(id: pg_sys::Oid) -> Result<Routine> {
+    let a = routine(id)?;
+    a.must(
+        a.kind == "a" && a.plain,
+        "is no ordinary aggregate",
+        "A rule says how values of an aggregate merge.",
+    )?;
+    catalog::check_owner(&a.owner, &format!("aggregate {}", a.signature))?;
+    if find(&a.signature)?.is_some() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+            format!("aggregate {} has a merge rule", a.signature),
+            "SELECT rollup.drop_merge_rule(aggregate) first; rules of the extension stay.",
+        );
+    }
+    Ok(a)
+}
+
+/// Adds the rule of an aggregate whose values merge: `combine(T, T)` gives T, and so does the aggregate `unite(T)`.
+pub fn add(aggregate: pg_sys::Oid, combine: pg_sys::Oid, unite: pg_sys::Oid) -> Result<()> {
+    let a = insertable(aggregate)?;
+    let (c, u) = (routine(combine)?, routine(unite)?);
+    let t = &a.result_name;
+    c.must(
+        c.kind == "f" && c.arguments == [a.result, a.result] && c.result == a.result,
+        &format!("is no function of two values of type {t} that gives one"),
+        "It makes one value of two.",
+    )?;
+    c.must(c.volatility == "i", "is not IMMUTABLE", "What was merged once is not merged again.")?;
+    u.must(
+        u.kind == "a" && u.plain && u.arguments == [a.result] && u.result == a.result,
+        &format!("is no aggregate over type {t} that gives that type"),
+        "It makes one value of many, as COMBINE does of two: CREATE AGGREGATE … (SFUNC = combine, STYPE = the type).",
+    )?;
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite, added_by) VALUES ($1, ARRAY[$2], $3, $4, $5::pg_catalog.name)",
+        &[
+            a.signature.into(),
+            a.name.rsplit('.').next().unwrap_or_default().trim_matches('"').into(),
+            call(&c.name, 2).into(),
+            call(&u.name, 1).into(),
+            a.owner.into(),
+        ],
+    )
+}
+
+/// Adds the rule of an aggregate that is made of others over the same arguments.
+pub fn add_made(aggregate: pg_sys::Oid, parts: &[pg_sys::Oid], result: pg_sys::Oid) -> Result<()> {
+    let a = insertable(aggregate)?;
+    let parts = parts.iter().map(|p| routine(*p)).collect::<Result<Vec<_>>>()?;
+    for p in &parts {
+        let same = p.arguments == a.arguments;
+        p.must(
+            p.kind == "a" && same,
+            &format!("does not take what {} takes", a.signature),
+            "Parts see the same rows.",
+        )?;
+        let whole = matches!(find(&p.signature)?, Some(Rule::Whole { .. }));
+        p.must(
+            whole,
+            "has no merge rule of its own",
+            "SELECT rollup.add_merge_rule(aggregate, combine, unite) first.",
+        )?;
+    }
+    let r = routine(result)?;
+    let given: Vec<pg_sys::Oid> = parts.iter().map(|p| p.result).collect();
+    r.must(
+        r.kind == "f" && r.arguments == given && r.result == a.result,
+        &format!("does not take what the parts give, or does not give {}", a.result_name),
+        "It makes the aggregate's value of its parts.",
+    )?;
+    r.must(r.volatility == "i", "is not IMMUTABLE", "The value is a generated column.")?;
+    let calls: Vec<String> = parts.iter().map(|p| call(&p.name, p.arguments.len())).collect();
+    let labels: Vec<String> = parts
+        .iter()
+        .map(|p| p.name.rsplit('.').next().unwrap_or_default().trim_matches('"').into())
+        .collect();
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "INSERT INTO rollup.merge_rule (aggregate, parts, labels, result, added_by) VALUES ($1, $2, $3, $4, $5::pg_catalog.name)",
+        &[a.signature.into(), calls.into(), labels.into(), call(&r.name, parts.len()).into(), a.owner.into()],
+    )
+}
+
+/// Removes a rule that was added; rollups that were made with it keep it.
+pub fn drop(aggregate: pg_sys::Oid) -> Result<()> {
+    let a = routine(aggregate)?;
+    catalog::check_owner(&a.owner, &format!("aggregate {}", a.signature))?;
+    let _acting = ActingAs::catalog();
+    let gone = catalog::write(
+        "DELETE FROM rollup.merge_rule WHERE aggregate = $1 AND added_by IS NOT NULL RETURNING aggregate",
+        &[a.signature.clone().into()],
+        |row| row.get::<String>(1),
+    )?;
+    if gone.is_empty() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            format!("aggregate {} has no rule that was added", a.signature),
+            "SELECT * FROM rollup.merge_rule WHERE added_by IS NOT NULL lists those; rules of the extension stay.",
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! The source of a rollup: its stamp column, the index on it, its row in the catalog, the functions beside it.
+use super::catalog;
+use super::error::{Result, fail, internal};
+use super::plan::Plan;
+use super::sql::{STAMP, ident, literal};
+use crate::pg::xact;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// A table that is rolled up.
+pub struct Source {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// Its owner.
+    pub owner: String,
+}
+
+impl Source {
+    /// Its name, qualified and quoted.
+    pub fn qualified(&self) -> String {
+        format!("{}.{}", ident(&self.schema), ident(&self.table))
+    }
+}
+
+/// What there is to know of a table.
+pub fn describe(relation: pg_sys::Oid) -> Result<Source> {
+    catalog::read(
+        "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, r.rolname::pg_catalog.text FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_roles r ON r.oid = c.relowner WHERE c.oid = $1",
+        &[relation.into()],
+        |row| {
+            Ok(Source {
+                schema: row.get(1)?.unwrap_or_default(),
+                table: row.get(2)?.unwrap_or_default(),
+                owner: row.get(3)?.unwrap_or_default(),
+            })
+        },
+    )?
+    .into_iter()
+    .next()
+    .ok_or_else(|| internal("the source is gone"))
+}
+
+/// The stamp column: its default is STABLE, so that adding it rewrites nothing.
+pub fn add_stamp(source: &Source) -> Result<()> {
+    let existing = {
+        // With this search_path the default reads rollup.stamp(), whatever the caller's is.
+        let _acting = xact::ActingAs::catalog();
+        catalog::read(
+            "SELECT a.atttypid = 'pg_catalog.int8'::pg_catalog.regtype AND a.attnotnull AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) = 'rollup.stamp()' \
+             FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+             WHERE a.attrelid = $1::pg_catalog.regclass AND a.attname = $2::pg_catalog.name AND NOT a.attisdropped",
+            &[source.qualified().into(), STAMP.into()],
+            |row| row.get::<bool>(1),
+        )?
+    };
+    match existing.first() {
+        Some(Some(true)) => Ok(()),
+        Some(_) => fail(
+            PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN,
+            format!(
+                "table {} has a column {STAMP} that is not bigint NOT NULL DEFAULT rollup.stamp()",
+                source.qualified()
+            ),
+            "Rename it: the name is taken by the rollup engine.",
+        ),
+        None => {
+            lock_exclusively(source)?;
+            catalog::execute(
+                &format!(
+                    "ALTER TABLE {} ADD COLUMN {STAMP} bigint NOT NULL DEFAULT rollup.stamp()",
+                    source.qualified()
+                ),
+                &[],
+            )
+        }
+    }
+}
+
+/// Takes the lock that adding a column needs, in short attempts: whoever comes after a waiting exclusive lock
+/// waits too, so it must not wait behind a long transaction.
+fn lock_exclusively(source: &Source) -> Result<()> {
+    let table = source.qualified();
+    let busy = format!("table {table} is in use: its lock was not free for 30 seconds");
+    let body = format!(
+        "DECLARE
+           before text := pg_catalog.current_setting('lock_timeout');
+           deadline timestamptz := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) interval '30 seconds';
+         BEGIN
+           LOOP
+             BEGIN
+               PERFORM pg_catalog.set_config('lock_timeout', '100ms', true);
+               LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;
+               PERFORM pg_catalog.set_config('lock_timeout', before, true);
+               RETURN;
+             EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+               IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) deadline THEN
+                 RAISE EXCEPTION USING ERRCODE = '55P03', MESSAGE = {},
+                   HINT = 'SELECT pid, xact_start, query FROM pg_stat_activity ORDER BY xact_start shows the long transactions; call again when they have ended.';
+               END IF;
+             END;
+             PERFORM pg_catalog.pg_sleep(0.1);
+           END LOOP;
+         END",
+        literal(&busy)
+    );
+    catalog::execute(&format!("DO {}", literal(&body)), &[])
+}
+
+/// The index that runs find new rows by, unless the table has one on the stamp.
+pub fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<()> {
+    let there = catalog::read(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid \
+         AND a.attnum = ANY (i.indkey::pg_catalog.int2[]) WHERE i.indrelid = $1 AND a.attname = $2::pg_catalog.name)",
+        &[relation.into(), STAMP.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    if there.first().copied().flatten() == Some(true) {
+        return Ok(());
+    }
+    catalog::execute(
+        &format!(
+            "CREATE INDEX ON {} USING brin ({}, {STAMP} int8_minmax_multi_ops) WITH (autosummarize = on, pages_per_range = 32)",
+            source.qualified(),
+            ident(&plan.time_column)
+        ),
+        &[],
+    )
+}
+
+/// The source's row in the catalog, locked.
+pub fn register(relation: pg_sys::Oid, plan: &Plan, owner: &str) -> Result<()> {
+    let _acting = xact::ActingAs::catalog();
+    catalog::execute(
+        "INSERT INTO rollup.source (relation, time_column, owner) VALUES ($1, $2::pg_catalog.name, $3::pg_catalog.name) ON CONFLICT DO NOTHING",
+        &[relation.into(), plan.time_column.clone().into(), owner.into()],
+    )?;
+    // Expiry holds this row in share mode: none is under way while the rollup comes into being.
+    catalog::execute("SELECT FROM rollup.source WHERE relation = $1 FOR UPDATE", &[relation.into()])
+}
+
+fn function_names(source: &Source) -> [(String, &'static str, &'static str); 2] {
+    let f =
+        |prefix: &str| format!("{}.{}", ident(&source.schema), ident(&format!("{prefix}_{}", source.table)));
+    [
+        (f("rollup"), "run", "Rolls up now; returns the raw rows merged"),
+        (f("expire"), "expire", "Removes old rows now; returns how many"),
+    ]
+}
+
+/// `rollup_<source>()` and `expire_<source>()`, beside the source.
+pub fn create_functions(source: &Source) -> Result<()> {
+    for (name, verb, what) in function_names(source) {
+        let there = catalog::read(
+            "SELECT pg_catalog.to_regprocedure($1) IS NOT NULL",
+            &[format!("{name}()").into()],
+            |row| row.get::<bool>(1),
+        )?;
+        if there.first().copied().flatten() == Some(true) {
+            continue;
+        }
+        let body = format!("SELECT rollup.{verb}({}::pg_catalog.regclass)", literal(&source.qualified()));
+        catalog::execute(
+            &format!("CREATE FUNCTION {name}() RETURNS bigint LANGUAGE sql VOLATILE AS {}", literal(&body)),
+            &[],
+        )?;
+        catalog::execute(&format!("COMMENT ON FUNCTION {name}() IS {}", literal(what)), &[])?;
+    }
+    Ok(())
+}
+
+/// Forgets a source that has no rollup any more, and drops the functions beside it.
+pub fn forget(relation: pg_sys::Oid, there: bool) -> Result<()> {
+    if there {
+        for (name, _, _) in function_names(&describe(relation)?) {
+            catalog::execute(&format!("DROP FUNCTION IF EXISTS {name}()"), &[])?;
+        }
+    }
+    let _acting = xact::ActingAs::catalog();
+    catalog::execute("DELETE FROM rollup.source WHERE relation = $1", &[relation.into()])
+}
