@@ -10,7 +10,7 @@ SCRIPTS   := target/extension
 LAB        = $(CARGO) run --quiet --release -p hll-lab --bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-bench setup-deb build scripts demo test install uninstall psql bench fuzz deb check-deb clean
+.PHONY: help setup setup-test setup-bench setup-deb build scripts demo test install uninstall psql bench fuzz deb check-deb reference clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ deb: setup-deb ## the Debian package of PG and its debug symbols, reproducibly, 
 
 check-deb: deb ## install that package in a clean chroot, use it, purge it; needs root and debootstrap
 	@debian/check
+
+reference: build ## write docs/reference.md from the comments on the extension's objects
+	@$(LAB) reference
 
 clean: ## remove everything that was built
 	$(CARGO) clean
