@@ -10,7 +10,7 @@ SCRIPTS   := target/extension
 LAB        = $(CARGO) run --quiet --release -p hll-lab --bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-bench build scripts demo test install uninstall psql bench fuzz clean
+.PHONY: help setup setup-test setup-bench setup-deb build scripts demo test install uninstall psql bench fuzz deb check-deb reference clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ setup-test: setup ## setup, and what the tests alone need: sudo, cargo-pgrx
 
 setup-bench: setup
 	@tests/setup bench
+
+setup-deb: setup
+	@tests/setup deb
 
 build: setup
 	@$(CARGO) build --quiet --release --lib --no-default-features --features pg$(PG)
@@ -55,6 +58,15 @@ bench: setup-bench build ## measure beside the C extension and plain SQL (BENCH=
 # The compiler's address sanitizer is not stable yet, hence the variable.
 fuzz: ## hostile bytes under the address sanitizer (SECONDS=60); needs cargo-fuzz
 	@cd crates/sketch && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run stored -- -max_total_time=$(or $(SECONDS),60) -max_len=4096
+
+deb: setup-deb ## the Debian package of PG and its debug symbols, reproducibly, into target/deb
+	@debian/build
+
+check-deb: deb ## install that package in a clean chroot, use it, purge it; needs root and debootstrap
+	@debian/check
+
+reference: build ## write docs/reference.md from the comments on the extension's objects
+	@$(LAB) reference
 
 clean: ## remove everything that was built
 	$(CARGO) clean

@@ -1,15 +1,186 @@
-//! The README's SQL runs as it stands.
-use hll_lab::{Cluster, root};
+//! The SQL of the README and of docs/ runs as it stands, and prints what the page says it prints; tables of settings and
+//! the function reference are what the server says.
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use hll_lab::{Cluster, reference, root};
+
+/// A block of SQL, and the block of output that follows it, if one does.
+struct Block<'a> {
+    sql: &'a str,
+    shown: Option<&'a str>,
+}
+
+fn blocks(page: &str) -> Vec<Block<'_>> {
+    let mut found: Vec<Block> = Vec::new();
+    let mut rest = page;
+    // Where the text before a fence is blank, the fence belongs to the block above it.
+    while let Some((before, fenced)) = rest.split_once("```") {
+        let (language, body) = fenced.split_once('\n').expect("a fence that opens ends its line");
+        let (body, after) = body.split_once("```").expect("a fence that opens is closed");
+        match language {
+            "sql" => found.push(Block { sql: body, shown: None }),
+            "text" if before.trim().is_empty() => {
+                let above = found.last_mut().expect("output has its SQL above it");
+                above.shown = Some(body);
+            }
+            _ => {}
+        }
+        rest = after;
+    }
+    found
+}
+
+fn pages() -> Vec<PathBuf> {
+    let mut pages = vec![root().join("README.md")];
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    pages.extend(docs.filter(|path| path.extension().is_some_and(|e| e == "md")));
+    pages.sort();
+    pages
+}
+
+/// One psql for the page, so that settings of the session last from block to block.
+fn printed(cluster: &Cluster, db: &str, blocks: &[Block]) -> Result<Vec<String>, String> {
+    const MARK: &str = "=== next block ===";
+    let mut script = String::from("\\pset footer off\n");
+    for block in blocks {
+        writeln!(script, "\\echo {MARK}\n{}", block.sql).unwrap();
+    }
+    let mut psql = cluster
+        .command("psql")
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", db, "-f", "-"])
+        .env("PGTZ", "UTC")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The pipe closes when it is dropped, which is what ends psql.
+    psql.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let done = psql.wait_with_output().unwrap();
+    let out = String::from_utf8(done.stdout).unwrap();
+    let parts: Vec<String> = out.split(&format!("{MARK}\n")).skip(1).map(str::to_string).collect();
+    if done.status.success() {
+        return Ok(parts);
+    }
+    let sql = blocks[parts.len().saturating_sub(1)].sql;
+    Err(format!("{}in\n{sql}", String::from_utf8_lossy(&done.stderr)))
+}
+
+fn trimmed(text: &str) -> String {
+    text.lines().map(|line| line.trim_end().to_string() + "\n").collect::<String>().trim_end().to_string()
+}
 
 #[test]
-fn the_tour_runs() {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let blocks: Vec<&str> =
-        readme.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect();
-    assert!(!blocks.is_empty(), "the README has no SQL");
+fn every_page_runs_and_prints_what_it_shows() {
+    let cluster = Cluster::new().unwrap();
+    let mut wrong = String::new();
+    let mut shown = 0;
+    for (number, path) in pages().iter().enumerate() {
+        let name = path.file_name().unwrap().to_string_lossy();
+        let page = fs::read_to_string(path).unwrap();
+        let blocks = blocks(&page);
+        assert!(!blocks.is_empty() || name == "reference.md", "{name} has no SQL");
+        let db = format!("page{number}");
+        let mut client = cluster.connect("postgres").unwrap();
+        client.batch_execute(&format!("CREATE DATABASE {db}")).unwrap();
+        match printed(&cluster, &db, &blocks) {
+            Err(message) => writeln!(wrong, "{name}: {message}").unwrap(),
+            Ok(parts) => {
+                for (block, got) in blocks.iter().zip(&parts) {
+                    let Some(wanted) = block.shown else { continue };
+                    shown += 1;
+                    if trimmed(wanted) != trimmed(got) {
+                        writeln!(wrong, "{name}: shown\n{wanted}\nprinted\n{got}").unwrap();
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    assert!(shown > 0, "no page shows what its SQL prints");
+}
+
+#[test]
+fn the_example_runs_and_answers() {
+    let cluster = Cluster::new().unwrap();
+    cluster.connect("postgres").unwrap().batch_execute("CREATE DATABASE example").unwrap();
+    let schema = fs::read_to_string(root().join("examples/http_request.sql")).unwrap();
+    let questions =
+        "INSERT INTO http_request (site_id, request_country, ip_address, status_code, response_time_msec)
+        SELECT 1 + g % 2, (ARRAY['Peru', 'India'])[1 + g % 2], '10.0.0.' || g % 100, 200 + g % 5 / 4 * 300, 40
+        FROM generate_series(1, 1000) g;
+        SELECT * FROM http_request_last_hour ORDER BY site_id;
+        SELECT rollup_http_request() \\g /dev/null
+        SELECT site_id, requests, distinct_ip_addresses FROM http_request_daily ORDER BY site_id;";
+    let asked = [Block { sql: &schema, shown: None }, Block { sql: questions, shown: None }];
+    let parts = printed(&cluster, "example", &asked).unwrap_or_else(|e| panic!("{e}"));
+    let rows: Vec<String> = parts[1]
+        .lines()
+        .filter(|line| line.trim_start().starts_with(char::is_numeric))
+        .map(|line| line.replace(' ', ""))
+        .collect();
+    let wanted = [
+        "1|500|100|40.0000000000000000|50|{\"Peru\":500}",
+        "2|500|100|40.0000000000000000|50|{\"India\":500}",
+        "1|500|50",
+        "2|500|50",
+    ];
+    assert_eq!(rows, wanted, "{}", parts[1]);
+}
+
+#[test]
+fn the_settings_table_is_what_the_server_says() {
     let cluster = Cluster::new().unwrap();
     let mut client = cluster.connect("postgres").unwrap();
-    for block in blocks {
-        client.batch_execute(block).unwrap_or_else(|e| panic!("{e:?}\nin\n{block}"));
+    // boot_val is in the unit of the setting; what is shown is what one would write.
+    let sql = "LOAD 'hll';
+        SELECT format('| `%s` | `%s` | %s | %s | %s |', name, boot_val || coalesce(unit, ''),
+            CASE vartype WHEN 'bool' THEN '`on`, `off`' WHEN 'enum' THEN '`' || array_to_string(enumvals, '`, `') || '`'
+                WHEN 'string' THEN 'text' ELSE format('%s to %s%s', min_val, max_val, coalesce(' ' || unit, '')) END,
+            CASE context WHEN 'user' THEN 'anyone, per session' WHEN 'superuser' THEN 'superusers, per session'
+                WHEN 'sighup' THEN 'reload' WHEN 'postmaster' THEN 'restart' ELSE context END,
+            rtrim(short_desc, '.') || '.' || coalesce(' ' || extra_desc, ''))
+        FROM pg_settings WHERE name ~ '^(hll|rollup)\\.' ORDER BY name";
+    let rows = client.simple_query(sql).unwrap();
+    let wanted: Vec<String> = rows
+        .iter()
+        .filter_map(|message| match message {
+            postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_string),
+            _ => None,
+        })
+        .collect();
+    assert!(wanted.len() >= 3, "{wanted:?}");
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let given: Vec<&str> =
+        page.lines().filter(|l| l.starts_with("| `hll.") || l.starts_with("| `rollup.")).collect();
+    assert_eq!(given, wanted, "docs/operations.md should have\n{}\n", wanted.join("\n"));
+}
+
+#[test]
+fn the_reference_is_current() {
+    let cluster = Cluster::new().unwrap();
+    let made = reference(&mut cluster.database("reference").unwrap()).unwrap();
+    assert!(made.contains("jsonb_counter_merge") && !made.contains("\n?"), "{made}");
+    let kept = fs::read_to_string(root().join("docs/reference.md")).unwrap_or_default();
+    assert!(kept == made, "docs/reference.md is old: make reference");
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut dead = Vec::new();
+    for path in pages() {
+        let page = fs::read_to_string(&path).unwrap();
+        for rest in page.split("](").skip(1) {
+            let target = rest.split([')', '#']).next().unwrap_or_default();
+            let local = !target.is_empty() && !target.contains("://");
+            if local && !path.parent().unwrap_or(Path::new(".")).join(target).exists() {
+                dead.push(format!("{}: {target}", path.display()));
+            }
+        }
     }
+    assert!(dead.is_empty(), "{dead:#?}");
 }

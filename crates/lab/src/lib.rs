@@ -3,9 +3,11 @@
 //! Nothing here touches an installed server: the PostgreSQL tree is copied, the cluster listens on a
 //! Unix socket in its own temporary folder only, and it is gone when its owner is.
 mod cluster;
+mod reference;
 mod tree;
 
 pub use cluster::{Cluster, wait_for};
+pub use reference::reference;
 pub use tree::{Account, Tree, root};
 
 /// Anything that may go wrong while a cluster is prepared or asked.
