@@ -73,9 +73,21 @@ CREATE TABLE rollup.attempt (
   last_run    timestamptz,
   last_rows   bigint,
   failures    int NOT NULL DEFAULT 0,
-  last_error  text
+  last_error  text,
+  started     timestamptz,
+  hold_until  timestamptz,
+  paused_for  text,
+  runs        bigint NOT NULL DEFAULT 0,
+  failed      bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE rollup.attempt IS 'Last attempt of each rollup by the worker; kept apart so that a failure can be written when the run is rolled back';
+COMMENT ON COLUMN rollup.attempt.failures IS 'in a row; FAILED counts all';
+COMMENT ON COLUMN rollup.attempt.started IS 'a run of the worker is on, or was cut off';
+COMMENT ON COLUMN rollup.attempt.hold_until IS 'a rollup that failed rests until then';
+COMMENT ON COLUMN rollup.attempt.paused_for IS 'why the worker paused it; NULL: by rollup.pause';
+
+CREATE UNLOGGED TABLE rollup.uptime (since timestamptz NOT NULL);
+COMMENT ON TABLE rollup.uptime IS 'One row, that a crash of the server removes: so the worker knows which runs were cut off by one';
 
 CREATE TABLE rollup.run (
   id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -83,10 +95,11 @@ CREATE TABLE rollup.run (
   started     timestamptz NOT NULL,
   finished    timestamptz NOT NULL,
   rows_in     bigint NOT NULL,
-  groups      bigint NOT NULL
+  groups      bigint NOT NULL,
+  error       text
 );
 CREATE INDEX ON rollup.run (definition, id);
-COMMENT ON TABLE rollup.run IS 'Runs that merged rows: the newest 1,000 of each rollup; an idle tick leaves no row';
+COMMENT ON TABLE rollup.run IS 'Runs that merged rows or failed: the newest rollup.history_keep of each rollup; an idle tick leaves no row';
 
 CREATE TABLE rollup.retention (
   relation    regclass PRIMARY KEY,
@@ -364,8 +377,8 @@ COMMENT ON FUNCTION rollup.lag_rows(bigint) IS
 CREATE VIEW rollup.status AS
 SELECT d.name, d.source, d.owner,
        CASE WHEN a.failures > 0 AND d.state = 'active' THEN 'failing' ELSE d.state END AS state,
-       d.every, a.last_run, a.last_run + d.every AS next_run, d.rows_total, a.last_rows,
-       rollup.lag_rows(d.id) AS lag_rows, a.failures, a.last_error,
+       a.paused_for, d.every, a.last_run, coalesce(a.hold_until, a.last_run + d.every) AS next_run, a.started AS running_since,
+       d.rows_total, a.last_rows, rollup.lag_rows(d.id) AS lag_rows, a.failures, a.last_error,
        CASE WHEN t.relation IS NOT NULL THEN
          (SELECT pg_catalog.string_agg(h.name, ', ' ORDER BY h.name)
             FROM rollup.definition h LEFT JOIN rollup.attempt ha ON ha.id OPERATOR(pg_catalog.=) h.id
@@ -378,7 +391,7 @@ COMMENT ON VIEW rollup.status IS 'One row a rollup: is it up to date, what did i
 GRANT SELECT ON rollup.status TO PUBLIC;
 
 CREATE VIEW rollup.history AS
-SELECT d.name, r.started, r.finished, r.finished - r.started AS duration, r.rows_in, r.groups
+SELECT d.name, r.started, r.finished, r.finished - r.started AS duration, r.rows_in, r.groups, r.error
   FROM rollup.run r JOIN rollup.definition d ON d.id OPERATOR(pg_catalog.=) r.definition;
-COMMENT ON VIEW rollup.history IS 'Runs that merged rows, the newest 1,000 of each rollup';
+COMMENT ON VIEW rollup.history IS 'Runs that merged rows or failed, the newest rollup.history_keep of each rollup';
 GRANT SELECT ON rollup.history TO PUBLIC;

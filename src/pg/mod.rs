@@ -9,6 +9,7 @@ pub mod error;
 pub mod expression;
 pub mod extreme;
 pub mod holes;
+pub mod lock;
 pub mod memory;
 pub mod native;
 pub mod numeric;

@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
+pub mod attempt;
 mod bucket;
 pub mod catalog;
 mod check;
@@ -83,13 +84,7 @@ fn rollup_run_source(source: pg_sys::Oid) -> Result<i64> {
 
 #[pg_extern(sql = false)]
 fn rollup_run_due() -> Result<i64> {
-    let mut rows = 0;
-    for (id, name, owner) in run::due()? {
-        if catalog::check_owner(&owner, &name).is_ok() {
-            rows += run::run_one(id)?;
-        }
-    }
-    Ok(rows)
+    attempt::run_due()
 }
 
 #[pg_extern(sql = false)]
@@ -135,7 +130,8 @@ fn rollup_pause(name: &str) -> Result<()> {
 
 #[pg_extern(sql = false)]
 fn rollup_resume(name: &str) -> Result<()> {
-    set_state(name, "active")
+    set_state(name, "active")?;
+    attempt::forgive(owned(name)?.id)
 }
 
 #[pg_extern(sql = false)]
