@@ -114,6 +114,8 @@ impl Drop for ActingAs {
 pub struct Failure {
     /// The error's message, with its hint.
     pub message: String,
+    /// Its SQLSTATE.
+    pub code: pgrx::PgSqlErrorCode,
 }
 
 impl Failure {
@@ -126,7 +128,7 @@ impl Failure {
             Some(h) => format!("{} ({h})", report.message()),
             None => report.message().to_string(),
         };
-        Failure { message }
+        Failure { message, code: report.sql_error_code() }
     }
 }
 

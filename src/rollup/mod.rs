@@ -26,6 +26,7 @@ mod rules;
 pub mod run;
 mod source;
 mod sql;
+pub mod sweep;
 
 crate::v1!(rollup_stamp, stamp);
 
@@ -88,20 +89,17 @@ fn rollup_run_due() -> Result<i64> {
 }
 
 #[pg_extern(sql = false)]
-fn rollup_retain(relation: Option<pg_sys::Oid>, keep: Option<Interval>) -> Result<()> {
-    expire::retain(required(relation, "relation")?, keep)
+fn rollup_retain(
+    relation: Option<pg_sys::Oid>,
+    keep: Option<Interval>,
+    time_column: Option<&str>,
+) -> Result<()> {
+    expire::retain(required(relation, "relation")?, keep, time_column)
 }
 
 #[pg_extern(sql = false)]
-fn rollup_expire(relation: pg_sys::Oid) -> Result<i64> {
-    let mut total = 0;
-    loop {
-        let removed = expire::expire(relation, expire::BATCH, true)?;
-        total += removed;
-        if removed < expire::BATCH {
-            return Ok(total);
-        }
-    }
+fn rollup_expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> {
+    expire::expire(relation, dry_run, force)
 }
 
 /// The rollup of this name, if the caller may act for its owner.

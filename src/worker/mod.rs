@@ -2,6 +2,7 @@
 //! of a scheduler that has more than one source to run.
 use crate::pg::background;
 
+mod expiry;
 mod helper;
 mod launcher;
 mod scheduler;

@@ -1,15 +1,14 @@
 //! The scheduler of one database: runs what is due, and lets old rows go between the runs. An idle tick reads and
 //! takes no transaction id; ticks that were missed become one.
+use super::expiry::Expiry;
 use super::settings::{max_workers, naptime};
 use super::work::{self, Found, timed};
 use crate::pg::background;
-use crate::rollup::{attempt, expire};
+use crate::rollup::attempt;
 use pgrx::bgworkers::DynamicBackgroundWorker;
 use pgrx::prelude::*;
 use std::time::{Duration, Instant};
 
-/// Expiry is looked at this often.
-const EXPIRY: Duration = Duration::from_secs(5);
 /// The database is looked at this often, if only to leave it to those who want to drop it.
 const LOOK: i64 = 1000;
 
@@ -20,7 +19,7 @@ fn main(database: u32) {
     background::take_signals();
     background::connect(Some(pg_sys::Oid::from(database)));
     let name = background::own_database_name();
-    let mut last_expiry = Instant::now();
+    let mut expiry = Expiry::new();
     let mut helpers = Helpers::new(database);
     let mut other_version = None;
     let mut knows_crashes = false;
@@ -38,10 +37,7 @@ fn main(database: u32) {
                 let others = sources.len().saturating_sub(1).max(usize::from(!alone));
                 helpers.call(if sources.is_empty() { 0 } else { others });
                 work::run_all(sources);
-                if last_expiry.elapsed() > EXPIRY {
-                    expire_old();
-                    last_expiry = Instant::now();
-                }
+                expiry.work();
             }
             Err(e) => log!("rollup scheduler: {}", e.message),
         }
@@ -49,6 +45,10 @@ fn main(database: u32) {
         match &other_version {
             None => background::report("rollup scheduler", None),
             Some(version) => background::report("rollup scheduler", Some(&disagreement(version))),
+        }
+        if expiry.has_begun() {
+            background::pause(0);
+            continue;
         }
         let next = Instant::now() + Duration::from_millis(naptime().unsigned_abs());
         while let Some(left) = next.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) {
@@ -128,26 +128,6 @@ impl Helpers {
                         );
                     }
                     return;
-                }
-            }
-        }
-    }
-}
-
-fn expire_old() {
-    let relations = match timed(expire::retained) {
-        Ok(relations) => relations,
-        Err(e) => return log!("rollup scheduler: {}", e.message),
-    };
-    for relation in relations {
-        background::report("rollup: expiry", Some(&format!("rollup.expire of {}", relation.to_u32())));
-        loop {
-            match timed(|| expire::expire(relation, expire::BATCH, false)) {
-                Ok(removed) if removed == expire::BATCH => continue,
-                Ok(_) => break,
-                Err(e) => {
-                    log!("rollup: expiry of {} failed: {}", relation.to_u32(), e.message);
-                    break;
                 }
             }
         }

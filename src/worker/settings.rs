@@ -10,6 +10,7 @@ static RETRY_DELAY: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static CRASH_HOLD: GucSetting<i32> = GucSetting::<i32>::new(300_000);
 static TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static LOCK_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static EXPIRE_SLEEP: GucSetting<i32> = GucSetting::<i32>::new(0);
 static HISTORY_KEEP: GucSetting<i32> = GucSetting::<i32>::new(1000);
 
 /// Milliseconds between two looks at what is due.
@@ -45,6 +46,11 @@ pub fn timeout() -> i32 {
 /// Milliseconds that a worker waits for a lock; 0: for ever.
 pub fn lock_timeout() -> i32 {
     LOCK_TIMEOUT.get()
+}
+
+/// Milliseconds between two batches of expiry.
+pub fn expire_sleep() -> i64 {
+    i64::from(EXPIRE_SLEEP.get())
 }
 
 /// Runs of each rollup that are kept in the history.
@@ -156,6 +162,14 @@ pub fn init() {
         c"A run that waited longer has failed and is tried again.",
         &LOCK_TIMEOUT,
         (0, i32::MAX),
+        GucFlags::UNIT_MS,
+    );
+    number(
+        c"rollup.expire_sleep",
+        c"Time that expiry rests between two batches.",
+        c"A batch is 200 pages; other work of the server goes first.",
+        &EXPIRE_SLEEP,
+        (0, 60_000),
         GucFlags::UNIT_MS,
     );
     number(
