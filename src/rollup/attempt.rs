@@ -28,9 +28,9 @@ pub struct Due {
 }
 
 /// True of a row of `rollup.attempt`, `a`, and `rollup.definition`, `d`, whose run is due. A clock that was set
-/// back makes it due: its last run seems to lie ahead.
+/// back makes it due: its last run seems to lie ahead. So does a backlog, at once.
 const IS_DUE: &str = "d.state = 'active' AND d.every IS NOT NULL AND (a.last_run IS NULL \
-    OR pg_catalog.clock_timestamp() >= coalesce(a.hold_until, a.last_run + d.every) \
+    OR (d.backlog_to_xmax IS NOT NULL AND a.failures = 0) OR pg_catalog.clock_timestamp() >= coalesce(a.hold_until, a.last_run + d.every) \
     OR a.last_run > pg_catalog.clock_timestamp() + interval '1 second')";
 
 /// The version of the extension in this database; None where there is none.
@@ -85,7 +85,7 @@ pub fn begin(id: i64) -> Result<bool> {
 }
 
 /// Runs a rollup, unless another run of it is on, which then does the work; returns the raw rows merged.
-pub fn run(id: i64) -> Result<i64> {
+pub fn run(id: i64, backlog: run::Backlog) -> Result<i64> {
     let free = {
         let _acting = ActingAs::catalog();
         catalog::write(
@@ -94,7 +94,7 @@ pub fn run(id: i64) -> Result<i64> {
             |row| row.get::<bool>(1),
         )?
     };
-    if first(free) == Some(true) { run::run_one(id) } else { Ok(0) }
+    if first(free) == Some(true) { run::run_one(id, backlog) } else { Ok(0) }
 }
 
 /// Remembers a run that merged rows, in its transaction.
@@ -209,7 +209,7 @@ pub fn run_due() -> Result<i64> {
         }
         let done = crate::pg::xact::in_subtransaction(|| {
             let pending = run::has_rows(d.id)?;
-            if pending { run(d.id) } else { Ok(0) }
+            if pending { run(d.id, run::Backlog::All) } else { Ok(0) }
         });
         match done {
             Ok(merged) => rows += merged,

@@ -1,4 +1,5 @@
 //! Retention: old rows go, and a raw row never before every rollup of its table has counted it.
+use super::bounds;
 use super::catalog::{self, Definition};
 use super::error::{Result, fail, report};
 use super::sql;
@@ -163,7 +164,7 @@ pub fn merged_by_all(definitions: &[Definition]) -> Result<String> {
     let mut rules = vec!["true".to_string()];
     for d in definitions {
         d.check_cluster()?;
-        rules.push(sql::finished(&d.seen));
+        rules.push(bounds::merged("", &d.plan()?, &d.state));
     }
     Ok(rules.join(" AND "))
 }

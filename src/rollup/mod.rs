@@ -11,6 +11,8 @@ use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
 pub mod attempt;
+mod backlog;
+mod bounds;
 mod bucket;
 pub mod catalog;
 mod check;
@@ -22,11 +24,17 @@ pub mod expire;
 mod levels;
 mod plan;
 mod range;
+mod rebase;
 mod rules;
 pub mod run;
 mod source;
 mod sql;
 pub mod sweep;
+
+/// Called once when the library is loaded: registers the settings.
+pub fn init() {
+    backlog::init();
+}
 
 crate::v1!(rollup_stamp, stamp);
 
@@ -81,6 +89,18 @@ fn rollup_create(
 #[pg_extern(sql = false)]
 fn rollup_run_source(source: pg_sys::Oid) -> Result<i64> {
     run::run_source(source)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_work_off(name: &str) -> Result<i64> {
+    let d = owned(name)?;
+    run::run_one(d.id, run::Backlog::Piece)?;
+    backlog::rest(d.id)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_rebase(source: pg_sys::Oid) -> Result<()> {
+    rebase::by_hand(source)
 }
 
 #[pg_extern(sql = false)]
@@ -142,8 +162,10 @@ fn rollup_drop(name: &str, keep_data: bool) -> Result<()> {
 fn rollup_explain(name: &str) -> Result<String> {
     let d = owned(name)?;
     let (source, target, _) = d.parts()?;
-    let now = catalog::current_snapshot(false)?;
-    Ok(sql::run(&d.plan()?, source, target, &levels::of(&d)?, &d.seen, &now))
+    let now = catalog::current_snapshot(false, d.offset)?;
+    let plan = d.plan()?;
+    let new = bounds::new(&sql::prefix(&plan), &d.state.seen, &now);
+    Ok(sql::run(&plan, source, target, &levels::of(&d)?, &new))
 }
 
 #[pg_extern(sql = false)]
@@ -231,6 +253,9 @@ fn rollup_lag_rows(id: i64) -> Result<Option<i64>> {
     if readable.first().copied().flatten() != Some(true) {
         return Ok(None);
     }
-    let count = format!("SELECT pg_catalog.count(*) FROM {source} WHERE {}", sql::unfinished(&d.seen));
+    let count = format!(
+        "SELECT pg_catalog.count(*) FROM {source} WHERE {}",
+        bounds::unmerged("", &d.plan()?, &d.state)
+    );
     Ok(catalog::read(&count, &[], |row| row.get::<i64>(1))?.first().copied().flatten())
 }

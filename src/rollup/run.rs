@@ -4,8 +4,10 @@
 //! locks the state row, reads `now` after that, merges the rows finished in `now` and not in `seen`, and stores
 //! `now` in the same transaction. Finished sets only grow, so each row is merged by exactly one run; nothing
 //! depends on clocks, sequences or locks on the source.
+use super::bounds::State;
 use super::catalog::{self, Definition};
 use super::error::{Result, fail};
+use super::plan::Plan;
 use super::sql;
 use crate::pg::query::set_local;
 use crate::pg::xact::{ActingAs, Snapshot, own_transaction_id};
@@ -13,18 +15,30 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::ffi::CString;
 
+/// How much of its backlog a run works off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backlog {
+    /// A piece: the caller commits and comes again.
+    Piece,
+    /// All of it, in this transaction.
+    All,
+}
+
 /// Merges what is due for one rollup; returns the raw rows merged. Takes no transaction id when nothing is due.
-pub fn run_one(id: i64) -> Result<i64> {
+pub fn run_one(id: i64, backlog: Backlog) -> Result<i64> {
     let Some(before) = catalog::by_id(id)? else { return Ok(0) };
-    if !before.active || !is_due(&before)? {
+    if !before.active || !has_work(&before)? {
         return Ok(0);
+    }
+    if !before.same_cluster {
+        super::rebase::rebase(before.source_oid)?;
     }
     let Some(definition) = catalog::lock(id)? else { return Ok(0) };
     if !definition.active {
         return Ok(0);
     }
-    let now = catalog::current_snapshot(true)?;
-    if !now.contains(&definition.seen) {
+    let now = catalog::current_snapshot(true, definition.offset)?;
+    if !now.contains(&definition.state.seen) {
         // Only a transaction that keeps an old snapshot gets here: another run has been faster.
         return fail(
             PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
@@ -32,36 +46,66 @@ pub fn run_one(id: i64) -> Result<i64> {
             "Try again in a new transaction.",
         );
     }
-    let (rows, groups) = merge(&definition, &now)?;
-    store(&definition, &now, rows, groups)?;
-    Ok(rows)
+    run_locked(definition, now, backlog)
+}
+
+fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64> {
+    let plan = d.plan()?;
+    let prefix = sql::prefix(&plan);
+    let mut total = 0;
+    if d.state.backlog.is_none()
+        && let Some((started, rows)) = super::backlog::begin(&d, &plan, &now)?
+    {
+        d.state = super::bounds::State { seen: now.clone(), backlog: Some(started) };
+        store(&d, &d.state, 0, 0)?;
+        super::backlog::store_size(&d, rows)?;
+    } else {
+        let (rows, groups) = merge(&d, &plan, &super::bounds::new(&prefix, &d.state.seen, &now))?;
+        d.state.seen = now;
+        store(&d, &d.state, rows, groups)?;
+        total += rows;
+    }
+    while let Some(b) = d.state.backlog.take() {
+        let (rows, groups) = merge(&d, &plan, &super::bounds::piece(&prefix, &plan, &b))?;
+        d.state.backlog = super::backlog::advance(b);
+        store(&d, &d.state, rows, groups)?;
+        super::backlog::store_progress(&d, rows)?;
+        total += rows;
+        if backlog == Backlog::Piece {
+            break;
+        }
+    }
+    Ok(total)
 }
 
 /// True where an active rollup has rows to merge. Takes no transaction id.
 pub fn has_rows(id: i64) -> Result<bool> {
     match catalog::by_id(id)? {
-        Some(d) if d.active => is_due(&d),
+        Some(d) if d.active => has_work(&d),
         _ => Ok(false),
     }
 }
 
+fn has_work(d: &Definition) -> Result<bool> {
+    Ok(d.state.backlog.is_some() || !d.same_cluster || is_due(d)?)
+}
+
 fn is_due(d: &Definition) -> Result<bool> {
-    d.check_cluster()?;
     let (source, _, owner) = d.parts()?;
-    let now = catalog::current_snapshot(false)?;
+    let now = catalog::current_snapshot(false, d.offset)?;
     let _acting = ActingAs::role(owner);
     prefer_the_index();
-    Ok(catalog::read(&sql::is_due(source, &d.seen, &now), &[], |row| row.get::<bool>(1))?
+    Ok(catalog::read(&sql::is_due(source, &d.state.seen, &now), &[], |row| row.get::<bool>(1))?
         .first()
         .copied()
         .flatten()
         == Some(true))
 }
 
-fn merge(d: &Definition, now: &Snapshot) -> Result<(i64, i64)> {
+fn merge(d: &Definition, plan: &Plan, bounds: &str) -> Result<(i64, i64)> {
     d.check_cluster()?;
     let (source, target, owner) = d.parts()?;
-    let statement = sql::run(&d.plan()?, source, target, &super::levels::of(d)?, &d.seen, now);
+    let statement = sql::run(plan, source, target, &super::levels::of(d)?, bounds);
     let _acting = ActingAs::role(owner);
     set_timezone(&d.timezone);
     prefer_hashing();
@@ -69,8 +113,9 @@ fn merge(d: &Definition, now: &Snapshot) -> Result<(i64, i64)> {
         Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default()))
     })?;
     prefer_the_index();
+    let own = own_transaction_id() + d.offset;
     let foreign =
-        catalog::write(&sql::has_foreign_stamp(source, own_transaction_id()), &[], |row| row.get::<bool>(1))?;
+        catalog::write(&sql::has_foreign_stamp(source, own, d.offset), &[], |row| row.get::<bool>(1))?;
     if foreign.first().copied().flatten() == Some(true) {
         ereport!(
             PgLogLevel::WARNING,
@@ -103,12 +148,13 @@ pub fn set_timezone(zone: &str) {
     set_local(c"timezone", &CString::new(zone).unwrap_or_default());
 }
 
-fn store(d: &Definition, now: &Snapshot, rows: i64, groups: i64) -> Result<()> {
+fn store(d: &Definition, state: &State, rows: i64, groups: i64) -> Result<()> {
     let _acting = ActingAs::catalog();
     catalog::execute(
         "UPDATE rollup.definition SET seen_xmax = $2, seen_xip = $3, rows_total = rows_total + $4 WHERE id = $1",
-        &[d.id.into(), now.xmax.into(), now.xip.clone().into(), rows.into()],
+        &[d.id.into(), state.seen.xmax.into(), state.seen.xip.clone().into(), rows.into()],
     )?;
+    super::backlog::store(d.id, state.backlog.as_ref())?;
     super::attempt::succeeded(d.id, rows, groups)
 }
 
@@ -125,7 +171,7 @@ pub fn run_source(source: pg_sys::Oid) -> Result<i64> {
     let mut most = 0;
     for d in definitions {
         catalog::check_owner(&d.owner_name, &format!("rollup {}", d.name))?;
-        most = most.max(run_one(d.id)?);
+        most = most.max(run_one(d.id, Backlog::All)?);
     }
     Ok(most)
 }

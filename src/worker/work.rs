@@ -85,7 +85,7 @@ fn run_one(d: &Due) {
     // The start is written before the run, and taken back by it: a start that is left tells of a crash.
     let done = match timed(|| attempt::begin(d.id)) {
         Ok(false) => return,
-        Ok(true) => timed(|| attempt::run(d.id)),
+        Ok(true) => timed(|| attempt::run(d.id, run::Backlog::Piece)),
         Err(e) => Err(e),
     };
     let Err(e) = done else { return };
