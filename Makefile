@@ -10,7 +10,7 @@ SCRIPTS   := target/extension
 LAB        = $(CARGO) run --quiet --release -p hll-lab --bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-bench setup-deb build scripts demo test install uninstall psql bench fuzz deb check-deb reference clean
+.PHONY: help setup setup-test setup-bench setup-deb build scripts demo test install uninstall psql torture bench fuzz deb check-deb reference clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ uninstall: scripts ## remove what install put there
 
 psql: build ## a private cluster with the extension, and a prompt
 	@$(LAB) psql
+
+torture: build ## the random mix with processes killed, for SECONDS (60); must end with 0 mismatches
+	@TORTURE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --quiet --release -p hll-tests --test torture -- --nocapture
 
 bench: setup-bench build ## measure beside the C extension and plain SQL (BENCH="sketch accuracy counters rollup")
 	@$(LAB) bench -- $(BENCH)

@@ -92,11 +92,8 @@ fn partitions_are_drained_and_dropped() {
     assert!(would >= 60, "{would}");
     assert_eq!(number(&mut client, PARTITIONS), 10);
     client.batch_execute("SELECT rollup.expire('event')").unwrap();
-    assert_eq!(
-        number(&mut client, PARTITIONS),
-        5,
-        "of nine old ones six are past, one of which is written to"
-    );
+    assert_eq!(number(&mut client, PARTITIONS), 10, "the table is being written to");
+    assert!(number(&mut client, "SELECT count(*) FROM event") >= 90, "partitions that wait keep their rows");
     writer.batch_execute("COMMIT").unwrap();
     // Committed but not rolled up: it stays, then goes with the row counted.
     client.batch_execute("SELECT rollup.expire('event')").unwrap();

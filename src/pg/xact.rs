@@ -64,6 +64,12 @@ pub fn keeps_one_snapshot() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
+/// The role that statements run as.
+pub fn current_user() -> pg_sys::Oid {
+    // SAFETY: reads a variable of this process.
+    unsafe { pg_sys::GetUserId() }
+}
+
 /// Acts as another role until dropped. An error that unwinds past it restores the role as well, and the
 /// end of the (sub)transaction would.
 pub struct ActingAs {

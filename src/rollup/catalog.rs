@@ -222,6 +222,14 @@ pub fn current_snapshot(fresh: bool, offset: i64) -> Result<Snapshot> {
     Ok(now.hide(crate::pg::xact::own_transaction_id_if_any()).shift(offset))
 }
 
+/// Refuses a caller who is not, and may not act as, the owner of a rollup.
+pub fn check_owner_of(d: &Definition) -> Result<()> {
+    if d.owner == Some(crate::pg::xact::current_user()) {
+        return Ok(());
+    }
+    check_owner(&d.owner_name, &format!("rollup {}", d.name))
+}
+
 /// Refuses a caller who is not, and may not act as, the role `owner`.
 pub fn check_owner(owner: &str, what: &str) -> Result<()> {
     let allowed = read(

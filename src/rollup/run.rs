@@ -26,14 +26,20 @@ pub enum Backlog {
 
 /// Merges what is due for one rollup; returns the raw rows merged. Takes no transaction id when nothing is due.
 pub fn run_one(id: i64, backlog: Backlog) -> Result<i64> {
-    let Some(before) = catalog::by_id(id)? else { return Ok(0) };
-    if !before.active || !has_work(&before)? {
+    match catalog::by_id(id)? {
+        Some(before) => run_definition(&before, backlog),
+        None => Ok(0),
+    }
+}
+
+fn run_definition(before: &Definition, backlog: Backlog) -> Result<i64> {
+    if !before.active || !has_work(before)? {
         return Ok(0);
     }
     if !before.same_cluster {
         super::rebase::rebase(before.source_oid)?;
     }
-    let Some(definition) = catalog::lock(id)? else { return Ok(0) };
+    let Some(definition) = catalog::lock(before.id)? else { return Ok(0) };
     if !definition.active {
         return Ok(0);
     }
@@ -170,8 +176,8 @@ pub fn run_source(source: pg_sys::Oid) -> Result<i64> {
     }
     let mut most = 0;
     for d in definitions {
-        catalog::check_owner(&d.owner_name, &format!("rollup {}", d.name))?;
-        most = most.max(run_one(d.id, Backlog::All)?);
+        catalog::check_owner_of(&d)?;
+        most = most.max(run_definition(&d, Backlog::All)?);
     }
     Ok(most)
 }

@@ -43,16 +43,7 @@ impl Cluster {
 
     /// A new, started cluster of that tree, with more lines for postgresql.conf.
     pub fn with(tree: Tree, settings: &str) -> Outcome<Cluster> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let account = Account::unprivileged()?;
-        // Short, because the path of a Unix socket is limited to 107 bytes.
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = PathBuf::from(format!("/tmp/hll-{}-{number}", std::process::id()));
-        fs::create_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        let mut cluster = Cluster { tree, folder, account, postmaster: None };
-        if let Some(account) = &cluster.account {
-            chown(&cluster.folder, Some(account.uid), Some(account.gid))?;
-        }
+        let mut cluster = Cluster::empty(tree)?;
         let made = cluster
             .command("initdb")
             .args(["-A", "trust", "-N", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-D"])
@@ -65,6 +56,21 @@ impl Cluster {
         let socket = format!("unix_socket_directories = '{}'\n", cluster.folder.display());
         fs::write(&conf, fs::read_to_string(&conf)? + SETTINGS + settings + &socket)?;
         cluster.start()?;
+        Ok(cluster)
+    }
+
+    /// A cluster without data, in a folder of its own.
+    fn empty(tree: Tree) -> Outcome<Cluster> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let account = Account::unprivileged()?;
+        // Short, because the path of a Unix socket is limited to 107 bytes.
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = PathBuf::from(format!("/tmp/hll-{}-{number}", std::process::id()));
+        fs::create_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let cluster = Cluster { tree, folder, account, postmaster: None };
+        if let Some(account) = &cluster.account {
+            chown(&cluster.folder, Some(account.uid), Some(account.gid))?;
+        }
         Ok(cluster)
     }
 
@@ -180,6 +186,35 @@ impl Cluster {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// Stops without order (immediate mode): what a crash leaves, but for the log.
+    pub fn quit(&mut self) -> Outcome<()> {
+        self.signal("-QUIT")
+    }
+
+    /// Kills one process of the server outright, which makes the postmaster start anew.
+    pub fn kill(&self, pid: i64) -> Outcome<()> {
+        let done = Command::new("sh").args(["-c", "kill -KILL \"$0\"", &pid.to_string()]).status()?;
+        if done.success() { Ok(()) } else { Err(format!("process {pid} is not there").into()) }
+    }
+
+    /// A new cluster that follows this one.
+    pub fn standby(&self) -> Outcome<Cluster> {
+        let mut standby = Cluster::empty(self.tree.clone())?;
+        let copied = self
+            .command("pg_basebackup")
+            .args(["-R", "-X", "stream", "-c", "fast", "-D"])
+            .arg(standby.data())
+            .output()?;
+        if !copied.status.success() {
+            return Err(format!("pg_basebackup: {}", String::from_utf8_lossy(&copied.stderr)).into());
+        }
+        let conf = standby.data().join("postgresql.conf");
+        let socket = format!("unix_socket_directories = '{}'\n", standby.folder.display());
+        fs::write(&conf, fs::read_to_string(&conf)? + &socket)?;
+        standby.start()?;
+        Ok(standby)
     }
 
     /// Shuts down in order (fast mode).

@@ -1,0 +1,168 @@
+//! Processes that are killed, servers that stop, disks that are full: afterwards the rollup equals the raw table,
+//! and the worker goes on by itself.
+use std::process::Command;
+
+use hll_lab::{Cluster, wait_for};
+use hll_tests::{QUERY, TABLE, another, caught_up, differences, number, prepared};
+use postgres::Client;
+
+const ROWS: &str = "INSERT INTO http_request SELECT g % 3, now(), '10.0.0.' || g % 250, 'USA', 200, g
+                    FROM generate_series(1, 1000) g";
+const RUNNING: &str = "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity
+    WHERE application_name = 'rollup: http_request_1min' AND wait_event_type = 'Lock'";
+
+/// A worker that waits in the middle of a run, for a lock that `blocker` holds; its process id.
+fn stuck(client: &mut Client, blocker: &mut Client) -> i64 {
+    blocker.batch_execute("BEGIN; LOCK TABLE http_request_1min IN SHARE MODE").unwrap();
+    client.batch_execute(ROWS).unwrap();
+    wait_for("a run that waits", 30, || number(client, RUNNING) > 0);
+    number(client, RUNNING)
+}
+
+fn reconnected(cluster: &Cluster, db: &str) -> Client {
+    let mut found = None;
+    wait_for("the server answers again", 60, || {
+        found = cluster.connect(db).ok();
+        found.as_mut().is_some_and(|c| c.simple_query("SELECT 1").is_ok())
+    });
+    found.unwrap()
+}
+
+#[test]
+fn a_killed_worker_rests_and_goes_on() {
+    let (cluster, mut client) = prepared("killed", "1 second");
+    client.batch_execute("ALTER SYSTEM SET rollup.crash_hold = '3s'").unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").unwrap();
+    let mut blocker = another(&cluster, "killed");
+    let pid = stuck(&mut client, &mut blocker);
+    cluster.kill(pid).unwrap();
+    wait_for("the server notices", 30, || client.simple_query("SELECT 1").is_err());
+    let mut client = reconnected(&cluster, "killed");
+    let told = "SELECT count(*) FROM rollup.status WHERE state = 'failing' AND last_error = 'the server crashed while it ran'
+                AND next_run > last_run + interval '2 seconds'";
+    wait_for("it rests", 30, || number(&mut client, told) == 1);
+    assert_eq!(differences(&mut client, "http_request_1min_live"), 0);
+    caught_up(&mut client);
+    assert_eq!(number(&mut client, "SELECT failures::bigint FROM rollup.status"), 0);
+    assert!(cluster.log().contains("rollup http_request_1min rests: the server crashed while it ran"));
+}
+
+#[test]
+fn a_killed_backend_costs_nothing() {
+    let (cluster, mut client) = prepared("backend", "100 milliseconds");
+    client.batch_execute("ALTER DATABASE backend SET synchronous_commit = off").unwrap();
+    for _ in 0..3 {
+        let mut writer = another(&cluster, "backend");
+        let pid = number(&mut writer, "SELECT pg_backend_pid()::bigint");
+        for _ in 0..5 {
+            writer.batch_execute(ROWS).unwrap();
+        }
+        writer.batch_execute(&format!("BEGIN; {ROWS}")).unwrap();
+        cluster.kill(pid).unwrap();
+        wait_for("the server notices", 30, || client.simple_query("SELECT 1").is_err());
+        client = reconnected(&cluster, "backend");
+        assert_eq!(differences(&mut client, "http_request_1min_live"), 0);
+        caught_up(&mut client);
+    }
+}
+
+#[test]
+fn an_orderly_end_is_no_crash() {
+    let (mut cluster, mut client) = prepared("orderly", "1 second");
+    let mut blocker = another(&cluster, "orderly");
+    let pid = stuck(&mut client, &mut blocker);
+    client.batch_execute(&format!("SELECT pg_terminate_backend({pid})")).unwrap();
+    wait_for("another process runs it", 30, || ![0, pid].contains(&number(&mut client, RUNNING)));
+    cluster.stop().unwrap();
+    cluster.start().unwrap();
+    client = reconnected(&cluster, "orderly");
+    caught_up(&mut client);
+    assert_eq!(number(&mut client, "SELECT failed FROM rollup.status"), 0);
+    cluster.quit().unwrap();
+    cluster.start().unwrap();
+    client = reconnected(&cluster, "orderly");
+    client.batch_execute(ROWS).unwrap();
+    caught_up(&mut client);
+}
+
+#[test]
+fn a_standby_waits_and_a_promoted_one_goes_on() {
+    let (mut primary, mut client) = prepared("promoted", "200 milliseconds");
+    client.batch_execute(ROWS).unwrap();
+    caught_up(&mut client);
+    let standby = primary.standby().unwrap();
+    client.batch_execute(ROWS).unwrap();
+    let mut replica = reconnected(&standby, "promoted");
+    wait_for("the standby follows", 60, || number(&mut replica, "SELECT count(*) FROM http_request") == 2000);
+    assert_eq!(differences(&mut replica, "http_request_1min_live"), 0, "the live view works on a standby");
+    assert_eq!(
+        number(&mut replica, "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'rollup%'"),
+        0
+    );
+    primary.quit().unwrap();
+    replica.batch_execute("SELECT pg_promote()").unwrap();
+    replica.batch_execute(ROWS).unwrap();
+    caught_up(&mut replica);
+    assert_eq!(number(&mut replica, "SELECT sum(request_count)::bigint FROM http_request_1min"), 3000);
+}
+
+/// A small file system of its own, gone with this value.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    /// None where this account may not mount one.
+    fn new(cluster: &Cluster) -> Option<SmallDisk> {
+        let path = cluster.socket().join("small");
+        std::fs::create_dir(&path).ok()?;
+        let account = hll_lab::Account::unprivileged().ok()??;
+        let options = format!("size=2m,uid={},gid={},mode=700", account.uid, account.gid);
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path).status();
+        mounted.is_ok_and(|s| s.success()).then_some(SmallDisk(path))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_waited_for() {
+    let cluster = Cluster::new().unwrap();
+    let mut client = cluster.database("fulldisk").unwrap();
+    let Some(disk) = SmallDisk::new(&cluster) else {
+        eprintln!("a_full_disk_is_waited_for: needs an account that may mount a file system");
+        return;
+    };
+    client.batch_execute(&format!("CREATE TABLESPACE small LOCATION '{}'", disk.0.display())).unwrap();
+    client.batch_execute("ALTER SYSTEM SET rollup.retry_delay = '200ms'").unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").unwrap();
+    client.batch_execute(TABLE).unwrap();
+    let create =
+        format!("SELECT rollup.create('http_request_1min', $q${QUERY}$q$, every => '500 milliseconds')");
+    client.batch_execute(&create).unwrap();
+    client.batch_execute("ALTER TABLE http_request_1min SET TABLESPACE small").unwrap();
+    client
+        .batch_execute(
+            "CREATE TABLE filler TABLESPACE small AS SELECT repeat('x', 1000) FROM generate_series(1, 1000)",
+        )
+        .unwrap();
+    client
+        .batch_execute(
+            "INSERT INTO http_request SELECT g % 50, now() - g * interval '1 minute', '10.0.0.' || g % 250, 'USA', 200, g
+             FROM generate_series(1, 20000) g",
+        )
+        .unwrap();
+    let error = "SELECT count(*) FROM rollup.status WHERE last_error LIKE 'could not extend file%'";
+    wait_for("the disk is full", 60, || number(&mut client, error) == 1);
+    assert_eq!(differences(&mut client, "http_request_1min_live"), 0);
+    client
+        .batch_execute(
+            "DROP TABLE filler; CHECKPOINT; ALTER TABLE http_request_1min SET TABLESPACE pg_default",
+        )
+        .unwrap();
+    caught_up(&mut client);
+    client.batch_execute("DROP TABLESPACE small").unwrap();
+}
