@@ -11,8 +11,10 @@ COMMENT ON FUNCTION rollup.stamp() IS 'Id of the inserting top-level transaction
 CREATE TABLE rollup.source (
   relation    regclass PRIMARY KEY,
   time_column name     NOT NULL,
-  owner       name     NOT NULL
+  owner       name     NOT NULL,
+  stamp_offset bigint  NOT NULL DEFAULT 0
 );
+COMMENT ON COLUMN rollup.source.stamp_offset IS 'what is added to transaction ids to give stamps: more than any stamp that came with a restored table';
 COMMENT ON TABLE rollup.source IS 'Tables that are rolled up. Its row is the lock between expiry (share) and rollup.create (update)';
 
 CREATE TABLE rollup.definition (
@@ -29,8 +31,20 @@ CREATE TABLE rollup.definition (
   system_id   bigint NOT NULL,
   seen_xmax   bigint NOT NULL DEFAULT 0,
   seen_xip    bigint[] NOT NULL DEFAULT '{}',
-  rows_total  bigint NOT NULL DEFAULT 0
+  rows_total  bigint NOT NULL DEFAULT 0,
+  backlog_from_xmax bigint,
+  backlog_from_xip  bigint[],
+  backlog_to_xmax   bigint,
+  backlog_to_xip    bigint[],
+  backlog_cursor    timestamptz,
+  backlog_cuts      timestamptz[],
+  backlog_rows      bigint,
+  backlog_done      bigint,
+  backlog_started   timestamptz
 ) WITH (fillfactor = 50);
+COMMENT ON COLUMN rollup.definition.backlog_to_xmax IS 'with backlog_from_xmax and both xip: rows of transactions between two snapshots, too many for one transaction, that are merged piece by piece, newest first; NULL: none';
+COMMENT ON COLUMN rollup.definition.backlog_cursor IS 'rows of the backlog at this time or later are merged; NULL: none yet';
+COMMENT ON COLUMN rollup.definition.backlog_cuts IS 'where the next pieces begin';
 COMMENT ON TABLE rollup.definition IS 'One row a rollup: its SELECT, the plan made of it, and the snapshot up to which rows are rolled up. The row is locked by a run, and changes in the transaction that merges the rows';
 COMMENT ON COLUMN rollup.definition.seen_xmax IS 'transactions at or above had not finished at the last run';
 COMMENT ON COLUMN rollup.definition.seen_xip IS 'transactions below seen_xmax that had not finished at the last run';
@@ -114,7 +128,8 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.expired', '');
 
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
-GRANT SELECT (id, name, relation, source, owner, timezone, every, state, system_id, seen_xmax, seen_xip, rows_total)
+GRANT SELECT (id, name, relation, source, owner, timezone, every, state, system_id, seen_xmax, seen_xip, rows_total,
+  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started)
   ON rollup.definition TO PUBLIC;
 GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.attempt, rollup.run, rollup.retention, rollup.expired TO PUBLIC;
 
@@ -223,7 +238,8 @@ SELECT format('rollup.%s(anyelement,%s)', f, t), ARRAY[f],
        format('pg_catalog.%s(CASE WHEN $1 IS NOT NULL THEN $2 END)', CASE f WHEN 'first' THEN 'min' ELSE 'max' END)
   FROM unnest(ARRAY['first', 'last']) f, unnest(ARRAY['timestamp with time zone', 'timestamp without time zone']) t;
 
--- The extension's own aggregates lie in its schema.
+-- The extension's own aggregates lie in its schema. A bound of keys (max_keys) would hold for each run and not for
+-- what is stored, so those forms have no rule.
 INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite)
 SELECT p.oid::regprocedure::text, ARRAY[CASE WHEN p.proname LIKE 'hll%' THEN 'sketch' ELSE 'counters' END],
        format('%I.%I($1, $2)', n.nspname, CASE WHEN p.proname LIKE 'hll%' THEN 'hll_union' ELSE 'jsonb_counter_merge' END),
@@ -231,7 +247,8 @@ SELECT p.oid::regprocedure::text, ARRAY[CASE WHEN p.proname LIKE 'hll%' THEN 'sk
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
   JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
   JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'hll'
- WHERE p.prokind = 'a' AND p.proname IN ('hll_add_agg', 'hll_union_agg', 'jsonb_counter_agg', 'jsonb_counter_merge_agg');
+ WHERE p.prokind = 'a' AND p.proname IN ('hll_add_agg', 'hll_union_agg', 'jsonb_counter_agg', 'jsonb_counter_merge_agg')
+   AND pg_get_function_arguments(p.oid) NOT LIKE '%max_keys%';
 
 INSERT INTO rollup.merge_rule (aggregate, parts, labels, result)
 SELECT format('avg(%s)', t), ARRAY[format('pg_catalog.sum(%s)', CASE t WHEN 'real' THEN '$1::pg_catalog.float8' ELSE '$1' END), 'pg_catalog.count($1)'],
@@ -311,10 +328,35 @@ AS 'MODULE_PATHNAME', 'rollup_run_source_wrapper' LANGUAGE c VOLATILE STRICT PAR
 COMMENT ON FUNCTION rollup.run(regclass) IS
 'Rolls up what has been committed since the last run, for every active rollup of the table; returns the raw rows merged (of the rollup that merged most). NULL gives NULL';
 
+CREATE FUNCTION rollup.work_off(name text) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rollup_work_off_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.work_off(text) IS
+'Rolls up what is new and one piece of the backlog; returns the rows of the backlog that are left, 0 when there is none. NULL gives NULL';
+
+CREATE PROCEDURE rollup.catch_up(name text) LANGUAGE plpgsql AS $$
+DECLARE rest bigint := 1; said timestamptz := '-infinity';
+BEGIN
+  WHILE rest > 0 LOOP
+    rest := rollup.work_off(name);
+    COMMIT;
+    IF rest > 0 AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) (said OPERATOR(pg_catalog.+) interval '1 second') THEN
+      RAISE NOTICE 'rollup %: % rows left', name, rest;
+      said := pg_catalog.clock_timestamp();
+    END IF;
+  END LOOP;
+END $$;
+COMMENT ON PROCEDURE rollup.catch_up(text) IS
+'Works the backlog of a rollup off, a transaction a piece; stopped at any point, it goes on from there when called again, as the worker does';
+
 CREATE FUNCTION rollup.run_due() RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_run_due_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.run_due() IS
 'Runs every active rollup of the caller that is due, for any scheduler; returns the raw rows merged';
+
+CREATE FUNCTION rollup.rebase(source regclass) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_rebase_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.rebase(regclass) IS
+'Computes the rollups of a table again from the rows that are there, and lifts stamps to come above those that are: what the next run does by itself after a restore into another cluster. Locks the table meanwhile. Buckets of which raw rows have expired stay. NULL does nothing';
 
 CREATE FUNCTION rollup.retain(relation regclass, keep interval) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_retain_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
@@ -366,6 +408,8 @@ SELECT d.name, d.source, d.owner,
        CASE WHEN a.failures > 0 AND d.state = 'active' THEN 'failing' ELSE d.state END AS state,
        d.every, a.last_run, a.last_run + d.every AS next_run, d.rows_total, a.last_rows,
        rollup.lag_rows(d.id) AS lag_rows, a.failures, a.last_error,
+       d.backlog_rows, d.backlog_done, (d.backlog_done / NULLIF(extract(epoch FROM a.last_run - d.backlog_started), 0))::bigint AS backlog_rows_per_second,
+       CASE WHEN d.backlog_done > 0 THEN a.last_run + (a.last_run - d.backlog_started) * ((d.backlog_rows - d.backlog_done)::float8 / d.backlog_done) END AS backlog_end,
        CASE WHEN t.relation IS NOT NULL THEN
          (SELECT pg_catalog.string_agg(h.name, ', ' ORDER BY h.name)
             FROM rollup.definition h LEFT JOIN rollup.attempt ha ON ha.id OPERATOR(pg_catalog.=) h.id

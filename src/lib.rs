@@ -25,6 +25,7 @@ extension_sql_file!("../sql/rollup.sql", name = "rollup_sql", requires = ["count
 #[allow(non_snake_case)]
 pub extern "C-unwind" fn _PG_init() {
     hll::init();
+    rollup::init();
     worker::init();
 }
 

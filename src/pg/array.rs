@@ -52,6 +52,12 @@ impl<T: Copy> Array<T> {
         self.len as usize
     }
 
+    /// Whether there are no items.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// The items.
     #[inline(always)]
     pub fn slice(&self) -> &[T] {

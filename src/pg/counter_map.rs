@@ -146,7 +146,7 @@ impl CounterMap {
         let h = hash(key, self.seed);
         let found = |e: &Entry| e.hash == h && self.key_of(e) == key;
         let entries = self.entries.slice();
-        if self.index.len() == 0 {
+        if self.index.is_empty() {
             return entries.iter().position(found).ok_or(h);
         }
         let index = self.index.slice();

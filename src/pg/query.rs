@@ -14,6 +14,8 @@ pub enum Entry {
     Key {
         /// Date and time columns of the source that it is made from.
         time_columns: Vec<String>,
+        /// The last of them is a timestamptz.
+        zoned: bool,
         /// True where the value can never be NULL.
         never_null: bool,
         /// What makes the buckets: a column is `("", [])`, `date_trunc('hour', at)` is
@@ -282,11 +284,12 @@ unsafe fn key(node: *mut pg_sys::Node, tables: &Tables, source: usize) -> Entry 
     unsafe {
         let vars = PgList::<pg_sys::Var>::from_pg(pg_sys::pull_var_clause(node, 0));
         let mut time_columns = Vec::new();
-        let mut not_null = true;
+        let (mut not_null, mut zoned) = (true, false);
         for v in vars.iter_ptr() {
             let rte = tables.entry((*v).varno as usize);
             if is_time((*v).vartype) && (*v).varno as usize == source {
                 let att = string(pg_sys::get_attname(rte.relid, (*v).varattno, false));
+                zoned = pg_sys::getBaseType((*v).vartype) == pg_sys::TIMESTAMPTZOID;
                 if !time_columns.contains(&att) {
                     time_columns.push(att);
                 }
@@ -310,7 +313,7 @@ unsafe fn key(node: *mut pg_sys::Node, tables: &Tables, source: usize) -> Entry 
         // A column that is NOT NULL, or date_trunc / date_bin of one, which give NULL for NULL only.
         let faithful =
             bucket.as_ref().is_some_and(|(f, _)| ["", "date_trunc", "date_bin"].contains(&f.as_str()));
-        Entry::Key { time_columns, never_null: not_null && !vars.is_empty() && faithful, bucket }
+        Entry::Key { time_columns, zoned, never_null: not_null && !vars.is_empty() && faithful, bucket }
     }
 }
 

@@ -23,6 +23,13 @@ impl Snapshot {
         older.xmax <= self.xmax && self.xip.iter().all(|&x| !older.finished(x))
     }
 
+    /// The snapshot with `offset` added to every id.
+    pub fn shift(mut self, offset: i64) -> Snapshot {
+        self.xmax += offset;
+        self.xip.iter_mut().for_each(|x| *x += offset);
+        self
+    }
+
     /// The snapshot with transaction `own` counted as running: a transaction is not in its own snapshot,
     /// and its rows so far and its rows to come must be merged together, later.
     pub fn hide(mut self, own: Option<i64>) -> Snapshot {

@@ -1,4 +1,5 @@
 //! Reading and writing the rollup catalog.
+use super::bounds::{Backlog, State};
 use super::error::{Result, fail, internal, report};
 use super::plan::Plan;
 use crate::pg::xact::{ActingAs, Snapshot};
@@ -61,7 +62,9 @@ pub struct Definition {
     /// It is not paused.
     pub active: bool,
     /// Up to where rows are rolled up.
-    pub seen: Snapshot,
+    pub state: State,
+    /// What is added to transaction ids to give the stamps of the source.
+    pub offset: i64,
     /// `seen` counts in this cluster's transaction ids.
     pub same_cluster: bool,
 }
@@ -125,7 +128,7 @@ impl Definition {
                 "rollup {} was restored from another cluster, whose transaction ids say nothing here",
                 self.name
             ),
-            "Drop it and create it again.",
+            "Its next run puts that right.",
         )
     }
 }
@@ -136,10 +139,26 @@ const DEFINITION: &str = "SELECT d.id, d.name, \
   (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = d.source), \
   (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = d.owner), d.owner::pg_catalog.text, d.plan::pg_catalog.text, d.timezone, \
   d.state = 'active', d.seen_xmax, d.seen_xip, \
+  s.stamp_offset, d.backlog_from_xmax, d.backlog_from_xip, d.backlog_to_xmax, d.backlog_to_xip, \
+  pg_catalog.timezone('UTC', d.backlog_cursor)::pg_catalog.text, \
+  ARRAY(SELECT pg_catalog.timezone('UTC', c)::pg_catalog.text FROM pg_catalog.unnest(d.backlog_cuts) WITH ORDINALITY u (c, n) ORDER BY n), \
   d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()) \
-  FROM rollup.definition d";
+  FROM rollup.definition d JOIN rollup.source s ON s.relation = d.source";
+
+fn snapshot(row: &SpiHeapTupleData, at: usize) -> SpiResult<Snapshot> {
+    Ok(Snapshot { xmax: row.get(at)?.unwrap_or_default(), xip: row.get(at + 1)?.unwrap_or_default() })
+}
 
 fn definition(row: &SpiHeapTupleData) -> SpiResult<Definition> {
+    let backlog = match row.get::<i64>(16)? {
+        None => None,
+        Some(_) => Some(Backlog {
+            from: snapshot(row, 14)?,
+            to: snapshot(row, 16)?,
+            cursor: row.get(18)?,
+            cuts: row.get(19)?.unwrap_or_default(),
+        }),
+    };
     Ok(Definition {
         id: row.get(1)?.unwrap_or_default(),
         name: row.get(2)?.unwrap_or_default(),
@@ -151,8 +170,9 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<Definition> {
         plan: row.get(8)?.unwrap_or_default(),
         timezone: row.get(9)?.unwrap_or_default(),
         active: row.get(10)?.unwrap_or_default(),
-        seen: Snapshot { xmax: row.get(11)?.unwrap_or_default(), xip: row.get(12)?.unwrap_or_default() },
-        same_cluster: row.get(13)?.unwrap_or_default(),
+        state: State { seen: snapshot(row, 11)?, backlog },
+        offset: row.get(13)?.unwrap_or_default(),
+        same_cluster: row.get(20)?.unwrap_or_default(),
     })
 }
 
@@ -188,8 +208,9 @@ pub fn of_source(source: pg_sys::Oid, fresh: bool) -> Result<Vec<Definition>> {
     if fresh { write(&sql, &[source.into()], definition) } else { read(&sql, &[source.into()], definition) }
 }
 
-/// The snapshot of this moment (of the transaction, in REPEATABLE READ), with the transaction's own id hidden.
-pub fn current_snapshot(fresh: bool) -> Result<Snapshot> {
+/// The snapshot of this moment (of the transaction, in REPEATABLE READ), with the transaction's own id hidden, as
+/// stamps: `offset` added to each id.
+pub fn current_snapshot(fresh: bool, offset: i64) -> Result<Snapshot> {
     const NOW: &str = "SELECT pg_catalog.pg_snapshot_xmax(s)::pg_catalog.text::pg_catalog.int8, \
         ARRAY(SELECT x::pg_catalog.text::pg_catalog.int8 FROM pg_catalog.pg_snapshot_xip(s) x ORDER BY 1) \
         FROM pg_catalog.pg_current_snapshot() s";
@@ -198,7 +219,7 @@ pub fn current_snapshot(fresh: bool) -> Result<Snapshot> {
     };
     let found = if fresh { write(NOW, &[], one)? } else { read(NOW, &[], one)? };
     let now = found.into_iter().next().ok_or_else(|| internal("no snapshot"))?;
-    Ok(now.hide(crate::pg::xact::own_transaction_id_if_any()))
+    Ok(now.hide(crate::pg::xact::own_transaction_id_if_any()).shift(offset))
 }
 
 /// Refuses a caller who is not, and may not act as, the role `owner`.

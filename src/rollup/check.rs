@@ -41,7 +41,7 @@ pub fn check(
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {
         let table = level.map_or(target, |l| l.target.as_str());
         let range = asked.after(&[raw.clone(), range::whole_from(table, &plan)?])?;
-        let groups = sql::recomputed(&plan, source, &d.seen, level, &range);
+        let groups = sql::recomputed(&plan, source, &d.state, level, &range);
         let statement = sql::differences(&plan, table, &groups, &range);
         let _acting = ActingAs::role(owner);
         set_timezone(&d.timezone);
@@ -63,18 +63,31 @@ pub fn rebuild(
     let (source, target, _) = d.parts()?;
     range::check(d, &asked, range::whole_from(source, &plan)?.as_ref(), "raw rows")?;
     let asked = asked.after(&[range::whole_from(target, &plan)?])?;
-    rebuild_range(d, &plan, &asked)
+    rebuild_range(d, &plan, &asked, Levels::Touched)
+}
+
+/// Which buckets of levels are replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Levels {
+    /// Every one that the range touches; an error where the rollup's own groups of it have expired.
+    Touched,
+    /// Those of which the rollup's groups are all there.
+    WhereWhole,
 }
 
 /// The same for a range whose raw rows are known to be there.
-pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range) -> Result<i64> {
+pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) -> Result<i64> {
     let (source, target, owner) = d.parts()?;
     let levels = levels::of(d)?;
     let mut spans = Vec::new();
     for level in &levels {
         let span = level_span(d, plan, level, range)?;
-        range::check(d, &span, range::whole_from(target, plan)?.as_ref(), "groups")?;
-        spans.push(span);
+        let floor = range::whole_from(target, plan)?;
+        match which {
+            Levels::Touched => range::check(d, &span, floor.as_ref(), "groups")?,
+            Levels::WhereWhole => {}
+        }
+        spans.push(span.after(&[floor])?);
     }
     let _acting = ActingAs::role(owner);
     set_timezone(&d.timezone);
@@ -83,7 +96,7 @@ pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range) -> Result<i64> 
         catalog::execute(&format!("DELETE FROM {table} WHERE {}", range.holds(&key)), &[])
     };
     remove(target, range)?;
-    let groups = sql::recomputed(plan, source, &d.seen, None, range);
+    let groups = sql::recomputed(plan, source, &d.state, None, range);
     let written = count(&sql::insert(plan, target, &groups))?;
     for (level, span) in levels.iter().zip(&spans) {
         remove(&level.target, span)?;

@@ -43,7 +43,7 @@ pub fn plan(select: &Select, from: &str, zone: &str) -> Result<Plan> {
         );
     }
     let (key, time_column) = time_key(&select.targets)?;
-    let Entry::Key { bucket, .. } = &key.entry else { return Err(internal("the time key is no key")) };
+    let Entry::Key { bucket, zoned, .. } = &key.entry else { return Err(internal("the time key is no key")) };
     let keys_never_null =
         select.targets.iter().all(|t| !matches!(t.entry, Entry::Key { never_null: false, .. }));
     Ok(Plan {
@@ -53,6 +53,7 @@ pub fn plan(select: &Select, from: &str, zone: &str) -> Result<Plan> {
         alias: select.alias.clone(),
         filter: select.filter.clone(),
         time_column,
+        time_zoned: *zoned,
         time_key: key.name.clone(),
         keys_never_null,
     })

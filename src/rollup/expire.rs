@@ -1,4 +1,5 @@
 //! Retention: old rows go, and a raw row never before every rollup of its table has counted it.
+use super::bounds;
 use super::catalog::{self, Definition};
 use super::error::{Result, fail, report};
 use super::sql;
@@ -92,7 +93,7 @@ fn old_rows(r: &Retention, definitions: &[Definition]) -> Result<String> {
     let mut rule = String::new();
     for d in definitions {
         d.check_cluster()?;
-        rule += &format!(" AND {}", sql::finished(&d.seen));
+        rule += &format!(" AND {}", bounds::merged("", &d.plan()?, &d.state));
     }
     Ok(format!(
         "{} OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) {}::pg_catalog.interval){rule}",

@@ -10,6 +10,8 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
+mod backlog;
+mod bounds;
 mod bucket;
 pub mod catalog;
 mod check;
@@ -21,10 +23,16 @@ pub mod expire;
 mod levels;
 mod plan;
 mod range;
+mod rebase;
 mod rules;
 pub mod run;
 mod source;
 mod sql;
+
+/// Called once when the library is loaded: registers the settings.
+pub fn init() {
+    backlog::init();
+}
 
 crate::v1!(rollup_stamp, stamp);
 
@@ -82,11 +90,23 @@ fn rollup_run_source(source: pg_sys::Oid) -> Result<i64> {
 }
 
 #[pg_extern(sql = false)]
+fn rollup_work_off(name: &str) -> Result<i64> {
+    let d = owned(name)?;
+    run::run_one(d.id, run::Backlog::Piece)?;
+    backlog::rest(d.id)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_rebase(source: pg_sys::Oid) -> Result<()> {
+    rebase::by_hand(source)
+}
+
+#[pg_extern(sql = false)]
 fn rollup_run_due() -> Result<i64> {
     let mut rows = 0;
     for (id, name, owner) in run::due()? {
         if catalog::check_owner(&owner, &name).is_ok() {
-            rows += run::run_one(id)?;
+            rows += run::run_one(id, run::Backlog::All)?;
         }
     }
     Ok(rows)
@@ -148,8 +168,10 @@ fn rollup_drop(name: &str, keep_data: bool) -> Result<()> {
 fn rollup_explain(name: &str) -> Result<String> {
     let d = owned(name)?;
     let (source, target, _) = d.parts()?;
-    let now = catalog::current_snapshot(false)?;
-    Ok(sql::run(&d.plan()?, source, target, &levels::of(&d)?, &d.seen, &now))
+    let now = catalog::current_snapshot(false, d.offset)?;
+    let plan = d.plan()?;
+    let new = bounds::new(&sql::prefix(&plan), &d.state.seen, &now);
+    Ok(sql::run(&plan, source, target, &levels::of(&d)?, &new))
 }
 
 #[pg_extern(sql = false)]
@@ -237,6 +259,9 @@ fn rollup_lag_rows(id: i64) -> Result<Option<i64>> {
     if readable.first().copied().flatten() != Some(true) {
         return Ok(None);
     }
-    let count = format!("SELECT pg_catalog.count(*) FROM {source} WHERE {}", sql::unfinished(&d.seen));
+    let count = format!(
+        "SELECT pg_catalog.count(*) FROM {source} WHERE {}",
+        bounds::unmerged("", &d.plan()?, &d.state)
+    );
     Ok(catalog::read(&count, &[], |row| row.get::<i64>(1))?.first().copied().flatten())
 }

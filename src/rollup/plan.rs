@@ -95,6 +95,8 @@ pub struct Plan {
     pub filter: Option<String>,
     /// The date or time column of the source.
     pub time_column: String,
+    /// That column is a timestamptz.
+    pub time_zoned: bool,
     /// The rollup's own time column.
     pub time_key: String,
     /// What is known of the buckets of the time key.

@@ -80,6 +80,10 @@ pub fn unknown<T>(column: &str, a: &Aggregate) -> Result<T> {
         "array_agg" | "string_agg" | "json_agg" | "jsonb_agg" | "xmlagg" => {
             "Lists grow without bound: count with jsonb_counter_agg(x) or hll_add_agg(hll_hash_text(x))."
         }
+        "jsonb_counter_agg" | "jsonb_counter_merge_agg" => {
+            "max_keys would bound each run and not what is stored: leave it out, and write jsonb_counter_limit(counter, k) \
+             in the query over the rollup, or group the keys in the query itself."
+        }
         "jsonb_object_agg" | "json_object_agg" => "Count per key with jsonb_counter_agg(key).",
         _ => {
             "Aggregates that merge: count, sum, avg, min, max, bool_and, bool_or, bit_and, bit_or, bit_xor, stddev, variance, \

@@ -4,8 +4,10 @@
 //! locks the state row, reads `now` after that, merges the rows finished in `now` and not in `seen`, and stores
 //! `now` in the same transaction. Finished sets only grow, so each row is merged by exactly one run; nothing
 //! depends on clocks, sequences or locks on the source.
+use super::bounds::State;
 use super::catalog::{self, Definition};
 use super::error::{Result, fail};
+use super::plan::Plan;
 use super::sql;
 use crate::pg::query::set_local;
 use crate::pg::xact::{ActingAs, Snapshot, own_transaction_id};
@@ -16,18 +18,30 @@ use std::ffi::CString;
 /// Runs are kept this long in `rollup.run`.
 const HISTORY: i64 = 1000;
 
+/// How much of its backlog a run works off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backlog {
+    /// A piece: the caller commits and comes again.
+    Piece,
+    /// All of it, in this transaction.
+    All,
+}
+
 /// Merges what is due for one rollup; returns the raw rows merged. Takes no transaction id when nothing is due.
-pub fn run_one(id: i64) -> Result<i64> {
+pub fn run_one(id: i64, backlog: Backlog) -> Result<i64> {
     let Some(before) = catalog::by_id(id)? else { return Ok(0) };
-    if !before.active || !is_due(&before)? {
+    if !before.active || !(before.state.backlog.is_some() || !before.same_cluster || is_due(&before)?) {
         return Ok(0);
+    }
+    if !before.same_cluster {
+        super::rebase::rebase(before.source_oid)?;
     }
     let Some(definition) = catalog::lock(id)? else { return Ok(0) };
     if !definition.active {
         return Ok(0);
     }
-    let now = catalog::current_snapshot(true)?;
-    if !now.contains(&definition.seen) {
+    let now = catalog::current_snapshot(true, definition.offset)?;
+    if !now.contains(&definition.state.seen) {
         // Only a transaction that keeps an old snapshot gets here: another run has been faster.
         return fail(
             PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
@@ -35,28 +49,54 @@ pub fn run_one(id: i64) -> Result<i64> {
             "Try again in a new transaction.",
         );
     }
-    let (rows, groups) = merge(&definition, &now)?;
-    store(&definition, &now, rows, groups)?;
-    Ok(rows)
+    run_locked(definition, now, backlog)
+}
+
+fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64> {
+    let plan = d.plan()?;
+    let prefix = sql::prefix(&plan);
+    let mut total = 0;
+    if d.state.backlog.is_none()
+        && let Some((started, rows)) = super::backlog::begin(&d, &plan, &now)?
+    {
+        d.state = super::bounds::State { seen: now.clone(), backlog: Some(started) };
+        store(&d, &d.state, 0, 0)?;
+        super::backlog::store_size(&d, rows)?;
+    } else {
+        let (rows, groups) = merge(&d, &plan, &super::bounds::new(&prefix, &d.state.seen, &now))?;
+        d.state.seen = now;
+        store(&d, &d.state, rows, groups)?;
+        total += rows;
+    }
+    while let Some(b) = d.state.backlog.take() {
+        let (rows, groups) = merge(&d, &plan, &super::bounds::piece(&prefix, &plan, &b))?;
+        d.state.backlog = super::backlog::advance(b);
+        store(&d, &d.state, rows, groups)?;
+        super::backlog::store_progress(&d, rows)?;
+        total += rows;
+        if backlog == Backlog::Piece {
+            break;
+        }
+    }
+    Ok(total)
 }
 
 fn is_due(d: &Definition) -> Result<bool> {
-    d.check_cluster()?;
     let (source, _, owner) = d.parts()?;
-    let now = catalog::current_snapshot(false)?;
+    let now = catalog::current_snapshot(false, d.offset)?;
     let _acting = ActingAs::role(owner);
     prefer_the_index();
-    Ok(catalog::read(&sql::is_due(source, &d.seen, &now), &[], |row| row.get::<bool>(1))?
+    Ok(catalog::read(&sql::is_due(source, &d.state.seen, &now), &[], |row| row.get::<bool>(1))?
         .first()
         .copied()
         .flatten()
         == Some(true))
 }
 
-fn merge(d: &Definition, now: &Snapshot) -> Result<(i64, i64)> {
+fn merge(d: &Definition, plan: &Plan, bounds: &str) -> Result<(i64, i64)> {
     d.check_cluster()?;
     let (source, target, owner) = d.parts()?;
-    let statement = sql::run(&d.plan()?, source, target, &super::levels::of(d)?, &d.seen, now);
+    let statement = sql::run(plan, source, target, &super::levels::of(d)?, bounds);
     let _acting = ActingAs::role(owner);
     set_timezone(&d.timezone);
     prefer_hashing();
@@ -64,8 +104,9 @@ fn merge(d: &Definition, now: &Snapshot) -> Result<(i64, i64)> {
         Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default()))
     })?;
     prefer_the_index();
+    let own = own_transaction_id() + d.offset;
     let foreign =
-        catalog::write(&sql::has_foreign_stamp(source, own_transaction_id()), &[], |row| row.get::<bool>(1))?;
+        catalog::write(&sql::has_foreign_stamp(source, own, d.offset), &[], |row| row.get::<bool>(1))?;
     if foreign.first().copied().flatten() == Some(true) {
         ereport!(
             PgLogLevel::WARNING,
@@ -98,12 +139,13 @@ pub fn set_timezone(zone: &str) {
     set_local(c"timezone", &CString::new(zone).unwrap_or_default());
 }
 
-fn store(d: &Definition, now: &Snapshot, rows: i64, groups: i64) -> Result<()> {
+fn store(d: &Definition, state: &State, rows: i64, groups: i64) -> Result<()> {
     let _acting = ActingAs::catalog();
     catalog::execute(
         "UPDATE rollup.definition SET seen_xmax = $2, seen_xip = $3, rows_total = rows_total + $4 WHERE id = $1",
-        &[d.id.into(), now.xmax.into(), now.xip.clone().into(), rows.into()],
+        &[d.id.into(), state.seen.xmax.into(), state.seen.xip.clone().into(), rows.into()],
     )?;
+    super::backlog::store(d.id, state.backlog.as_ref())?;
     catalog::execute(
         "INSERT INTO rollup.attempt AS a (id, last_run, last_rows) VALUES ($1, pg_catalog.clock_timestamp(), $2) \
          ON CONFLICT (id) DO UPDATE SET last_run = excluded.last_run, last_rows = excluded.last_rows, failures = 0, last_error = NULL",
@@ -137,17 +179,18 @@ pub fn run_source(source: pg_sys::Oid) -> Result<i64> {
     let mut most = 0;
     for d in definitions {
         catalog::check_owner(&d.owner_name, &format!("rollup {}", d.name))?;
-        most = most.max(run_one(d.id)?);
+        most = most.max(run_one(d.id, Backlog::All)?);
     }
     Ok(most)
 }
 
-/// Ids of the active rollups whose next run is due, after `since_failure` of waiting where the last one failed.
+/// Ids of the active rollups whose next run is due: at once while there is a backlog, later where the last one
+/// failed.
 pub fn due() -> Result<Vec<(i64, String, String)>> {
     let _acting = ActingAs::catalog();
     catalog::read(
         "SELECT d.id, d.name, d.owner::pg_catalog.text FROM rollup.definition d LEFT JOIN rollup.attempt a ON a.id = d.id \
-         WHERE d.state = 'active' AND d.every IS NOT NULL AND (a.last_run IS NULL OR pg_catalog.clock_timestamp() >= a.last_run + \
+         WHERE d.state = 'active' AND d.every IS NOT NULL AND (a.last_run IS NULL OR (d.backlog_to_xmax IS NOT NULL AND a.failures = 0) OR pg_catalog.clock_timestamp() >= a.last_run + \
            CASE WHEN a.failures > 0 THEN LEAST(interval '10 seconds' * pg_catalog.power(2, LEAST(a.failures, 10) - 1), GREATEST(5 * d.every, interval '10 seconds')) ELSE d.every END \
            OR a.last_run > pg_catalog.clock_timestamp() + interval '1 second') ORDER BY a.last_run NULLS FIRST, d.id",
         &[],

@@ -49,7 +49,7 @@ pub fn add_stamp(source: &Source) -> Result<()> {
         // With this search_path the default reads rollup.stamp(), whatever the caller's is.
         let _acting = xact::ActingAs::catalog();
         catalog::read(
-            "SELECT a.atttypid = 'pg_catalog.int8'::pg_catalog.regtype AND a.attnotnull AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) = 'rollup.stamp()' \
+            "SELECT a.atttypid = 'pg_catalog.int8'::pg_catalog.regtype AND a.attnotnull AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~ '^(rollup\\.stamp\\(\\)|\\(rollup\\.stamp\\(\\) \\+ ''[0-9]+''::bigint\\))$' \
              FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
              WHERE a.attrelid = $1::pg_catalog.regclass AND a.attname = $2::pg_catalog.name AND NOT a.attisdropped",
             &[source.qualified().into(), STAMP.into()],
@@ -81,7 +81,7 @@ pub fn add_stamp(source: &Source) -> Result<()> {
 
 /// Takes the lock that adding a column needs, in short attempts: whoever comes after a waiting exclusive lock
 /// waits too, so it must not wait behind a long transaction.
-fn lock_exclusively(source: &Source) -> Result<()> {
+pub fn lock_exclusively(source: &Source) -> Result<()> {
     let table = source.qualified();
     let busy = format!("table {table} is in use: its lock was not free for 30 seconds");
     let body = format!(

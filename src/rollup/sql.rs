@@ -1,5 +1,6 @@
 //! The SQL that a plan becomes. Every name in it is qualified and quoted; bounds are constants, so that an
 //! index serves them and the caller's isolation level does not matter.
+use super::bounds::{self, State};
 use super::definition::from_clause;
 use super::levels::Level;
 use super::plan::{Column, Merge, Plan, Role};
@@ -18,37 +19,6 @@ pub fn ident(name: &str) -> String {
 
 fn list<'a>(columns: impl Iterator<Item = &'a Column>, f: impl Fn(&Column) -> String) -> String {
     columns.map(f).collect::<Vec<_>>().join(", ")
-}
-
-fn xip(s: &Snapshot) -> String {
-    let ids: Vec<String> = s.xip.iter().map(i64::to_string).collect();
-    format!("'{{{}}}'::pg_catalog.int8[]", ids.join(","))
-}
-
-/// Rows of transactions that had not finished in `s`.
-pub fn unfinished(s: &Snapshot) -> String {
-    unfinished_of("", s)
-}
-
-fn unfinished_of(prefix: &str, s: &Snapshot) -> String {
-    let mut p = format!("{prefix}{STAMP} OPERATOR(pg_catalog.>=) {}::pg_catalog.int8", s.xmax);
-    if !s.xip.is_empty() {
-        p += &format!(" OR {prefix}{STAMP} OPERATOR(pg_catalog.=) ANY ({})", xip(s));
-    }
-    format!("({p})")
-}
-
-/// Rows of transactions that had finished in `s`.
-pub fn finished(s: &Snapshot) -> String {
-    finished_of("", s)
-}
-
-fn finished_of(prefix: &str, s: &Snapshot) -> String {
-    let mut p = format!("{prefix}{STAMP} OPERATOR(pg_catalog.<) {}::pg_catalog.int8", s.xmax);
-    if !s.xip.is_empty() {
-        p += &format!(" AND {prefix}{STAMP} OPERATOR(pg_catalog.<>) ALL ({})", xip(s));
-    }
-    format!("({p})")
 }
 
 /// The expression of a kept column; the time key in the buckets of `level`, if one is asked for.
@@ -76,21 +46,16 @@ fn aggregate_source(plan: &Plan, source: &str, bounds: &str, level: Option<&Leve
     )
 }
 
-fn stamp_prefix(plan: &Plan) -> String {
+/// What the source's columns are prefixed with.
+pub fn prefix(plan: &Plan) -> String {
     format!("{}.", ident(&plan.alias))
 }
 
 /// Groups of the rows merged so far whose time key, in the buckets of `level`, lies in `range`.
-pub fn recomputed(
-    plan: &Plan,
-    source: &str,
-    seen: &Snapshot,
-    level: Option<&Level>,
-    range: &Range,
-) -> String {
+pub fn recomputed(plan: &Plan, source: &str, state: &State, level: Option<&Level>, range: &Range) -> String {
     let key = plan.column(&plan.time_key).map(|c| source_expression(plan, c, level)).unwrap_or_default();
     let bounds =
-        format!("{} AND {}", finished_of(&stamp_prefix(plan), seen), range.holds(&format!("({key})")));
+        format!("{} AND {}", bounds::merged(&prefix(plan), plan, state), range.holds(&format!("({key})")));
     aggregate_source(plan, source, &bounds, level, "")
 }
 
@@ -191,21 +156,12 @@ pub fn coarser(plan: &Plan, level: &Level, from: &str) -> String {
     format!("SELECT {columns} FROM {from} GROUP BY {}", key_positions(plan))
 }
 
-/// The statement of one run: merges rows finished in `now` and not in `seen` into the rollup and its levels, the
-/// levels from the groups of the next finer one; returns (raw rows, groups).
-pub fn run(
-    plan: &Plan,
-    source: &str,
-    target: &str,
-    levels: &[Level],
-    seen: &Snapshot,
-    now: &Snapshot,
-) -> String {
-    let prefix = stamp_prefix(plan);
-    let bounds = format!("{} AND {}", unfinished_of(&prefix, seen), finished_of(&prefix, now));
+/// The statement of one run: merges the rows that satisfy `bounds` into the rollup and its levels, the levels from
+/// the groups of the next finer one; returns (raw rows, groups).
+pub fn run(plan: &Plan, source: &str, target: &str, levels: &[Level], bounds: &str) -> String {
     let mut statement = format!(
         "WITH delta AS MATERIALIZED (\n  {}),\nmerged AS (\n  {})",
-        aggregate_source(plan, source, &bounds, None, ", pg_catalog.count(*) AS \"rollup rows\""),
+        aggregate_source(plan, source, bounds, None, ", pg_catalog.count(*) AS \"rollup rows\""),
         upsert(plan, target, "delta")
     );
     for (at, level) in levels.iter().enumerate() {
@@ -224,15 +180,16 @@ pub fn run(
 
 /// True as soon as there is one row for the next run. Rows that WHERE leaves out count too.
 pub fn is_due(source: &str, seen: &Snapshot, now: &Snapshot) -> String {
-    format!("SELECT EXISTS (SELECT FROM {source} WHERE {} AND {})", unfinished(seen), finished(now))
+    format!("SELECT EXISTS (SELECT FROM {source} WHERE {})", bounds::new("", seen, now))
 }
 
 /// True where a row that is visible claims a transaction that has not begun: its stamp was written by hand, or
-/// comes from another cluster. `own` is the id of this transaction, whose rows are visible to it.
-pub fn has_foreign_stamp(source: &str, own: i64) -> String {
+/// comes from another cluster. `own` is the stamp of this transaction, whose rows are visible to it; `offset` is
+/// added to every stamp of the table.
+pub fn has_foreign_stamp(source: &str, own: i64, offset: i64) -> String {
     format!(
         "SELECT EXISTS (SELECT FROM {source} WHERE {STAMP} OPERATOR(pg_catalog.>=) (SELECT pg_catalog.pg_snapshot_xmax(\
-         pg_catalog.pg_current_snapshot())::pg_catalog.text::pg_catalog.int8) AND {STAMP} OPERATOR(pg_catalog.<>) {own}::pg_catalog.int8)"
+         pg_catalog.pg_current_snapshot())::pg_catalog.text::pg_catalog.int8 + {offset}) AND {STAMP} OPERATOR(pg_catalog.<>) {own}::pg_catalog.int8)"
     )
 }
 
@@ -282,15 +239,7 @@ pub fn live_view(
     level: Option<&Level>,
     id: i64,
 ) -> String {
-    let state = |column: &str| {
-        format!("(SELECT d.{column} FROM rollup.definition d WHERE d.id OPERATOR(pg_catalog.=) {id})")
-    };
-    let stamp = format!("{}{STAMP}", stamp_prefix(plan));
-    let bounds = format!(
-        "({stamp} OPERATOR(pg_catalog.>=) {} OR {stamp} OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.int8[]))",
-        state("seen_xmax"),
-        state("seen_xip")
-    );
+    let bounds = bounds::unmerged_now(&prefix(plan), plan, id);
     let merged = |name: &str| match plan.column(name) {
         Some(c) => c.merge().map_or_else(|| ident(name), |m| merge_many(c, m)),
         None => ident(name),

@@ -48,7 +48,7 @@ fn run_due() {
     };
     for (id, name, _) in due {
         background::report(&format!("rollup: {name}"), Some(&format!("rollup.run of {name}")));
-        if let Err(e) = xact::in_transaction(|| raise(run::run_one(id))) {
+        if let Err(e) = xact::in_transaction(|| raise(run::run_one(id, run::Backlog::Piece))) {
             log!("rollup {name} failed: {}", e.message);
             if let Err(e) = xact::in_transaction(|| raise(run::store_failure(id, &e.message))) {
                 log!("rollup {name}: its failure could not be stored: {}", e.message);

@@ -1,0 +1,154 @@
+//! A backlog: rows that are too many for one transaction are merged in pieces by time, newest first, a transaction a
+//! piece, while new rows go on being merged beside them. What is left is in the state row; whoever is killed, the
+//! next run goes on from there.
+use super::bounds::{self, Backlog};
+use super::catalog::{self, Definition};
+use super::error::Result;
+use super::plan::Plan;
+use super::run::set_timezone;
+use super::sql::ident;
+use crate::pg::xact::{ActingAs, Snapshot};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+/// Rows of one piece, about.
+static PIECE: GucSetting<i32> = GucSetting::<i32>::new(500_000);
+
+/// A rollup that has not run for so long may have a backlog.
+const AWAY: &str = "1 hour";
+
+/// Rows of the sample that a backlog is divided by.
+const SAMPLE: i64 = 200_000;
+
+/// Called once when the library is loaded.
+pub fn init() {
+    GucRegistry::define_int_guc(
+        c"rollup.batch_rows",
+        c"Raw rows that one transaction merges, about, where a backlog is worked off.",
+        c"A backlog is what was there before the rollup, or came while it was not run for an hour.",
+        &PIECE,
+        100,
+        1_000_000_000,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+}
+
+/// The backlog that the rows between the state and `now` make, and how many rows it has; None where they are few.
+pub fn begin(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<Option<(Backlog, i64)>> {
+    if d.state.seen.xmax > 0 && !away(d.id)? {
+        return Ok(None);
+    }
+    let (source, _, owner) = d.parts()?;
+    let piece = i64::from(PIECE.get());
+    let _acting = ActingAs::role(owner);
+    set_timezone("UTC");
+    let rows = bounds::new("", &d.state.seen, now);
+    let counted = catalog::write(
+        &format!("SELECT pg_catalog.count(*) FROM (SELECT FROM {source} WHERE {rows} LIMIT {}) n", piece + 1),
+        &[],
+        |row| row.get::<i64>(1),
+    )?;
+    if counted.into_iter().flatten().next().unwrap_or_default() <= piece {
+        return Ok(None);
+    }
+    let total =
+        catalog::write(&format!("SELECT pg_catalog.count(*) FROM {source} WHERE {rows}"), &[], |row| {
+            row.get::<i64>(1)
+        })?;
+    let total = total.into_iter().flatten().next().unwrap_or_default().max(1);
+    let fractions: Vec<String> =
+        (1..=(total - 1) / piece).map(|n| (1.0 - (n * piece) as f64 / total as f64).to_string()).collect();
+    // Quantiles, so that a few odd times do no harm; of a sample, so that it costs one look at the rows.
+    let time = format!("{}::pg_catalog.timestamptz", ident(&plan.time_column));
+    let cuts = catalog::write(
+        &format!(
+            "SELECT DISTINCT pg_catalog.timezone('UTC', c) AS c, pg_catalog.timezone('UTC', c)::pg_catalog.text FROM pg_catalog.unnest((\
+             SELECT pg_catalog.percentile_disc('{{{}}}'::pg_catalog.float8[]) WITHIN GROUP (ORDER BY {time}) FROM {source} \
+             WHERE {rows} AND pg_catalog.random() < {SAMPLE}::pg_catalog.float8 / {total})) c WHERE c IS NOT NULL ORDER BY 1 DESC",
+            fractions.join(",")
+        ),
+        &[],
+        |row| row.get::<String>(2),
+    )?;
+    let cuts: Vec<String> = cuts.into_iter().flatten().collect();
+    Ok(Some((Backlog { from: d.state.seen.clone(), to: now.clone(), cursor: None, cuts }, total)))
+}
+
+fn away(id: i64) -> Result<bool> {
+    let _acting = ActingAs::catalog();
+    Ok(catalog::read(
+        "SELECT last_run < pg_catalog.clock_timestamp() - $2::pg_catalog.interval FROM rollup.attempt WHERE id = $1 AND failures = 0",
+        &[id.into(), AWAY.into()],
+        |row| row.get::<bool>(1),
+    )?
+    .into_iter()
+    .flatten()
+    .next()
+        == Some(true))
+}
+
+/// The backlog after its next piece was merged; None where that was the last.
+pub fn advance(mut b: Backlog) -> Option<Backlog> {
+    if b.cuts.is_empty() {
+        return None;
+    }
+    b.cursor = Some(b.cuts.remove(0));
+    Some(b)
+}
+
+/// Writes what is left into the state row.
+pub fn store(id: i64, backlog: Option<&Backlog>) -> Result<()> {
+    let Some(b) = backlog else {
+        return catalog::execute(
+            "UPDATE rollup.definition SET backlog_from_xmax = NULL, backlog_from_xip = NULL, backlog_to_xmax = NULL, backlog_to_xip = NULL, backlog_cursor = NULL, \
+             backlog_cuts = NULL, backlog_rows = NULL, backlog_done = NULL, backlog_started = NULL WHERE id = $1 AND backlog_to_xmax IS NOT NULL",
+            &[id.into()],
+        );
+    };
+    catalog::execute(
+        "UPDATE rollup.definition SET backlog_from_xmax = $2, backlog_from_xip = $3, backlog_to_xmax = $4, backlog_to_xip = $5, \
+         backlog_cursor = pg_catalog.timezone('UTC', $6::pg_catalog.timestamp), \
+         backlog_cuts = ARRAY(SELECT pg_catalog.timezone('UTC', c::pg_catalog.timestamp) FROM pg_catalog.unnest($7) WITH ORDINALITY u (c, n) ORDER BY n) WHERE id = $1",
+        &[
+            id.into(),
+            b.from.xmax.into(),
+            b.from.xip.clone().into(),
+            b.to.xmax.into(),
+            b.to.xip.clone().into(),
+            b.cursor.clone().into(),
+            b.cuts.clone().into(),
+        ],
+    )
+}
+
+/// Writes how many rows a new backlog has.
+pub fn store_size(d: &Definition, rows: i64) -> Result<()> {
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "UPDATE rollup.definition SET backlog_rows = $2, backlog_done = 0, backlog_started = pg_catalog.clock_timestamp() WHERE id = $1",
+        &[d.id.into(), rows.into()],
+    )
+}
+
+/// Adds to the rows of the backlog that are done.
+pub fn store_progress(d: &Definition, rows: i64) -> Result<()> {
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "UPDATE rollup.definition SET backlog_done = backlog_done + $2 WHERE id = $1 AND backlog_to_xmax IS NOT NULL",
+        &[d.id.into(), rows.into()],
+    )
+}
+
+/// Rows of the backlog that are left: at least 1 while there is one.
+pub fn rest(id: i64) -> Result<i64> {
+    let _acting = ActingAs::catalog();
+    Ok(catalog::write(
+        "SELECT CASE WHEN backlog_to_xmax IS NULL THEN 0 ELSE greatest(backlog_rows - backlog_done, 1) END FROM rollup.definition WHERE id = $1",
+        &[id.into()],
+        |row| row.get::<i64>(1),
+    )?
+    .into_iter()
+    .flatten()
+    .next()
+    .unwrap_or_default())
+}

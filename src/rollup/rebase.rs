@@ -1,0 +1,105 @@
+//! A table that was restored into another cluster: its stamps are ids of a cluster that is not this one.
+//!
+//! What the rows say of which of them were merged ends where rows are added here, whose ids may be the same. So the
+//! buckets are computed again from the rows that are there, with the table locked, and from then on stamps are ids
+//! plus an offset above every stamp that came along. Buckets of which raw rows had expired stay as they were.
+use super::catalog;
+use super::check;
+use super::error::{Result, fail};
+use super::expire::name_of;
+use super::range::{self, Range};
+use super::source::{self, Source};
+use super::sql::STAMP;
+use crate::pg::xact::{ActingAs, Snapshot, keeps_one_snapshot};
+use crate::rollup::bounds::State;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// rollup.rebase: the same for the owner, also where the cluster is the one it was.
+pub fn by_hand(relation: pg_sys::Oid) -> Result<()> {
+    let definitions = catalog::of_source(relation, false)?;
+    if definitions.is_empty() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            format!("{} has no rollup", name_of(relation)?),
+            "SELECT rollup.create(name, query) defines one.",
+        );
+    }
+    for d in &definitions {
+        catalog::check_owner(&d.owner_name, &format!("rollup {}", d.name))?;
+    }
+    begin_again(relation)
+}
+
+/// Brings every rollup of a restored table into this cluster's ids, if it is not yet.
+pub fn rebase(relation: pg_sys::Oid) -> Result<()> {
+    if catalog::of_source(relation, true)?.iter().all(|d| d.same_cluster) {
+        return Ok(());
+    }
+    begin_again(relation)
+}
+
+fn begin_again(relation: pg_sys::Oid) -> Result<()> {
+    if keeps_one_snapshot() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            "a rollup that was restored from another cluster begins again in a READ COMMITTED transaction only",
+            "SET TRANSACTION ISOLATION LEVEL READ COMMITTED.",
+        );
+    }
+    let ids: Vec<i64> = catalog::of_source(relation, true)?.iter().map(|d| d.id).collect();
+    let Some(first) = ids.first().map(|id| catalog::lock(*id)).transpose()?.flatten() else { return Ok(()) };
+    let (_, _, owner) = first.parts()?;
+    let table = source::describe(relation)?;
+    let offset = {
+        let _acting = ActingAs::role(owner);
+        shift_stamps(&table)?
+    };
+    {
+        let _acting = ActingAs::catalog();
+        catalog::execute(
+            "UPDATE rollup.source SET stamp_offset = $2 WHERE relation = $1",
+            &[relation.into(), offset.into()],
+        )?;
+    }
+    for id in ids {
+        let Some(mut d) = catalog::lock(id)? else { continue };
+        {
+            let _acting = ActingAs::catalog();
+            catalog::execute(
+                "UPDATE rollup.definition SET seen_xmax = $2, seen_xip = '{}', \
+                 system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()) WHERE id = $1",
+                &[id.into(), offset.into()],
+            )?;
+            super::backlog::store(id, None)?;
+        }
+        d.state = State { seen: Snapshot { xmax: offset, xip: Vec::new() }, backlog: None };
+        let plan = d.plan()?;
+        let (source, target, _) = d.parts()?;
+        let floors = [range::whole_from(source, &plan)?, range::whole_from(target, &plan)?];
+        let range = Range::of(&plan, &d.timezone, None, None).after(&floors)?;
+        let groups = check::rebuild_range(&d, &plan, &range, check::Levels::WhereWhole)?;
+        ereport!(
+            PgLogLevel::NOTICE,
+            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+            format!("rollup {} was computed again from {}: {groups} groups", d.name, table.qualified())
+        );
+    }
+    Ok(())
+}
+
+/// Lifts stamps to come above every stamp that is there; returns by how much. The table stays locked.
+fn shift_stamps(table: &Source) -> Result<i64> {
+    source::lock_exclusively(table)?;
+    let name = table.qualified();
+    let highest =
+        catalog::write(&format!("SELECT pg_catalog.max({STAMP}) FROM {name}"), &[], |row| row.get::<i64>(1))?;
+    let offset = highest.into_iter().flatten().next().unwrap_or_default() + 1;
+    catalog::execute(
+        &format!(
+            "ALTER TABLE {name} ALTER COLUMN {STAMP} SET DEFAULT (rollup.stamp() OPERATOR(pg_catalog.+) '{offset}'::pg_catalog.int8)"
+        ),
+        &[],
+    )?;
+    Ok(offset)
+}
