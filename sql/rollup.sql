@@ -87,9 +87,21 @@ CREATE TABLE rollup.attempt (
   last_run    timestamptz,
   last_rows   bigint,
   failures    int NOT NULL DEFAULT 0,
-  last_error  text
+  last_error  text,
+  started     timestamptz,
+  hold_until  timestamptz,
+  paused_for  text,
+  runs        bigint NOT NULL DEFAULT 0,
+  failed      bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE rollup.attempt IS 'Last attempt of each rollup by the worker; kept apart so that a failure can be written when the run is rolled back';
+COMMENT ON COLUMN rollup.attempt.failures IS 'in a row; FAILED counts all';
+COMMENT ON COLUMN rollup.attempt.started IS 'a run of the worker is on, or was cut off';
+COMMENT ON COLUMN rollup.attempt.hold_until IS 'a rollup that failed rests until then';
+COMMENT ON COLUMN rollup.attempt.paused_for IS 'why the worker paused it; NULL: by rollup.pause';
+
+CREATE UNLOGGED TABLE rollup.uptime (since timestamptz NOT NULL);
+COMMENT ON TABLE rollup.uptime IS 'One row, that a crash of the server removes: so the worker knows which runs were cut off by one';
 
 CREATE TABLE rollup.run (
   id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -97,23 +109,29 @@ CREATE TABLE rollup.run (
   started     timestamptz NOT NULL,
   finished    timestamptz NOT NULL,
   rows_in     bigint NOT NULL,
-  groups      bigint NOT NULL
+  groups      bigint NOT NULL,
+  error       text
 );
 CREATE INDEX ON rollup.run (definition, id);
-COMMENT ON TABLE rollup.run IS 'Runs that merged rows: the newest 1,000 of each rollup; an idle tick leaves no row';
+COMMENT ON TABLE rollup.run IS 'Runs that merged rows or failed: the newest rollup.history_keep of each rollup; an idle tick leaves no row';
 
 CREATE TABLE rollup.retention (
   relation    regclass PRIMARY KEY,
   time_column name NOT NULL,
   keep        interval NOT NULL CHECK (keep > interval '0'),
   owner       name NOT NULL,
-  removed     bigint NOT NULL DEFAULT 0
+  removed     bigint NOT NULL DEFAULT 0,
+  dropped     bigint NOT NULL DEFAULT 0,
+  late_ignored bigint NOT NULL DEFAULT 0
 );
+COMMENT ON COLUMN rollup.retention.removed IS 'rows that were removed one by one; DROPPED counts partitions';
+COMMENT ON COLUMN rollup.retention.late_ignored IS 'groups of a rollup that late rows made after their bucket had expired, and that expired in turn';
 COMMENT ON TABLE rollup.retention IS 'Tables whose old rows expire, by rollup.retain';
 
 CREATE TABLE rollup.expired (
   relation    regclass PRIMARY KEY,
-  below       timestamptz NOT NULL
+  below       timestamptz NOT NULL,
+  swept       timestamptz
 );
 COMMENT ON TABLE rollup.expired IS 'Up to when rows of a table have expired: buckets before cannot be computed again';
 
@@ -131,7 +149,9 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.expired', '');
 GRANT SELECT (id, name, relation, source, owner, timezone, every, state, system_id, seen_xmax, seen_xip, rows_total,
   backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started)
   ON rollup.definition TO PUBLIC;
-GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.attempt, rollup.run, rollup.retention, rollup.expired TO PUBLIC;
+GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed) ON rollup.attempt TO PUBLIC;
+GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run TO PUBLIC;
+GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.retention, rollup.expired TO PUBLIC;
 
 -- rollups: aggregates
 
@@ -358,15 +378,15 @@ AS 'MODULE_PATHNAME', 'rollup_rebase_wrapper' LANGUAGE c VOLATILE STRICT PARALLE
 COMMENT ON FUNCTION rollup.rebase(regclass) IS
 'Computes the rollups of a table again from the rows that are there, and lifts stamps to come above those that are: what the next run does by itself after a restore into another cluster. Locks the table meanwhile. Buckets of which raw rows have expired stay. NULL does nothing';
 
-CREATE FUNCTION rollup.retain(relation regclass, keep interval) RETURNS void
+CREATE FUNCTION rollup.retain(relation regclass, keep interval, time_column text DEFAULT NULL) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_retain_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.retain(regclass, interval) IS
-'Rows of a rolled-up table or of a rollup older than KEEP expire; a raw row never before every rollup of its table has counted it. KEEP NULL: keep everything';
+COMMENT ON FUNCTION rollup.retain(regclass, interval, text) IS
+'Rows of a table older than KEEP by TIME_COLUMN expire: by default that of its rollup, or the time key of the rollup that it is. Partitions that lie wholly before are dropped. A row never goes before every rollup of its table has counted it. KEEP NULL: keep everything. Needs ownership of the table';
 
-CREATE FUNCTION rollup.expire(relation regclass) RETURNS bigint
+CREATE FUNCTION rollup.expire(relation regclass, dry_run boolean DEFAULT false, force boolean DEFAULT false) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_expire_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.expire(regclass) IS
-'Removes now what rollup.retain lets go of; returns the rows removed. NULL gives NULL';
+COMMENT ON FUNCTION rollup.expire(regclass, boolean, boolean) IS
+'Removes now what rollup.retain lets go of, in this transaction; returns the rows removed, without those of dropped partitions. DRY_RUN: removes nothing and returns the rows that would go, with a notice for each partition. FORCE: also rows that a rollup does not have. NULL gives NULL';
 
 CREATE FUNCTION rollup.pause(name text) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_pause_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -403,26 +423,82 @@ COMMENT ON FUNCTION rollup.lag_rows(bigint) IS
 
 -- rollups: views
 
+-- Messages of errors may hold values of rows: they are shown to the owner and to who monitors the server.
+CREATE FUNCTION rollup.may_read(owner name) RETURNS boolean LANGUAGE sql STABLE STRICT PARALLEL SAFE
+RETURN coalesce((SELECT pg_has_role(r.oid, 'USAGE') FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) owner), false)
+  OR pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON FUNCTION rollup.may_read(name) IS 'True where the caller may act as this role, or monitors the server: who is shown the errors of its rollups. NULL gives NULL';
+
+CREATE FUNCTION rollup.oldest_row(id bigint) RETURNS timestamptz LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp AS $$
+DECLARE d record; oldest timestamptz;
+BEGIN
+  SELECT s.relation, s.time_column, x.seen_xmax, x.seen_xip INTO d FROM rollup.definition x
+    JOIN rollup.source s ON s.relation = x.source JOIN pg_catalog.pg_class c ON c.oid = s.relation WHERE x.id = $1;
+  IF NOT FOUND OR NOT has_table_privilege(d.relation, 'SELECT') THEN
+    RETURN NULL;
+  END IF;
+  EXECUTE format('SELECT min(%I)::timestamptz FROM %s WHERE rollup_stamp >= $1 OR rollup_stamp = ANY ($2)', d.time_column, d.relation)
+    INTO oldest USING d.seen_xmax, d.seen_xip;
+  RETURN oldest;
+END $$;
+COMMENT ON FUNCTION rollup.oldest_row(bigint) IS
+'Least time of the raw rows, as this snapshot sees them, that came since the last run of the rollup with this id; NULL where there is none or the caller may not read the table';
+
 CREATE VIEW rollup.status AS
 SELECT d.name, d.source, d.owner,
        CASE WHEN a.failures > 0 AND d.state = 'active' THEN 'failing' ELSE d.state END AS state,
-       d.every, a.last_run, a.last_run + d.every AS next_run, d.rows_total, a.last_rows,
-       rollup.lag_rows(d.id) AS lag_rows, a.failures, a.last_error,
+       CASE WHEN rollup.may_read(d.owner) THEN a.paused_for END AS paused_for,
+       d.every, a.last_run, coalesce(a.hold_until, a.last_run + d.every) AS next_run, a.started AS running_since,
+       d.rows_total, a.last_rows, speed.rows_per_second, l.lag_rows,
+       CASE WHEN l.lag_rows = 0 THEN 0 ELSE extract(epoch FROM pg_catalog.clock_timestamp() - a.last_run) END::float8 AS lag_seconds,
+       CASE WHEN l.lag_rows > 0 THEN rollup.oldest_row(d.id) END AS oldest_row,
+       (SELECT pg_catalog.string_agg(DISTINCT coalesce('process ' || k.pid, 'a prepared transaction'), ', ') FROM pg_catalog.pg_locks k
+         WHERE k.locktype = 'relation' AND k.mode = 'RowExclusiveLock' AND k.granted
+           AND k.database = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())
+           AND (k.relation = d.source::oid OR k.relation IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(d.source) p))) AS open_writers,
+       a.runs, a.failures, a.failed, CASE WHEN rollup.may_read(d.owner) THEN a.last_error END AS last_error,
        d.backlog_rows, d.backlog_done, (d.backlog_done / NULLIF(extract(epoch FROM a.last_run - d.backlog_started), 0))::bigint AS backlog_rows_per_second,
        CASE WHEN d.backlog_done > 0 THEN a.last_run + (a.last_run - d.backlog_started) * ((d.backlog_rows - d.backlog_done)::float8 / d.backlog_done) END AS backlog_end,
        CASE WHEN t.relation IS NOT NULL THEN
          (SELECT pg_catalog.string_agg(h.name, ', ' ORDER BY h.name)
             FROM rollup.definition h LEFT JOIN rollup.attempt ha ON ha.id OPERATOR(pg_catalog.=) h.id
            WHERE h.source OPERATOR(pg_catalog.=) d.source AND (h.state OPERATOR(pg_catalog.=) 'paused' OR ha.failures OPERATOR(pg_catalog.>) 0))
-       END AS expiry_held_by
+       END AS expiry_held_by,
+       (SELECT coalesce(sum(o.late_ignored), 0)::bigint FROM rollup.retention o WHERE o.relation = d.relation
+           OR o.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored
   FROM rollup.definition d
   LEFT JOIN rollup.attempt a ON a.id OPERATOR(pg_catalog.=) d.id
-  LEFT JOIN rollup.retention t ON t.relation OPERATOR(pg_catalog.=) d.source;
-COMMENT ON VIEW rollup.status IS 'One row a rollup: is it up to date, what did its last run do, what holds it or the expiry of its source back';
+  LEFT JOIN rollup.retention t ON t.relation OPERATOR(pg_catalog.=) d.source
+  CROSS JOIN LATERAL (SELECT rollup.lag_rows(d.id) AS lag_rows OFFSET 0) l
+  CROSS JOIN LATERAL (SELECT (sum(r.rows_in) / NULLIF(extract(epoch FROM sum(r.finished - r.started)), 0))::float8 AS rows_per_second
+    FROM (SELECT * FROM rollup.run x WHERE x.definition = d.id AND x.error IS NULL ORDER BY x.id DESC LIMIT 10) r) speed;
+COMMENT ON VIEW rollup.status IS 'One row a rollup: is it up to date, what did its last runs do, what holds it or the expiry of its source back';
+COMMENT ON COLUMN rollup.status.rows_per_second IS 'of the last ten runs together';
+COMMENT ON COLUMN rollup.status.lag_seconds IS 'longest that any committed row can have been waiting: since the last run, where rows wait';
+COMMENT ON COLUMN rollup.status.oldest_row IS 'least time of the rows that wait';
+COMMENT ON COLUMN rollup.status.open_writers IS 'whose transactions have the source open for writing: their rows come when they end, and hold no others back';
+COMMENT ON COLUMN rollup.status.late_ignored IS 'groups made by rows that came after their bucket had expired, and that expired in turn';
 GRANT SELECT ON rollup.status TO PUBLIC;
 
 CREATE VIEW rollup.history AS
-SELECT d.name, r.started, r.finished, r.finished - r.started AS duration, r.rows_in, r.groups
+SELECT d.name, r.started, r.finished, r.finished - r.started AS duration, r.rows_in, r.groups,
+       CASE WHEN rollup.may_read(d.owner) THEN r.error END AS error
   FROM rollup.run r JOIN rollup.definition d ON d.id OPERATOR(pg_catalog.=) r.definition;
-COMMENT ON VIEW rollup.history IS 'Runs that merged rows, the newest 1,000 of each rollup';
+COMMENT ON VIEW rollup.history IS 'Runs that merged rows or failed, the newest rollup.history_keep of each rollup';
 GRANT SELECT ON rollup.history TO PUBLIC;
+
+CREATE VIEW rollup.metrics AS
+SELECT m.name, pg_catalog.jsonb_build_object('rollup', s.name, 'source', s.source::text) AS labels, m.value
+  FROM rollup.status s CROSS JOIN LATERAL (VALUES
+    ('rollup_rows_total', s.rows_total::float8), ('rollup_runs_total', s.runs::float8), ('rollup_failures_total', s.failed::float8),
+    ('rollup_lag_rows', s.lag_rows::float8), ('rollup_lag_seconds', s.lag_seconds), ('rollup_rows_per_second', s.rows_per_second),
+    ('rollup_paused', (s.state = 'paused')::int::float8), ('rollup_failing', (s.state = 'failing')::int::float8),
+    ('rollup_late_ignored_total', s.late_ignored::float8)) m(name, value)
+ WHERE m.value IS NOT NULL
+UNION ALL
+SELECT m.name, pg_catalog.jsonb_build_object('relation', t.relation::text), m.value
+  FROM rollup.retention t CROSS JOIN LATERAL (VALUES
+    ('rollup_expired_rows_total', t.removed::float8), ('rollup_dropped_partitions_total', t.dropped::float8)) m(name, value);
+COMMENT ON VIEW rollup.metrics IS 'Counters and gauges for a scraper: a name, labels, and a value';
+GRANT SELECT ON rollup.metrics TO PUBLIC;

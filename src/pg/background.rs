@@ -1,5 +1,7 @@
 //! Background workers: registration, signals, the wait between ticks, the list of databases.
-use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker};
+use pgrx::bgworkers::{
+    BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker,
+};
 use pgrx::pg_sys;
 use std::ffi::CString;
 use std::time::Duration;
@@ -34,6 +36,57 @@ pub fn start_worker(name: &str, kind: &str, entry: &str, argument: u32) -> Optio
         .enable_spi_access()
         .load_dynamic()
         .ok()
+}
+
+/// False once a worker has ended; true while it runs or is about to.
+pub fn lives(worker: &DynamicBackgroundWorker) -> bool {
+    matches!(worker.pid(), Ok(_) | Err(BackgroundWorkerStatus::NotYetStarted))
+}
+
+unsafe extern "C-unwind" {
+    // utils/timeout.h
+    fn enable_timeout_after(id: i32, delay_ms: i32);
+    fn disable_timeout(id: i32, keep_indicator: bool);
+}
+
+/// TimeoutId of a statement's time.
+const STATEMENT_TIMEOUT: i32 = 3;
+
+/// From now on what this process does may take so many milliseconds, then it is cancelled as a statement of a
+/// session would be; 0 sets no limit.
+pub fn start_clock(milliseconds: i32) {
+    if milliseconds > 0 {
+        // SAFETY: the timeout was registered, with its handler, when the process connected.
+        unsafe { enable_timeout_after(STATEMENT_TIMEOUT, milliseconds) };
+    }
+}
+
+/// Ends what `start_clock` began, also where time ran out just now.
+pub fn stop_clock() {
+    // SAFETY: as above; what is cancelled has ended.
+    unsafe {
+        disable_timeout(STATEMENT_TIMEOUT, false);
+        std::ptr::addr_of_mut!(pg_sys::QueryCancelPending).write_volatile(0);
+    }
+}
+
+/// The database this process is connected to.
+pub fn own_database() -> pg_sys::Oid {
+    // SAFETY: reads a variable of this process.
+    unsafe { pg_sys::MyDatabaseId }
+}
+
+/// The name of the database this process is connected to. Nobody renames it while it is.
+pub fn own_database_name() -> String {
+    // SAFETY: a look-up in a shared catalog; the name is copied.
+    super::xact::in_transaction(|| unsafe {
+        let name = pg_sys::get_database_name(own_database());
+        if name.is_null() {
+            return String::new();
+        }
+        std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned()
+    })
+    .unwrap_or_default()
 }
 
 unsafe extern "C-unwind" fn on_term(signal: i32) {
@@ -81,6 +134,8 @@ pub fn pause(milliseconds: i64) {
         let events = (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32;
         pg_sys::WaitLatch(pg_sys::MyLatch, events, milliseconds as _, pg_sys::PG_WAIT_EXTENSION);
         pg_sys::ResetLatch(pg_sys::MyLatch);
+        // There is no query to cancel.
+        std::ptr::addr_of_mut!(pg_sys::QueryCancelPending).write_volatile(0);
         pgrx::check_for_interrupts!();
         if std::ptr::addr_of!(pg_sys::ConfigReloadPending).read_volatile() != 0 {
             std::ptr::addr_of_mut!(pg_sys::ConfigReloadPending).write_volatile(0);

@@ -14,6 +14,7 @@ pub mod expression;
 pub mod extreme;
 pub mod holes;
 pub mod interrupt;
+pub mod lock;
 pub mod memory;
 pub mod native;
 pub mod numeric;

@@ -121,6 +121,8 @@ impl Drop for ActingAs {
 pub struct Failure {
     /// The error's message, with its hint.
     pub message: String,
+    /// Its SQLSTATE.
+    pub code: pgrx::PgSqlErrorCode,
 }
 
 impl Failure {
@@ -133,7 +135,7 @@ impl Failure {
             Some(h) => format!("{} ({h})", report.message()),
             None => report.message().to_string(),
         };
-        Failure { message }
+        Failure { message, code: report.sql_error_code() }
     }
 }
 
@@ -159,6 +161,37 @@ pub fn in_transaction<T>(body: impl FnOnce() -> T + UnwindSafe + RefUnwindSafe) 
         if out.is_err() {
             pg_sys::AbortCurrentTransaction();
         }
+        out
+    }
+}
+
+/// Runs `body` in a part of the caller's transaction that is undone where it gives or raises an error.
+pub fn in_subtransaction<T>(
+    body: impl FnOnce() -> Result<T, pgrx::pg_sys::panic::ErrorReport> + UnwindSafe + RefUnwindSafe,
+) -> Result<T, Failure> {
+    // SAFETY: called inside a transaction; the memory context and resource owner of the caller are put back on
+    // both ways out, as PL/pgSQL does around a block with handlers.
+    unsafe {
+        let (context, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(context);
+        let out = pgrx::PgTryBuilder::new(|| {
+            let value = body().unwrap_or_else(|report| {
+                report.report(pgrx::PgLogLevel::ERROR);
+                unreachable!("an error ends the subtransaction")
+            });
+            pg_sys::ReleaseCurrentSubTransaction();
+            Ok(value)
+        })
+        .catch_others(|e| Err(Failure::from_caught(e)))
+        .catch_rust_panic(|e| Err(Failure::from_caught(e)))
+        .execute();
+        pg_sys::MemoryContextSwitchTo(context);
+        if out.is_err() {
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            pg_sys::MemoryContextSwitchTo(context);
+        }
+        pg_sys::CurrentResourceOwner = owner;
         out
     }
 }

@@ -3,51 +3,108 @@ use super::bounds;
 use super::catalog::{self, Definition};
 use super::error::{Result, fail, report};
 use super::sql;
-use crate::pg::xact::ActingAs;
+use super::sweep::{self, Leaf, Partition};
+use crate::pg::xact::{ActingAs, in_subtransaction};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-/// Rows that one statement removes.
-pub const BATCH: i64 = 20_000;
-
-struct Retention {
-    relation: String,
-    time_column: String,
+/// The retention of one table.
+#[derive(Debug, Clone)]
+pub struct Retention {
+    /// The table.
+    pub oid: pg_sys::Oid,
+    /// Its name, qualified and quoted.
+    pub relation: String,
+    /// The column that says how old a row is.
+    pub time_column: String,
     keep: String,
     owner: String,
     owner_oid: Option<pg_sys::Oid>,
+    /// It is the table of a rollup, or of a level.
+    pub is_rollup: bool,
+    /// Everything before was removed at some time.
+    pub swept: Option<String>,
 }
 
-/// Sets, or with None ends, the retention of a table that is rolled up or a rollup.
-pub fn retain(relation: pg_sys::Oid, keep: Option<pgrx::datum::Interval>) -> Result<()> {
+impl Retention {
+    /// The role that removes the rows.
+    pub fn owner(&self) -> Result<pg_sys::Oid> {
+        self.owner_oid.ok_or_else(|| {
+            report(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+                format!("role {}, which set the retention of {}, is gone", self.owner, self.relation),
+                "SELECT rollup.retain(…) again.",
+            )
+        })
+    }
+
+    /// Remembers that rows have expired.
+    pub fn store_expired(&self) -> Result<()> {
+        catalog::execute(
+            "INSERT INTO rollup.expired AS e (relation, below) VALUES ($1, pg_catalog.now() - $2::pg_catalog.interval) \
+             ON CONFLICT (relation) DO UPDATE SET below = greatest(e.below, excluded.below)",
+            &[self.oid.into(), self.keep.clone().into()],
+        )
+    }
+}
+
+/// Sets, or with None ends, the retention of a table: one that is rolled up, a rollup, or any whose `time_column`
+/// is given.
+pub fn retain(
+    relation: pg_sys::Oid,
+    keep: Option<pgrx::datum::Interval>,
+    time_column: Option<&str>,
+) -> Result<()> {
+    let name = name_of(relation)?;
     let found = {
         let _acting = ActingAs::catalog();
         catalog::write(
-            "SELECT k.c::pg_catalog.text, r.rolname::pg_catalog.text FROM pg_catalog.pg_class t JOIN pg_catalog.pg_roles r ON r.oid = t.relowner, \
-             LATERAL (SELECT s.time_column AS c FROM rollup.source s WHERE s.relation = t.oid \
+            "SELECT r.rolname::pg_catalog.text, (SELECT s.time_column::pg_catalog.text FROM rollup.source s WHERE s.relation = t.oid \
               UNION ALL SELECT d.plan->>'time_key' FROM rollup.definition d WHERE d.relation = t.oid \
-              OR d.id IN (SELECT l.definition FROM rollup.level l WHERE l.relation = t.oid) LIMIT 1) k WHERE t.oid = $1",
+              OR d.id IN (SELECT l.definition FROM rollup.level l WHERE l.relation = t.oid) LIMIT 1) \
+             FROM pg_catalog.pg_class t JOIN pg_catalog.pg_roles r ON r.oid = t.relowner WHERE t.oid = $1 AND t.relkind IN ('r', 'p')",
             &[relation.into()],
-            |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())),
+            |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?)),
         )?
     };
-    let Some((column, owner)) = found.into_iter().next() else {
+    let Some((owner, known)) = found.into_iter().next() else {
         return fail(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            format!("{} is neither rolled up nor a rollup", name_of(relation)?),
-            "SELECT rollup.create(name, query) first: the rollup's time key says which rows are old.",
+            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            format!("{name} is not a table"),
+            "Rows of tables expire, with or without partitions.",
         );
     };
-    catalog::check_owner(&owner, &name_of(relation)?)?;
-    let _acting = ActingAs::catalog();
-    match keep {
-        None => catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[relation.into()]),
-        Some(keep) => catalog::execute(
-            "INSERT INTO rollup.retention (relation, time_column, keep, owner) VALUES ($1, $2::pg_catalog.name, $3, $4::pg_catalog.name) \
-             ON CONFLICT (relation) DO UPDATE SET keep = excluded.keep, time_column = excluded.time_column, owner = excluded.owner",
-            &[relation.into(), column.into(), keep.into(), owner.into()],
-        ),
+    catalog::check_owner(&owner, &name)?;
+    let Some(keep) = keep else {
+        let _acting = ActingAs::catalog();
+        return catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[relation.into()]);
+    };
+    let Some(column) = time_column.map(str::to_string).or(known) else {
+        return fail(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            format!("{name} is neither rolled up nor a rollup"),
+            "Say which column holds the time: SELECT rollup.retain(relation, keep, 'column').",
+        );
+    };
+    let is_time = catalog::read(
+        "SELECT true FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attname = $2::pg_catalog.name AND a.attnum > 0 AND NOT a.attisdropped \
+         AND a.atttypid IN ('pg_catalog.timestamptz'::pg_catalog.regtype, 'pg_catalog.timestamp'::pg_catalog.regtype, 'pg_catalog.date'::pg_catalog.regtype)",
+        &[relation.into(), column.clone().into()],
+        |row| row.get::<bool>(1),
+    )?;
+    if is_time.is_empty() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+            format!("{name} has no column {column} that holds a date or a time"),
+            "Name a column of type timestamptz, timestamp or date.",
+        );
     }
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "INSERT INTO rollup.retention (relation, time_column, keep, owner) VALUES ($1, $2::pg_catalog.name, $3, $4::pg_catalog.name) \
+         ON CONFLICT (relation) DO UPDATE SET keep = excluded.keep, time_column = excluded.time_column, owner = excluded.owner",
+        &[relation.into(), column.into(), keep.into(), owner.into()],
+    )
 }
 
 /// The name of a relation, qualified where it must be.
@@ -61,20 +118,26 @@ pub fn name_of(relation: pg_sys::Oid) -> Result<String> {
     .unwrap_or_default())
 }
 
-fn retention(relation: pg_sys::Oid) -> Result<Retention> {
+/// The retention of a table; an error where none is set.
+pub fn retention(relation: pg_sys::Oid) -> Result<Retention> {
     let _acting = ActingAs::catalog();
     let found = catalog::read(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), t.time_column::pg_catalog.text, t.keep::pg_catalog.text, t.owner::pg_catalog.text, \
-         (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = t.owner) \
+         (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = t.owner), \
+         EXISTS (SELECT FROM rollup.definition d WHERE d.relation = t.relation UNION ALL SELECT FROM rollup.level l WHERE l.relation = t.relation), \
+         (SELECT e.swept::pg_catalog.text FROM rollup.expired e WHERE e.relation = t.relation) \
          FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid = t.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE t.relation = $1",
         &[relation.into()],
         |row| {
             Ok(Retention {
+                oid: relation,
                 relation: row.get(1)?.unwrap_or_default(),
                 time_column: row.get(2)?.unwrap_or_default(),
                 keep: row.get(3)?.unwrap_or_default(),
                 owner: row.get(4)?.unwrap_or_default(),
                 owner_oid: row.get(5)?,
+                is_rollup: row.get(6)? == Some(true),
+                swept: row.get(7)?,
             })
         },
     )?;
@@ -88,22 +151,32 @@ fn retention(relation: pg_sys::Oid) -> Result<Retention> {
     Ok(found)
 }
 
-/// The rule for rows that may go: past their time, and merged by every rollup.
-fn old_rows(r: &Retention, definitions: &[Definition]) -> Result<String> {
-    let mut rule = String::new();
-    for d in definitions {
-        d.check_cluster()?;
-        rule += &format!(" AND {}", bounds::merged("", &d.plan()?, &d.state));
-    }
-    Ok(format!(
-        "{} OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) {}::pg_catalog.interval){rule}",
-        sql::ident(&r.time_column),
+/// True of an expression that lies before what is kept.
+pub fn past(expression: &str, r: &Retention, operator: &str) -> String {
+    format!(
+        "{expression} OPERATOR(pg_catalog.{operator}) (pg_catalog.now() OPERATOR(pg_catalog.-) {}::pg_catalog.interval)",
         sql::literal(&r.keep)
-    ))
+    )
 }
 
-fn any_old(r: &Retention, owner: pg_sys::Oid, old: &str) -> Result<bool> {
-    let _acting = ActingAs::role(owner);
+/// True of rows that every one of these rollups has merged.
+pub fn merged_by_all(definitions: &[Definition]) -> Result<String> {
+    let mut rules = vec!["true".to_string()];
+    for d in definitions {
+        d.check_cluster()?;
+        rules.push(bounds::merged("", &d.plan()?, &d.state));
+    }
+    Ok(rules.join(" AND "))
+}
+
+/// The rule for rows that may go: past their time, and merged by every rollup.
+pub fn old_rows(r: &Retention, definitions: &[Definition]) -> Result<String> {
+    Ok(format!("{} AND {}", past(&sql::ident(&r.time_column), r, "<"), merged_by_all(definitions)?))
+}
+
+/// True where a row may go. Takes no lock, and no transaction id.
+pub fn any_old(r: &Retention, old: &str) -> Result<bool> {
+    let _acting = ActingAs::role(r.owner()?);
     super::run::set_timezone("UTC");
     let found =
         catalog::read(&format!("SELECT EXISTS (SELECT FROM {} WHERE {old})", r.relation), &[], |row| {
@@ -112,65 +185,76 @@ fn any_old(r: &Retention, owner: pg_sys::Oid, old: &str) -> Result<bool> {
     Ok(found.first().copied().flatten() == Some(true))
 }
 
-/// Removes up to `limit` rows past their time; returns how many went.
-///
-/// Interlock: the row of `rollup.source` is held in share mode from before the definitions are read until the
-/// deletion commits, and rollup.create takes it in update mode. So no rollup can come into being between the
-/// two, and what each rollup has seen only grows: a row that every one of them had merged stays merged.
-pub fn expire(relation: pg_sys::Oid, limit: i64, check: bool) -> Result<i64> {
+/// What may go of a table as the calling statement sees it: partitions to drop, and tables with rows to remove.
+pub fn find(relation: pg_sys::Oid) -> Result<(Retention, Vec<Partition>)> {
     let r = retention(relation)?;
-    if check {
-        catalog::check_owner(&r.owner, &r.relation)?;
+    let partitions = sweep::partitions(&r)?;
+    Ok((r, partitions))
+}
+
+/// Tables with rows to remove, beside partitions that could not be dropped just now and will be.
+pub fn find_rows(r: &Retention, force: bool, waiting: &[Partition]) -> Result<Vec<Leaf>> {
+    let definitions = if force { Vec::new() } else { catalog::of_source(r.oid, false)? };
+    let old = old_rows(r, &definitions)?;
+    if any_old(r, &old)? { sweep::leaves(r, &old, waiting) } else { Ok(Vec::new()) }
+}
+
+/// Remembers that everything before what is kept has gone: what comes there from now on comes too late.
+pub fn store_swept(r: &Retention) -> Result<()> {
+    if !r.is_rollup {
+        return Ok(());
     }
-    let owner = r.owner_oid.ok_or_else(|| {
-        report(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            format!("role {}, which set the retention of {}, is gone", r.owner, r.relation),
-            "SELECT rollup.retain(…) again.",
-        )
-    })?;
-    // Nothing old: no lock, no transaction id.
-    if !any_old(&r, owner, &old_rows(&r, &catalog::of_source(relation, false)?)?)? {
-        return Ok(0);
-    }
-    let definitions = {
-        let _acting = ActingAs::catalog();
-        catalog::execute("SELECT FROM rollup.source WHERE relation = $1 FOR SHARE", &[relation.into()])?;
-        catalog::of_source(relation, true)?
-    };
-    let old = old_rows(&r, &definitions)?;
-    let removed = {
-        let _acting = ActingAs::role(owner);
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "UPDATE rollup.expired SET swept = pg_catalog.now() - $2::pg_catalog.interval WHERE relation = $1",
+        &[r.oid.into(), r.keep.clone().into()],
+    )
+}
+
+/// Removes, in the caller's transaction, everything that may go; returns the rows removed. `force` does not ask
+/// whether rollups have them; `dry_run` removes nothing, and tells of what would go.
+pub fn expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> {
+    let (r, partitions) = find(relation)?;
+    catalog::check_owner(&r.owner, &r.relation)?;
+    if dry_run {
+        for p in &partitions {
+            notice!("partition {} would be dropped", p.name);
+        }
+        let definitions = if force { Vec::new() } else { catalog::of_source(relation, false)? };
+        let old = old_rows(&r, &definitions)?;
+        let _acting = ActingAs::role(r.owner()?);
         super::run::set_timezone("UTC");
-        // tableoid: a ctid names a row of one partition only
-        catalog::write(
-            &format!(
-                "WITH old AS MATERIALIZED (SELECT tableoid AS t, ctid AS c FROM {0} WHERE {old} LIMIT {limit} FOR UPDATE SKIP LOCKED), \
-                 gone AS (DELETE FROM {0} USING old WHERE {0}.tableoid OPERATOR(pg_catalog.=) old.t AND {0}.ctid OPERATOR(pg_catalog.=) old.c RETURNING 1) \
-                 SELECT pg_catalog.count(*) FROM gone",
-                r.relation
-            ),
-            &[],
-            |row| row.get::<i64>(1),
-        )?
-        .first()
-        .copied()
-        .flatten()
-        .unwrap_or(0)
-    };
-    if removed > 0 {
-        let _acting = ActingAs::catalog();
-        catalog::execute(
-            "UPDATE rollup.retention SET removed = removed + $2 WHERE relation = $1",
-            &[relation.into(), removed.into()],
-        )?;
-        catalog::execute(
-            "INSERT INTO rollup.expired AS e (relation, below) VALUES ($1, pg_catalog.now() - $2::pg_catalog.interval) \
-             ON CONFLICT (relation) DO UPDATE SET below = greatest(e.below, excluded.below)",
-            &[relation.into(), r.keep.clone().into()],
-        )?;
+        let count = format!("SELECT pg_catalog.count(*) FROM {} WHERE {old}", r.relation);
+        return Ok(catalog::read(&count, &[], |row| row.get::<i64>(1))?
+            .first()
+            .copied()
+            .flatten()
+            .unwrap_or(0));
     }
-    Ok(removed)
+    let mut waiting = Vec::new();
+    for p in partitions {
+        match in_subtransaction(|| sweep::drop_partition(&r, &p, force)) {
+            Ok(true) => {
+                notice!("partition {} was dropped", p.name);
+                continue;
+            }
+            Ok(false) => notice!("partition {} stays: rows of it are not rolled up yet", p.name),
+            Err(e) => notice!("partition {} stays: {}", p.name, e.message),
+        }
+        waiting.push(p);
+    }
+    let mut total = 0;
+    for leaf in find_rows(&r, force, &waiting)? {
+        let mut leaf = Some(leaf);
+        while let Some(pages) = leaf {
+            total += sweep::clear(&r, &pages, force)?;
+            leaf = pages.after();
+        }
+    }
+    if total > 0 {
+        store_swept(&r)?;
+    }
+    Ok(total)
 }
 
 /// Relations that have a retention.

@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
+pub mod attempt;
 mod backlog;
 mod bounds;
 mod bucket;
@@ -28,6 +29,7 @@ mod rules;
 pub mod run;
 mod source;
 mod sql;
+pub mod sweep;
 
 /// Called once when the library is loaded: registers the settings.
 pub fn init() {
@@ -103,30 +105,21 @@ fn rollup_rebase(source: pg_sys::Oid) -> Result<()> {
 
 #[pg_extern(sql = false)]
 fn rollup_run_due() -> Result<i64> {
-    let mut rows = 0;
-    for (id, name, owner) in run::due()? {
-        if catalog::check_owner(&owner, &name).is_ok() {
-            rows += run::run_one(id, run::Backlog::All)?;
-        }
-    }
-    Ok(rows)
+    attempt::run_due()
 }
 
 #[pg_extern(sql = false)]
-fn rollup_retain(relation: Option<pg_sys::Oid>, keep: Option<Interval>) -> Result<()> {
-    expire::retain(required(relation, "relation")?, keep)
+fn rollup_retain(
+    relation: Option<pg_sys::Oid>,
+    keep: Option<Interval>,
+    time_column: Option<&str>,
+) -> Result<()> {
+    expire::retain(required(relation, "relation")?, keep, time_column)
 }
 
 #[pg_extern(sql = false)]
-fn rollup_expire(relation: pg_sys::Oid) -> Result<i64> {
-    let mut total = 0;
-    loop {
-        let removed = expire::expire(relation, expire::BATCH, true)?;
-        total += removed;
-        if removed < expire::BATCH {
-            return Ok(total);
-        }
-    }
+fn rollup_expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> {
+    expire::expire(relation, dry_run, force)
 }
 
 /// The rollup of this name, if the caller may act for its owner.
@@ -155,7 +148,8 @@ fn rollup_pause(name: &str) -> Result<()> {
 
 #[pg_extern(sql = false)]
 fn rollup_resume(name: &str) -> Result<()> {
-    set_state(name, "active")
+    set_state(name, "active")?;
+    attempt::forgive(owned(name)?.id)
 }
 
 #[pg_extern(sql = false)]

@@ -15,9 +15,6 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::ffi::CString;
 
-/// Runs are kept this long in `rollup.run`.
-const HISTORY: i64 = 1000;
-
 /// How much of its backlog a run works off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backlog {
@@ -30,7 +27,7 @@ pub enum Backlog {
 /// Merges what is due for one rollup; returns the raw rows merged. Takes no transaction id when nothing is due.
 pub fn run_one(id: i64, backlog: Backlog) -> Result<i64> {
     let Some(before) = catalog::by_id(id)? else { return Ok(0) };
-    if !before.active || !(before.state.backlog.is_some() || !before.same_cluster || is_due(&before)?) {
+    if !before.active || !has_work(&before)? {
         return Ok(0);
     }
     if !before.same_cluster {
@@ -79,6 +76,18 @@ fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64>
         }
     }
     Ok(total)
+}
+
+/// True where an active rollup has rows to merge. Takes no transaction id.
+pub fn has_rows(id: i64) -> Result<bool> {
+    match catalog::by_id(id)? {
+        Some(d) if d.active => has_work(&d),
+        _ => Ok(false),
+    }
+}
+
+fn has_work(d: &Definition) -> Result<bool> {
+    Ok(d.state.backlog.is_some() || !d.same_cluster || is_due(d)?)
 }
 
 fn is_due(d: &Definition) -> Result<bool> {
@@ -146,24 +155,7 @@ fn store(d: &Definition, state: &State, rows: i64, groups: i64) -> Result<()> {
         &[d.id.into(), state.seen.xmax.into(), state.seen.xip.clone().into(), rows.into()],
     )?;
     super::backlog::store(d.id, state.backlog.as_ref())?;
-    catalog::execute(
-        "INSERT INTO rollup.attempt AS a (id, last_run, last_rows) VALUES ($1, pg_catalog.clock_timestamp(), $2) \
-         ON CONFLICT (id) DO UPDATE SET last_run = excluded.last_run, last_rows = excluded.last_rows, failures = 0, last_error = NULL",
-        &[d.id.into(), rows.into()],
-    )?;
-    if groups == 0 {
-        return Ok(());
-    }
-    catalog::execute(
-        "INSERT INTO rollup.run (definition, started, finished, rows_in, groups) \
-         VALUES ($1, pg_catalog.statement_timestamp(), pg_catalog.clock_timestamp(), $2, $3)",
-        &[d.id.into(), rows.into(), groups.into()],
-    )?;
-    catalog::execute(
-        "DELETE FROM rollup.run WHERE definition = $1 AND id <= \
-         (SELECT id FROM rollup.run WHERE definition = $1 ORDER BY id DESC OFFSET $2 LIMIT 1)",
-        &[d.id.into(), HISTORY.into()],
-    )
+    super::attempt::succeeded(d.id, rows, groups)
 }
 
 /// Runs every active rollup of a source that the caller may act for.
@@ -182,35 +174,4 @@ pub fn run_source(source: pg_sys::Oid) -> Result<i64> {
         most = most.max(run_one(d.id, Backlog::All)?);
     }
     Ok(most)
-}
-
-/// Ids of the active rollups whose next run is due: at once while there is a backlog, later where the last one
-/// failed.
-pub fn due() -> Result<Vec<(i64, String, String)>> {
-    let _acting = ActingAs::catalog();
-    catalog::read(
-        "SELECT d.id, d.name, d.owner::pg_catalog.text FROM rollup.definition d LEFT JOIN rollup.attempt a ON a.id = d.id \
-         WHERE d.state = 'active' AND d.every IS NOT NULL AND (a.last_run IS NULL OR (d.backlog_to_xmax IS NOT NULL AND a.failures = 0) OR pg_catalog.clock_timestamp() >= a.last_run + \
-           CASE WHEN a.failures > 0 THEN LEAST(interval '10 seconds' * pg_catalog.power(2, LEAST(a.failures, 10) - 1), GREATEST(5 * d.every, interval '10 seconds')) ELSE d.every END \
-           OR a.last_run > pg_catalog.clock_timestamp() + interval '1 second') ORDER BY a.last_run NULLS FIRST, d.id",
-        &[],
-        |row| {
-            Ok((
-                row.get(1)?.unwrap_or_default(),
-                row.get(2)?.unwrap_or_default(),
-                row.get(3)?.unwrap_or_default(),
-            ))
-        },
-    )
-}
-
-/// Remembers that a run failed, in a transaction of its own.
-pub fn store_failure(id: i64, message: &str) -> Result<()> {
-    let _acting = ActingAs::catalog();
-    catalog::execute(
-        "INSERT INTO rollup.attempt AS a (id, last_run, failures, last_error) \
-         SELECT d.id, pg_catalog.clock_timestamp(), 1, $2 FROM rollup.definition d WHERE d.id = $1 \
-         ON CONFLICT (id) DO UPDATE SET last_run = excluded.last_run, failures = a.failures + 1, last_error = excluded.last_error",
-        &[id.into(), message.into()],
-    )
 }

@@ -1,7 +1,7 @@
 //! The launcher: sees that each database has its scheduler. It connects to no database, so that it stands in
 //! the way of none.
-use super::naptime;
-use crate::pg::{background, xact};
+use super::settings::{naptime, serves};
+use crate::pg::{background, lock, xact};
 use pgrx::bgworkers::DynamicBackgroundWorker;
 use pgrx::prelude::*;
 use std::collections::HashMap;
@@ -26,10 +26,13 @@ fn main(_: u32) {
     let mut slots: HashMap<u32, Slot> = HashMap::new();
     let mut warned = false;
     loop {
-        match xact::in_transaction(background::databases) {
+        match xact::in_transaction(served) {
             Err(e) => log!("rollup launcher: {}", e.message),
             Ok(databases) => {
-                slots.retain(|oid, _| databases.iter().any(|(o, _)| o == oid));
+                slots.retain(|oid, s| {
+                    s.worker.as_ref().is_some_and(background::lives)
+                        || databases.iter().any(|(o, _)| o == oid)
+                });
                 for (oid, name) in databases {
                     look_after(slots.entry(oid), oid, &name, &mut warned);
                 }
@@ -39,6 +42,13 @@ fn main(_: u32) {
     }
 }
 
+/// The databases that are to have a scheduler, now that nobody waits for everyone to leave them.
+fn served() -> Vec<(u32, String)> {
+    let mut databases = background::databases();
+    databases.retain(|(oid, name)| serves(name) && !lock::asked_to_leave((*oid).into()));
+    databases
+}
+
 fn look_after(
     slot: std::collections::hash_map::Entry<'_, u32, Slot>,
     oid: u32,
@@ -46,7 +56,7 @@ fn look_after(
     warned: &mut bool,
 ) {
     let slot = slot.or_insert_with(|| Slot { worker: None, started: Instant::now(), again: Duration::ZERO });
-    if slot.worker.as_ref().is_some_and(|w| w.pid().is_ok()) {
+    if slot.worker.as_ref().is_some_and(background::lives) {
         return;
     }
     if slot.started.elapsed() < slot.again {

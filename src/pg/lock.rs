@@ -1,0 +1,66 @@
+//! Locks that are no locks on tables: on a piece of work, and on a database as DROP DATABASE takes it.
+use pgrx::pg_sys;
+
+/// Sets these locks apart from the advisory locks that users take, whose last field is 1 or 2.
+const OURS: u16 = 47;
+
+fn tag(fields: [u32; 3], last: u16, kind: u32, method: u32) -> pg_sys::LOCKTAG {
+    let [locktag_field1, locktag_field2, locktag_field3] = fields;
+    pg_sys::LOCKTAG {
+        locktag_field1,
+        locktag_field2,
+        locktag_field3,
+        locktag_field4: last,
+        locktag_type: kind as u8,
+        locktag_lockmethodid: method as u8,
+    }
+}
+
+/// The sole right to work on one source, among workers: held over several transactions, until dropped or until
+/// the process ends. It keeps workers out of each other's way; what keeps rollups exact is the lock on their row.
+#[derive(Debug)]
+pub struct Work(pg_sys::LOCKTAG);
+
+impl Work {
+    /// Takes it, where no other process has it.
+    pub fn on(source: pg_sys::Oid) -> Option<Work> {
+        // SAFETY: reads a variable of this process; the tag is a value that is copied.
+        unsafe {
+            let tag = tag(
+                [pg_sys::MyDatabaseId.to_u32(), 0, source.to_u32()],
+                OURS,
+                pg_sys::LockTagType::LOCKTAG_ADVISORY,
+                pg_sys::USER_LOCKMETHOD,
+            );
+            let got = pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, true, true);
+            (got != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL).then_some(Work(tag))
+        }
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // SAFETY: `on` took exactly this lock for the session.
+        unsafe { pg_sys::LockRelease(&self.0, pg_sys::ExclusiveLock as i32, true) };
+    }
+}
+
+/// True where somebody is dropping this database, or copying it, and waits for everyone to leave. Call inside a
+/// transaction.
+pub fn asked_to_leave(database: pg_sys::Oid) -> bool {
+    // SAFETY: as above; the lock is one that every session takes as it connects, and is given back at once.
+    unsafe {
+        let tag = tag(
+            [0, pg_sys::DatabaseRelationId.to_u32(), database.to_u32()],
+            0,
+            pg_sys::LockTagType::LOCKTAG_OBJECT,
+            pg_sys::DEFAULT_LOCKMETHOD,
+        );
+        let mode = pg_sys::RowExclusiveLock as i32;
+        if pg_sys::LockAcquire(&tag, mode, false, true) == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL {
+            return true;
+        }
+        pg_sys::LockRelease(&tag, mode, false);
+        false
+    }
+}

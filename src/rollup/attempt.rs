@@ -1,0 +1,228 @@
+//! Attempts of rollups to run: which are due, what became of them, how long one that failed rests.
+//!
+//! A run and its end are one transaction; its start, and a failure, are transactions of their own. So a start that
+//! has no end is that of a run which was cut off.
+use super::error::Result;
+use super::{catalog, run};
+use crate::pg::xact::ActingAs;
+use crate::worker::settings;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// The version of the catalog that this library works with.
+pub const LIBRARY_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A rollup that is run every so often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// Its id.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// Its owner.
+    pub owner: String,
+    /// Its source.
+    pub source: pg_sys::Oid,
+    /// Its next run is due.
+    pub now: bool,
+}
+
+/// True of a row of `rollup.attempt`, `a`, and `rollup.definition`, `d`, whose run is due. A clock that was set
+/// back makes it due: its last run seems to lie ahead. So does a backlog, at once.
+const IS_DUE: &str = "d.state = 'active' AND d.every IS NOT NULL AND (a.last_run IS NULL \
+    OR (d.backlog_to_xmax IS NOT NULL AND a.failures = 0) OR pg_catalog.clock_timestamp() >= coalesce(a.hold_until, a.last_run + d.every) \
+    OR a.last_run > pg_catalog.clock_timestamp() + interval '1 second')";
+
+/// The version of the extension in this database; None where there is none.
+pub fn catalog_version() -> Result<Option<String>> {
+    let found = catalog::read(
+        "SELECT extversion FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'hll'",
+        &[],
+        |row| row.get::<String>(1),
+    )?;
+    Ok(found.into_iter().next().flatten())
+}
+
+/// The active rollups, the one that has waited longest first.
+pub fn scheduled() -> Result<Vec<Due>> {
+    let _acting = ActingAs::catalog();
+    let sql = format!(
+        "SELECT d.id, d.name, d.owner::pg_catalog.text, d.source::pg_catalog.oid, {IS_DUE} FROM rollup.definition d \
+         LEFT JOIN rollup.attempt a ON a.id = d.id WHERE d.state = 'active' AND d.every IS NOT NULL ORDER BY a.last_run NULLS FIRST, d.id"
+    );
+    catalog::read(&sql, &[], |row| {
+        Ok(Due {
+            id: row.get(1)?.unwrap_or_default(),
+            name: row.get(2)?.unwrap_or_default(),
+            owner: row.get(3)?.unwrap_or_default(),
+            source: row.get(4)?.unwrap_or(pg_sys::InvalidOid),
+            now: row.get(5)? == Some(true),
+        })
+    })
+}
+
+fn first<T>(rows: Vec<Option<T>>) -> Option<T> {
+    rows.into_iter().next().flatten()
+}
+
+/// Writes that a run starts, if it has rows to merge, is still due, and no other run of the rollup is on.
+pub fn begin(id: i64) -> Result<bool> {
+    if !run::has_rows(id)? {
+        return Ok(false);
+    }
+    let _acting = ActingAs::catalog();
+    let begun = catalog::write(
+        &format!(
+            "WITH free AS MATERIALIZED (SELECT d.id FROM rollup.definition d WHERE d.id = $1 FOR NO KEY UPDATE SKIP LOCKED) \
+             INSERT INTO rollup.attempt AS a (id, started) SELECT id, pg_catalog.clock_timestamp() FROM free \
+             ON CONFLICT (id) DO UPDATE SET started = excluded.started \
+             WHERE EXISTS (SELECT FROM rollup.definition d WHERE d.id = a.id AND {IS_DUE}) RETURNING true"
+        ),
+        &[id.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(first(begun) == Some(true))
+}
+
+/// Runs a rollup, unless another run of it is on, which then does the work; returns the raw rows merged.
+pub fn run(id: i64, backlog: run::Backlog) -> Result<i64> {
+    let free = {
+        let _acting = ActingAs::catalog();
+        catalog::write(
+            "SELECT true FROM rollup.definition WHERE id = $1 FOR UPDATE SKIP LOCKED",
+            &[id.into()],
+            |row| row.get::<bool>(1),
+        )?
+    };
+    if first(free) == Some(true) { run::run_one(id, backlog) } else { Ok(0) }
+}
+
+/// Remembers a run that merged rows, in its transaction.
+pub fn succeeded(id: i64, rows: i64, groups: i64) -> Result<()> {
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "INSERT INTO rollup.attempt AS a (id, last_run, last_rows, runs) VALUES ($1, pg_catalog.clock_timestamp(), $2, 1) \
+         ON CONFLICT (id) DO UPDATE SET last_run = excluded.last_run, last_rows = excluded.last_rows, runs = a.runs + 1, \
+         failures = 0, last_error = NULL, started = NULL, hold_until = NULL",
+        &[id.into(), rows.into()],
+    )?;
+    if groups == 0 {
+        return Ok(());
+    }
+    remember(id, rows, groups, None)
+}
+
+/// Puts a run into the history, and lets the oldest go.
+fn remember(id: i64, rows: i64, groups: i64, error: Option<&str>) -> Result<()> {
+    catalog::execute(
+        "INSERT INTO rollup.run (definition, started, finished, rows_in, groups, error) \
+         SELECT d.id, CASE WHEN $4 IS NULL THEN pg_catalog.statement_timestamp() ELSE coalesce(a.started, pg_catalog.statement_timestamp()) END, \
+         pg_catalog.clock_timestamp(), $2, $3, $4 FROM rollup.definition d LEFT JOIN rollup.attempt a ON a.id = d.id WHERE d.id = $1",
+        &[id.into(), rows.into(), groups.into(), error.map(str::to_string).into()],
+    )?;
+    catalog::execute(
+        "DELETE FROM rollup.run WHERE definition = $1 AND id <= \
+         (SELECT id FROM rollup.run WHERE definition = $1 ORDER BY id DESC OFFSET $2 LIMIT 1)",
+        &[id.into(), settings::history_keep().into()],
+    )
+}
+
+/// Remembers that a run failed, in a transaction that the run is not part of. The rollup rests, twice as long each
+/// time, give or take a quarter so that those that failed together do not all come back together. After as many
+/// failures in a row as the settings allow it is paused; returns why.
+pub fn failed(id: i64, message: &str) -> Result<Option<String>> {
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "INSERT INTO rollup.attempt (id) SELECT d.id FROM rollup.definition d WHERE d.id = $1 ON CONFLICT DO NOTHING",
+        &[id.into()],
+    )?;
+    remember(id, 0, 0, Some(message))?;
+    let failures = catalog::write(
+        "UPDATE rollup.attempt a SET last_run = pg_catalog.clock_timestamp(), failures = a.failures + 1, failed = a.failed + 1, \
+         last_error = $2, started = NULL, hold_until = pg_catalog.clock_timestamp() + (0.75 + pg_catalog.random() / 2) * \
+         LEAST(w.first * pg_catalog.power(2, LEAST(a.failures, 20)), GREATEST(5 * coalesce(d.every, w.first), w.first)) \
+         FROM rollup.definition d, (SELECT interval '1 millisecond' * $3 AS first) w WHERE a.id = $1 AND d.id = a.id RETURNING a.failures",
+        &[id.into(), message.into(), settings::retry_delay().into()],
+        |row| row.get::<i32>(1),
+    )?;
+    let (failures, most) = (first(failures).unwrap_or_default(), settings::max_failures());
+    if most == 0 || failures < most {
+        return Ok(None);
+    }
+    let reason = format!("paused after {failures} failures in a row, the last: {message}");
+    catalog::execute("UPDATE rollup.definition SET state = 'paused' WHERE id = $1", &[id.into()])?;
+    catalog::execute(
+        "UPDATE rollup.attempt SET paused_for = $2 WHERE id = $1",
+        &[id.into(), reason.clone().into()],
+    )?;
+    Ok(Some(reason))
+}
+
+/// Forgets failures, for a rollup that is to run again.
+pub fn forgive(id: i64) -> Result<()> {
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "UPDATE rollup.attempt SET failures = 0, hold_until = NULL, paused_for = NULL, started = NULL WHERE id = $1",
+        &[id.into()],
+    )
+}
+
+/// Once when the scheduler has started: lets rollups rest in whose run the server crashed, and returns their names.
+///
+/// `rollup.uptime` is unlogged: a crash empties it, an orderly shutdown does not. A run that was cut off in order,
+/// by an administrator who ended the worker or stopped the server, has nothing to rest for.
+pub fn after_start() -> Result<Vec<String>> {
+    let _acting = ActingAs::catalog();
+    let text = |row: &pgrx::spi::SpiHeapTupleData| row.get::<String>(1);
+    let known = catalog::read("SELECT 'known' FROM rollup.uptime", &[], text)?;
+    if !known.is_empty() {
+        let unfinished =
+            catalog::read("SELECT 'started' FROM rollup.attempt WHERE started IS NOT NULL", &[], text)?;
+        if !unfinished.is_empty() {
+            catalog::execute("UPDATE rollup.attempt SET started = NULL WHERE started IS NOT NULL", &[])?;
+        }
+        return Ok(Vec::new());
+    }
+    let crashed = catalog::write(
+        "SELECT a.id, d.name FROM rollup.attempt a JOIN rollup.definition d ON d.id = a.id WHERE a.started IS NOT NULL",
+        &[],
+        |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())),
+    )?;
+    for (id, _) in &crashed {
+        failed(*id, "the server crashed while it ran")?;
+        catalog::execute(
+            "UPDATE rollup.attempt SET hold_until = pg_catalog.clock_timestamp() + interval '1 millisecond' * $2 WHERE id = $1",
+            &[(*id).into(), settings::crash_hold().into()],
+        )?;
+    }
+    catalog::execute("INSERT INTO rollup.uptime VALUES (pg_catalog.clock_timestamp())", &[])?;
+    Ok(crashed.into_iter().map(|(_, name)| name).collect())
+}
+
+/// Runs what is due and the caller may run, in the caller's transaction, each in a part of it that can fail alone;
+/// returns the raw rows merged.
+pub fn run_due() -> Result<i64> {
+    let mut rows = 0;
+    for d in scheduled()? {
+        if !d.now || catalog::check_owner(&d.owner, &d.name).is_err() {
+            continue;
+        }
+        let done = crate::pg::xact::in_subtransaction(|| {
+            let pending = run::has_rows(d.id)?;
+            if pending { run(d.id, run::Backlog::All) } else { Ok(0) }
+        });
+        match done {
+            Ok(merged) => rows += merged,
+            Err(e) => {
+                let reason = failed(d.id, &e.message)?;
+                warning!(
+                    "rollup {} {}: {}",
+                    d.name,
+                    if reason.is_some() { "is paused" } else { "failed" },
+                    e.message
+                );
+            }
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,190 @@
+//! Expiry in pieces: which rows and partitions of a table are old, and how they go, a transaction each.
+//!
+//! Interlock: the row of `rollup.source` is held in share mode from before the definitions are read until the
+//! removal commits, and rollup.create takes it in update mode. So no rollup can come into being between the
+//! two, and what each rollup has seen only grows: a row that every one of them had merged stays merged.
+use super::catalog;
+use super::error::Result;
+use super::expire::{Retention, merged_by_all, old_rows, past};
+use super::sql;
+use crate::pg::query::set_local;
+use crate::pg::xact::ActingAs;
+
+/// Pages that one statement clears: some ten thousand rows, some ten milliseconds.
+const PAGES: i64 = 200;
+
+/// Old rows of one table without partitions: pages `next` to `last`.
+#[derive(Debug, Clone)]
+pub struct Leaf {
+    name: String,
+    next: i64,
+    last: i64,
+}
+
+/// A partition that lies wholly before the cutoff.
+#[derive(Debug, Clone)]
+pub struct Partition {
+    /// Its name, qualified and quoted.
+    pub name: String,
+}
+
+fn acting(r: &Retention) -> Result<ActingAs> {
+    let acting = ActingAs::role(r.owner()?);
+    super::run::set_timezone("UTC");
+    set_local(c"datestyle", c"ISO, MDY");
+    Ok(acting)
+}
+
+/// Takes the interlock, and gives the rule for rows that may go, as it is under it.
+fn lock_out_creation(r: &Retention, force: bool) -> Result<(String, String)> {
+    let definitions = {
+        let _acting = ActingAs::catalog();
+        catalog::execute("SELECT FROM rollup.source WHERE relation = $1 FOR SHARE", &[r.oid.into()])?;
+        if force { Vec::new() } else { catalog::of_source(r.oid, true)? }
+    };
+    Ok((old_rows(r, &definitions)?, merged_by_all(&definitions)?))
+}
+
+/// The tables below `r`, itself included, that hold rows which may go, with the pages that these lie on; without
+/// those partitions, which wait to be dropped.
+pub fn leaves(r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Leaf>> {
+    let _acting = acting(r)?;
+    let tables = catalog::read(
+        "WITH RECURSIVE t(oid) AS (SELECT $1::pg_catalog.oid UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
+         SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' ORDER BY t.oid",
+        &[r.oid.into()],
+        |row| row.get::<String>(1),
+    )?;
+    let mut found = Vec::new();
+    for name in tables.into_iter().flatten().filter(|t| without.iter().all(|p| p.name != *t)) {
+        let pages = catalog::read(
+            &format!(
+                "SELECT (pg_catalog.min(ctid)::pg_catalog.text::pg_catalog.point)[0]::pg_catalog.int8, \
+                 (pg_catalog.max(ctid)::pg_catalog.text::pg_catalog.point)[0]::pg_catalog.int8 FROM ONLY {name} WHERE {old}"
+            ),
+            &[],
+            |row| Ok(row.get::<i64>(1)?.zip(row.get::<i64>(2)?)),
+        )?;
+        if let Some((next, last)) = pages.into_iter().next().flatten() {
+            found.push(Leaf { name, next, last });
+        }
+    }
+    Ok(found)
+}
+
+/// Removes old rows from the next pages of a table; returns how many, and those that came after their bucket had
+/// gone. `leaf` is not moved on: that is for when the transaction has committed.
+pub fn clear(r: &Retention, leaf: &Leaf, force: bool) -> Result<i64> {
+    let (old, _) = lock_out_creation(r, force)?;
+    let late = match &r.swept {
+        Some(swept) if r.is_rollup => {
+            format!(
+                "{} OPERATOR(pg_catalog.<) {}::pg_catalog.timestamptz",
+                sql::ident(&r.time_column),
+                sql::literal(swept)
+            )
+        }
+        _ => "false".into(),
+    };
+    let (removed, late) = {
+        let _acting = acting(r)?;
+        // These pages and no others, whatever index there is.
+        set_local(c"enable_bitmapscan", c"off");
+        set_local(c"enable_indexscan", c"off");
+        catalog::write(
+            &format!(
+                "WITH gone AS (DELETE FROM ONLY {} WHERE ctid OPERATOR(pg_catalog.>=) '({},0)'::pg_catalog.tid \
+                 AND ctid OPERATOR(pg_catalog.<) '({},0)'::pg_catalog.tid AND {old} RETURNING {late} AS late) \
+                 SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE late) FROM gone",
+                leaf.name,
+                leaf.next,
+                leaf.next + PAGES
+            ),
+            &[],
+            |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default())),
+        )?
+        .first()
+        .copied()
+        .unwrap_or_default()
+    };
+    if removed > 0 {
+        let _acting = ActingAs::catalog();
+        catalog::execute(
+            "UPDATE rollup.retention SET removed = removed + $2, late_ignored = late_ignored + $3 WHERE relation = $1",
+            &[r.oid.into(), removed.into(), late.into()],
+        )?;
+        r.store_expired()?;
+    }
+    Ok(removed)
+}
+
+impl Leaf {
+    /// The leaf after the pages that were just cleared; None after the last.
+    pub fn after(&self) -> Option<Leaf> {
+        let next = self.next + PAGES;
+        (next <= self.last).then(|| Leaf { next, ..self.clone() })
+    }
+
+    /// How far it is, for people.
+    pub fn progress(&self) -> String {
+        format!("{}, page {} of {}", self.name, self.next, self.last + 1)
+    }
+}
+
+/// Partitions that lie wholly before the cutoff, oldest first; never the newest of the table.
+pub fn partitions(r: &Retention) -> Result<Vec<Partition>> {
+    let _acting = acting(r)?;
+    catalog::read(
+        &format!(
+            "WITH bounds AS MATERIALIZED (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, \
+             pg_catalog.pg_get_expr(c.relpartbound, c.oid) AS bound FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = i.inhparent \
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] \
+             WHERE i.inhparent = $1 AND NOT i.inhdetachpending AND p.partstrat = 'r' AND p.partnatts = 1 AND a.attname = $2::pg_catalog.name), \
+             ends AS MATERIALIZED (SELECT name, CASE WHEN bound LIKE '% TO (MAXVALUE)' THEN 'infinity' \
+             ELSE pg_catalog.substring(bound, ' TO \\(''([^'']*)''\\)$') END::pg_catalog.timestamptz AS upto FROM bounds WHERE bound <> 'DEFAULT') \
+             SELECT name FROM ends e WHERE {} AND EXISTS (SELECT FROM ends newer WHERE newer.upto > e.upto) ORDER BY upto",
+            past("upto", r, "<=")
+        ),
+        &[r.oid.into(), r.time_column.clone().into()],
+        |row| Ok(Partition { name: row.get(1)?.unwrap_or_default() }),
+    )
+}
+
+fn holds_unmerged(r: &Retention, p: &Partition, merged: &str) -> Result<bool> {
+    let _acting = acting(r)?;
+    let found = catalog::write(
+        &format!("SELECT EXISTS (SELECT FROM {} WHERE NOT ({merged}))", p.name),
+        &[],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(found.first().copied().flatten() == Some(true))
+}
+
+/// Drops a partition, if every rollup has all of it; says whether. Whoever uses the table is waited for only
+/// shortly: that ends in the error of a lock timeout, and the next attempt may do better.
+pub fn drop_partition(r: &Retention, p: &Partition, force: bool) -> Result<bool> {
+    let (_, merged) = lock_out_creation(r, force)?;
+    if holds_unmerged(r, p, &merged)? {
+        return Ok(false);
+    }
+    {
+        let _acting = acting(r)?;
+        // Others who want the table wait behind a lock that is waited for.
+        set_local(c"lock_timeout", c"50ms");
+        catalog::execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", p.name), &[])?;
+        // Nobody has an uncommitted row in it now, nor will one come.
+        if holds_unmerged(r, p, &merged)? {
+            return Ok(false);
+        }
+        catalog::execute(&format!("DROP TABLE {}", p.name), &[])?;
+    }
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "UPDATE rollup.retention SET dropped = dropped + 1 WHERE relation = $1",
+        &[r.oid.into()],
+    )?;
+    r.store_expired()?;
+    Ok(true)
+}

@@ -1,0 +1,127 @@
+//! Expiry by the scheduler: a little at a time, so that runs do not wait for it.
+use super::settings::expire_sleep;
+use super::work::timed;
+use crate::pg::background;
+use crate::rollup::expire::{self, Retention};
+use crate::rollup::sweep::{self, Leaf, Partition};
+use pgrx::prelude::*;
+use std::time::{Duration, Instant};
+
+/// Tables are looked at this often.
+const EVERY: Duration = Duration::from_secs(5);
+/// Runs are looked at, at least, this often.
+const TURN: Duration = Duration::from_millis(500);
+
+/// The table at which expiry is, and what is left to do there.
+struct Table {
+    retention: Retention,
+    partitions: Vec<Partition>,
+    waiting: Vec<Partition>,
+    leaves: Option<Vec<Leaf>>,
+    removed: i64,
+}
+
+/// Where expiry is.
+pub struct Expiry {
+    looked: Instant,
+    tables: Vec<pg_sys::Oid>,
+    current: Option<Table>,
+}
+
+impl Expiry {
+    pub fn new() -> Expiry {
+        Expiry { looked: Instant::now(), tables: Vec::new(), current: None }
+    }
+
+    /// There is more to do right now.
+    pub fn has_begun(&self) -> bool {
+        self.current.is_some() || !self.tables.is_empty()
+    }
+
+    /// Works for a turn, if there is something to do.
+    pub fn work(&mut self) {
+        if !self.has_begun() {
+            if self.looked.elapsed() < EVERY {
+                return;
+            }
+            self.looked = Instant::now();
+            match timed(expire::retained) {
+                Ok(tables) => self.tables = tables,
+                Err(e) => return log!("rollup: expiry: {}", e.message),
+            }
+        }
+        let turn = Instant::now();
+        while self.has_begun() && turn.elapsed() < TURN {
+            let table = self.current.take().or_else(|| self.next_table());
+            self.current = table.and_then(step);
+        }
+    }
+
+    fn next_table(&mut self) -> Option<Table> {
+        let oid = self.tables.pop()?;
+        background::report("rollup: expiry", Some(&format!("rollup.expire of table {}", oid.to_u32())));
+        match timed(|| expire::find(oid)) {
+            Ok((retention, partitions)) => {
+                Some(Table { retention, partitions, waiting: Vec::new(), leaves: None, removed: 0 })
+            }
+            Err(e) => {
+                log!("rollup: expiry of table {} failed: {}", oid.to_u32(), e.message);
+                None
+            }
+        }
+    }
+}
+
+/// One transaction of the work on a table; gives the table back while something is left.
+fn step(mut table: Table) -> Option<Table> {
+    let name = table.retention.relation.clone();
+    match one_step(&mut table) {
+        Ok(true) => Some(table),
+        Ok(false) => None,
+        Err(message) => {
+            log!("rollup: expiry of {name} failed: {message}");
+            None
+        }
+    }
+}
+
+fn one_step(table: &mut Table) -> Result<bool, String> {
+    let r = table.retention.clone();
+    let failed = |e: crate::pg::xact::Failure| e.message;
+    if let Some(p) = (!table.partitions.is_empty()).then(|| table.partitions.remove(0)) {
+        background::report(
+            "rollup: expiry",
+            Some(&format!("rollup.expire of {}: drops {}", r.relation, p.name)),
+        );
+        match timed(|| sweep::drop_partition(&r, &p, false)) {
+            Ok(true) => {}
+            Ok(false) => table.waiting.push(p),
+            // Somebody uses it: the next look is another attempt.
+            Err(e) if e.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => table.waiting.push(p),
+            Err(e) => return Err(e.message),
+        }
+        return Ok(true);
+    }
+    let Some(leaves) = &mut table.leaves else {
+        let waiting = &table.waiting;
+        table.leaves = Some(timed(|| expire::find_rows(&r, false, waiting)).map_err(failed)?);
+        return Ok(true);
+    };
+    let Some(leaf) = leaves.pop() else {
+        if table.removed > 0 {
+            timed(|| expire::store_swept(&r)).map_err(failed)?;
+        }
+        return Ok(false);
+    };
+    background::report(
+        "rollup: expiry",
+        Some(&format!("rollup.expire of {}: {}", r.relation, leaf.progress())),
+    );
+    table.removed += timed(|| sweep::clear(&r, &leaf, false)).map_err(failed)?;
+    leaves.extend(leaf.after());
+    background::report_statistics();
+    if expire_sleep() > 0 {
+        background::pause(expire_sleep());
+    }
+    Ok(true)
+}

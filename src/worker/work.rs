@@ -1,0 +1,98 @@
+//! What schedulers and helpers do: take a source that nobody works on, and run what is due of it, each rollup in
+//! transactions of its own, so that one that fails stops no other.
+use super::settings;
+use crate::pg::lock::{self, Work};
+use crate::pg::{background, xact};
+use crate::rollup::attempt::{self, Due};
+use crate::rollup::error::Result;
+use crate::rollup::run;
+use pgrx::prelude::*;
+use std::ffi::CString;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+/// One transaction, within the time that the settings give it.
+pub fn timed<T>(
+    body: impl FnOnce() -> Result<T> + UnwindSafe + RefUnwindSafe,
+) -> std::result::Result<T, xact::Failure> {
+    background::start_clock(settings::timeout());
+    let done = xact::in_transaction(|| {
+        let wait = CString::new(settings::lock_timeout().to_string()).unwrap_or_default();
+        crate::pg::query::set_local(c"lock_timeout", &wait);
+        body().unwrap_or_else(|report| {
+            report.report(PgLogLevel::ERROR);
+            unreachable!("an error ends the transaction")
+        })
+    });
+    background::stop_clock();
+    done
+}
+
+/// What a worker finds when it looks at its database.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It has no business here.
+    Leave,
+    /// The catalog is not of the library's version; this is the one that it is of.
+    OtherVersion(String),
+    /// Rollups to look at.
+    Ready(Vec<Due>),
+}
+
+/// Looks at the database in one transaction that takes no transaction id.
+pub fn look(name: &str) -> std::result::Result<Found, xact::Failure> {
+    let database = background::own_database();
+    timed(|| {
+        if !settings::serves(name) || lock::asked_to_leave(database) || !background::extension_installed() {
+            return Ok(Found::Leave);
+        }
+        match attempt::catalog_version()? {
+            Some(version) if version != attempt::LIBRARY_VERSION => Ok(Found::OtherVersion(version)),
+            Some(_) => Ok(Found::Ready(attempt::scheduled()?)),
+            None => Ok(Found::Leave),
+        }
+    })
+}
+
+/// Those that are due and have rows to merge, one group a source. One that cannot be asked is taken along: its run
+/// says why.
+pub fn with_rows(scheduled: Vec<Due>) -> Vec<Vec<Due>> {
+    let mut sources: Vec<Vec<Due>> = Vec::new();
+    for d in scheduled {
+        if !d.now || matches!(timed(|| run::has_rows(d.id)), Ok(false)) {
+            continue;
+        }
+        match sources.iter_mut().find(|s| s[0].source == d.source) {
+            Some(group) => group.push(d),
+            None => sources.push(vec![d]),
+        }
+    }
+    sources
+}
+
+/// Runs the rollups of each source that no other process works on.
+pub fn run_all(sources: Vec<Vec<Due>>) {
+    for source in sources {
+        let Some(_work) = Work::on(source[0].source) else { continue };
+        for d in source {
+            run_one(&d);
+            background::report_statistics();
+        }
+    }
+}
+
+fn run_one(d: &Due) {
+    background::report(&format!("rollup: {}", d.name), Some(&format!("rollup.run of {}", d.name)));
+    // The start is written before the run, and taken back by it: a start that is left tells of a crash.
+    let done = match timed(|| attempt::begin(d.id)) {
+        Ok(false) => return,
+        Ok(true) => timed(|| attempt::run(d.id, run::Backlog::Piece)),
+        Err(e) => Err(e),
+    };
+    let Err(e) = done else { return };
+    log!("rollup {} failed: {}", d.name, e.message);
+    match timed(|| attempt::failed(d.id, &e.message)) {
+        Ok(None) => {}
+        Ok(Some(reason)) => warning!("rollup {} is {reason}", d.name),
+        Err(e) => log!("rollup {}: its failure could not be stored: {}", d.name, e.message),
+    }
+}

@@ -1,0 +1,168 @@
+//! What users store is run as them and as nobody else, whatever they call it.
+use hll_tests::{another, number, prepared};
+use postgres::Client;
+
+/// A user with a schema that is hers, and her rollup.
+fn user(client: &mut Client, name: &str) {
+    client
+        .batch_execute(&format!(
+            "CREATE ROLE {name}; CREATE SCHEMA AUTHORIZATION {name}; SET ROLE {name};
+             CREATE TABLE {name}.event (at timestamptz NOT NULL, x int, secret text);
+             SELECT rollup.create('{name}.{name}_sums', 'SELECT date_trunc(''hour'', at) AS at, sum(x) AS total FROM {name}.event GROUP BY 1', every => NULL);
+             RESET ROLE"
+        ))
+        .unwrap();
+}
+
+fn refused(client: &mut Client, sql: &str) -> String {
+    let error = client.batch_execute(sql).expect_err(sql);
+    let error = error.as_db_error().unwrap();
+    format!("{}: {}", error.code().code(), error.message())
+}
+
+#[test]
+fn triggers_run_as_the_owner() {
+    let (_cluster, mut client) = prepared("asowner", "");
+    user(&mut client, "alice");
+    // The superuser runs alice's rollup; what alice put on its table runs as alice, and may not become another.
+    client
+        .batch_execute(
+            "CREATE TABLE who (name text); GRANT INSERT ON who TO alice; SET ROLE alice;
+             CREATE FUNCTION alice.spy() RETURNS trigger LANGUAGE plpgsql AS
+               'BEGIN INSERT INTO public.who VALUES (current_user); RETURN NEW; END';
+             CREATE TRIGGER spy BEFORE INSERT ON alice.alice_sums FOR EACH ROW EXECUTE FUNCTION alice.spy();
+             RESET ROLE; INSERT INTO alice.event VALUES (now(), 1)",
+        )
+        .unwrap();
+    assert_eq!(number(&mut client, "SELECT rollup.run('alice.event')"), 1);
+    assert_eq!(number(&mut client, "SELECT count(*) FROM who WHERE name = 'alice'"), 1);
+    assert_eq!(number(&mut client, "SELECT count(*) FROM who WHERE name <> 'alice'"), 0);
+    client
+        .batch_execute(
+            "CREATE OR REPLACE FUNCTION alice.spy() RETURNS trigger LANGUAGE plpgsql AS
+               'BEGIN RESET ROLE; SET ROLE postgres; RETURN NEW; END';
+             INSERT INTO alice.event VALUES (now(), 1)",
+        )
+        .unwrap();
+    let told = refused(&mut client, "SELECT rollup.run('alice.event')");
+    assert!(told.contains("within security-restricted operation"), "{told}");
+    assert_eq!(
+        number(&mut client, "SELECT count(*) FROM pg_roles WHERE rolname = current_user AND rolsuper"),
+        1
+    );
+}
+
+#[test]
+fn operators_in_the_path_are_not_found() {
+    let (_cluster, mut client) = prepared("operators", "");
+    user(&mut client, "mallory");
+    client
+        .batch_execute(
+            "GRANT CREATE ON SCHEMA public TO PUBLIC; SET ROLE mallory;
+             CREATE FUNCTION public.evil(bigint, bigint) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE ''evil was called''; END';
+             CREATE OPERATOR public.>= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = public.evil);
+             CREATE OPERATOR public.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = public.evil);
+             CREATE FUNCTION public.sum(int) RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RAISE ''evil was called''; END';
+             CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS 'BEGIN RAISE ''evil was called''; END';
+             CREATE FUNCTION public.current_setting(text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE ''evil was called''; END';
+             RESET ROLE; SET search_path = public, pg_catalog; INSERT INTO mallory.event VALUES (now(), 1)",
+        )
+        .unwrap();
+    assert_eq!(client.query("SELECT rollup.run('mallory.event')", &[]).unwrap().len(), 1);
+    client
+        .batch_execute(
+            "SELECT rollup.retain('mallory.event', '1 day'); SELECT rollup.expire('mallory.event')",
+        )
+        .unwrap();
+    client
+        .batch_execute(
+            "SELECT rollup.run_due(); TABLE rollup.status; TABLE rollup.history; TABLE rollup.metrics",
+        )
+        .unwrap();
+    client
+        .batch_execute("SELECT rollup.pause('mallory_sums'); SELECT rollup.resume('mallory_sums')")
+        .unwrap();
+    client.batch_execute("RESET search_path").unwrap();
+    assert_eq!(number(&mut client, "SELECT total FROM mallory.mallory_sums"), 1);
+}
+
+#[test]
+fn hostile_names_are_names() {
+    let (_cluster, mut client) = prepared("names", "");
+    let name = r#"x"; DROP TABLE "public".victim; --' \ $q$ é"#;
+    let quoted = format!("\"{}\"", name.replace('"', "\"\""));
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE victim (x int); CREATE SCHEMA {quoted}; CREATE ROLE {quoted};
+             ALTER SCHEMA {quoted} OWNER TO {quoted}; SET ROLE {quoted};
+             CREATE TABLE {quoted}.{quoted} ({quoted} timestamptz NOT NULL, \"select\" int)"
+        ))
+        .unwrap();
+    let query = format!(
+        "SELECT date_trunc('hour', {quoted}) AS {quoted}, sum(\"select\") AS \"group\" FROM {quoted}.{quoted} GROUP BY 1"
+    );
+    let rollup = format!("{quoted}.\"sums'; --\"");
+    client.execute("SELECT rollup.create($1, $2, every => NULL)", &[&rollup, &query]).unwrap();
+    client
+        .batch_execute(&format!("INSERT INTO {quoted}.{quoted} VALUES (now() - interval '3 days', 5)"))
+        .unwrap();
+    let table = format!("{quoted}.{quoted}");
+    let run = client.query_one("SELECT rollup.run($1::text::regclass)", &[&table]).unwrap();
+    assert_eq!(run.get::<_, i64>(0), 1);
+    client.execute("SELECT rollup.retain($1::text::regclass, '1 day')", &[&table]).unwrap();
+    let gone = client.query_one("SELECT rollup.expire($1::text::regclass)", &[&table]).unwrap();
+    assert_eq!(gone.get::<_, i64>(0), 1);
+    client.batch_execute("RESET ROLE; TABLE rollup.metrics").unwrap();
+    assert_eq!(number(&mut client, &format!("SELECT sum(\"group\")::bigint FROM {quoted}.\"sums'; --\"")), 5);
+    assert_eq!(number(&mut client, "SELECT count(*) FROM victim"), 0);
+}
+
+#[test]
+fn other_users_see_and_do_what_they_may() {
+    let (cluster, mut client) = prepared("others", "");
+    user(&mut client, "alice");
+    user(&mut client, "bob");
+    client
+        .batch_execute(
+            "ALTER TABLE alice.alice_sums ADD CONSTRAINT secret_limit CHECK (total < 0); ALTER ROLE alice LOGIN; ALTER ROLE bob LOGIN;
+             UPDATE rollup.definition SET every = '1 second'; INSERT INTO alice.event VALUES (now(), 1)",
+        )
+        .unwrap();
+    client.batch_execute("SELECT rollup.run_due()").unwrap();
+    let mut bob = another(&cluster, "others");
+    bob.batch_execute("SET ROLE bob").unwrap();
+    for (sql, code) in [
+        ("SELECT rollup.run('alice.event')", "42501"),
+        ("SELECT rollup.pause('alice_sums')", "42501"),
+        ("SELECT rollup.drop('alice_sums')", "42501"),
+        ("SELECT rollup.retain('alice.event', '1 second')", "42501"),
+        ("SELECT rollup.retain('alice.event', '1 second', 'at')", "42501"),
+        (
+            "SELECT rollup.create('bob.spy', 'SELECT date_trunc(''hour'', at) AS at, count(*) AS n FROM alice.event GROUP BY 1')",
+            "42501",
+        ),
+        (
+            "SELECT rollup.create('alice.spy', 'SELECT date_trunc(''hour'', at) AS at, count(*) AS n FROM bob.event GROUP BY 1')",
+            "42501",
+        ),
+        ("SELECT query FROM rollup.definition", "42501"),
+        ("SELECT last_error FROM rollup.attempt", "42501"),
+        ("SELECT error FROM rollup.run", "42501"),
+        ("UPDATE rollup.definition SET owner = 'bob'", "42501"),
+        ("DELETE FROM rollup.attempt", "42501"),
+        ("INSERT INTO rollup.retention VALUES ('alice.event', 'at', '1 second', 'alice')", "42501"),
+        ("INSERT INTO rollup.uptime VALUES (now())", "42501"),
+        ("SET rollup.max_failures = 1", "55P02"),
+    ] {
+        let told = refused(&mut bob, sql);
+        assert!(told.starts_with(code), "{sql}: {told}");
+    }
+    let seen = "SELECT count(*) FROM rollup.status WHERE name LIKE '%sums' AND last_error IS NOT NULL";
+    assert_eq!(number(&mut bob, seen), 0);
+    assert_eq!(number(&mut bob, "SELECT count(*) FROM rollup.history WHERE error IS NOT NULL"), 0);
+    assert_eq!(number(&mut bob, "SELECT rollup.run_due()"), 0, "bob's own are run, alice's left");
+    let mut alice = another(&cluster, "others");
+    alice.batch_execute("SET ROLE alice").unwrap();
+    assert_eq!(number(&mut alice, seen), 1);
+    assert_eq!(number(&mut alice, "SELECT count(*) FROM rollup.history WHERE error ~ 'secret_limit'"), 1);
+}
