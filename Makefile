@@ -68,7 +68,7 @@ deb: setup-deb ## the Debian package of PG and its debug symbols, reproducibly, 
 check-deb: deb ## install that package in a clean chroot, use it, purge it; needs root and debootstrap
 	@debian/check
 
-reference: build ## write docs/reference.md from the comments on the extension's objects
+reference: build ## write docs/reference.md and the table of settings, from what the extension says of itself
 	@$(LAB) reference
 
 clean: ## remove everything that was built

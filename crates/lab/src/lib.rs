@@ -7,7 +7,7 @@ mod reference;
 mod tree;
 
 pub use cluster::{Cluster, wait_for};
-pub use reference::reference;
+pub use reference::{reference, settings};
 pub use tree::{Account, Tree, root};
 
 /// Anything that may go wrong while a cluster is prepared or asked.

@@ -1,4 +1,4 @@
-//! The function reference: what the extension's objects say of themselves in the catalog, as a page.
+//! The function reference and the table of settings: what the extension's objects say of themselves in the catalog.
 use std::fmt::Write as _;
 
 use postgres::Client;
@@ -31,8 +31,8 @@ const ROUTINES: &str = "
             JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid AND e.extname = 'hll'
     )
     SELECT CASE WHEN schema = 'public' THEN '' ELSE schema || '.' END || name || '(' || pg_get_function_arguments(oid) || ')' AS call,
-        CASE WHEN pg_get_function_result(oid) IN ('void', 'record') THEN '' ELSE pg_get_function_result(oid) END AS result,
-        prokind = 'a' AS aggregate, comment
+        CASE WHEN prokind = 'p' OR pg_get_function_result(oid) IN ('void', 'record') THEN '' ELSE pg_get_function_result(oid) END AS result,
+        CASE prokind WHEN 'a' THEN 'aggregate ' WHEN 'p' THEN 'procedure ' ELSE '' END AS kind, comment
     FROM owned WHERE ";
 
 const OPERATORS: &str = "
@@ -71,9 +71,8 @@ pub fn reference(client: &mut Client) -> Outcome<String> {
             "{ROUTINES} {condition} ORDER BY name COLLATE \"C\", prokind, pronargs, pg_get_function_arguments(oid) COLLATE \"C\""
         );
         for row in client.query(&sql, &[])? {
-            let (call, result, aggregate): (&str, &str, bool) = (row.get(0), row.get(1), row.get(2));
+            let (call, result, kind): (&str, &str, &str) = (row.get(0), row.get(1), row.get(2));
             let arrow = if result.is_empty() { String::new() } else { format!(" → {result}") };
-            let kind = if aggregate { "aggregate " } else { "" };
             write!(page, "\n{kind}**`{call}{arrow}`**  \n{}\n", sentence(row.get(3)))?;
         }
     }
@@ -81,6 +80,22 @@ pub fn reference(client: &mut Client) -> Outcome<String> {
     table(&mut page, client, "Operators", OPERATORS)?;
     table(&mut page, client, "Casts", CASTS)?;
     Ok(page)
+}
+
+/// What one would write into a configuration: boot_val is in the unit of the setting.
+const SETTINGS: &str = "
+    SELECT format('| `%s` | `%s` | %s | %s | %s |', name, boot_val || coalesce(unit, ''),
+        CASE vartype WHEN 'bool' THEN '`on`, `off`' WHEN 'enum' THEN '`' || array_to_string(enumvals, '`, `') || '`'
+            WHEN 'string' THEN 'text' ELSE format('%s to %s%s', min_val, max_val, coalesce(' ' || unit, '')) END,
+        CASE context WHEN 'user' THEN 'anyone, per session' WHEN 'superuser' THEN 'superusers, per session'
+            WHEN 'sighup' THEN 'reload' WHEN 'postmaster' THEN 'restart' ELSE context END,
+        rtrim(short_desc, '.') || '.' || coalesce(' ' || extra_desc, ''))
+    FROM pg_settings WHERE name ~ '^(hll|rollup)\\.' ORDER BY name COLLATE \"C\"";
+
+/// The rows of the table of settings, as the server has them.
+pub fn settings(client: &mut Client) -> Outcome<Vec<String>> {
+    client.batch_execute("LOAD 'hll'")?;
+    Ok(client.query(SETTINGS, &[])?.iter().map(|row| row.get(0)).collect())
 }
 
 fn table(page: &mut String, client: &mut Client, heading: &str, sql: &str) -> Outcome<()> {
