@@ -4,7 +4,6 @@
 //! inside pgrx's guard. What a `Call` hands out is right when the SQL declaration of the symbol names the
 //! same argument types; sql/ is written by hand beside the bodies, and that is the invariant of this file.
 use pgrx::pg_sys;
-use std::ffi::CStr;
 use std::panic::AssertUnwindSafe;
 
 /// One call of a version-1 function.
@@ -76,12 +75,6 @@ impl Call {
         self.arg(n).map(|d| unsafe { *d.cast_mut_ptr::<[u8; 16]>() })
     }
 
-    /// Argument `n` as cstring.
-    pub fn cstr(&self, n: usize) -> Option<&CStr> {
-        // SAFETY: the declaration says cstring, so the datum is a NUL-terminated string that outlives the call.
-        self.arg(n).map(|d| unsafe { CStr::from_ptr(d.cast_mut_ptr()) })
-    }
-
     /// Payload of varlena argument `n`: de-toasted when it must be, borrowed where it lies otherwise.
     #[inline(always)]
     pub fn bytes(&self, n: usize) -> Option<&[u8]> {
@@ -113,11 +106,6 @@ impl Call {
         // SAFETY: fcinfo is live for the call.
         unsafe { (*self.fcinfo).isnull = true };
         pg_sys::Datum::from(0usize)
-    }
-
-    /// Returns `payload` as a fresh varlena.
-    pub fn varlena(&mut self, payload: &[u8]) -> pg_sys::Datum {
-        new_varlena(payload)
     }
 }
 

@@ -74,3 +74,17 @@ END $$;
 SELECT * FROM plan_of('SELECT * FROM big_1d_live');
 SELECT * FROM plan_of('SELECT * FROM big_1mon_live');
 SELECT differs('big_1d_live', 'SELECT date_trunc(''day'', at) AS at, count(*) AS n, sum(v) AS v FROM big GROUP BY 1');
+-- expiry takes what a piece has merged and nothing of what waits in the backlog
+CREATE TABLE visit (at timestamptz NOT NULL, n int);
+INSERT INTO visit SELECT timestamptz '2026-01-01 00:00:00+00' + i * interval '1 minute', i FROM generate_series(1, 3000) i;
+SET rollup.batch_rows = 500;
+SELECT rollup.create('visit_1h', 'SELECT date_trunc(''hour'', at) AS at, count(*) AS c, sum(n) AS s, sum(hashint4(n)) AS h FROM visit GROUP BY 1', every => NULL) IS NOT NULL AS created;
+SELECT rollup.retain('visit', '1 day');
+SELECT rollup.expire('visit') AS before_any_piece;
+SELECT rollup.work_off('visit_1h') > 0 AS more;
+SELECT rollup.expire('visit') BETWEEN 1 AND 2999 AS some_went;
+SELECT (SELECT sum(c) FROM visit_1h) + (SELECT count(*) FROM visit) AS merged_and_left;
+SELECT rollup_visit() > 0 AS rest;
+SELECT rollup.expire('visit') > 0 AS rest_went;
+SELECT sum(c) AS c, sum(s) = 3000 * 3001 / 2 AS s, sum(h) = (SELECT sum(hashint4(i)) FROM generate_series(1, 3000) i) AS h, (SELECT count(*) FROM visit) AS raw FROM visit_1h;
+RESET rollup.batch_rows;
