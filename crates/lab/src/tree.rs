@@ -100,7 +100,8 @@ impl Tree {
         let (tree, top, _) = Self::copied("original-pg")?;
         let lock = fs::File::create(top.join("lock"))?;
         lock.lock()?;
-        if !tree.share.join("extension/hll.control").exists() {
+        let unpacked = top.join("unpacked");
+        if !unpacked.exists() {
             let major = tree.share.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let name = format!("postgresql-{major}-hll_");
             let kept = fs::read_dir(root().join("target/original")).ok();
@@ -109,9 +110,20 @@ impl Tree {
                 entry.file_name().to_str()?.starts_with(&name).then(|| entry.path())
             });
             let Some(package) = package else { return Ok(None) };
+            // The tree copied from may have an `hll` in it, ours even: nothing of it may pass for the original.
+            for (folder, start) in [(tree.share.join("extension"), "hll"), (tree.lib.clone(), "hll.")] {
+                for entry in fs::read_dir(folder)? {
+                    let path = entry?.path();
+                    let name = path.file_name().unwrap_or_default().to_string_lossy();
+                    if name.starts_with(start) {
+                        fs::remove_file(&path)?;
+                    }
+                }
+            }
             if !Command::new("dpkg-deb").arg("-x").arg(&package).arg(&top).status()?.success() {
                 return Err(format!("{} cannot be unpacked", package.display()).into());
             }
+            fs::write(unpacked, "")?;
         }
         Ok(Some(tree))
     }
