@@ -80,7 +80,7 @@ pub fn state_mut<T: State>(call: &mut Call, n: usize) -> Option<&mut T> {
 #[inline(always)]
 pub fn state_and_bytes<T: State>(call: &mut Call) -> (Option<&mut T>, Option<&[u8]>) {
     // SAFETY: as in `state_mut`; a varlena and a state are different chunks of memory.
-    (pointer(call, 0).map(|p| unsafe { &mut *p }), call.bytes(1))
+    (pointer(call, 0).map(|p| unsafe { &mut *p }), call.scanned(1))
 }
 
 /// The states in arguments 0, to be changed, and 1, to be read. A state is never its own partner.
