@@ -5,6 +5,7 @@ use super::error::{Result, fail, internal};
 use super::plan::{Plan, Role};
 use super::source;
 use super::sql::{self, ident, literal};
+use super::watch::{self, OnChange};
 use super::{definition, levels};
 use crate::pg::query::Select;
 use crate::pg::xact;
@@ -23,6 +24,8 @@ pub struct Options {
     pub timezone: String,
     /// Lookup tables may be joined, as they are when a row is counted.
     pub joins: bool,
+    /// What it does when raw rows change.
+    pub on_change: OnChange,
 }
 
 /// Defines a rollup; returns its id.
@@ -40,19 +43,37 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     check_source(&select, options.joins)?;
     let source = source::describe(select.source)?;
     let from = definition::from_clause(select.joins.as_deref(), &source.qualified(), &select.alias);
-    let plan = definition::plan(&select, &from, timezone)?;
+    let mut plan = definition::plan(&select, &from, timezone)?;
+    if options.on_change == OnChange::Recompute {
+        check_followed(&select, &plan)?;
+        plan.follows = Some(timezone.to_string());
+    }
     catalog::check_owner(&source.owner, &format!("table {}", source.qualified()))?;
     let (schema, table) = split(name, &source.schema)?;
     let (target, view) = refuse_taken(&schema, &table)?;
     let role = current_role()?;
 
     source::add_stamp(&source)?;
+    if options.on_change != OnChange::Ignore {
+        // Whoever has changed rows before has committed; whoever will finds the triggers.
+        source::lock_exclusively(&source)?;
+    }
     source::register(select.source, &plan, &source.owner)?;
     source::add_index(select.source, &source, &plan)?;
     catalog::define(&sql::create_table(&plan, &target))?;
     let in_catalog = name_in_catalog(&schema, &table, &source.schema);
-    let id =
-        insert_definition(in_catalog, &target, select.source, &role, text, &plan, options.every, timezone)?;
+    let id = insert_definition(
+        in_catalog,
+        &target,
+        select.source,
+        &role,
+        text,
+        &plan,
+        options.every,
+        timezone,
+        options.on_change,
+    )?;
+    watch::arrange(select.source)?;
     catalog::define(&sql::live_view(&plan, &view, &source.qualified(), &target, None, id))?;
     comment(&plan, &source.qualified(), &target, &view, None)?;
     say_what_the_table_lacks(&plan, &target, &view);
@@ -64,6 +85,30 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         }
     }
     Ok(id)
+}
+
+/// Refuses a rollup of which it cannot be told in which bucket a changed row was.
+fn check_followed(select: &Select, plan: &Plan) -> Result<()> {
+    let refuse = |what: String, hint: &str| fail(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, what, hint);
+    if !plan.plain_key {
+        let written = plan.column(&plan.time_key).map(|c| c.written.clone()).unwrap_or_default();
+        return refuse(
+            format!("changes cannot be followed in buckets of {written}"),
+            "on_change => 'recompute' takes date_trunc or date_bin, with constants, of the time column alone.",
+        );
+    }
+    let generated = catalog::read(
+        "SELECT attgenerated <> '' FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attname = $2::pg_catalog.name",
+        &[select.source.into(), plan.time_column.clone().into()],
+        |row| row.get::<bool>(1),
+    )?;
+    if generated.first().copied().flatten() == Some(true) {
+        return refuse(
+            format!("time column {} is generated", plan.time_column),
+            "on_change => 'recompute' needs the column that it is generated from: group by its expression.",
+        );
+    }
+    Ok(())
 }
 
 /// Refuses what is no table that rows are added to, and joins that were not asked for.
@@ -195,12 +240,13 @@ fn insert_definition(
     plan: &Plan,
     every: Option<Interval>,
     timezone: &str,
+    on_change: OnChange,
 ) -> Result<i64> {
     let plan = serde_json::to_string(plan).map_err(internal)?;
     let _acting = xact::ActingAs::catalog();
     catalog::write(
-        "INSERT INTO rollup.definition (name, relation, source, owner, query, plan, timezone, every, system_id) \
-         SELECT $1, $2::pg_catalog.regclass, $3, $4::pg_catalog.name, $5, $6::pg_catalog.jsonb, $7, $8, system_identifier \
+        "INSERT INTO rollup.definition (name, relation, source, owner, query, plan, timezone, every, on_change, system_id) \
+         SELECT $1, $2::pg_catalog.regclass, $3, $4::pg_catalog.name, $5, $6::pg_catalog.jsonb, $7, $8, $9, system_identifier \
          FROM pg_catalog.pg_control_system() RETURNING id",
         &[
             name.into(),
@@ -211,6 +257,7 @@ fn insert_definition(
             plan.into(),
             timezone.into(),
             every.into(),
+            on_change.text().into(),
         ],
         |row| row.get::<i64>(1),
     )?
@@ -285,6 +332,10 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
     for relation in relations {
         drop_table(relation, keep_data)?;
     }
+    if d.source.is_some() {
+        watch::arrange(d.source_oid)?;
+    }
+    watch::forget(d.source_oid, false)?;
     if catalog::of_source(d.source_oid, true)?.is_empty() {
         source::forget(d.source_oid, d.source.is_some())?;
     }

@@ -15,6 +15,7 @@ mod backlog;
 mod bounds;
 mod bucket;
 pub mod catalog;
+mod change;
 mod check;
 mod create;
 mod definition;
@@ -30,6 +31,8 @@ pub mod run;
 mod source;
 mod sql;
 pub mod sweep;
+mod views;
+mod watch;
 
 /// Called once when the library is loaded: registers the settings.
 pub fn init() {
@@ -64,6 +67,7 @@ fn rollup_create(
     coarser: Option<JsonB>,
     timezone: Option<&str>,
     joins: Option<&str>,
+    on_change: Option<&str>,
 ) -> Result<i64> {
     let coarser = match coarser.map(|JsonB(value)| serde_json::from_value::<BTreeMap<String, String>>(value))
     {
@@ -82,7 +86,8 @@ fn rollup_create(
         Some(other) => return wrong(format!("joins is {other}"), "It is 'snapshot' or NULL."),
     };
     let timezone = required(timezone, "timezone")?.to_string();
-    let options = create::Options { every, coarser, timezone, joins };
+    let on_change = watch::OnChange::parse(required(on_change, "on_change")?)?;
+    let options = create::Options { every, coarser, timezone, joins, on_change };
     create::create(required(name, "name")?, required(query, "query")?, options)
 }
 

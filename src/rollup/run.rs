@@ -59,6 +59,7 @@ fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64>
     let plan = d.plan()?;
     let prefix = sql::prefix(&plan);
     let mut total = 0;
+    let seen = d.state.seen.clone();
     if d.state.backlog.is_none()
         && let Some((started, rows)) = super::backlog::begin(&d, &plan, &now)?
     {
@@ -71,6 +72,7 @@ fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64>
         store(&d, &d.state, rows, groups)?;
         total += rows;
     }
+    super::change::follow(&d, &plan, &seen)?;
     while let Some(b) = d.state.backlog.take() {
         let (rows, groups) = merge(&d, &plan, &super::bounds::piece(&prefix, &plan, &b))?;
         d.state.backlog = super::backlog::advance(b);
@@ -99,6 +101,9 @@ fn has_work(d: &Definition) -> Result<bool> {
 fn is_due(d: &Definition) -> Result<bool> {
     let (source, _, owner) = d.parts()?;
     let now = catalog::current_snapshot(false, d.offset)?;
+    if super::change::wait(d, &now)? {
+        return Ok(true);
+    }
     let _acting = ActingAs::role(owner);
     prefer_the_index();
     Ok(catalog::read(&sql::is_due(source, &d.state.seen, &now), &[], |row| row.get::<bool>(1))?
