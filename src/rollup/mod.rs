@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
+mod adopt;
 pub mod attempt;
 mod backlog;
 mod bounds;
@@ -60,6 +61,7 @@ fn wrong<T>(message: String, hint: &str) -> Result<T> {
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
 fn rollup_create(
     name: Option<&str>,
     query: Option<&str>,
@@ -68,6 +70,8 @@ fn rollup_create(
     timezone: Option<&str>,
     joins: Option<&str>,
     on_change: Option<&str>,
+    into: Option<&str>,
+    backfill: Option<bool>,
 ) -> Result<i64> {
     let coarser = match coarser.map(|JsonB(value)| serde_json::from_value::<BTreeMap<String, String>>(value))
     {
@@ -87,7 +91,15 @@ fn rollup_create(
     };
     let timezone = required(timezone, "timezone")?.to_string();
     let on_change = watch::OnChange::parse(required(on_change, "on_change")?)?;
-    let options = create::Options { every, coarser, timezone, joins, on_change };
+    let options = create::Options {
+        every,
+        coarser,
+        timezone,
+        joins,
+        on_change,
+        into: into.map(str::to_string),
+        backfill: required(backfill, "backfill")?,
+    };
     create::create(required(name, "name")?, required(query, "query")?, options)
 }
 
