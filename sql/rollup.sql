@@ -27,7 +27,9 @@ CREATE TABLE rollup.definition (
   plan        jsonb NOT NULL,
   timezone    text NOT NULL,
   every       interval,
+  on_change   text NOT NULL DEFAULT 'ignore' CHECK (on_change IN ('ignore', 'error', 'recompute')),
   state       text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused')),
+  adopted     boolean NOT NULL DEFAULT false,
   system_id   bigint NOT NULL,
   seen_xmax   bigint NOT NULL DEFAULT 0,
   seen_xip    bigint[] NOT NULL DEFAULT '{}',
@@ -40,8 +42,12 @@ CREATE TABLE rollup.definition (
   backlog_cuts      timestamptz[],
   backlog_rows      bigint,
   backlog_done      bigint,
-  backlog_started   timestamptz
+  backlog_started   timestamptz,
+  refused_changes   tstzmultirange
 ) WITH (fillfactor = 50);
+COMMENT ON COLUMN rollup.definition.on_change IS 'what it does when raw rows change: ignore, error, or recompute their buckets';
+COMMENT ON COLUMN rollup.definition.adopted IS 'its table was there before, by rollup.create(into_table), and stays when the rollup is dropped';
+COMMENT ON COLUMN rollup.definition.refused_changes IS 'times of rows that changed when their bucket could not be computed again';
 COMMENT ON COLUMN rollup.definition.backlog_to_xmax IS 'with backlog_from_xmax and both xip: rows of transactions between two snapshots, too many for one transaction, that are merged piece by piece, newest first; NULL: none';
 COMMENT ON COLUMN rollup.definition.backlog_cursor IS 'rows of the backlog at this time or later are merged; NULL: none yet';
 COMMENT ON COLUMN rollup.definition.backlog_cuts IS 'where the next pieces begin';
@@ -128,6 +134,19 @@ COMMENT ON COLUMN rollup.retention.removed IS 'rows that were removed one by one
 COMMENT ON COLUMN rollup.retention.late_ignored IS 'groups of a rollup that late rows made after their bucket had expired, and that expired in turn';
 COMMENT ON TABLE rollup.retention IS 'Tables whose old rows expire, by rollup.retain';
 
+CREATE TABLE rollup.change (
+  source       regclass NOT NULL,
+  time_column  name NOT NULL,
+  rollup_stamp bigint NOT NULL,
+  since        timestamptz,
+  until        timestamptz
+);
+CREATE INDEX ON rollup.change (source, rollup_stamp);
+COMMENT ON TABLE rollup.change IS 'Minutes in which rows of a source lay, or have come to lie, that were changed: until every rollup made with on_change ''recompute'' has computed their buckets again';
+COMMENT ON COLUMN rollup.change.rollup_stamp IS 'the stamp of the transaction that changed them';
+COMMENT ON COLUMN rollup.change.since IS 'first moment, of a column without time zone as if that were UTC; NULL: rows without a time';
+COMMENT ON COLUMN rollup.change.until IS 'last moment';
+
 CREATE TABLE rollup.expired (
   relation    regclass PRIMARY KEY,
   below       timestamptz NOT NULL,
@@ -143,15 +162,16 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.merge_rule', 'WHERE added_by 
 SELECT pg_catalog.pg_extension_config_dump('rollup.attempt', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.retention', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.expired', '');
+SELECT pg_catalog.pg_extension_config_dump('rollup.change', '');
 
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
-GRANT SELECT (id, name, relation, source, owner, timezone, every, state, system_id, seen_xmax, seen_xip, rows_total,
+GRANT SELECT (id, name, relation, source, owner, timezone, every, on_change, refused_changes, adopted, state, system_id, seen_xmax, seen_xip, rows_total,
   backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started)
   ON rollup.definition TO PUBLIC;
 GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed) ON rollup.attempt TO PUBLIC;
 GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run TO PUBLIC;
-GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.retention, rollup.expired TO PUBLIC;
+GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.retention, rollup.expired, rollup.change TO PUBLIC;
 
 -- rollups: aggregates
 
@@ -297,11 +317,24 @@ SET LOCAL search_path TO @extschema@, pg_temp;
 -- rollups: functions
 
 CREATE FUNCTION rollup.create(name text, query text, every interval DEFAULT '10 seconds', coarser jsonb DEFAULT NULL,
-  timezone text DEFAULT 'UTC', joins text DEFAULT NULL)
+  timezone text DEFAULT 'UTC', joins text DEFAULT NULL, on_change text DEFAULT 'ignore', into_table text DEFAULT NULL, backfill boolean DEFAULT true)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_create_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.create(text, text, interval, jsonb, text, text) IS
-'Defines a rollup: makes table NAME from the SELECT (group keys, mergeable aggregates and expressions over both), view NAME_live, and functions rollup_SOURCE() and expire_SOURCE(); returns its id. The worker runs it EVERY interval (NULL: only when called). COARSER names levels and their widths, as in {"name_1hour": "1 hour"}. Buckets are those of TIMEZONE. JOINS ''snapshot'': lookup tables may be joined, each row to what they hold when it is counted. Needs ownership of the source. Errors name what cannot be merged and what to write instead';
+COMMENT ON FUNCTION rollup.create(text, text, interval, jsonb, text, text, text, text, boolean) IS
+'Defines a rollup: makes table NAME from the SELECT (group keys, mergeable aggregates and expressions over both), view NAME_live, and functions rollup_SOURCE() and expire_SOURCE(); returns its id. The worker runs it EVERY interval (NULL: only when called). COARSER names levels and their widths, as in {"name_1hour": "1 hour"}. Buckets are those of TIMEZONE. JOINS ''snapshot'': lookup tables may be joined, each row to what they hold when it is counted. ON_CHANGE says what UPDATE, DELETE and TRUNCATE of raw rows do: ''ignore'' nothing, ''error'' fail, ''recompute'' have their buckets computed again by the next run. INTO_TABLE names a table that becomes the rollups, where its columns fit by name and type and it has a unique key on the group keys. BACKFILL false takes the rows that are there as counted, in a table that holds them. Needs ownership of the source. Errors name what cannot be merged and what to write instead';
+
+CREATE FUNCTION rollup.note_change() RETURNS trigger
+AS 'MODULE_PATHNAME', 'rollup_note_change' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.note_change() IS
+'Trigger of tables with a rollup that was made with on_change ''error'' or ''recompute'': refuses changes, or notes when the rows are, before and after';
+
+CREATE FUNCTION rollup.watch_children() RETURNS event_trigger
+AS 'MODULE_PATHNAME', 'rollup_watch_children' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.watch_children() IS
+'Event trigger: gives a new partition or child of such a table the triggers that it does not inherit';
+CREATE EVENT TRIGGER rollup_watch_children ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')
+  EXECUTE FUNCTION rollup.watch_children();
+COMMENT ON EVENT TRIGGER rollup_watch_children IS 'Watches new partitions of tables whose rollups mind changes of rows';
 
 CREATE FUNCTION rollup.add_level(name text, level text, width interval) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_add_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -466,7 +499,8 @@ SELECT d.name, d.source, d.owner,
            WHERE h.source OPERATOR(pg_catalog.=) d.source AND (h.state OPERATOR(pg_catalog.=) 'paused' OR ha.failures OPERATOR(pg_catalog.>) 0))
        END AS expiry_held_by,
        (SELECT coalesce(sum(o.late_ignored), 0)::bigint FROM rollup.retention o WHERE o.relation = d.relation
-           OR o.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored
+           OR o.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
+       d.on_change, d.refused_changes
   FROM rollup.definition d
   LEFT JOIN rollup.attempt a ON a.id OPERATOR(pg_catalog.=) d.id
   LEFT JOIN rollup.retention t ON t.relation OPERATOR(pg_catalog.=) d.source
@@ -478,6 +512,7 @@ COMMENT ON COLUMN rollup.status.rows_per_second IS 'of the last ten runs togethe
 COMMENT ON COLUMN rollup.status.lag_seconds IS 'longest that any committed row can have been waiting: since the last run, where rows wait';
 COMMENT ON COLUMN rollup.status.oldest_row IS 'least time of the rows that wait';
 COMMENT ON COLUMN rollup.status.open_writers IS 'whose transactions have the source open for writing: their rows come when they end, and hold no others back';
+COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was';
 COMMENT ON COLUMN rollup.status.late_ignored IS 'groups made by rows that came after their bucket had expired, and that expired in turn';
 GRANT SELECT ON rollup.status TO PUBLIC;
 

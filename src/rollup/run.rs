@@ -61,6 +61,7 @@ fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64>
     let plan = d.plan()?;
     let prefix = sql::prefix(&plan);
     let mut total = 0;
+    let seen = d.state.seen.clone();
     if d.state.backlog.is_none()
         && let Some((started, rows)) = super::backlog::begin(&d, &plan, &now)?
     {
@@ -73,6 +74,7 @@ fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64>
         store(&d, &d.state, rows, groups)?;
         total += rows;
     }
+    super::change::follow(&d, &plan, &seen)?;
     while let Some(b) = d.state.backlog.take() {
         let (rows, groups) = merge(&d, &plan, &super::bounds::piece(&prefix, &plan, &b))?;
         d.state.backlog = super::backlog::advance(b);
@@ -111,7 +113,7 @@ fn is_due(d: &Definition) -> Result<bool> {
     if NOTHING.with_borrow(|nothing| nothing.get(&d.id) == Some(&asked)) {
         return Ok(false);
     }
-    let due = finds_rows(d, source, owner, &now)?;
+    let due = super::change::wait(d, &now)? || finds_rows(d, source, owner, &now)?;
     NOTHING.with_borrow_mut(|nothing| if due { nothing.remove(&d.id) } else { nothing.insert(d.id, asked) });
     Ok(due)
 }
