@@ -59,7 +59,7 @@ fn ne(call: &mut Call) -> Datum {
 }
 
 fn cardinality(call: &mut Call) -> Datum {
-    let bytes = call.bytes(0).unwrap_or_default();
+    let bytes = call.scanned(0).unwrap_or_default();
     match hll_sketch::cardinality_of(bytes, settings::estimator()).or_raise() {
         Some(estimate) => Datum::from(estimate.to_bits()),
         None => call.null(),
@@ -67,7 +67,7 @@ fn cardinality(call: &mut Call) -> Datum {
 }
 
 fn union(call: &mut Call) -> Datum {
-    let bytes = call.bytes(0).unwrap_or_default();
+    let bytes = call.scanned(0).unwrap_or_default();
     // Freed with the row that it is made for.
     let mut sketch = Sketch::decode(bytes, ContextMemory::current()).or_raise();
     sketch.union_bytes(call.bytes(1).unwrap_or_default()).or_raise();
@@ -75,7 +75,7 @@ fn union(call: &mut Call) -> Datum {
 }
 
 fn added(call: &Call, sketch: usize, hash: usize) -> Datum {
-    let (bytes, hash) = (call.bytes(sketch).unwrap_or_default(), call.i64(hash).unwrap_or(0));
+    let (bytes, hash) = (call.scanned(sketch).unwrap_or_default(), call.i64(hash).unwrap_or(0));
     with_scratch(|out| hll_sketch::add_to_stored(bytes, hash, settings::max_sparse(), out).or_raise())
 }
 

@@ -5,7 +5,10 @@ use hll_lab::Outcome;
 use postgres::Client;
 
 /// Rounds of each measurement.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 9;
+
+/// Milliseconds of a turn: a shorter statement is repeated.
+const TURN: f64 = 30.0;
 
 /// Milliseconds that `sql` takes.
 pub fn once(client: &mut Client, sql: &str) -> Outcome<f64> {
@@ -20,36 +23,41 @@ pub fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-/// Medians of two statements run by turns, the first of a round changing each time.
-pub fn by_turns(a: (&mut Client, &str), b: (&mut Client, &str)) -> Outcome<(f64, f64)> {
-    let (mut times_a, mut times_b) = (Vec::new(), Vec::new());
-    once(a.0, a.1)?;
-    once(b.0, b.1)?;
+/// Milliseconds that `sql` takes in a turn of its own. The first run of a short statement is not counted: it finds the
+/// processor's caches full of what ran before it.
+fn turn(client: &mut Client, sql: &str) -> Outcome<f64> {
+    let first = once(client, sql)?;
+    if first >= TURN {
+        return Ok(first);
+    }
+    let runs = (TURN / first).ceil().min(20.0) as usize;
+    let times: Outcome<Vec<f64>> = (0..runs).map(|_| once(client, sql)).collect();
+    Ok(median(times?))
+}
+
+/// Medians of statements run by turns, forwards and backwards; each names the session that runs it.
+pub fn by_turns<const N: usize>(
+    sessions: &mut [&mut Client],
+    statements: [(usize, &str); N],
+) -> Outcome<[f64; N]> {
+    let mut times = [const { Vec::new() }; N];
+    for (session, sql) in statements {
+        once(sessions[session], sql)?;
+    }
     for round in 0..ROUNDS {
-        if round % 2 == 0 {
-            times_a.push(once(a.0, a.1)?);
-        }
-        times_b.push(once(b.0, b.1)?);
-        if round % 2 == 1 {
-            times_a.push(once(a.0, a.1)?);
+        for n in 0..N {
+            let n = if round % 2 == 0 { n } else { N - 1 - n };
+            let (session, sql) = statements[n];
+            times[n].push(turn(sessions[session], sql)?);
         }
     }
-    Ok((median(times_a), median(times_b)))
+    Ok(times.map(median))
 }
 
 /// Medians of two statements in one session.
 pub fn in_turn(client: &mut Client, a: &str, b: &str) -> Outcome<(f64, f64)> {
-    let (mut times_a, mut times_b) = (Vec::new(), Vec::new());
-    once(client, a)?;
-    once(client, b)?;
-    for round in 0..ROUNDS {
-        let (first, second) = if round % 2 == 0 { (a, b) } else { (b, a) };
-        let (x, y) = (once(client, first)?, once(client, second)?);
-        let (x, y) = if round % 2 == 0 { (x, y) } else { (y, x) };
-        times_a.push(x);
-        times_b.push(y);
-    }
-    Ok((median(times_a), median(times_b)))
+    let [a, b] = by_turns(&mut [client], [(0, a), (0, b)])?;
+    Ok((a, b))
 }
 
 /// A heading and the first two lines of a table.
