@@ -259,11 +259,13 @@ SELECT p.oid::regprocedure::text, ARRAY[p.proname::text],
        format('pg_catalog.%I($1, $2)', f.proname), format('pg_catalog.%I($1)', CASE p.proname WHEN 'count' THEN 'sum' ELSE p.proname END), p.proname = 'count'
   FROM pg_proc p JOIN pg_aggregate a ON a.aggfnoid = p.oid JOIN pg_proc f ON f.oid = a.aggcombinefn
  WHERE p.pronamespace = 'pg_catalog'::regnamespace AND a.aggkind = 'n' AND a.aggfinalfn = 0 AND a.aggtranstype = p.prorettype
-   AND p.proname IN ('count', 'sum', 'min', 'max', 'bool_and', 'bool_or', 'every', 'bit_and', 'bit_or', 'bit_xor');
+   AND p.proname IN ('count', 'sum', 'min', 'max', 'bool_and', 'bool_or', 'every', 'bit_and', 'bit_or', 'bit_xor')
+   AND p.oid <> 'sum(interval)'::regprocedure; -- that has a final function from PostgreSQL 17 on
 
 INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite) VALUES
   ('sum(bigint)', '{sum}', 'pg_catalog.numeric_add($1, $2)', 'pg_catalog.sum($1)'),
   ('sum(numeric)', '{sum}', 'pg_catalog.numeric_add($1, $2)', 'pg_catalog.sum($1)'),
+  ('sum(interval)', '{sum}', 'pg_catalog.interval_pl($1, $2)', 'pg_catalog.sum($1)'),
   ('range_agg(anyrange)', '{ranges}', 'pg_catalog.multirange_union($1, $2)', 'pg_catalog.range_agg($1)'),
   ('range_agg(anymultirange)', '{ranges}', 'pg_catalog.multirange_union($1, $2)', 'pg_catalog.range_agg($1)'),
   ('range_intersect_agg(anyrange)', '{common}', 'pg_catalog.range_intersect($1, $2)', 'pg_catalog.range_intersect_agg($1)'),

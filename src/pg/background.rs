@@ -12,6 +12,12 @@ pub fn preloading() -> bool {
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
 }
 
+/// True in the servers that pg_upgrade starts to read and write catalogs: nothing else may go on in them.
+pub fn upgrading() -> bool {
+    // SAFETY: reads a variable of this process, set before libraries are loaded.
+    unsafe { pg_sys::IsBinaryUpgrade }
+}
+
 /// Registers the launcher with the postmaster; it starts once the server takes writes.
 pub fn register_launcher(name: &str, entry: &str) {
     BackgroundWorkerBuilder::new(name)
@@ -107,11 +113,15 @@ unsafe extern "C-unwind" fn on_hup(signal: i32) {
 /// Signal handlers of a worker: PostgreSQL's own, so that termination interrupts a running query and the
 /// postmaster sees a worker that wants to be restarted.
 pub fn take_signals() {
+    #[cfg(not(feature = "pg18"))]
+    use pg_sys::pqsignal;
+    #[cfg(feature = "pg18")] // the server's own function has another symbol there
+    use pg_sys::pqsignal_be as pqsignal;
     // SAFETY: called once at the start of a worker, before signals are unblocked.
     unsafe {
-        pg_sys::pqsignal(pg_sys::SIGTERM as i32, Some(on_term));
-        pg_sys::pqsignal(pg_sys::SIGINT as i32, Some(on_int));
-        pg_sys::pqsignal(pg_sys::SIGHUP as i32, Some(on_hup));
+        pqsignal(pg_sys::SIGTERM as i32, Some(on_term));
+        pqsignal(pg_sys::SIGINT as i32, Some(on_int));
+        pqsignal(pg_sys::SIGHUP as i32, Some(on_hup));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
 }
@@ -168,7 +178,9 @@ pub fn report_statistics() {
 /// Ends the worker as done: the postmaster does not restart it.
 pub fn exit_done() -> ! {
     // SAFETY: the normal end of a process of PostgreSQL.
-    unsafe { pg_sys::proc_exit(0) }
+    unsafe { pg_sys::proc_exit(0) };
+    #[cfg(feature = "pg18")] // whose declaration does not say that it never returns
+    unreachable!("proc_exit returned")
 }
 
 /// Oids and names of the databases that take connections. Call inside a transaction.

@@ -143,6 +143,8 @@ fn analysed(text: &str, zone: &str, grouped: bool) -> Result<Select, Unsupported
             0,
             std::ptr::null_mut(),
         );
+        #[cfg(feature = "pg18")]
+        super::tables::inline_group_keys(&mut *query);
         read(&mut *query, zone, grouped)
     }
 }

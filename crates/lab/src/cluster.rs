@@ -11,7 +11,7 @@ use postgres::{Client, NoTls};
 
 use crate::{Account, Outcome, Tree};
 
-const OURS: &str = "
+pub(crate) const OURS: &str = "
 shared_preload_libraries = 'hll'
 rollup.naptime = 200ms
 ";
@@ -43,11 +43,19 @@ impl Cluster {
 
     /// A new, started cluster of that tree, with more lines for postgresql.conf.
     pub fn with(tree: Tree, settings: &str) -> Outcome<Cluster> {
-        let mut cluster = Cluster::empty(tree)?;
+        let mut cluster = Cluster::made(tree, settings, &[])?;
+        cluster.start()?;
+        Ok(cluster)
+    }
+
+    /// The same, not started yet, with more options for initdb.
+    pub(crate) fn made(tree: Tree, settings: &str, options: &[&str]) -> Outcome<Cluster> {
+        let cluster = Cluster::empty(tree)?;
         let made = cluster
             .command("initdb")
             .args(["-A", "trust", "-N", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-D"])
             .arg(cluster.data())
+            .args(options)
             .output()?;
         if !made.status.success() {
             return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)).into());
@@ -55,7 +63,6 @@ impl Cluster {
         let conf = cluster.data().join("postgresql.conf");
         let socket = format!("unix_socket_directories = '{}'\n", cluster.folder.display());
         fs::write(&conf, fs::read_to_string(&conf)? + SETTINGS + settings + &socket)?;
-        cluster.start()?;
         Ok(cluster)
     }
 
@@ -89,7 +96,7 @@ impl Cluster {
         &self.folder
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
 

@@ -128,11 +128,18 @@ impl Tree {
         Ok(Some(tree))
     }
 
+    fn config() -> String {
+        let major = std::env::var("PG").unwrap_or_else(|_| "15".into());
+        std::env::var("PG_CONFIG").unwrap_or_else(|_| format!("/usr/lib/postgresql/{major}/bin/pg_config"))
+    }
+
     /// The tree, its top folder, and the `pg_config` it was copied by.
     fn copied(kind: &str) -> Outcome<(Tree, PathBuf, String)> {
-        let major = std::env::var("PG").unwrap_or_else(|_| "15".into());
-        let config = std::env::var("PG_CONFIG")
-            .unwrap_or_else(|_| format!("/usr/lib/postgresql/{major}/bin/pg_config"));
+        Self::copied_by(kind, Self::config())
+    }
+
+    /// The same for the PostgreSQL of `config`.
+    pub(crate) fn copied_by(kind: &str, config: String) -> Outcome<(Tree, PathBuf, String)> {
         let ask = |what: &str| -> Outcome<String> {
             let out = Command::new(&config).arg(what).output().map_err(|e| format!("{config}: {e}"))?;
             Ok(String::from_utf8(out.stdout)?.trim().to_string())
