@@ -367,3 +367,76 @@ fn without_a_worker_run_due_makes_them() {
     assert_eq!(number(&mut client, "SELECT rollup.run_due()"), 0);
     assert_eq!(text(&mut client, error), "");
 }
+
+#[test]
+fn beside_pg_partman() {
+    let Some(tree) = Tree::beside("partman").unwrap() else {
+        println!("skipped: the package of pg_partman is not there");
+        return;
+    };
+    let cluster =
+        Cluster::with(tree, "shared_preload_libraries = 'hll'\nrollup.naptime = 50ms\ntimezone = 'UTC'\n")
+            .unwrap();
+    let mut client = cluster.database("partman").unwrap();
+    client
+        .batch_execute(
+            "CREATE SCHEMA partman; CREATE EXTENSION pg_partman SCHEMA partman;
+             CREATE TABLE event (at timestamptz NOT NULL, x int) PARTITION BY RANGE (at)",
+        )
+        .unwrap();
+    client.batch_execute(ROLLUP).unwrap();
+    client
+        .batch_execute(
+            "SELECT partman.create_parent('public.event', 'at', 'native', 'daily', p_premake => 2)",
+        )
+        .unwrap();
+    let theirs = number(&mut client, PARTITIONS);
+    assert!(theirs >= 3, "{theirs}");
+    // Their move of rows out of the default partition: rolled up before, and not yet.
+    let rows = "INSERT INTO event SELECT now() - interval '20 days' + g * interval '3 hours', g FROM generate_series(1, 60) g";
+    client.batch_execute(rows).unwrap();
+    caught_up(&mut client);
+    client.batch_execute("SELECT rollup.pause('event_1h')").unwrap();
+    client.batch_execute(rows).unwrap();
+    client.batch_execute("CALL partman.partition_data_proc('public.event')").unwrap();
+    assert_eq!(number(&mut client, "SELECT count(*) FROM ONLY event_default"), 0);
+    assert_eq!(number(&mut client, DIFFERENCES), 0);
+    client.batch_execute("SELECT rollup.resume('event_1h')").unwrap();
+    caught_up(&mut client);
+    assert_eq!(number(&mut client, "SELECT rows_total FROM rollup.status"), 120);
+
+    // Both keep the same table: ours goes on behind theirs, theirs behind ours, and neither fails.
+    let before = number(&mut client, PARTITIONS);
+    assert!(number(&mut client, "SELECT rollup.partition('event', '1 day', '5 days')") > 0);
+    client
+        .batch_execute("UPDATE partman.part_config SET premake = 8; SELECT partman.run_maintenance()")
+        .unwrap();
+    client.batch_execute("SELECT rollup.partition('event', '1 day', '12 days')").unwrap();
+    client.batch_execute("CALL partman.run_maintenance_proc()").unwrap();
+    let even =
+        "SELECT count(*) FROM rollup.partition_bounds('event') WHERE upper - lower <> interval '1 day'";
+    assert_eq!(number(&mut client, even), 0);
+    assert!(number(&mut client, PARTITIONS) >= before + 9);
+    assert_eq!(number(&mut client, "SELECT count(*) FROM partman.check_default(true)"), 0);
+    client
+        .batch_execute(
+            "INSERT INTO event SELECT now() + g * interval '1 day', g FROM generate_series(-25, 11) g",
+        )
+        .unwrap();
+    wait_for("rows of the default partition move", 60, || {
+        number(&mut client, "SELECT count(*) FROM ONLY event_default") == 0
+    });
+    caught_up(&mut client);
+    // Retention of either drops what the other made; the rollup keeps what was counted.
+    client.batch_execute("UPDATE partman.part_config SET retention = '15 days', retention_keep_table = false; SELECT partman.run_maintenance()").unwrap();
+    client.batch_execute("SELECT rollup.retain('event', '3 days'); SELECT rollup.expire('event')").unwrap();
+    assert_eq!(
+        number(
+            &mut client,
+            "SELECT count(*) FROM rollup.partition_bounds('event') WHERE upper < now() - interval '3 days'"
+        ),
+        0
+    );
+    assert_eq!(number(&mut client, "SELECT sum(n)::bigint FROM event_1h_live"), 157);
+    assert!(!cluster.log().contains("failed"));
+}
