@@ -582,6 +582,7 @@ SELECT m.name, pg_catalog.jsonb_build_object('rollup', s.name, 'source', s.sourc
   FROM rollup.status s CROSS JOIN LATERAL (VALUES
     ('rollup_rows_total', s.rows_total::float8), ('rollup_runs_total', s.runs::float8), ('rollup_failures_total', s.failed::float8),
     ('rollup_lag_rows', s.lag_rows::float8), ('rollup_lag_seconds', s.lag_seconds), ('rollup_rows_per_second', s.rows_per_second),
+    ('rollup_backlog_rows', coalesce(s.backlog_rows - s.backlog_done, 0)::float8),
     ('rollup_paused', (s.state = 'paused')::int::float8), ('rollup_failing', (s.state = 'failing')::int::float8),
     ('rollup_late_ignored_total', s.late_ignored::float8)) m(name, value)
  WHERE m.value IS NOT NULL
