@@ -61,6 +61,8 @@ pub struct Tree {
     pub lib: PathBuf,
     /// The folder that holds `extension/`.
     pub share: PathBuf,
+    /// Variables that its programs run with.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Tree {
@@ -180,6 +182,7 @@ impl Tree {
             bin: home.join("bin"),
             lib: home.join("lib"),
             share: top.join("usr/share/postgresql").join(&major),
+            environment: Vec::new(),
         };
         let complete = top.join("complete");
         if fs::read_to_string(&complete).ok().as_deref() != Some(&version) {
