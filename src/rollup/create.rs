@@ -186,7 +186,8 @@ pub fn name_in_catalog(schema: &str, table: &str, usual: &str) -> String {
     if schema == usual { table.to_string() } else { format!("{schema}.{table}") }
 }
 
-fn check_timezone(timezone: &str) -> Result<()> {
+/// Refuses a time zone that the server does not know.
+pub fn check_timezone(timezone: &str) -> Result<()> {
     let known = catalog::read(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_timezone_names WHERE pg_catalog.lower(name) = pg_catalog.lower($1))",
         &[timezone.into()],
@@ -412,7 +413,7 @@ pub fn drop_table(relation: pg_sys::Oid, keep_data: bool) -> Result<()> {
         }
     }
     let _acting = xact::ActingAs::catalog();
-    for table in ["retention", "expired"] {
+    for table in ["retention", "expired", "partitioning"] {
         catalog::execute(&format!("DELETE FROM rollup.{table} WHERE relation = $1"), &[relation.into()])?;
     }
     Ok(())

@@ -24,6 +24,7 @@ pub mod error;
 mod evolve;
 pub mod expire;
 mod levels;
+pub mod partition;
 mod plan;
 mod range;
 mod rebase;
@@ -137,6 +138,16 @@ fn rollup_retain(
 #[pg_extern(sql = false)]
 fn rollup_expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> {
     expire::expire(relation, dry_run, force)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_partition(
+    relation: Option<pg_sys::Oid>,
+    width: Option<Interval>,
+    ahead: Option<Interval>,
+    timezone: Option<&str>,
+) -> Result<i64> {
+    partition::partition(required(relation, "relation")?, width, ahead, required(timezone, "timezone")?)
 }
 
 /// The rollup of this name, if the caller may act for its owner.

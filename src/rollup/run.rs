@@ -10,7 +10,7 @@ use super::error::{Result, fail};
 use super::plan::Plan;
 use super::sql;
 use crate::pg::query::set_local;
-use crate::pg::xact::{ActingAs, Snapshot, own_transaction_id};
+use crate::pg::xact::{ActingAs, Snapshot, accept_invalidations, own_transaction_id};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -59,6 +59,7 @@ fn run_definition(before: &Definition, backlog: Backlog) -> Result<i64> {
 
 fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64> {
     let plan = d.plan()?;
+    settle_partitions(&d)?;
     let prefix = sql::prefix(&plan);
     let mut total = 0;
     let seen = d.state.seen.clone();
@@ -126,6 +127,16 @@ fn finds_rows(d: &Definition, source: &str, owner: pg_sys::Oid, now: &Snapshot) 
         .copied()
         .flatten()
         == Some(true))
+}
+
+/// Waits, `now` having been read, for whoever moves rows from one partition to another that is new. A statement that
+/// was planned before that one came, and reads after, would see the rows in neither.
+pub fn settle_partitions(d: &Definition) -> Result<()> {
+    let (source, _, owner) = d.parts()?;
+    let _acting = ActingAs::role(owner);
+    catalog::execute(&format!("LOCK TABLE {source} IN ACCESS SHARE MODE"), &[])?;
+    accept_invalidations();
+    Ok(())
 }
 
 fn merge(d: &Definition, plan: &Plan, bounds: &str) -> Result<(i64, i64)> {

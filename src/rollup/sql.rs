@@ -302,13 +302,16 @@ pub fn column_definition(c: &Column) -> String {
     format!("{} {}{collation}{rule}", ident(&c.name), c.sql_type)
 }
 
+/// How the rollup's table is stored. Rows are updated as late rows come in: room on the page keeps the updates off
+/// the index.
+pub const ROLLUP_OPTIONS: &str = "fillfactor=70";
+
 /// The rollup's table.
 pub fn create_table(plan: &Plan, target: &str) -> String {
     let columns = list(plan.columns.iter().filter(|c| c.in_table()), column_definition);
     let keys = list(plan.keys(), |c| ident(&c.name));
     let unique = if plan.keys_never_null { "PRIMARY KEY" } else { "UNIQUE NULLS NOT DISTINCT" };
-    // Rows are updated as late rows come in: room on the page keeps the updates off the index.
     format!(
-        "CREATE TABLE {target} ({columns}, {unique} ({keys}) WITH (fillfactor = 90)) WITH (fillfactor = 70)"
+        "CREATE TABLE {target} ({columns}, {unique} ({keys}) WITH (fillfactor = 90)) WITH ({ROLLUP_OPTIONS})"
     )
 }
