@@ -6,10 +6,11 @@ use pgrx::pg_sys;
 use std::ffi::CString;
 use std::time::Duration;
 
-/// True while the postmaster loads libraries of shared_preload_libraries.
+/// True while the postmaster loads libraries of shared_preload_libraries, unless for pg_upgrade, which wants no
+/// process but its own in the databases.
 pub fn preloading() -> bool {
-    // SAFETY: reads a variable of this process.
-    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+    // SAFETY: reads variables of this process.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade }
 }
 
 /// True in the servers that pg_upgrade starts to read and write catalogs: nothing else may go on in them.
