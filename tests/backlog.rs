@@ -59,3 +59,30 @@ fn a_backlog_survives_kills() {
     assert!(killed > 0 && compared > 0, "{killed} killed, {compared} comparisons");
     println!("{killed} schedulers killed, {compared} comparisons of the live view");
 }
+
+#[test]
+fn pieces_do_not_wait_for_the_next_look() {
+    let (_cluster, mut client) = prepared("pieces", "");
+    for sql in [
+        "ALTER SYSTEM SET rollup.batch_rows = 5000",
+        "ALTER SYSTEM SET rollup.naptime = '3s'",
+        "SELECT pg_reload_conf()",
+        "INSERT INTO http_request SELECT g % 5, now() - g * interval '2 seconds', '10.0.0.' || g % 250, 'USA', 200, g % 900
+         FROM generate_series(1, 100000) g",
+        "CREATE TABLE event (at timestamptz DEFAULT now(), x int)",
+        "SELECT rollup.create('event_1h', 'SELECT date_trunc(''hour'', at) AS at, count(*) AS n FROM event GROUP BY 1', every => '1 second')",
+        "INSERT INTO event (x) VALUES (1)",
+    ] {
+        client.batch_execute(sql).unwrap();
+    }
+    let create = format!("SELECT rollup.create('http_request_1min', $q${QUERY}$q$, every => '1 hour')");
+    client.batch_execute(&create).unwrap();
+    let begun = "SELECT count(*) FROM rollup.definition WHERE backlog_done > 0";
+    wait_for("the backlog is begun", 60, || number(&mut client, begun) == 1);
+    let start = std::time::Instant::now();
+    caught_up(&mut client);
+    // Twenty pieces, of which each could wait three seconds.
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    // The other rollup had its turn.
+    wait_for("the other is run", 20, || number(&mut client, "SELECT count(*) FROM event_1h") == 1);
+}

@@ -50,7 +50,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     source::register(select.source, &plan, &source.owner)?;
     source::add_index(select.source, &source, &plan)?;
     catalog::define(&sql::create_table(&plan, &target))?;
-    let in_catalog = name_in_catalog(&schema, &table, &source.schema);
+    let in_catalog = name_in_catalog(&schema, &table, &source.schema)?;
     let id =
         insert_definition(in_catalog, &target, select.source, &role, text, &plan, options.every, timezone)?;
     catalog::define(&sql::live_view(&plan, &view, &source.qualified(), &target, None, id))?;
@@ -102,9 +102,17 @@ fn say_what_the_table_lacks(plan: &Plan, target: &str, view: &str) {
     }
 }
 
-/// How a rollup or level is called: with its schema where that is not the usual one.
-pub fn name_in_catalog(schema: &str, table: &str, usual: &str) -> String {
-    if schema == usual { table.to_string() } else { format!("{schema}.{table}") }
+/// How a rollup or level is called: with its schema where that is not the usual one, or another schema's rollup has
+/// the name.
+pub fn name_in_catalog(schema: &str, table: &str, usual: &str) -> Result<String> {
+    let _acting = xact::ActingAs::catalog();
+    let taken = catalog::read(
+        "SELECT EXISTS (SELECT FROM rollup.definition WHERE name = $1)",
+        &[table.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    let plain = schema == usual && taken.first().copied().flatten() != Some(true);
+    Ok(if plain { table.to_string() } else { format!("{schema}.{table}") })
 }
 
 /// Refuses a time zone that the server does not know.

@@ -377,6 +377,8 @@ pub fn make_due() -> Result<()> {
             match in_subtransaction(|| step(relation)) {
                 Ok(true) => {}
                 Ok(false) => break,
+                // The next call is another attempt.
+                Err(e) if super::sweep::in_use(e.code) => break,
                 Err(e) => {
                     failed(relation, &e.message)?;
                     warning!("partitions of {}: {}", name_of(relation)?, e.message);
