@@ -386,7 +386,7 @@ COMMENT ON PROCEDURE rollup.catch_up(text) IS
 CREATE FUNCTION rollup.run_due() RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_run_due_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.run_due() IS
-'Runs every active rollup of the caller that is due, for any scheduler; returns the raw rows merged';
+'Makes partitions that lack, by rollup.partition, and runs every active rollup of the caller that is due, for any scheduler; returns the raw rows merged';
 
 CREATE FUNCTION rollup.rebase(source regclass) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_rebase_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;

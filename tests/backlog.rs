@@ -108,7 +108,7 @@ fn long_work_shows_itself() {
     client.batch_execute("SELECT rollup.retain('http_request_1min', '30 days')").unwrap();
     let told = Arc::new(Mutex::new(Vec::new()));
     let mut blocker = another(&cluster, "shown");
-    let lock_page = "SELECT FROM http_request WHERE ctid = (SELECT min(ctid) FROM http_request WHERE ctid >= '(300,0)') FOR UPDATE";
+    let lock_page = "SELECT FROM http_request WHERE ctid = (SELECT min(ctid) FROM http_request WHERE ctid >= '(10,0)') FOR UPDATE";
     for (hold, call, says) in [
         (
             "LOCK TABLE http_request_1min IN SHARE MODE",
@@ -118,7 +118,7 @@ fn long_work_shows_itself() {
         (
             lock_page,
             "SELECT rollup.expire('http_request')",
-            "rollup.expire of public.http_request: public.http_request, page 200 of ",
+            "rollup.expire of public.http_request: public.http_request, page 0 of ",
         ),
     ] {
         if call.contains("expire") {
