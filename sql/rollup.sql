@@ -58,7 +58,7 @@ COMMENT ON COLUMN rollup.definition.system_id IS 'system identifier of the clust
 
 CREATE TABLE rollup.level (
   definition  bigint NOT NULL REFERENCES rollup.definition ON DELETE CASCADE,
-  name        text NOT NULL UNIQUE,
+  name        text NOT NULL,
   relation    regclass NOT NULL UNIQUE,
   width       interval NOT NULL,
   bucket      jsonb NOT NULL,
@@ -131,7 +131,7 @@ CREATE TABLE rollup.retention (
   late_ignored bigint NOT NULL DEFAULT 0
 );
 COMMENT ON COLUMN rollup.retention.removed IS 'rows that were removed one by one; DROPPED counts partitions';
-COMMENT ON COLUMN rollup.retention.late_ignored IS 'groups of a rollup that late rows made after their bucket had expired, and that expired in turn';
+COMMENT ON COLUMN rollup.retention.late_ignored IS 'raw rows that came after their bucket had expired; what they make expires in turn';
 COMMENT ON TABLE rollup.retention IS 'Tables whose old rows expire, by rollup.retain';
 
 CREATE TABLE rollup.change (
@@ -435,7 +435,7 @@ COMMENT ON PROCEDURE rollup.catch_up(text) IS
 CREATE FUNCTION rollup.run_due() RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_run_due_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.run_due() IS
-'Runs every active rollup of the caller that is due, for any scheduler; returns the raw rows merged';
+'Makes partitions that lack, by rollup.partition, and runs every active rollup of the caller that is due, for any scheduler; returns the raw rows merged';
 
 CREATE FUNCTION rollup.rebase(source regclass) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_rebase_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -596,12 +596,17 @@ SELECT d.name, d.source, d.owner,
        CASE WHEN t.relation IS NOT NULL THEN
          (SELECT pg_catalog.string_agg(h.name, ', ' ORDER BY h.name)
             FROM rollup.definition h LEFT JOIN rollup.attempt ha ON ha.id OPERATOR(pg_catalog.=) h.id
-           WHERE h.source OPERATOR(pg_catalog.=) d.source AND (h.state OPERATOR(pg_catalog.=) 'paused' OR ha.failures OPERATOR(pg_catalog.>) 0))
+           WHERE h.source OPERATOR(pg_catalog.=) d.source AND (h.state OPERATOR(pg_catalog.=) 'paused' OR ha.failures OPERATOR(pg_catalog.>) 0 OR h.backlog_to_xmax IS NOT NULL))
        END AS expiry_held_by,
-       (SELECT coalesce(sum(o.late_ignored), 0)::bigint FROM rollup.retention o WHERE o.relation = d.relation
+       (SELECT coalesce(max(o.late_ignored), 0) FROM rollup.retention o WHERE o.relation = d.relation
            OR o.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
        d.on_change, d.refused_changes,
-       p.partitions_until, p.partitions_error
+       p.partitions_until, p.partitions_error,
+       (SELECT pg_catalog.string_agg(y.query, '; ' ORDER BY y.query) FROM pg_catalog.pg_stat_activity y,
+           (SELECT pg_catalog.concat('rollup.', v, ' of ', d.name) AS call FROM pg_catalog.unnest(ARRAY['run', 'rebuild', 'rebase']) v UNION ALL
+            SELECT pg_catalog.format('rollup.expire of %I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.oid IN (d.source, d.relation) OR c.oid IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) w
+         WHERE y.state = 'active' AND y.datname = pg_catalog.current_database() AND (y.query = w.call OR pg_catalog.starts_with(y.query, w.call || ': '))) AS progress
   FROM rollup.definition d
   LEFT JOIN rollup.attempt a ON a.id OPERATOR(pg_catalog.=) d.id
   LEFT JOIN rollup.retention t ON t.relation OPERATOR(pg_catalog.=) d.source
@@ -612,13 +617,15 @@ SELECT d.name, d.source, d.owner,
       pg_catalog.string_agg(CASE WHEN rollup.may_read(k.owner) THEN k.last_error END, '; ') AS partitions_error
     FROM rollup.partitioning k WHERE k.relation IN (d.source, d.relation) OR k.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) p;
 COMMENT ON VIEW rollup.status IS 'One row a rollup: is it up to date, what did its last runs do, what holds it or the expiry of its source back';
+COMMENT ON COLUMN rollup.status.expiry_held_by IS 'rollups of the source that are paused, fail or have a backlog: their rows cannot expire';
 COMMENT ON COLUMN rollup.status.rows_per_second IS 'of the last ten runs together';
 COMMENT ON COLUMN rollup.status.lag_seconds IS 'longest that any committed row can have been waiting: since the last run, where rows wait';
 COMMENT ON COLUMN rollup.status.oldest_row IS 'least time of the rows that wait';
 COMMENT ON COLUMN rollup.status.open_writers IS 'whose transactions have the source open for writing: their rows come when they end, and hold no others back';
 COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was';
+COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';
 COMMENT ON COLUMN rollup.status.partitions_until IS 'up to when rows find a partition in the source and the tables of the rollup, of those that rollup.partition keeps ahead';
-COMMENT ON COLUMN rollup.status.late_ignored IS 'groups made by rows that came after their bucket had expired, and that expired in turn';
+COMMENT ON COLUMN rollup.status.late_ignored IS 'raw rows that came after their bucket, in the rollup or a level, had expired; what they make expires in turn';
 GRANT SELECT ON rollup.status TO PUBLIC;
 
 CREATE VIEW rollup.history AS

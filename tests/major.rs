@@ -1,6 +1,6 @@
 //! pg_upgrade from an older major version, from under a running worker: data, sketches, counters and rollups arrive, and
 //! the worker goes on.
-use hll_lab::{Cluster, Tree, wait_for};
+use hll_lab::{Cluster, OURS, Tree, wait_for};
 use hll_tests::{QUERY, TABLE, caught_up, differences, number};
 use postgres::Client;
 
@@ -42,7 +42,7 @@ fn upgrade(old: Tree, new: Tree) {
     insert(&mut client, "timestamptz '2026-01-02'", 300);
     drop(client);
 
-    let after = before.upgraded(new).unwrap();
+    let after = before.upgraded(new, OURS).unwrap();
     let mut client = after.connect("story").unwrap();
     assert_eq!(answers(&mut client), said);
     assert_eq!(number(&mut client, "SELECT count(*) FROM http_request"), 5300);

@@ -103,7 +103,7 @@ fn an_upgraded_server_goes_on() {
     let card = "SELECT #h FROM sketch";
     let before: f64 = client.query_one(card, &[]).unwrap().get(0);
     drop(client);
-    let new = old.upgraded(OURS).unwrap();
+    let new = old.upgraded(old.tree.clone(), OURS).unwrap();
     let mut client = new.connect("shop").unwrap();
     let after: f64 = client.query_one(card, &[]).unwrap().get(0);
     assert_eq!(before, after);

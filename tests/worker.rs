@@ -307,3 +307,71 @@ fn any_scheduler_will_do() {
         0
     );
 }
+
+#[test]
+fn without_a_slot_for_the_scheduler_there_is_one_warning() {
+    // The launchers of logical replication and of rollups take both.
+    let settings = "shared_preload_libraries = 'hll'\nrollup.naptime = 20ms\nmax_worker_processes = 2\nmax_parallel_workers = 0\n";
+    let cluster = Cluster::with(Tree::prepare().unwrap(), settings).unwrap();
+    let mut client = cluster.database("noslot").unwrap();
+    another_rollup(&mut client, "event");
+    let warning = "no background worker slot is free for the rollups of database";
+    wait_for("a warning", 30, || cluster.log().contains(warning));
+    client.batch_execute("INSERT INTO event (x) VALUES (1)").unwrap();
+    assert_eq!(number(&mut client, "SELECT rollup.run_due()"), 1);
+    let begun = std::time::Instant::now();
+    wait_for("more attempts", 10, || begun.elapsed().as_secs() >= 4);
+    assert_eq!(cluster.log().matches(warning).count(), 1);
+}
+
+#[test]
+fn what_goes_in_the_middle_of_a_run_is_waited_for() {
+    let (cluster, mut client) = prepared("middle", "1 second");
+    set(&mut client, "rollup.retry_delay = '50ms'");
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rollup: http_request_1min' AND wait_event_type = 'Lock'";
+    for (drop, after) in [
+        (
+            "DROP TABLE http_request CASCADE",
+            "SELECT count(*) FROM pg_tables WHERE tablename = 'http_request'",
+        ),
+        ("DROP EXTENSION hll CASCADE", "SELECT count(*) FROM pg_extension WHERE extname = 'hll'"),
+    ] {
+        let mut blocker = another(&cluster, "middle");
+        if drop.contains("EXTENSION") {
+            client.batch_execute("SELECT rollup.drop('http_request_1min')").unwrap();
+            client.batch_execute(hll_tests::TABLE).unwrap();
+            client
+                .batch_execute(&format!(
+                    "SELECT rollup.create('http_request_1min', $q${}$q$, every => '1 second')",
+                    hll_tests::QUERY
+                ))
+                .unwrap();
+        }
+        blocker.batch_execute("BEGIN; LOCK TABLE http_request_1min IN SHARE MODE").unwrap();
+        client.batch_execute(ROWS).unwrap();
+        wait_for("a run that waits", 30, || number(&mut client, running) == 1);
+        let mut dropper = another(&cluster, "middle");
+        let dropped = std::thread::spawn(move || dropper.batch_execute(drop));
+        wait_for("the drop waits", 30, || {
+            number(
+                &mut client,
+                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DROP%' AND wait_event_type = 'Lock'",
+            ) == 1
+        });
+        blocker.batch_execute("COMMIT").unwrap();
+        dropped.join().unwrap().unwrap();
+        assert_eq!(number(&mut client, after), 0);
+    }
+    client.batch_execute("CREATE EXTENSION hll; DROP TABLE http_request").unwrap();
+    client.batch_execute(hll_tests::TABLE).unwrap();
+    client.batch_execute("DROP TABLE IF EXISTS http_request_1min").unwrap();
+    client
+        .batch_execute(&format!(
+            "SELECT rollup.create('http_request_1min', $q${}$q$, every => '1 second')",
+            hll_tests::QUERY
+        ))
+        .unwrap();
+    client.batch_execute(ROWS).unwrap();
+    caught_up(&mut client);
+    assert!(!cluster.log().contains("PANIC") && !cluster.log().contains("was terminated by signal"));
+}

@@ -170,6 +170,18 @@ pub fn report(application: &str, activity: Option<&str>) {
     }
 }
 
+/// Says in pg_stat_activity what this process is doing; None: what its client sent it to do.
+pub fn tell(activity: Option<&str>) {
+    let text = activity.map(|text| CString::new(text).unwrap_or_default());
+    // SAFETY: the text is copied by the callee; the client's own lives as long as the statement that runs.
+    unsafe {
+        let own = text.as_ref().map_or(pg_sys::debug_query_string, |text| text.as_ptr());
+        if !own.is_null() {
+            pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, own);
+        }
+    }
+}
+
 /// Sends table statistics of the last transaction on their way, as a backend does between commands.
 pub fn report_statistics() {
     // SAFETY: called outside any transaction.

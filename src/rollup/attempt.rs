@@ -25,6 +25,8 @@ pub struct Due {
     pub source: pg_sys::Oid,
     /// Its next run is due.
     pub now: bool,
+    /// It has a backlog.
+    pub backlog: bool,
 }
 
 /// True of a row of `rollup.attempt`, `a`, and `rollup.definition`, `d`, whose run is due. A clock that was set
@@ -47,7 +49,7 @@ pub fn catalog_version() -> Result<Option<String>> {
 pub fn scheduled() -> Result<Vec<Due>> {
     let _acting = ActingAs::catalog();
     let sql = format!(
-        "SELECT d.id, d.name, d.owner::pg_catalog.text, d.source::pg_catalog.oid, {IS_DUE} FROM rollup.definition d \
+        "SELECT d.id, d.name, d.owner::pg_catalog.text, d.source::pg_catalog.oid, {IS_DUE}, d.backlog_to_xmax IS NOT NULL FROM rollup.definition d \
          LEFT JOIN rollup.attempt a ON a.id = d.id WHERE d.state = 'active' AND d.every IS NOT NULL ORDER BY a.last_run NULLS FIRST, d.id"
     );
     catalog::read(&sql, &[], |row| {
@@ -57,6 +59,7 @@ pub fn scheduled() -> Result<Vec<Due>> {
             owner: row.get(3)?.unwrap_or_default(),
             source: row.get(4)?.unwrap_or(pg_sys::InvalidOid),
             now: row.get(5)? == Some(true),
+            backlog: row.get(6)? == Some(true),
         })
     })
 }

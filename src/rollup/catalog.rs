@@ -221,10 +221,14 @@ pub fn lock(id: i64) -> Result<Option<Definition>> {
     Ok(write(&format!("{DEFINITION} WHERE d.id = $1 FOR UPDATE OF d"), &[id.into()], definition)?.pop())
 }
 
-/// The definition with this name; an error where there is none.
+/// The definition with this name, or with this name behind its schema's; an error where there is none.
 pub fn by_name(name: &str) -> Result<Definition> {
     let _acting = ActingAs::catalog();
-    read(&format!("{DEFINITION} WHERE d.name = $1"), &[name.into()], definition)?.pop().ok_or_else(|| {
+    let sql = format!(
+        "{DEFINITION} WHERE d.name = $1 OR d.relation = (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE pg_catalog.concat(n.nspname, '.', c.relname) = $1 AND c.relkind IN ('r', 'p') LIMIT 1) ORDER BY d.name = $1"
+    );
+    read(&sql, &[name.into()], definition)?.pop().ok_or_else(|| {
         report(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             format!("rollup {name} does not exist"),

@@ -3,6 +3,7 @@ use super::catalog::{self, Definition};
 use super::error::{Result, internal};
 use super::levels::{self, Level};
 use super::plan::Plan;
+use super::progress::Progress;
 use super::range::{self, Range};
 use super::run::set_timezone;
 use super::sql::{self, ident};
@@ -90,9 +91,11 @@ pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) 
         }
         spans.push(span.after(&[floor])?);
     }
+    let mut progress = Progress::of(format!("rollup.rebuild of {}", d.name));
     let _acting = ActingAs::role(owner);
     set_timezone(&d.timezone);
     let key = ident(&plan.time_key);
+    progress.tell(&format!("groups of {target}"));
     let remove = |table: &str, range: &Range| {
         catalog::execute(&format!("DELETE FROM {table} WHERE {}", range.holds(&key)), &[])
     };
@@ -100,6 +103,7 @@ pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) 
     let groups = sql::recomputed(plan, source, &d.state, None, range);
     let written = count(&sql::insert(plan, target, &groups))?;
     for (level, span) in levels.iter().zip(&spans) {
+        progress.tell(&format!("{written} groups of {target}, those of {}", level.target));
         remove(&level.target, span)?;
         let fine = format!("(SELECT * FROM {target} WHERE {}) f", span.holds(&level.bucket_of(&key)));
         catalog::execute(&sql::insert(plan, &level.target, &sql::coarser(plan, level, &fine)), &[])?;

@@ -55,7 +55,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     }
     catalog::check_owner(&source.owner, &format!("table {}", source.qualified()))?;
     let (schema, table) = split(name, &source.schema)?;
-    let in_catalog = name_in_catalog(&schema, &table, &source.schema);
+    let in_catalog = name_in_catalog(&schema, &table, &source.schema)?;
     let (target, view) = match &options.into {
         None => refuse_taken(&schema, &table)?,
         Some(into) => names_beside(into, &source)?,
@@ -181,9 +181,17 @@ fn say_what_the_table_lacks(plan: &Plan, target: &str, view: &str) {
     }
 }
 
-/// How a rollup or level is called: with its schema where that is not the usual one.
-pub fn name_in_catalog(schema: &str, table: &str, usual: &str) -> String {
-    if schema == usual { table.to_string() } else { format!("{schema}.{table}") }
+/// How a rollup or level is called: with its schema where that is not the usual one, or another schema's rollup has
+/// the name.
+pub fn name_in_catalog(schema: &str, table: &str, usual: &str) -> Result<String> {
+    let _acting = xact::ActingAs::catalog();
+    let taken = catalog::read(
+        "SELECT EXISTS (SELECT FROM rollup.definition WHERE name = $1)",
+        &[table.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    let plain = schema == usual && taken.first().copied().flatten() != Some(true);
+    Ok(if plain { table.to_string() } else { format!("{schema}.{table}") })
 }
 
 /// Refuses a time zone that the server does not know.

@@ -2,6 +2,7 @@
 use super::bounds;
 use super::catalog::{self, Definition};
 use super::error::{Result, fail, report};
+use super::progress::Progress;
 use super::sql;
 use super::sweep::{self, Leaf, Partition};
 use crate::pg::xact::{ActingAs, in_subtransaction};
@@ -22,8 +23,6 @@ pub struct Retention {
     owner_oid: Option<pg_sys::Oid>,
     /// It is the table of a rollup, or of a level.
     pub is_rollup: bool,
-    /// Everything before was removed at some time.
-    pub swept: Option<String>,
 }
 
 impl Retention {
@@ -124,8 +123,7 @@ pub fn retention(relation: pg_sys::Oid) -> Result<Retention> {
     let found = catalog::read(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), t.time_column::pg_catalog.text, t.keep::pg_catalog.text, t.owner::pg_catalog.text, \
          (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = t.owner), \
-         EXISTS (SELECT FROM rollup.definition d WHERE d.relation = t.relation UNION ALL SELECT FROM rollup.level l WHERE l.relation = t.relation), \
-         (SELECT e.swept::pg_catalog.text FROM rollup.expired e WHERE e.relation = t.relation) \
+         EXISTS (SELECT FROM rollup.definition d WHERE d.relation = t.relation UNION ALL SELECT FROM rollup.level l WHERE l.relation = t.relation) \
          FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid = t.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE t.relation = $1",
         &[relation.into()],
         |row| {
@@ -137,7 +135,6 @@ pub fn retention(relation: pg_sys::Oid) -> Result<Retention> {
                 owner: row.get(4)?.unwrap_or_default(),
                 owner_oid: row.get(5)?,
                 is_rollup: row.get(6)? == Some(true),
-                swept: row.get(7)?,
             })
         },
     )?;
@@ -239,22 +236,33 @@ pub fn expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> 
             .flatten()
             .unwrap_or(0));
     }
-    let mut waiting = Vec::new();
+    let mut progress = Progress::of(format!("rollup.expire of {}", r.relation));
+    let (mut total, mut waiting) = (0, Vec::new());
     for p in partitions {
-        match in_subtransaction(|| sweep::drop_partition(&r, &p, force)) {
+        progress.tell(&p.name);
+        let failed = match in_subtransaction(|| sweep::drop_partition(&r, &p, force)) {
             Ok(true) => {
                 notice!("partition {} was dropped", p.name);
                 continue;
             }
-            Ok(false) => notice!("partition {} stays: rows of it are not rolled up yet", p.name),
-            Err(e) => notice!("partition {} stays: {}", p.name, e.message),
-        }
+            Ok(false) => "rows of it are not rolled up yet".to_string(),
+            Err(e) if !sweep::in_use(e.code) => e.message,
+            // Its table is in use; it may be itself that is not.
+            Err(e) => match in_subtransaction(|| sweep::empty_partition(&r, &p, force)) {
+                Ok(rows) => {
+                    total += rows;
+                    format!("{}; its rows are gone", e.message)
+                }
+                Err(e) => e.message,
+            },
+        };
+        notice!("partition {} stays: {failed}", p.name);
         waiting.push(p);
     }
-    let mut total = 0;
     for leaf in find_rows(&r, force, &waiting)? {
         let mut leaf = Some(leaf);
         while let Some(pages) = leaf {
+            progress.tell(&pages.progress());
             total += sweep::clear(&r, &pages, force)?;
             leaf = pages.after();
         }

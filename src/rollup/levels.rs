@@ -111,7 +111,7 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
     let (schema, table) = create::split(name, &schema)?;
     let (relation, view) = create::refuse_taken(&schema, &table)?;
     catalog::define(&sql::create_table(plan, &relation))?;
-    let level_name = create::name_in_catalog(&schema, &table, &d.schema()?);
+    let level_name = create::name_in_catalog(&schema, &table, &d.schema()?)?;
     {
         let _acting = ActingAs::catalog();
         let json = serde_json::to_string(&bucket).map_err(internal)?;

@@ -23,9 +23,11 @@ mod definition;
 pub mod error;
 mod evolve;
 pub mod expire;
+mod late;
 mod levels;
 pub mod partition;
 mod plan;
+mod progress;
 mod range;
 mod rebase;
 mod rules;
@@ -193,7 +195,7 @@ fn rollup_explain(name: &str) -> Result<String> {
     let now = catalog::current_snapshot(false, d.offset)?;
     let plan = d.plan()?;
     let new = bounds::new(&sql::prefix(&plan), &d.state.seen, &now);
-    Ok(sql::run(&plan, source, target, &levels::of(&d)?, &new))
+    Ok(sql::run(&plan, source, target, &levels::of(&d)?, &new, &[]))
 }
 
 #[pg_extern(sql = false)]

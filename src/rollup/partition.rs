@@ -276,6 +276,7 @@ fn move_rows(default: &str, partition: &str, within: &str) -> Result<i64> {
         |row| row.get::<String>(1),
     )?;
     let columns = columns.into_iter().flatten().next().unwrap_or_default();
+    let _moving = super::watch::Expiring::new();
     let moved = catalog::write(
         &format!(
             "WITH gone AS (DELETE FROM ONLY {default} WHERE {within} RETURNING {columns}), \
@@ -377,6 +378,8 @@ pub fn make_due() -> Result<()> {
             match in_subtransaction(|| step(relation)) {
                 Ok(true) => {}
                 Ok(false) => break,
+                // The next call is another attempt.
+                Err(e) if super::sweep::in_use(e.code) => break,
                 Err(e) => {
                     failed(relation, &e.message)?;
                     warning!("partitions of {}: {}", name_of(relation)?, e.message);

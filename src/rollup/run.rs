@@ -8,6 +8,7 @@ use super::bounds::State;
 use super::catalog::{self, Definition};
 use super::error::{Result, fail};
 use super::plan::Plan;
+use super::progress::Progress;
 use super::sql;
 use crate::pg::query::set_local;
 use crate::pg::xact::{ActingAs, Snapshot, accept_invalidations, own_transaction_id};
@@ -76,7 +77,12 @@ fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64>
         total += rows;
     }
     super::change::follow(&d, &plan, &seen)?;
+    let mut progress = (backlog == Backlog::All && d.state.backlog.is_some())
+        .then(|| Progress::of(format!("rollup.run of {}", d.name)));
     while let Some(b) = d.state.backlog.take() {
+        if let Some(progress) = &mut progress {
+            progress.tell(&format!("{total} rows, {} pieces left", b.cuts.len() + 1));
+        }
         let (rows, groups) = merge(&d, &plan, &super::bounds::piece(&prefix, &plan, &b))?;
         d.state.backlog = super::backlog::advance(b);
         store(&d, &d.state, rows, groups)?;
@@ -142,13 +148,20 @@ pub fn settle_partitions(d: &Definition) -> Result<()> {
 fn merge(d: &Definition, plan: &Plan, bounds: &str) -> Result<(i64, i64)> {
     d.check_cluster()?;
     let (source, target, owner) = d.parts()?;
-    let statement = sql::run(plan, source, target, &super::levels::of(d)?, bounds);
+    let levels = super::levels::of(d)?;
+    let late = super::late::conditions(d, plan, &levels)?;
+    let conditions: Vec<String> = late.iter().map(|l| l.condition.clone()).collect();
+    let statement = sql::run(plan, source, target, &levels, bounds, &conditions);
     let _acting = ActingAs::role(owner);
     set_timezone(&d.timezone);
     prefer_hashing();
     let counted = catalog::write(&statement, &[], |row| {
-        Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default()))
+        let ignored = if late.is_empty() { None } else { row.get::<Vec<i64>>(3)? };
+        let counts = (row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default());
+        Ok((counts, ignored.unwrap_or_default()))
     })?;
+    let (counts, ignored) = counted.into_iter().next().unwrap_or_default();
+    super::late::store(&late, &ignored)?;
     prefer_the_index();
     let own = own_transaction_id() + d.offset;
     let foreign =
@@ -165,7 +178,7 @@ fn merge(d: &Definition, plan: &Plan, bounds: &str) -> Result<(i64, i64)> {
             "They are merged when that id comes. Leave the column to its default; it is never to be written."
         );
     }
-    Ok(counted.first().copied().unwrap_or_default())
+    Ok(counts)
 }
 
 /// New rows lie at the end of the table, all of them: to the planner, which takes them to be anywhere, reading the

@@ -181,8 +181,16 @@ pub fn coarser(plan: &Plan, level: &Level, from: &str) -> String {
 }
 
 /// The statement of one run: merges the rows that satisfy `bounds` into the rollup and its levels, the levels from
-/// the groups of the next finer one; returns (raw rows, groups).
-pub fn run(plan: &Plan, source: &str, target: &str, levels: &[Level], bounds: &str) -> String {
+/// the groups of the next finer one; returns (raw rows, groups, for each condition of `late` the raw rows of groups that
+/// satisfy it).
+pub fn run(
+    plan: &Plan,
+    source: &str,
+    target: &str,
+    levels: &[Level],
+    bounds: &str,
+    late: &[String],
+) -> String {
     let mut statement = format!(
         "WITH delta AS MATERIALIZED (\n  {}),\nmerged AS (\n  {})",
         aggregate_source(plan, source, bounds, None, ", pg_catalog.count(*) AS \"rollup rows\""),
@@ -198,8 +206,14 @@ pub fn run(plan: &Plan, source: &str, target: &str, levels: &[Level], bounds: &s
             upsert(plan, &level.target, &format!("delta_{n}"))
         );
     }
-    statement
-        + "\nSELECT coalesce(pg_catalog.sum(\"rollup rows\"), 0)::pg_catalog.int8, pg_catalog.count(*) FROM delta"
+    let rows = "coalesce(pg_catalog.sum(\"rollup rows\")";
+    statement += &format!("\nSELECT {rows}, 0)::pg_catalog.int8, pg_catalog.count(*)");
+    if !late.is_empty() {
+        let counts: Vec<String> =
+            late.iter().map(|condition| format!("{rows} FILTER (WHERE {condition}), 0)")).collect();
+        statement += &format!(", ARRAY[{}]::pg_catalog.int8[]", counts.join(", "));
+    }
+    statement + " FROM delta"
 }
 
 /// True as soon as there is one row for the next run. Rows that WHERE leaves out count too.

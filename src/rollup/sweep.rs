@@ -6,10 +6,10 @@
 use super::catalog;
 use super::error::Result;
 use super::expire::{Retention, merged_by_all, old_rows, past};
-use super::sql;
 use super::watch::Expiring;
 use crate::pg::query::set_local;
 use crate::pg::xact::ActingAs;
+use pgrx::prelude::*;
 
 /// Pages that one statement clears: some ten thousand rows, some ten milliseconds.
 const PAGES: i64 = 200;
@@ -74,21 +74,10 @@ pub fn leaves(r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Lea
     Ok(found)
 }
 
-/// Removes old rows from the next pages of a table; returns how many, and those that came after their bucket had
-/// gone. `leaf` is not moved on: that is for when the transaction has committed.
+/// Removes old rows from the next pages of a table; returns how many. `leaf` is not moved on: that is for when the transaction has committed.
 pub fn clear(r: &Retention, leaf: &Leaf, force: bool) -> Result<i64> {
     let (old, _) = lock_out_creation(r, force)?;
-    let late = match &r.swept {
-        Some(swept) if r.is_rollup => {
-            format!(
-                "{} OPERATOR(pg_catalog.<) {}::pg_catalog.timestamptz",
-                sql::ident(&r.time_column),
-                sql::literal(swept)
-            )
-        }
-        _ => "false".into(),
-    };
-    let (removed, late) = {
+    let removed = {
         let _acting = acting(r)?;
         let _expiring = Expiring::new();
         // These pages and no others, whatever index there is.
@@ -97,24 +86,24 @@ pub fn clear(r: &Retention, leaf: &Leaf, force: bool) -> Result<i64> {
         catalog::write(
             &format!(
                 "WITH gone AS (DELETE FROM ONLY {} WHERE ctid OPERATOR(pg_catalog.>=) '({},0)'::pg_catalog.tid \
-                 AND ctid OPERATOR(pg_catalog.<) '({},0)'::pg_catalog.tid AND {old} RETURNING {late} AS late) \
-                 SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE late) FROM gone",
+                 AND ctid OPERATOR(pg_catalog.<) '({},0)'::pg_catalog.tid AND {old} RETURNING 1) SELECT pg_catalog.count(*) FROM gone",
                 leaf.name,
                 leaf.next,
                 leaf.next + PAGES
             ),
             &[],
-            |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default())),
+            |row| row.get::<i64>(1),
         )?
         .first()
         .copied()
+        .flatten()
         .unwrap_or_default()
     };
     if removed > 0 {
         let _acting = ActingAs::catalog();
         catalog::execute(
-            "UPDATE rollup.retention SET removed = removed + $2, late_ignored = late_ignored + $3 WHERE relation = $1",
-            &[r.oid.into(), removed.into(), late.into()],
+            "UPDATE rollup.retention SET removed = removed + $2 WHERE relation = $1",
+            &[r.oid.into(), removed.into()],
         )?;
         r.store_expired()?;
     }
@@ -164,22 +153,35 @@ fn holds_unmerged(r: &Retention, p: &Partition, merged: &str) -> Result<bool> {
     Ok(found.first().copied().flatten() == Some(true))
 }
 
-/// Drops a partition, if every rollup has all of it; says whether. Whoever uses the table is waited for only
-/// shortly: that ends in the error of a lock timeout, and the next attempt may do better.
+/// True of the errors that say that somebody uses a table: the next attempt may do better.
+pub fn in_use(code: PgSqlErrorCode) -> bool {
+    [PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED]
+        .contains(&code)
+}
+
+/// Takes a table's lock, for as long as this transaction lasts. Whoever uses the table is waited for only shortly: others
+/// who want it wait behind.
+fn take(r: &Retention, table: &str) -> Result<()> {
+    let _acting = acting(r)?;
+    set_local(c"lock_timeout", c"50ms");
+    catalog::execute(&format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"), &[])
+}
+
+/// Drops a partition, if every rollup has all of it; says whether. That takes a lock on the table above, too, which
+/// anyone who reads or writes any of it stands in the way of.
 pub fn drop_partition(r: &Retention, p: &Partition, force: bool) -> Result<bool> {
     let (_, merged) = lock_out_creation(r, force)?;
     if holds_unmerged(r, p, &merged)? {
         return Ok(false);
     }
+    take(r, &format!("ONLY {}", r.relation))?;
+    take(r, &p.name)?;
+    // Nobody has an uncommitted row in it now, nor will one come.
+    if holds_unmerged(r, p, &merged)? {
+        return Ok(false);
+    }
     {
         let _acting = acting(r)?;
-        // Others who want the table wait behind a lock that is waited for.
-        set_local(c"lock_timeout", c"50ms");
-        catalog::execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", p.name), &[])?;
-        // Nobody has an uncommitted row in it now, nor will one come.
-        if holds_unmerged(r, p, &merged)? {
-            return Ok(false);
-        }
         catalog::execute(&format!("DROP TABLE {}", p.name), &[])?;
     }
     let _acting = ActingAs::catalog();
@@ -189,4 +191,33 @@ pub fn drop_partition(r: &Retention, p: &Partition, force: bool) -> Result<bool>
     )?;
     r.store_expired()?;
     Ok(true)
+}
+
+/// Empties a partition of a table that is in use, if every rollup has all of it: that takes a lock on the partition
+/// alone. Returns the rows that went; to drop what is left can wait.
+pub fn empty_partition(r: &Retention, p: &Partition, force: bool) -> Result<i64> {
+    let (_, merged) = lock_out_creation(r, force)?;
+    let any = {
+        let _acting = acting(r)?;
+        catalog::write(&format!("SELECT EXISTS (SELECT FROM {})", p.name), &[], |row| row.get::<bool>(1))?
+    };
+    if any.first().copied().flatten() != Some(true) || holds_unmerged(r, p, &merged)? {
+        return Ok(0);
+    }
+    take(r, &p.name)?;
+    let rows = {
+        let _acting = acting(r)?;
+        let sql = format!("SELECT pg_catalog.count(*) FROM {} HAVING pg_catalog.bool_and({merged})", p.name);
+        let rows = catalog::write(&sql, &[], |row| row.get::<i64>(1))?.into_iter().next().flatten();
+        let Some(rows) = rows else { return Ok(0) };
+        catalog::execute(&format!("TRUNCATE TABLE {}", p.name), &[])?;
+        rows
+    };
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "UPDATE rollup.retention SET removed = removed + $2 WHERE relation = $1",
+        &[r.oid.into(), rows.into()],
+    )?;
+    r.store_expired()?;
+    Ok(rows)
 }

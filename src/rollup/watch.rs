@@ -68,7 +68,7 @@ thread_local! {
     static NOTED: RefCell<((i64, u32), HashSet<Note>)> = RefCell::new(((0, 0), HashSet::new()));
 }
 
-/// While it lives rows expire, which is no change.
+/// While it lives rows expire, or move to a partition of their own: no change of what they say.
 pub struct Expiring;
 
 impl Expiring {

@@ -17,6 +17,8 @@ struct Table {
     retention: Retention,
     partitions: Vec<Partition>,
     waiting: Vec<Partition>,
+    /// Somebody uses it: partitions are emptied, and dropped another time.
+    busy: bool,
     leaves: Option<Vec<Leaf>>,
     removed: i64,
 }
@@ -61,9 +63,14 @@ impl Expiry {
         let oid = self.tables.pop()?;
         background::report("rollup: expiry", Some(&format!("rollup.expire of table {}", oid.to_u32())));
         match timed(|| expire::find(oid)) {
-            Ok((retention, partitions)) => {
-                Some(Table { retention, partitions, waiting: Vec::new(), leaves: None, removed: 0 })
-            }
+            Ok((retention, partitions)) => Some(Table {
+                retention,
+                partitions,
+                waiting: Vec::new(),
+                busy: false,
+                leaves: None,
+                removed: 0,
+            }),
             Err(e) => {
                 log!("rollup: expiry of table {} failed: {}", oid.to_u32(), e.message);
                 None
@@ -93,13 +100,23 @@ fn one_step(table: &mut Table) -> Result<bool, String> {
             "rollup: expiry",
             Some(&format!("rollup.expire of {}: drops {}", r.relation, p.name)),
         );
-        match timed(|| sweep::drop_partition(&r, &p, false)) {
-            Ok(true) => {}
-            Ok(false) => table.waiting.push(p),
-            // Somebody uses it: the next look is another attempt.
-            Err(e) if e.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => table.waiting.push(p),
-            Err(e) => return Err(e.message),
+        if !table.busy {
+            match timed(|| sweep::drop_partition(&r, &p, false)) {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(e) if sweep::in_use(e.code) => table.busy = true,
+                Err(e) => return Err(e.message),
+            }
         }
+        if table.busy {
+            match timed(|| sweep::empty_partition(&r, &p, false)) {
+                Ok(rows) => table.removed += rows,
+                // The partition itself is in use: the next look is another attempt.
+                Err(e) if sweep::in_use(e.code) => {}
+                Err(e) => return Err(e.message),
+            }
+        }
+        table.waiting.push(p);
         return Ok(true);
     }
     let Some(leaves) = &mut table.leaves else {

@@ -19,20 +19,21 @@ fn main(database: u32) {
     let mut worked = Instant::now();
     while worked.elapsed() < PATIENCE {
         background::report("rollup worker", None);
+        let mut more = false;
         match work::look(&name) {
             Ok(Found::Ready(due)) => {
                 let sources = work::with_rows(due);
                 if !sources.is_empty() {
                     worked = Instant::now();
                 }
-                work::run_all(sources);
+                more = work::run_all(sources);
             }
             Ok(_) => break,
             Err(e) => log!("rollup worker: {}", e.message),
         }
         background::report_statistics();
         background::report("rollup worker", None);
-        background::pause(naptime().min(1000));
+        background::pause(if more { 0 } else { naptime().min(1000) });
     }
     background::exit_done();
 }

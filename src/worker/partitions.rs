@@ -2,6 +2,7 @@
 use super::work::timed;
 use crate::pg::background;
 use crate::rollup::partition;
+use crate::rollup::sweep::in_use;
 use pgrx::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ fn make(table: pg_sys::Oid) {
             Ok(true) => {}
             Ok(false) => return,
             // Somebody uses the table: the next look is another attempt.
-            Err(e) if e.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => return,
+            Err(e) if in_use(e.code) => return,
             Err(e) => {
                 match timed(|| partition::failed(table, &e.message)) {
                     Ok(true) => log!("{what} failed: {}", e.message),

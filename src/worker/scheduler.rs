@@ -27,6 +27,7 @@ fn main(database: u32) {
     let mut knows_crashes = false;
     loop {
         background::report("rollup scheduler", None);
+        let mut more = false;
         match work::look(&name) {
             Ok(Found::Leave) => background::exit_done(),
             Ok(Found::OtherVersion(version)) => wait_for_update(&mut other_version, version),
@@ -38,7 +39,7 @@ fn main(database: u32) {
                 // Another source may become due while this process is busy.
                 let others = sources.len().saturating_sub(1).max(usize::from(!alone));
                 helpers.call(if sources.is_empty() { 0 } else { others });
-                work::run_all(sources);
+                more = work::run_all(sources);
                 partitions.work();
                 expiry.work();
             }
@@ -49,7 +50,7 @@ fn main(database: u32) {
             None => background::report("rollup scheduler", None),
             Some(version) => background::report("rollup scheduler", Some(&disagreement(version))),
         }
-        if expiry.has_begun() {
+        if more || expiry.has_begun() {
             background::pause(0);
             continue;
         }

@@ -69,30 +69,35 @@ pub fn with_rows(scheduled: Vec<Due>) -> Vec<Vec<Due>> {
     sources
 }
 
-/// Runs the rollups of each source that no other process works on.
-pub fn run_all(sources: Vec<Vec<Due>>) {
+/// Runs the rollups of each source that no other process works on; true where a piece of a backlog was done, and there
+/// may be more of it. Others that are due come first: the next look has those that waited longest in front.
+pub fn run_all(sources: Vec<Vec<Due>>) -> bool {
+    let mut more = false;
     for source in sources {
         let Some(_work) = Work::on(source[0].source) else { continue };
         for d in source {
-            run_one(&d);
+            more |= run_one(&d) && d.backlog;
             background::report_statistics();
         }
     }
+    more
 }
 
-fn run_one(d: &Due) {
+/// Says whether it was run.
+fn run_one(d: &Due) -> bool {
     background::report(&format!("rollup: {}", d.name), Some(&format!("rollup.run of {}", d.name)));
     // The start is written before the run, and taken back by it: a start that is left tells of a crash.
     let done = match timed(|| attempt::begin(d.id)) {
-        Ok(false) => return,
+        Ok(false) => return false,
         Ok(true) => timed(|| attempt::run(d.id, run::Backlog::Piece)),
         Err(e) => Err(e),
     };
-    let Err(e) = done else { return };
+    let Err(e) = done else { return true };
     log!("rollup {} failed: {}", d.name, e.message);
     match timed(|| attempt::failed(d.id, &e.message)) {
         Ok(None) => {}
         Ok(Some(reason)) => warning!("rollup {} is {reason}", d.name),
         Err(e) => log!("rollup {}: its failure could not be stored: {}", d.name, e.message),
     }
+    false
 }

@@ -62,7 +62,10 @@ CREATE TABLE big_2 PARTITION OF big FOR VALUES FROM ('2026-02-01') TO ('2026-03-
 SELECT rollup.create('big_1d', 'SELECT date_trunc(''day'', at) AS at, count(*) AS n, sum(v) AS v FROM big GROUP BY 1', every => NULL, coarser => '{"big_1mon": "1 month"}') IS NOT NULL AS made;
 INSERT INTO big SELECT timestamptz '2026-01-01' + i * interval '25 seconds', i FROM generate_series(1, 200000) i;
 ANALYZE big;
+-- How far it is is told once a second.
+SET client_min_messages = warning;
 SELECT rollup_big();
+RESET client_min_messages;
 SELECT brin_summarize_new_values(i.indexrelid) >= 0 AS summarized FROM pg_index i WHERE i.indrelid IN ('big_1'::regclass, 'big_2'::regclass);
 INSERT INTO big VALUES ('2026-01-05', 1);
 CREATE FUNCTION plan_of(query text) RETURNS TABLE (scans text, n bigint) LANGUAGE plpgsql AS $$

@@ -225,32 +225,6 @@ impl Cluster {
         Ok(standby)
     }
 
-    /// A new cluster with what is in this one, which is shut down, as pg_upgrade makes it; started.
-    pub fn upgraded(&mut self, settings: &str) -> Outcome<Cluster> {
-        self.stop()?;
-        let mut new = Cluster::with(self.tree.clone(), settings)?;
-        new.stop()?;
-        let done = new
-            .command("pg_upgrade")
-            .arg("-b")
-            .arg(&self.tree.bin)
-            .arg("-B")
-            .arg(&self.tree.bin)
-            .arg("-d")
-            .arg(self.data())
-            .arg("-D")
-            .arg(new.data())
-            .arg("-s")
-            .arg(&new.folder)
-            .current_dir(&new.folder)
-            .output()?;
-        if !done.status.success() {
-            return Err(format!("pg_upgrade: {}", String::from_utf8_lossy(&done.stdout)).into());
-        }
-        new.start()?;
-        Ok(new)
-    }
-
     /// Shuts down in order (fast mode).
     pub fn stop(&mut self) -> Outcome<()> {
         self.signal("-INT")
