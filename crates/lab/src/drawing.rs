@@ -89,7 +89,8 @@ pub fn curves(title: &str, axis: &str, curves: &[Curve]) -> String {
     let x = |v: f64| 70.0 + (v.ln() - least) / span * 560.0;
     let y = |v: f64| 280.0 - (v - low) / rise * 220.0;
     let mut body = String::new();
-    for value in [low, 0.0, high] {
+    // A value next to 0 would be written over it.
+    for value in [low, 0.0, high].into_iter().filter(|v| *v == 0.0 || v.abs() > rise * 0.08) {
         let at = y(value);
         let _ = writeln!(
             body,
