@@ -27,7 +27,9 @@ CREATE TABLE rollup.definition (
   plan        jsonb NOT NULL,
   timezone    text NOT NULL,
   every       interval,
+  on_change   text NOT NULL DEFAULT 'ignore' CHECK (on_change IN ('ignore', 'error', 'recompute')),
   state       text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused')),
+  adopted     boolean NOT NULL DEFAULT false,
   system_id   bigint NOT NULL,
   seen_xmax   bigint NOT NULL DEFAULT 0,
   seen_xip    bigint[] NOT NULL DEFAULT '{}',
@@ -40,8 +42,12 @@ CREATE TABLE rollup.definition (
   backlog_cuts      timestamptz[],
   backlog_rows      bigint,
   backlog_done      bigint,
-  backlog_started   timestamptz
+  backlog_started   timestamptz,
+  refused_changes   tstzmultirange
 ) WITH (fillfactor = 50);
+COMMENT ON COLUMN rollup.definition.on_change IS 'what it does when raw rows change: ignore, error, or recompute their buckets';
+COMMENT ON COLUMN rollup.definition.adopted IS 'its table was there before, by rollup.create(into_table), and stays when the rollup is dropped';
+COMMENT ON COLUMN rollup.definition.refused_changes IS 'times of rows that changed when their bucket could not be computed again';
 COMMENT ON COLUMN rollup.definition.backlog_to_xmax IS 'with backlog_from_xmax and both xip: rows of transactions between two snapshots, too many for one transaction, that are merged piece by piece, newest first; NULL: none';
 COMMENT ON COLUMN rollup.definition.backlog_cursor IS 'rows of the backlog at this time or later are merged; NULL: none yet';
 COMMENT ON COLUMN rollup.definition.backlog_cuts IS 'where the next pieces begin';
@@ -128,12 +134,38 @@ COMMENT ON COLUMN rollup.retention.removed IS 'rows that were removed one by one
 COMMENT ON COLUMN rollup.retention.late_ignored IS 'groups of a rollup that late rows made after their bucket had expired, and that expired in turn';
 COMMENT ON TABLE rollup.retention IS 'Tables whose old rows expire, by rollup.retain';
 
+CREATE TABLE rollup.change (
+  source       regclass NOT NULL,
+  time_column  name NOT NULL,
+  rollup_stamp bigint NOT NULL,
+  since        timestamptz,
+  until        timestamptz
+);
+CREATE INDEX ON rollup.change (source, rollup_stamp);
+COMMENT ON TABLE rollup.change IS 'Minutes in which rows of a source lay, or have come to lie, that were changed: until every rollup made with on_change ''recompute'' has computed their buckets again';
+COMMENT ON COLUMN rollup.change.rollup_stamp IS 'the stamp of the transaction that changed them';
+COMMENT ON COLUMN rollup.change.since IS 'first moment, of a column without time zone as if that were UTC; NULL: rows without a time';
+COMMENT ON COLUMN rollup.change.until IS 'last moment';
+
 CREATE TABLE rollup.expired (
   relation    regclass PRIMARY KEY,
   below       timestamptz NOT NULL,
   swept       timestamptz
 );
 COMMENT ON TABLE rollup.expired IS 'Up to when rows of a table have expired: buckets before cannot be computed again';
+
+CREATE TABLE rollup.partitioning (
+  relation    regclass PRIMARY KEY,
+  width       interval NOT NULL CHECK (width > interval '0'),
+  ahead       interval NOT NULL CHECK (ahead >= interval '0'),
+  timezone    text NOT NULL,
+  owner       name NOT NULL,
+  made        bigint NOT NULL DEFAULT 0,
+  moved       bigint NOT NULL DEFAULT 0,
+  last_error  text
+);
+COMMENT ON COLUMN rollup.partitioning.moved IS 'rows that were moved out of the default partition; MADE counts partitions';
+COMMENT ON TABLE rollup.partitioning IS 'Tables whose partitions are made before rows need them, by rollup.partition';
 
 SELECT pg_catalog.pg_extension_config_dump('rollup.source', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.definition', '');
@@ -143,15 +175,18 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.merge_rule', 'WHERE added_by 
 SELECT pg_catalog.pg_extension_config_dump('rollup.attempt', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.retention', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.expired', '');
+SELECT pg_catalog.pg_extension_config_dump('rollup.change', '');
+SELECT pg_catalog.pg_extension_config_dump('rollup.partitioning', '');
 
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
-GRANT SELECT (id, name, relation, source, owner, timezone, every, state, system_id, seen_xmax, seen_xip, rows_total,
+GRANT SELECT (id, name, relation, source, owner, timezone, every, on_change, refused_changes, adopted, state, system_id, seen_xmax, seen_xip, rows_total,
   backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started)
   ON rollup.definition TO PUBLIC;
 GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed) ON rollup.attempt TO PUBLIC;
 GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run TO PUBLIC;
-GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.retention, rollup.expired TO PUBLIC;
+GRANT SELECT (relation, width, ahead, timezone, owner, made, moved) ON rollup.partitioning TO PUBLIC;
+GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.retention, rollup.expired, rollup.change TO PUBLIC;
 
 -- rollups: aggregates
 
@@ -299,11 +334,24 @@ SET LOCAL search_path TO @extschema@, pg_temp;
 -- rollups: functions
 
 CREATE FUNCTION rollup.create(name text, query text, every interval DEFAULT '10 seconds', coarser jsonb DEFAULT NULL,
-  timezone text DEFAULT 'UTC', joins text DEFAULT NULL)
+  timezone text DEFAULT 'UTC', joins text DEFAULT NULL, on_change text DEFAULT 'ignore', into_table text DEFAULT NULL, backfill boolean DEFAULT true)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_create_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.create(text, text, interval, jsonb, text, text) IS
-'Defines a rollup: makes table NAME from the SELECT (group keys, mergeable aggregates and expressions over both), view NAME_live, and functions rollup_SOURCE() and expire_SOURCE(); returns its id. The worker runs it EVERY interval (NULL: only when called). COARSER names levels and their widths, as in {"name_1hour": "1 hour"}. Buckets are those of TIMEZONE. JOINS ''snapshot'': lookup tables may be joined, each row to what they hold when it is counted. Needs ownership of the source. Errors name what cannot be merged and what to write instead';
+COMMENT ON FUNCTION rollup.create(text, text, interval, jsonb, text, text, text, text, boolean) IS
+'Defines a rollup: makes table NAME from the SELECT (group keys, mergeable aggregates and expressions over both), view NAME_live, and functions rollup_SOURCE() and expire_SOURCE(); returns its id. The worker runs it EVERY interval (NULL: only when called). COARSER names levels and their widths, as in {"name_1hour": "1 hour"}. Buckets are those of TIMEZONE. JOINS ''snapshot'': lookup tables may be joined, each row to what they hold when it is counted. ON_CHANGE says what UPDATE, DELETE and TRUNCATE of raw rows do: ''ignore'' nothing, ''error'' fail, ''recompute'' have their buckets computed again by the next run. INTO_TABLE names a table that becomes the rollups, where its columns fit by name and type and it has a unique key on the group keys. BACKFILL false takes the rows that are there as counted, in a table that holds them. Needs ownership of the source. Errors name what cannot be merged and what to write instead';
+
+CREATE FUNCTION rollup.note_change() RETURNS trigger
+AS 'MODULE_PATHNAME', 'rollup_note_change' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.note_change() IS
+'Trigger of tables with a rollup that was made with on_change ''error'' or ''recompute'': refuses changes, or notes when the rows are, before and after';
+
+CREATE FUNCTION rollup.watch_children() RETURNS event_trigger
+AS 'MODULE_PATHNAME', 'rollup_watch_children' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.watch_children() IS
+'Event trigger: gives a new partition or child of such a table the triggers that it does not inherit';
+CREATE EVENT TRIGGER rollup_watch_children ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')
+  EXECUTE FUNCTION rollup.watch_children();
+COMMENT ON EVENT TRIGGER rollup_watch_children IS 'Watches new partitions of tables whose rollups mind changes of rows';
 
 CREATE FUNCTION rollup.add_level(name text, level text, width interval) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_add_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -390,6 +438,11 @@ AS 'MODULE_PATHNAME', 'rollup_expire_wrapper' LANGUAGE c VOLATILE STRICT PARALLE
 COMMENT ON FUNCTION rollup.expire(regclass, boolean, boolean) IS
 'Removes now what rollup.retain lets go of, in this transaction; returns the rows removed, without those of dropped partitions. DRY_RUN: removes nothing and returns the rows that would go, with a notice for each partition. FORCE: also rows that a rollup does not have. NULL gives NULL';
 
+CREATE FUNCTION rollup.partition(relation regclass, width interval, ahead interval DEFAULT NULL, timezone text DEFAULT 'UTC') RETURNS bigint
+AS 'MODULE_PATHNAME', 'rollup_partition_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.partition(regclass, interval, interval, text) IS
+'Keeps partitions of WIDTH in existence for AHEAD from now (NULL: three widths) for a table partitioned by range of one date or time column: makes those that lack now, and returns how many; the worker and rollup.run_due go on. They continue those that are there; days and longer begin in TIMEZONE. Rows that lie in a default partition move to theirs and are not counted again. WIDTH NULL: makes no more. Needs ownership of the table';
+
 CREATE FUNCTION rollup.pause(name text) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_pause_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.pause(text) IS 'Stops runs of a rollup until rollup.resume; expiry of its source waits. NULL does nothing';
@@ -422,6 +475,70 @@ CREATE FUNCTION rollup.lag_rows(id bigint) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_lag_rows_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.lag_rows(bigint) IS
 'Raw rows, as this snapshot sees them, that the rollup with this id has not merged; NULL where the caller may not read the table';
+
+-- rollups: partitions
+
+CREATE FUNCTION rollup.partition_bounds(relation regclass) RETURNS TABLE (partition regclass, lower timestamptz, upper timestamptz)
+LANGUAGE sql STABLE STRICT PARALLEL SAFE ROWS 100
+SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET datestyle TO 'ISO, MDY' AS $$
+  SELECT oid::regclass, coalesce(bound[1], '-infinity')::timestamptz, coalesce(bound[2], 'infinity')::timestamptz
+    FROM (SELECT c.oid, regexp_match(pg_get_expr(c.relpartbound, c.oid), '^FOR VALUES FROM \((?:''([^'']*)''|MINVALUE)\) TO \((?:''([^'']*)''|MAXVALUE)\)$') AS bound
+            FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_partitioned_table p ON p.partrelid = i.inhparent
+            JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+           WHERE i.inhparent = $1 AND NOT i.inhdetachpending AND p.partstrat = 'r' AND p.partnatts = 1
+             AND a.atttypid IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)) b
+   WHERE bound IS NOT NULL $$;
+COMMENT ON FUNCTION rollup.partition_bounds(regclass) IS
+'Partitions of a table that is partitioned by range of one date or time column; a time without zone is read as UTC. NULL gives no row';
+
+CREATE FUNCTION rollup.partition_zones(relation regclass, OUT of_bounds text, OUT of_grid text) LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path TO pg_catalog, pg_temp AS $$
+  SELECT CASE WHEN a.atttypid = 'timestamptz'::regtype THEN 'UTC' ELSE s.timezone END,
+         -- An hour of the clock may come twice a year, a day does not.
+         CASE WHEN a.atttypid = 'timestamptz'::regtype AND (s.width >= interval '1 month' OR extract(epoch FROM s.width) % 86400 = 0) THEN s.timezone ELSE 'UTC' END
+    FROM rollup.partitioning s JOIN pg_partitioned_table p ON p.partrelid = s.relation
+    JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] WHERE s.relation = $1 $$;
+COMMENT ON FUNCTION rollup.partition_zones(regclass) IS
+'For a table of rollup.partition, the time zone whose clock its bounds show, where rollup.partition_bounds reads UTC, and the one in whose days its partitions begin. NULL for other tables and for NULL';
+
+CREATE FUNCTION rollup.covered_until(relation regclass, bound timestamptz) RETURNS timestamptz LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path TO pg_catalog, pg_temp AS $$
+  WITH b AS MATERIALIZED (SELECT * FROM rollup.partition_bounds($1))
+  SELECT min(e.upper) FROM b e WHERE e.upper > $2 AND NOT EXISTS (SELECT FROM b n WHERE n.lower = e.upper)
+     AND EXISTS (SELECT FROM b h WHERE h.lower <= $2 AND $2 < h.upper) $$;
+COMMENT ON FUNCTION rollup.covered_until(regclass, timestamptz) IS
+'Up to where partitions lie without a gap from this bound on; NULL where it lies in none. NULL gives NULL';
+
+CREATE FUNCTION rollup.partitions_until(relation regclass) RETURNS timestamptz LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path TO pg_catalog, pg_temp AS $$
+  SELECT coalesce(timezone(z.of_bounds, timezone('UTC', rollup.covered_until($1, timezone('UTC', timezone(z.of_bounds, now()))))), now())
+    FROM rollup.partition_zones($1) z WHERE z.of_bounds IS NOT NULL $$;
+COMMENT ON FUNCTION rollup.partitions_until(regclass) IS
+'Up to when rows from now on find a partition in a table that rollup.partition keeps ahead: now where there is none. NULL for other tables and for NULL';
+
+CREATE FUNCTION rollup.partition_for(relation regclass, bound timestamptz, OUT lower timestamptz, OUT upper timestamptz)
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path TO pg_catalog, pg_temp AS $$
+DECLARE width interval; zone text; anchor timestamp; here timestamp; months int; n bigint; free_from timestamptz; free_to timestamptz;
+BEGIN
+  SELECT p.width, z.of_grid INTO width, zone FROM rollup.partitioning p, rollup.partition_zones($1) z WHERE p.relation = $1;
+  IF width IS NULL OR rollup.covered_until($1, bound) IS NOT NULL THEN
+    RETURN;
+  END IF;
+  SELECT timezone(zone, max(b.upper) FILTER (WHERE isfinite(b.upper))), max(b.upper) FILTER (WHERE b.upper <= bound), min(b.lower) FILTER (WHERE b.lower > bound)
+    INTO anchor, free_from, free_to FROM rollup.partition_bounds($1) b;
+  months := extract(year FROM width) * 12 + extract(month FROM width);
+  -- A Monday, and the first day of a century.
+  anchor := coalesce(anchor, CASE WHEN months > 0 THEN timestamp '2001-01-01' ELSE timestamp '2000-01-03' END);
+  here := timezone(zone, bound);
+  n := CASE WHEN months > 0
+    THEN floor(((extract(year FROM here) - extract(year FROM anchor)) * 12 + extract(month FROM here) - extract(month FROM anchor)) / months)
+    ELSE floor(extract(epoch FROM here - anchor) / extract(epoch FROM width)) END;
+  SELECT greatest(free_from, e.lower), least(free_to, e.upper) INTO lower, upper
+    FROM (SELECT timezone(zone, anchor + k * width) AS lower, timezone(zone, anchor + (k + 1) * width) AS upper FROM generate_series(n - 1, n + 1) k) e
+   WHERE e.lower <= bound AND bound < e.upper LIMIT 1;
+END $$;
+COMMENT ON FUNCTION rollup.partition_for(regclass, timestamptz) IS
+'Bounds of the partition that rollup.partition would make for a row at this bound: one of its widths, counted from the newest partition, as far as no other partition lies there. NULL where one has it, and for NULL';
 
 -- rollups: views
 
@@ -468,18 +585,25 @@ SELECT d.name, d.source, d.owner,
            WHERE h.source OPERATOR(pg_catalog.=) d.source AND (h.state OPERATOR(pg_catalog.=) 'paused' OR ha.failures OPERATOR(pg_catalog.>) 0))
        END AS expiry_held_by,
        (SELECT coalesce(sum(o.late_ignored), 0)::bigint FROM rollup.retention o WHERE o.relation = d.relation
-           OR o.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored
+           OR o.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
+       d.on_change, d.refused_changes,
+       p.partitions_until, p.partitions_error
   FROM rollup.definition d
   LEFT JOIN rollup.attempt a ON a.id OPERATOR(pg_catalog.=) d.id
   LEFT JOIN rollup.retention t ON t.relation OPERATOR(pg_catalog.=) d.source
   CROSS JOIN LATERAL (SELECT rollup.lag_rows(d.id) AS lag_rows OFFSET 0) l
   CROSS JOIN LATERAL (SELECT (sum(r.rows_in) / NULLIF(extract(epoch FROM sum(r.finished - r.started)), 0))::float8 AS rows_per_second
-    FROM (SELECT * FROM rollup.run x WHERE x.definition = d.id AND x.error IS NULL ORDER BY x.id DESC LIMIT 10) r) speed;
+    FROM (SELECT * FROM rollup.run x WHERE x.definition = d.id AND x.error IS NULL ORDER BY x.id DESC LIMIT 10) r) speed
+  CROSS JOIN LATERAL (SELECT min(rollup.partitions_until(k.relation)) AS partitions_until,
+      pg_catalog.string_agg(CASE WHEN rollup.may_read(k.owner) THEN k.last_error END, '; ') AS partitions_error
+    FROM rollup.partitioning k WHERE k.relation IN (d.source, d.relation) OR k.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) p;
 COMMENT ON VIEW rollup.status IS 'One row a rollup: is it up to date, what did its last runs do, what holds it or the expiry of its source back';
 COMMENT ON COLUMN rollup.status.rows_per_second IS 'of the last ten runs together';
 COMMENT ON COLUMN rollup.status.lag_seconds IS 'longest that any committed row can have been waiting: since the last run, where rows wait';
 COMMENT ON COLUMN rollup.status.oldest_row IS 'least time of the rows that wait';
 COMMENT ON COLUMN rollup.status.open_writers IS 'whose transactions have the source open for writing: their rows come when they end, and hold no others back';
+COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was';
+COMMENT ON COLUMN rollup.status.partitions_until IS 'up to when rows find a partition in the source and the tables of the rollup, of those that rollup.partition keeps ahead';
 COMMENT ON COLUMN rollup.status.late_ignored IS 'groups made by rows that came after their bucket had expired, and that expired in turn';
 GRANT SELECT ON rollup.status TO PUBLIC;
 
@@ -495,12 +619,18 @@ SELECT m.name, pg_catalog.jsonb_build_object('rollup', s.name, 'source', s.sourc
   FROM rollup.status s CROSS JOIN LATERAL (VALUES
     ('rollup_rows_total', s.rows_total::float8), ('rollup_runs_total', s.runs::float8), ('rollup_failures_total', s.failed::float8),
     ('rollup_lag_rows', s.lag_rows::float8), ('rollup_lag_seconds', s.lag_seconds), ('rollup_rows_per_second', s.rows_per_second),
+    ('rollup_backlog_rows', coalesce(s.backlog_rows - s.backlog_done, 0)::float8),
     ('rollup_paused', (s.state = 'paused')::int::float8), ('rollup_failing', (s.state = 'failing')::int::float8),
     ('rollup_late_ignored_total', s.late_ignored::float8)) m(name, value)
  WHERE m.value IS NOT NULL
 UNION ALL
 SELECT m.name, pg_catalog.jsonb_build_object('relation', t.relation::text), m.value
   FROM rollup.retention t CROSS JOIN LATERAL (VALUES
-    ('rollup_expired_rows_total', t.removed::float8), ('rollup_dropped_partitions_total', t.dropped::float8)) m(name, value);
+    ('rollup_expired_rows_total', t.removed::float8), ('rollup_dropped_partitions_total', t.dropped::float8)) m(name, value)
+UNION ALL
+SELECT m.name, pg_catalog.jsonb_build_object('relation', k.relation::text), m.value
+  FROM rollup.partitioning k JOIN pg_catalog.pg_class c ON c.oid = k.relation CROSS JOIN LATERAL (VALUES
+    ('rollup_partitions_ahead_seconds', extract(epoch FROM rollup.partitions_until(k.relation) - pg_catalog.now())::float8),
+    ('rollup_moved_rows_total', k.moved::float8)) m(name, value);
 COMMENT ON VIEW rollup.metrics IS 'Counters and gauges for a scraper: a name, labels, and a value';
 GRANT SELECT ON rollup.metrics TO PUBLIC;

@@ -64,6 +64,13 @@ pub fn keeps_one_snapshot() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
+/// Takes notice of what other transactions have changed in the catalog, partitions among it, as taking a lock on a table
+/// for the first time does.
+pub fn accept_invalidations() {
+    // SAFETY: plain call inside a transaction.
+    unsafe { pg_sys::AcceptInvalidationMessages() }
+}
+
 /// The role that statements run as.
 pub fn current_user() -> pg_sys::Oid {
     // SAFETY: reads a variable of this process.

@@ -3,7 +3,7 @@
 //! A run and its end are one transaction; its start, and a failure, are transactions of their own. So a start that
 //! has no end is that of a run which was cut off.
 use super::error::Result;
-use super::{catalog, run};
+use super::{catalog, partition, run};
 use crate::pg::xact::ActingAs;
 use crate::worker::settings;
 use pgrx::pg_sys;
@@ -199,9 +199,10 @@ pub fn after_start() -> Result<Vec<String>> {
     Ok(crashed.into_iter().map(|(_, name)| name).collect())
 }
 
-/// Runs what is due and the caller may run, in the caller's transaction, each in a part of it that can fail alone;
+/// Makes partitions that lack, and runs what is due and the caller may run, in the caller's transaction, each in a part of it that can fail alone;
 /// returns the raw rows merged.
 pub fn run_due() -> Result<i64> {
+    partition::make_due()?;
     let mut rows = 0;
     for d in scheduled()? {
         if !d.now || catalog::check_owner(&d.owner, &d.name).is_err() {

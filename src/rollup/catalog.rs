@@ -96,6 +96,8 @@ pub struct Definition {
     pub offset: i64,
     /// `seen` counts in this cluster's transaction ids.
     pub same_cluster: bool,
+    /// It follows changes of raw rows.
+    pub follows: bool,
 }
 
 impl Definition {
@@ -171,7 +173,7 @@ const DEFINITION: &str = "SELECT d.id, d.name, \
   s.stamp_offset, d.backlog_from_xmax, d.backlog_from_xip, d.backlog_to_xmax, d.backlog_to_xip, \
   pg_catalog.timezone('UTC', d.backlog_cursor)::pg_catalog.text, \
   ARRAY(SELECT pg_catalog.timezone('UTC', c)::pg_catalog.text FROM pg_catalog.unnest(d.backlog_cuts) WITH ORDINALITY u (c, n) ORDER BY n), \
-  d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()) \
+  d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.on_change = 'recompute' \
   FROM rollup.definition d JOIN rollup.source s ON s.relation = d.source";
 
 fn snapshot(row: &SpiHeapTupleData, at: usize) -> SpiResult<Snapshot> {
@@ -202,6 +204,7 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<Definition> {
         state: State { seen: snapshot(row, 11)?, backlog },
         offset: row.get(13)?.unwrap_or_default(),
         same_cluster: row.get(20)?.unwrap_or_default(),
+        follows: row.get(21)?.unwrap_or_default(),
     })
 }
 

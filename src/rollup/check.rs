@@ -77,6 +77,7 @@ pub enum Levels {
 
 /// The same for a range whose raw rows are known to be there.
 pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) -> Result<i64> {
+    super::run::settle_partitions(d)?;
     let (source, target, owner) = d.parts()?;
     let levels = levels::of(d)?;
     let mut spans = Vec::new();
@@ -106,7 +107,7 @@ pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) 
     Ok(written)
 }
 
-fn count(insert: &str) -> Result<i64> {
+pub fn count(insert: &str) -> Result<i64> {
     let counted = format!("WITH w AS ({insert} RETURNING 1) SELECT pg_catalog.count(*) FROM w");
     catalog::write(&counted, &[], |row| row.get::<i64>(1))?
         .into_iter()

@@ -10,11 +10,13 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
+mod adopt;
 pub mod attempt;
 mod backlog;
 mod bounds;
 mod bucket;
 pub mod catalog;
+mod change;
 mod check;
 mod create;
 mod definition;
@@ -22,6 +24,7 @@ pub mod error;
 mod evolve;
 pub mod expire;
 mod levels;
+pub mod partition;
 mod plan;
 mod range;
 mod rebase;
@@ -30,6 +33,8 @@ pub mod run;
 mod source;
 mod sql;
 pub mod sweep;
+mod views;
+mod watch;
 
 /// Called once when the library is loaded: registers the settings.
 pub fn init() {
@@ -57,6 +62,7 @@ fn wrong<T>(message: String, hint: &str) -> Result<T> {
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
 fn rollup_create(
     name: Option<&str>,
     query: Option<&str>,
@@ -64,6 +70,9 @@ fn rollup_create(
     coarser: Option<JsonB>,
     timezone: Option<&str>,
     joins: Option<&str>,
+    on_change: Option<&str>,
+    into: Option<&str>,
+    backfill: Option<bool>,
 ) -> Result<i64> {
     let coarser = match coarser.map(|JsonB(value)| serde_json::from_value::<BTreeMap<String, String>>(value))
     {
@@ -82,7 +91,16 @@ fn rollup_create(
         Some(other) => return wrong(format!("joins is {other}"), "It is 'snapshot' or NULL."),
     };
     let timezone = required(timezone, "timezone")?.to_string();
-    let options = create::Options { every, coarser, timezone, joins };
+    let on_change = watch::OnChange::parse(required(on_change, "on_change")?)?;
+    let options = create::Options {
+        every,
+        coarser,
+        timezone,
+        joins,
+        on_change,
+        into: into.map(str::to_string),
+        backfill: required(backfill, "backfill")?,
+    };
     create::create(required(name, "name")?, required(query, "query")?, options)
 }
 
@@ -120,6 +138,16 @@ fn rollup_retain(
 #[pg_extern(sql = false)]
 fn rollup_expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> {
     expire::expire(relation, dry_run, force)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_partition(
+    relation: Option<pg_sys::Oid>,
+    width: Option<Interval>,
+    ahead: Option<Interval>,
+    timezone: Option<&str>,
+) -> Result<i64> {
+    partition::partition(required(relation, "relation")?, width, ahead, required(timezone, "timezone")?)
 }
 
 /// The rollup of this name, if the caller may act for its owner.

@@ -10,7 +10,7 @@ use super::error::{Result, fail};
 use super::plan::Plan;
 use super::sql;
 use crate::pg::query::set_local;
-use crate::pg::xact::{ActingAs, Snapshot, own_transaction_id};
+use crate::pg::xact::{ActingAs, Snapshot, accept_invalidations, own_transaction_id};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -59,8 +59,10 @@ fn run_definition(before: &Definition, backlog: Backlog) -> Result<i64> {
 
 fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64> {
     let plan = d.plan()?;
+    settle_partitions(&d)?;
     let prefix = sql::prefix(&plan);
     let mut total = 0;
+    let seen = d.state.seen.clone();
     if d.state.backlog.is_none()
         && let Some((started, rows)) = super::backlog::begin(&d, &plan, &now)?
     {
@@ -73,6 +75,7 @@ fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64>
         store(&d, &d.state, rows, groups)?;
         total += rows;
     }
+    super::change::follow(&d, &plan, &seen)?;
     while let Some(b) = d.state.backlog.take() {
         let (rows, groups) = merge(&d, &plan, &super::bounds::piece(&prefix, &plan, &b))?;
         d.state.backlog = super::backlog::advance(b);
@@ -111,7 +114,7 @@ fn is_due(d: &Definition) -> Result<bool> {
     if NOTHING.with_borrow(|nothing| nothing.get(&d.id) == Some(&asked)) {
         return Ok(false);
     }
-    let due = finds_rows(d, source, owner, &now)?;
+    let due = super::change::wait(d, &now)? || finds_rows(d, source, owner, &now)?;
     NOTHING.with_borrow_mut(|nothing| if due { nothing.remove(&d.id) } else { nothing.insert(d.id, asked) });
     Ok(due)
 }
@@ -124,6 +127,16 @@ fn finds_rows(d: &Definition, source: &str, owner: pg_sys::Oid, now: &Snapshot) 
         .copied()
         .flatten()
         == Some(true))
+}
+
+/// Waits, `now` having been read, for whoever moves rows from one partition to another that is new. A statement that
+/// was planned before that one came, and reads after, would see the rows in neither.
+pub fn settle_partitions(d: &Definition) -> Result<()> {
+    let (source, _, owner) = d.parts()?;
+    let _acting = ActingAs::role(owner);
+    catalog::execute(&format!("LOCK TABLE {source} IN ACCESS SHARE MODE"), &[])?;
+    accept_invalidations();
+    Ok(())
 }
 
 fn merge(d: &Definition, plan: &Plan, bounds: &str) -> Result<(i64, i64)> {

@@ -7,6 +7,7 @@ use super::catalog;
 use super::error::Result;
 use super::expire::{Retention, merged_by_all, old_rows, past};
 use super::sql;
+use super::watch::Expiring;
 use crate::pg::query::set_local;
 use crate::pg::xact::ActingAs;
 
@@ -89,6 +90,7 @@ pub fn clear(r: &Retention, leaf: &Leaf, force: bool) -> Result<i64> {
     };
     let (removed, late) = {
         let _acting = acting(r)?;
+        let _expiring = Expiring::new();
         // These pages and no others, whatever index there is.
         set_local(c"enable_bitmapscan", c"off");
         set_local(c"enable_indexscan", c"off");

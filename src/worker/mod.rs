@@ -5,6 +5,7 @@ use crate::pg::background;
 mod expiry;
 mod helper;
 mod launcher;
+mod partitions;
 mod scheduler;
 pub mod settings;
 mod work;

@@ -1,6 +1,7 @@
 //! The scheduler of one database: runs what is due, and lets old rows go between the runs. An idle tick reads and
 //! takes no transaction id; ticks that were missed become one.
 use super::expiry::Expiry;
+use super::partitions::Partitions;
 use super::settings::{max_workers, naptime};
 use super::work::{self, Found, timed};
 use crate::pg::background;
@@ -20,6 +21,7 @@ fn main(database: u32) {
     background::connect(Some(pg_sys::Oid::from(database)));
     let name = background::own_database_name();
     let mut expiry = Expiry::new();
+    let mut partitions = Partitions::new();
     let mut helpers = Helpers::new(database);
     let mut other_version = None;
     let mut knows_crashes = false;
@@ -37,6 +39,7 @@ fn main(database: u32) {
                 let others = sources.len().saturating_sub(1).max(usize::from(!alone));
                 helpers.call(if sources.is_empty() { 0 } else { others });
                 work::run_all(sources);
+                partitions.work();
                 expiry.work();
             }
             Err(e) => log!("rollup scheduler: {}", e.message),

@@ -87,7 +87,7 @@ impl Cluster {
         Account::apply(self.account.as_ref(), &mut command);
         command.current_dir("/").env("PGHOST", &self.folder).env("PGUSER", "postgres").env_remove("PGPORT");
         // A user's server has none; with it, errors carry a trace that differs from build to build.
-        command.env_remove("RUST_BACKTRACE");
+        command.env_remove("RUST_BACKTRACE").envs(self.tree.environment.iter().cloned());
         command
     }
 

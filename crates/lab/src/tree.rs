@@ -61,6 +61,8 @@ pub struct Tree {
     pub lib: PathBuf,
     /// The folder that holds `extension/`.
     pub share: PathBuf,
+    /// Variables that its programs run with.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Tree {
@@ -102,13 +104,7 @@ impl Tree {
         lock.lock()?;
         let unpacked = top.join("unpacked");
         if !unpacked.exists() {
-            let major = tree.share.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let name = format!("postgresql-{major}-hll_");
-            let kept = fs::read_dir(root().join("target/original")).ok();
-            let package = kept.into_iter().flatten().find_map(|entry| {
-                let entry = entry.ok()?;
-                entry.file_name().to_str()?.starts_with(&name).then(|| entry.path())
-            });
+            let package = package(&format!("postgresql-{}-hll", tree.major().unwrap_or_default()));
             let Some(package) = package else { return Ok(None) };
             // The tree copied from may have an `hll` in it, ours even: nothing of it may pass for the original.
             for (folder, start) in [(tree.share.join("extension"), "hll"), (tree.lib.clone(), "hll.")] {
@@ -120,9 +116,7 @@ impl Tree {
                     }
                 }
             }
-            if !Command::new("dpkg-deb").arg("-x").arg(&package).arg(&top).status()?.success() {
-                return Err(format!("{} cannot be unpacked", package.display()).into());
-            }
+            unpack(&package, &top)?;
             fs::write(unpacked, "")?;
         }
         Ok(Some(tree))
@@ -131,6 +125,41 @@ impl Tree {
     fn config() -> String {
         let major = std::env::var("PG").unwrap_or_else(|_| "15".into());
         std::env::var("PG_CONFIG").unwrap_or_else(|_| format!("/usr/lib/postgresql/{major}/bin/pg_config"))
+    }
+
+    /// The private copy with an extension's package of Debian unpacked in it, such as `partman`. None where it is not
+    /// there.
+    pub fn beside(extension: &str) -> Outcome<Option<Tree>> {
+        let tree = Tree::prepare()?;
+        let (_, top, _) = Self::copied("private-pg")?;
+        let Some(package) = package(&format!("postgresql-{}-{extension}", tree.major().unwrap_or_default()))
+        else {
+            return Ok(None);
+        };
+        let lock = fs::File::create(top.join("lock"))?;
+        lock.lock()?;
+        let unpacked = top.join(format!("unpacked-{extension}"));
+        if !unpacked.exists() {
+            unpack(&package, &top)?;
+            fs::write(unpacked, "")?;
+        }
+        Ok(Some(tree))
+    }
+
+    /// The top of a package of Debian that is no extension, unpacked where the server's account can read it. None where
+    /// it is not there.
+    pub fn tool(name: &str) -> Outcome<Option<PathBuf>> {
+        let Some(package) = package(name) else { return Ok(None) };
+        let (_, top, _) = Self::copied("private-pg")?;
+        let lock = fs::File::create(top.join("lock"))?;
+        lock.lock()?;
+        let to = top.join(name);
+        if !to.join("complete").exists() {
+            fs::create_dir_all(&to)?;
+            unpack(&package, &to)?;
+            fs::write(to.join("complete"), "")?;
+        }
+        Ok(Some(to))
     }
 
     /// The tree, its top folder, and the `pg_config` it was copied by.
@@ -157,6 +186,7 @@ impl Tree {
             bin: home.join("bin"),
             lib: home.join("lib"),
             share: top.join("usr/share/postgresql").join(&major),
+            environment: Vec::new(),
         };
         let complete = top.join("complete");
         if fs::read_to_string(&complete).ok().as_deref() != Some(&version) {
@@ -209,6 +239,22 @@ impl Tree {
             fs::read(&library).map_err(|e| format!("{}: {e}; `make build` makes it", library.display()))?;
         replace(&self.lib.join("hll.so"), &bytes)
     }
+}
+
+/// A package that `make setup-test` keeps.
+fn package(name: &str) -> Option<PathBuf> {
+    let name = format!("{name}_");
+    fs::read_dir(root().join("target/original")).ok()?.find_map(|entry| {
+        let entry = entry.ok()?;
+        entry.file_name().to_str()?.starts_with(&name).then(|| entry.path())
+    })
+}
+
+fn unpack(package: &Path, to: &Path) -> Outcome<()> {
+    if Command::new("dpkg-deb").arg("-x").arg(package).arg(to).status()?.success() {
+        return Ok(());
+    }
+    Err(format!("{} cannot be unpacked", package.display()).into())
 }
 
 /// Replaces a file by rename, so that a running server keeps the one it has mapped.

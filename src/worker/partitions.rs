@@ -1,0 +1,53 @@
+//! Partitions ahead by the scheduler, a transaction each.
+use super::work::timed;
+use crate::pg::background;
+use crate::rollup::partition;
+use pgrx::prelude::*;
+use std::time::{Duration, Instant};
+
+/// Tables are looked at this often.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// When partitions were looked at.
+pub struct Partitions {
+    next: Instant,
+}
+
+impl Partitions {
+    pub fn new() -> Partitions {
+        Partitions { next: Instant::now() }
+    }
+
+    /// Makes what lacks, if it is time to look.
+    pub fn work(&mut self) {
+        if Instant::now() < self.next {
+            return;
+        }
+        self.next = Instant::now() + EVERY;
+        match timed(partition::kept) {
+            Ok(tables) => tables.into_iter().for_each(|(table, _)| make(table)),
+            Err(e) => log!("rollup: partitions: {}", e.message),
+        }
+    }
+}
+
+fn make(table: pg_sys::Oid) {
+    let what = format!("rollup.partition of table {}", table.to_u32());
+    background::report("rollup: partitions", Some(&what));
+    loop {
+        match timed(|| partition::step(table)) {
+            Ok(true) => {}
+            Ok(false) => return,
+            // Somebody uses the table: the next look is another attempt.
+            Err(e) if e.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => return,
+            Err(e) => {
+                match timed(|| partition::failed(table, &e.message)) {
+                    Ok(true) => log!("{what} failed: {}", e.message),
+                    Ok(false) => {}
+                    Err(e) => log!("{what}: its failure could not be stored: {}", e.message),
+                }
+                return;
+            }
+        }
+    }
+}
