@@ -56,9 +56,9 @@ psql: build ## a private cluster with the extension, and a prompt
 	@$(LAB) psql
 
 torture: build ## the random mix with processes killed, for SECONDS (60); must end with 0 mismatches
-	@TORTURE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --quiet --release -p hll-tests --test torture -- --nocapture
+	@TORTURE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --quiet --profile programs -p hll-tests --test torture -- --nocapture
 
-bench: setup-bench build ## measure beside the C extension and plain SQL; writes docs/bench (BENCH="sketch accuracy counters rollup")
+bench: setup-bench build ## measure beside the C extension and plain SQL; writes docs/bench (BENCH="sketch accuracy counters rollup inserts")
 	@$(LAB) bench -- $(BENCH)
 
 # The compiler's address sanitizer is not stable yet, hence the variable.

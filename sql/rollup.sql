@@ -345,13 +345,27 @@ AS 'MODULE_PATHNAME', 'rollup_note_change' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.note_change() IS
 'Trigger of tables with a rollup that was made with on_change ''error'' or ''recompute'': refuses changes, or notes when the rows are, before and after';
 
+CREATE FUNCTION rollup.own_stamp() RETURNS trigger LANGUAGE plpgsql
+SET search_path TO pg_catalog, pg_temp AS $$
+BEGIN
+  IF TG_OP = 'UPDATE' THEN
+    NEW.rollup_stamp := OLD.rollup_stamp;
+  ELSE
+    NEW.rollup_stamp := rollup.stamp() + coalesce((SELECT s.stamp_offset FROM rollup.source s WHERE s.relation = TG_RELID
+      OR s.relation IN (SELECT a.relid FROM pg_partition_ancestors(TG_RELID) a) LIMIT 1), 0);
+  END IF;
+  RETURN NEW;
+END $$;
+COMMENT ON FUNCTION rollup.own_stamp() IS
+'Trigger of tables with a rollup whose rows a subscription brings: gives them stamps of this server in place of those that come along';
+
 CREATE FUNCTION rollup.watch_children() RETURNS event_trigger
 AS 'MODULE_PATHNAME', 'rollup_watch_children' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.watch_children() IS
-'Event trigger: gives a new partition or child of such a table the triggers that it does not inherit';
-CREATE EVENT TRIGGER rollup_watch_children ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')
+'Event trigger: gives a new partition or child of such a table the triggers that it does not inherit, and tables with a rollup that a subscription fills the trigger rollup.own_stamp()';
+CREATE EVENT TRIGGER rollup_watch_children ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE SUBSCRIPTION', 'ALTER SUBSCRIPTION')
   EXECUTE FUNCTION rollup.watch_children();
-COMMENT ON EVENT TRIGGER rollup_watch_children IS 'Watches new partitions of tables whose rollups mind changes of rows';
+COMMENT ON EVENT TRIGGER rollup_watch_children IS 'Watches new partitions of tables with rollups, and subscriptions that fill them';
 
 CREATE FUNCTION rollup.add_level(name text, level text, width interval) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_add_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;

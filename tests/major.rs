@@ -52,7 +52,7 @@ fn upgrade(old: Tree, new: Tree) {
     insert(&mut client, "timestamptz '2026-01-02'", 300);
     drop(client);
 
-    let after = before.upgraded(new).unwrap();
+    let after = before.upgraded(new, PRELOADED).unwrap();
     let mut client = after.connect("story").unwrap();
     assert_eq!(answers(&mut client), said);
     assert_eq!(number(&mut client, "SELECT count(*) FROM http_request"), 5300);

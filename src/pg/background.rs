@@ -6,16 +6,11 @@ use pgrx::pg_sys;
 use std::ffi::CString;
 use std::time::Duration;
 
-/// True while the postmaster loads libraries of shared_preload_libraries.
+/// True while the postmaster loads libraries of shared_preload_libraries, unless for pg_upgrade, which wants no
+/// process but its own in the databases.
 pub fn preloading() -> bool {
-    // SAFETY: reads a variable of this process.
-    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
-}
-
-/// True in the servers that pg_upgrade starts to read and write catalogs: nothing else may go on in them.
-pub fn upgrading() -> bool {
-    // SAFETY: reads a variable of this process, set before libraries are loaded.
-    unsafe { pg_sys::IsBinaryUpgrade }
+    // SAFETY: reads variables of this process.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade }
 }
 
 /// Registers the launcher with the postmaster; it starts once the server takes writes.

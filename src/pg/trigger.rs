@@ -105,8 +105,9 @@ pub fn subtransaction() -> (i64, u32) {
     (super::xact::own_transaction_id(), unsafe { pg_sys::GetCurrentSubTransactionId() })
 }
 
-/// True where this function is an event trigger's and the command gave a table a partition or a child.
-pub fn gives_a_child(call: &Call) -> bool {
+/// True where this function is an event trigger's and the command gave a table a partition or a child, or changed
+/// what subscriptions bring.
+pub fn brings_rows(call: &Call) -> bool {
     // SAFETY: the tags say what the nodes are.
     unsafe {
         let context = (*call.raw()).context;
@@ -123,6 +124,7 @@ pub fn gives_a_child(call: &Call) -> bool {
                         .contains(&(*c).subtype)
                 })
             }
+            pg_sys::NodeTag::T_CreateSubscriptionStmt | pg_sys::NodeTag::T_AlterSubscriptionStmt => true,
             _ => false,
         }
     }

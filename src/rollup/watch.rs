@@ -17,6 +17,7 @@ use std::collections::HashSet;
 /// Sorts behind what users call theirs: a trigger that fires later could change the row once more.
 const ROWS: &str = "zz_rollup_change";
 const TABLE: &str = "zz_rollup_truncate";
+const STAMPS: &str = "zz_rollup_stamp";
 
 /// What a rollup does when raw rows change that it has counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,55 +197,40 @@ fn write(w: &Watched, column: &str, since: Option<Micros>, until: Option<Micros>
     )
 }
 
-/// Puts triggers on a source and what is below it, where a rollup wants them, or takes them away. The source is
-/// locked, but for those below it that come later.
+/// Puts triggers on a source and what is below it, where a rollup wants them, or takes them away: those on changes,
+/// and where a subscription brings rows one that gives these stamps of this server. The source is locked, but for
+/// those below it that come later.
 pub fn arrange(source: pg_sys::Oid) -> Result<()> {
-    let wanted = {
+    let todo = {
         let _acting = ActingAs::catalog();
         catalog::write(
-            "SELECT true FROM rollup.definition WHERE source = $1 AND on_change <> 'ignore' LIMIT 1",
-            &[source.into()],
-            |row| row.get::<bool>(1),
+            "WITH RECURSIVE t (oid, parted) AS (SELECT $1::pg_catalog.oid, false UNION ALL SELECT i.inhrelid, p.relkind = 'p' \
+             FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid JOIN pg_catalog.pg_class p ON p.oid = i.inhparent), \
+             w (minds, applies) AS (SELECT EXISTS (SELECT FROM rollup.definition WHERE source = $1 AND on_change <> 'ignore'), \
+             EXISTS (SELECT FROM rollup.definition WHERE source = $1) AND EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN t ON t.oid = r.srrelid)), \
+             k (name, wanted, verb, event, mode, what) AS (SELECT v.* FROM w, LATERAL (VALUES \
+             ($2, minds, 'UPDATE OR DELETE', 'ROW', 'ALWAYS', 'note_change'), ($3, minds, 'TRUNCATE', 'STATEMENT', 'ALWAYS', 'note_change'), \
+             ($4, applies, 'INSERT OR UPDATE', 'ROW', 'REPLICA', 'own_stamp')) v) \
+             SELECT x.command FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN k \
+             LEFT JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid AND g.tgname = k.name::pg_catalog.name, LATERAL (VALUES \
+             (true, 1, pg_catalog.format('CREATE TRIGGER %I BEFORE %s ON %I.%I FOR EACH %s EXECUTE FUNCTION rollup.%I()', k.name, k.verb, n.nspname, c.relname, k.event, k.what)), \
+             (true, 2, pg_catalog.format('ALTER TABLE %I.%I ENABLE %s TRIGGER %I', n.nspname, c.relname, k.mode, k.name)), \
+             (false, 1, pg_catalog.format('DROP TRIGGER %I ON %I.%I', k.name, n.nspname, c.relname))) x (wanted, place, command) \
+             WHERE c.relkind IN ('r', 'p') AND CASE k.event WHEN 'ROW' THEN NOT t.parted ELSE c.relkind = 'r' END \
+             AND x.wanted = k.wanted AND (g.oid IS NULL) = k.wanted ORDER BY t.oid, k.name, x.place",
+            &[source.into(), ROWS.into(), TABLE.into(), STAMPS.into()],
+            |row| row.get::<String>(1),
         )?
     };
-    let tables = catalog::write(
-        "WITH RECURSIVE t (oid, parted) AS (SELECT $1::pg_catalog.oid, false UNION ALL SELECT i.inhrelid, p.relkind = 'p' \
-         FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid JOIN pg_catalog.pg_class p ON p.oid = i.inhparent) \
-         SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), k.name, k.what, g.oid IS NOT NULL FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN (VALUES ($2, 'UPDATE OR DELETE', 'ROW'), ($3, 'TRUNCATE', 'STATEMENT')) k (name, what, each) \
-         LEFT JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid AND g.tgname = k.name::pg_catalog.name \
-         WHERE c.relkind IN ('r', 'p') AND CASE k.each WHEN 'ROW' THEN NOT t.parted ELSE c.relkind = 'r' END ORDER BY t.oid",
-        &[source.into(), ROWS.into(), TABLE.into()],
-        |row| {
-            let texts: [Option<String>; 3] = [row.get(1)?, row.get(2)?, row.get(3)?];
-            Ok((texts.map(Option::unwrap_or_default), row.get::<bool>(4)? == Some(true)))
-        },
-    )?;
-    for ([table, trigger, what], there) in tables {
-        match (wanted.is_empty(), there) {
-            (false, false) => {
-                let each = if trigger == ROWS { "ROW" } else { "STATEMENT" };
-                catalog::execute(
-                    &format!(
-                        "CREATE TRIGGER {trigger} BEFORE {what} ON {table} FOR EACH {each} EXECUTE FUNCTION rollup.note_change()"
-                    ),
-                    &[],
-                )?;
-                // Also for changes that a subscription applies.
-                catalog::execute(&format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}"), &[])?;
-            }
-            (true, true) => catalog::execute(&format!("DROP TRIGGER {trigger} ON {table}"), &[])?,
-            _ => {}
-        }
-    }
-    Ok(())
+    todo.into_iter().flatten().try_for_each(|command| catalog::execute(&command, &[]))
 }
 
 crate::v1!(rollup_watch_children, watch_children);
 
-/// The event trigger: tables that came to stand below a source are watched as it is.
+/// The event trigger: tables that came to stand below a source are watched as it is, and rows that a subscription
+/// brings get stamps.
 fn watch_children(call: &mut Call) -> pg_sys::Datum {
-    if trigger::gives_a_child(call) {
+    if trigger::brings_rows(call) {
         watch_all().unwrap_or_else(raise);
     }
     call.null()
@@ -254,7 +240,7 @@ fn watch_all() -> Result<()> {
     let sources = {
         let _acting = ActingAs::catalog();
         catalog::write(
-            "SELECT DISTINCT d.source::pg_catalog.oid FROM rollup.definition d JOIN pg_catalog.pg_class c ON c.oid = d.source WHERE d.on_change <> 'ignore'",
+            "SELECT s.relation::pg_catalog.oid FROM rollup.source s JOIN pg_catalog.pg_class c ON c.oid = s.relation",
             &[],
             |row| row.get::<pg_sys::Oid>(1),
         )?

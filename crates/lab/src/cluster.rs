@@ -11,7 +11,8 @@ use postgres::{Client, NoTls};
 
 use crate::{Account, Outcome, Tree};
 
-pub(crate) const OURS: &str = "
+/// The settings of a cluster whose rollups run by themselves.
+pub const OURS: &str = "
 shared_preload_libraries = 'hll'
 rollup.naptime = 200ms
 ";

@@ -9,7 +9,7 @@ const BEGIN: &str = "<!-- what `make bench` measured -->\n";
 const END: &str = "<!-- end -->\n";
 const HEAD: &str = "# Measurements\n\nWritten by `make bench`, as are the charts beside it, which are drawn from these tables.\n";
 /// The parts of the page, in order.
-pub const PARTS: [&str; 4] = ["sketch", "accuracy", "counters", "rollup"];
+pub const PARTS: [&str; 5] = ["sketch", "accuracy", "counters", "rollup", "inserts"];
 
 static SAID: Mutex<String> = Mutex::new(String::new());
 
@@ -125,6 +125,17 @@ pub fn charts(page: &str) -> Vec<(&'static str, &'static str, String)> {
             .collect();
         let title = "Rollups at work, beside what they are compared with";
         charts.push(("rollup", title, drawing::pairs(title, &pairs)));
+    }
+    for table in tables(page, "inserts") {
+        let pair = |r: &Vec<String>| {
+            Some((shortened(&r[0]), number(r.get(1)?)?, "without stamp".into(), number(r.get(2)?)?))
+        };
+        let title = "Inserts into a table that is rolled up: processor time of the server";
+        charts.push((
+            "inserts",
+            title,
+            drawing::pairs(title, &table.rows.iter().filter_map(pair).collect::<Vec<_>>()),
+        ));
     }
     charts
 }

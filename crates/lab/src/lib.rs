@@ -9,7 +9,7 @@ mod major;
 mod reference;
 mod tree;
 
-pub use cluster::{Cluster, wait_for};
+pub use cluster::{Cluster, OURS, wait_for};
 pub use reference::{reference, settings};
 pub use tree::{Account, Tree, root};
 

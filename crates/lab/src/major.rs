@@ -2,7 +2,6 @@
 use std::fs;
 use std::process::Command;
 
-use crate::cluster::OURS;
 use crate::{Cluster, Outcome, Tree, root};
 
 impl Tree {
@@ -34,13 +33,13 @@ impl Tree {
 }
 
 impl Cluster {
-    /// Stops this cluster; a started one of `tree`, which pg_upgrade made of it.
-    pub fn upgraded(&mut self, tree: Tree) -> Outcome<Cluster> {
+    /// Stops this cluster; a started one of `tree` with these settings, which pg_upgrade made of it.
+    pub fn upgraded(&mut self, tree: Tree, settings: &str) -> Outcome<Cluster> {
         self.stop()?;
         // The clusters of tests are without checksums, which 18 has by default; both must be alike.
         let options: &[&str] =
             if tree.major().is_some_and(|major| major >= 18) { &["--no-data-checksums"] } else { &[] };
-        let mut new = Cluster::made(tree, OURS, options)?;
+        let mut new = Cluster::made(tree, settings, options)?;
         let done = new
             .command("pg_upgrade")
             .current_dir(new.socket()) // where it keeps its sockets, and its log where it fails

@@ -10,6 +10,7 @@ macro_rules! println {
 
 mod accuracy;
 mod counters;
+mod inserts;
 mod measure;
 mod rollup;
 mod sketch;
@@ -23,14 +24,17 @@ type Part = fn() -> Outcome<()>;
 
 fn main() -> Outcome<()> {
     let asked: Vec<String> = std::env::args().skip(1).collect();
-    let parts: [(&str, Part); 4] = [
+    let parts: [(&str, Part); 5] = [
         ("sketch", sketch::run),
         ("accuracy", accuracy::run),
         ("counters", counters::run),
         ("rollup", rollup::run),
+        ("inserts", inserts::run),
     ];
     if let Some(odd) = asked.iter().find(|a| !parts.iter().any(|(name, _)| name == a)) {
-        return Err(format!("no measurement is called {odd}: sketch, accuracy, counters, rollup").into());
+        return Err(
+            format!("no measurement is called {odd}: sketch, accuracy, counters, rollup, inserts").into()
+        );
     }
     for (name, part) in parts {
         if asked.is_empty() || asked.iter().any(|a| a == name) {

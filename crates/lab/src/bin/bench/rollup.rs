@@ -1,15 +1,14 @@
-//! Runs of a rollup beside the plain query over the same rows, and what the stamp costs an insert.
-use std::fs;
-use std::io::Write;
-
+//! Runs of a rollup beside the plain query over the same rows, and dashboards over both.
 use hll_lab::{Cluster, Outcome};
 use postgres::Client;
 
 use crate::measure::{by_turns, median, once, table};
 
-const COLUMNS: &str = "site_id int, ingest_time timestamptz, url text, request_country text, ip_address text, status_code int, response_time_msec int";
+/// Columns of the tutorial's table.
+pub const COLUMNS: &str = "site_id int, ingest_time timestamptz, url text, request_country text, ip_address text, status_code int, response_time_msec int";
 
-const SELECT: &str =
+/// The tutorial's query, without GROUP BY.
+pub const SELECT: &str =
     "SELECT site_id, date_trunc('minute', ingest_time) AS ingest_time, count(*) AS request_count,
            count(*) FILTER (WHERE status_code BETWEEN 200 AND 299) AS success_count,
            count(*) FILTER (WHERE status_code NOT BETWEEN 200 AND 299) AS error_count,
@@ -108,8 +107,7 @@ pub fn run() -> Outcome<()> {
     println!("| three levels instead of one | {leveled:.0} | {run:.0} one level | {:.2} x |", leveled / run);
     drop(three);
     small_runs(&mut one)?;
-    dashboard(&mut one)?;
-    inserts(&cluster)
+    dashboard(&mut one)
 }
 
 /// Runs over few rows, new and late, and over none.
@@ -162,83 +160,6 @@ fn dashboard(one: &mut Load) -> Outcome<()> {
         println!(
             "| a day per site over {level} | {time:.2} | {raw:.0} over raw rows | {:.0} x faster |",
             raw / time
-        );
-    }
-    Ok(())
-}
-
-const NAMES: &str = "site_id, ingest_time, url, request_country, ip_address, status_code, response_time_msec";
-
-/// Milliseconds of processor time that the session's server process has used.
-fn server_time(client: &mut Client) -> Outcome<f64> {
-    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
-    let used = fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
-    let nanoseconds: f64 = used.split_whitespace().next().unwrap_or_default().parse()?;
-    Ok(nanoseconds / 1e6)
-}
-
-/// A transaction a row.
-fn singles(client: &mut Client, table: &str) -> Outcome<()> {
-    let sql =
-        format!("INSERT INTO {table} ({NAMES}) VALUES ($1, '2026-01-01', '/', 'c1', '10.0.0.1', 200, $2)");
-    let insert = client.prepare(&sql)?;
-    for i in 0..5000 {
-        client.execute(&insert, &[&(i % 20), &(i % 900)])?;
-    }
-    Ok(())
-}
-
-fn hundreds(client: &mut Client, table: &str) -> Outcome<()> {
-    let rows = vec!["(1, '2026-01-01', '/', 'c1', '10.0.0.1', 200, 5)"; 100].join(", ");
-    let insert = client.prepare(&format!("INSERT INTO {table} ({NAMES}) VALUES {rows}"))?;
-    for _ in 0..300 {
-        client.execute(&insert, &[])?;
-    }
-    Ok(())
-}
-
-fn copy(client: &mut Client, table: &str) -> Outcome<()> {
-    let mut sink = client.copy_in(&format!("COPY {table} ({NAMES}) FROM STDIN"))?;
-    for i in 0..100_000 {
-        let (site, second, page) = (i % 20, i / 1000 % 60, i % 50);
-        writeln!(sink, "{site}\t2026-01-01 00:00:{second:02}\t/page/{page}\tc1\t10.0.0.{page}\t200\t{page}")?;
-    }
-    sink.finish()?;
-    Ok(())
-}
-
-/// Puts rows into a table.
-type Insert = fn(&mut Client, &str) -> Outcome<()>;
-
-/// Inserts into the rolled-up table beside the same table without stamp, whose index is on the time alone: what they
-/// cost the server, in processor time.
-fn inserts(cluster: &Cluster) -> Outcome<()> {
-    let mut client = cluster.database("inserts")?;
-    client.batch_execute(&format!(
-        "SET synchronous_commit = off; CREATE TABLE http_request ({COLUMNS}); CREATE TABLE bare ({COLUMNS});
-         CREATE INDEX ON bare USING brin (ingest_time) WITH (autosummarize = on, pages_per_range = 32);
-         SELECT rollup.create('http_request_1min', $$ {SELECT} GROUP BY 1, 2 $$, every => NULL)"
-    ))?;
-    let kinds: [(&str, Insert); 3] = [
-        ("5,000 rows, one a transaction", singles),
-        ("300 times 100 rows", hundreds),
-        ("COPY of 100,000 rows", copy),
-    ];
-    for (what, insert) in kinds {
-        let mut times = [Vec::new(), Vec::new()];
-        for round in 0..13 {
-            client.batch_execute("TRUNCATE http_request, bare; CHECKPOINT")?;
-            for n in 0..2 {
-                let n = if round % 2 == 0 { n } else { 1 - n };
-                let before = server_time(&mut client)?;
-                insert(&mut client, ["http_request", "bare"][n])?;
-                times[n].push(server_time(&mut client)? - before);
-            }
-        }
-        let [stamped, bare] = times.map(median);
-        println!(
-            "| {what}, into the rolled-up table | {stamped:.0} | {bare:.0} without stamp | {:.2} x |",
-            stamped / bare
         );
     }
     Ok(())
