@@ -10,7 +10,7 @@ SCRIPTS   := target/extension
 LAB        = $(CARGO) run --quiet --release -p hll-lab --bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-bench setup-deb build scripts demo test install uninstall psql torture bench fuzz deb check-deb reference clean
+.PHONY: help setup setup-test setup-bench setup-deb build scripts demo picture test install uninstall psql torture bench fuzz deb check-deb reference clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ build: setup
 
 demo: build ## the whole story on a private PostgreSQL (DEMO_SECONDS=20, DEMO_INPUT=access log)
 	@$(LAB) demo
+
+picture: build ## the demo again, drawn for the README: docs/story.svg
+	@DEMO_PICTURE=docs/story.svg $(LAB) demo
 
 test: setup-test build ## every check and test; the last line is "N passed, N failed"
 	@tests/run
@@ -55,7 +58,7 @@ psql: build ## a private cluster with the extension, and a prompt
 torture: build ## the random mix with processes killed, for SECONDS (60); must end with 0 mismatches
 	@TORTURE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --quiet --profile programs -p hll-tests --test torture -- --nocapture
 
-bench: setup-bench build ## measure beside the C extension and plain SQL (BENCH="sketch accuracy counters rollup")
+bench: setup-bench build ## measure beside the C extension and plain SQL; writes docs/bench (BENCH="sketch accuracy counters rollup inserts")
 	@$(LAB) bench -- $(BENCH)
 
 # The compiler's address sanitizer is not stable yet, hence the variable.

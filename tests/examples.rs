@@ -97,8 +97,11 @@ fn the_panels_ask_what_the_readme_asks() {
     }
 }
 
+/// A field's name, and what its value must be.
+type Field<'a> = (&'a str, fn(&Value) -> bool);
+
 /// Fields of an object, each with the kind of value that it has; all are there, and no others.
-fn has(what: &str, object: &Value, fields: &[(&str, fn(&Value) -> bool)]) {
+fn has(what: &str, object: &Value, fields: &[Field]) {
     let object = object.as_object().unwrap_or_else(|| panic!("{what} is no object"));
     for (name, holds) in fields {
         let value = object.get(*name).unwrap_or_else(|| panic!("{what}: no {name}"));

@@ -13,12 +13,6 @@ pub fn preloading() -> bool {
     unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade }
 }
 
-/// True in the servers that pg_upgrade starts to read and write catalogs: nothing else may go on in them.
-pub fn upgrading() -> bool {
-    // SAFETY: reads a variable of this process, set before libraries are loaded.
-    unsafe { pg_sys::IsBinaryUpgrade }
-}
-
 /// Registers the launcher with the postmaster; it starts once the server takes writes.
 pub fn register_launcher(name: &str, entry: &str) {
     BackgroundWorkerBuilder::new(name)

@@ -3,6 +3,8 @@
 //! Nothing here touches an installed server: the PostgreSQL tree is copied, the cluster listens on a
 //! Unix socket in its own temporary folder only, and it is gone when its owner is.
 mod cluster;
+pub mod drawing;
+pub mod figures;
 mod major;
 mod reference;
 mod tree;

@@ -19,17 +19,23 @@ pub fn query(relation: &str) -> String {
 /// Where the dashboard is drawn: a terminal is redrawn in place, anything else gets plain lines.
 pub struct Screen {
     terminal: bool,
+    page: String,
 }
 
 impl Screen {
     /// Looks at what standard output is.
     pub fn new() -> Screen {
-        Screen { terminal: std::io::stdout().is_terminal() }
+        Screen { terminal: std::io::stdout().is_terminal(), page: String::new() }
     }
 
     /// How long a picture stays.
     pub fn pause(&self) -> Duration {
         Duration::from_millis(if self.terminal { 500 } else { 5000 })
+    }
+
+    /// What was drawn last.
+    pub fn page(&self) -> String {
+        self.page.clone()
     }
 
     /// Draws the present state.
@@ -41,9 +47,6 @@ impl Screen {
         )?;
         let (rows, lag): (i64, i64) = (status.get(0), status.get(1));
         let mut page = Vec::new();
-        if self.terminal {
-            write!(page, "\x1b[H\x1b[J")?;
-        }
         writeln!(
             page,
             "{:5.1} s  {written} rows written, {rows} rolled up, lag {lag} rows",
@@ -68,7 +71,9 @@ impl Screen {
                 row.get::<_, Option<i64>>(6).unwrap_or(0),
             )?;
         }
-        std::io::stdout().write_all(&page)?;
+        self.page = String::from_utf8(page)?;
+        let clear = if self.terminal { "\x1b[H\x1b[J" } else { "" };
+        write!(std::io::stdout(), "{clear}{}", self.page)?;
         Ok(std::io::stdout().flush()?)
     }
 }

@@ -1,5 +1,11 @@
 //! The whole story on a private cluster: events come in, a worker rolls them up, a dashboard reads the
 //! small table, old rows expire. Every figure at the end is measured; `exact: no` exits with 1.
+/// What is printed is remembered, for the picture.
+macro_rules! println {
+    () => { hll_lab::figures::say("") };
+    ($($text:tt)*) => { hll_lab::figures::say(&format!($($text)*)) };
+}
+
 mod dashboard;
 mod generate;
 mod input;
@@ -103,5 +109,13 @@ fn story() -> Outcome<bool> {
         }
         shown
     })?;
-    verdict::give(&mut client, &mut screen, written.load(Relaxed))
+    let last = screen.page();
+    hll_lab::figures::said();
+    let exact = verdict::give(&mut client, &mut screen, written.load(Relaxed))?;
+    // DEMO_PICTURE=file.svg draws the last screen and the figures; `make picture` does, for the README.
+    if let Some(file) = std::env::var_os("DEMO_PICTURE").filter(|f| !f.is_empty()) {
+        let text = last + &hll_lab::figures::said();
+        std::fs::write(&file, hll_lab::drawing::terminal("make demo", &text.lines().collect::<Vec<_>>()))?;
+    }
+    Ok(exact)
 }
