@@ -53,7 +53,7 @@ psql: build ## a private cluster with the extension, and a prompt
 	@$(LAB) psql
 
 torture: build ## the random mix with processes killed, for SECONDS (60); must end with 0 mismatches
-	@TORTURE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --quiet --release -p hll-tests --test torture -- --nocapture
+	@TORTURE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --quiet --profile programs -p hll-tests --test torture -- --nocapture
 
 bench: setup-bench build ## measure beside the C extension and plain SQL (BENCH="sketch accuracy counters rollup")
 	@$(LAB) bench -- $(BENCH)

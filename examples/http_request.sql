@@ -1,4 +1,5 @@
 -- The schema of the README's tour as one file: events, what is kept of them by the minute, views for a dashboard.
+-- grafana.json, beside this file, is a dashboard over it.
 --   psql -d DATABASE -v ON_ERROR_STOP=1 -f http_request.sql
 
 CREATE EXTENSION IF NOT EXISTS hll;
@@ -22,10 +23,11 @@ SELECT rollup.create('http_request_1min', $$
          count(*) FILTER (WHERE status_code BETWEEN 200 AND 299)     AS success_count,
          count(*) FILTER (WHERE status_code NOT BETWEEN 200 AND 299) AS error_count,
          sum(response_time_msec)                                     AS total_response_time_msec,
+         sum(response_time_msec) / count(*)                          AS average_response_time_msec,
          hll_add_agg(hll_hash_text(ip_address))                      AS distinct_ip_addresses,
          jsonb_counter_agg(request_country)                          AS country_counters
   FROM http_request
-  GROUP BY 1, 2 $$, every => '10 seconds');
+  GROUP BY 1, 2 $$, every => '10 seconds', coarser => '{"http_request_1hour": "1 hour"}');
 SELECT rollup.retain('http_request', '7 days');
 
 -- The last hour of each site. It reads the live view, which has the rows of this very moment, too.

@@ -27,7 +27,9 @@ CREATE TABLE rollup.definition (
   plan        jsonb NOT NULL,
   timezone    text NOT NULL,
   every       interval,
+  on_change   text NOT NULL DEFAULT 'ignore' CHECK (on_change IN ('ignore', 'error', 'recompute')),
   state       text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused')),
+  adopted     boolean NOT NULL DEFAULT false,
   system_id   bigint NOT NULL,
   seen_xmax   bigint NOT NULL DEFAULT 0,
   seen_xip    bigint[] NOT NULL DEFAULT '{}',
@@ -40,8 +42,12 @@ CREATE TABLE rollup.definition (
   backlog_cuts      timestamptz[],
   backlog_rows      bigint,
   backlog_done      bigint,
-  backlog_started   timestamptz
+  backlog_started   timestamptz,
+  refused_changes   tstzmultirange
 ) WITH (fillfactor = 50);
+COMMENT ON COLUMN rollup.definition.on_change IS 'what it does when raw rows change: ignore, error, or recompute their buckets';
+COMMENT ON COLUMN rollup.definition.adopted IS 'its table was there before, by rollup.create(into_table), and stays when the rollup is dropped';
+COMMENT ON COLUMN rollup.definition.refused_changes IS 'times of rows that changed when their bucket could not be computed again';
 COMMENT ON COLUMN rollup.definition.backlog_to_xmax IS 'with backlog_from_xmax and both xip: rows of transactions between two snapshots, too many for one transaction, that are merged piece by piece, newest first; NULL: none';
 COMMENT ON COLUMN rollup.definition.backlog_cursor IS 'rows of the backlog at this time or later are merged; NULL: none yet';
 COMMENT ON COLUMN rollup.definition.backlog_cuts IS 'where the next pieces begin';
@@ -128,6 +134,19 @@ COMMENT ON COLUMN rollup.retention.removed IS 'rows that were removed one by one
 COMMENT ON COLUMN rollup.retention.late_ignored IS 'raw rows that came after their bucket had expired; what they make expires in turn';
 COMMENT ON TABLE rollup.retention IS 'Tables whose old rows expire, by rollup.retain';
 
+CREATE TABLE rollup.change (
+  source       regclass NOT NULL,
+  time_column  name NOT NULL,
+  rollup_stamp bigint NOT NULL,
+  since        timestamptz,
+  until        timestamptz
+);
+CREATE INDEX ON rollup.change (source, rollup_stamp);
+COMMENT ON TABLE rollup.change IS 'Minutes in which rows of a source lay, or have come to lie, that were changed: until every rollup made with on_change ''recompute'' has computed their buckets again';
+COMMENT ON COLUMN rollup.change.rollup_stamp IS 'the stamp of the transaction that changed them';
+COMMENT ON COLUMN rollup.change.since IS 'first moment, of a column without time zone as if that were UTC; NULL: rows without a time';
+COMMENT ON COLUMN rollup.change.until IS 'last moment';
+
 CREATE TABLE rollup.expired (
   relation    regclass PRIMARY KEY,
   below       timestamptz NOT NULL,
@@ -156,17 +175,18 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.merge_rule', 'WHERE added_by 
 SELECT pg_catalog.pg_extension_config_dump('rollup.attempt', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.retention', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.expired', '');
+SELECT pg_catalog.pg_extension_config_dump('rollup.change', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.partitioning', '');
 
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
-GRANT SELECT (id, name, relation, source, owner, timezone, every, state, system_id, seen_xmax, seen_xip, rows_total,
+GRANT SELECT (id, name, relation, source, owner, timezone, every, on_change, refused_changes, adopted, state, system_id, seen_xmax, seen_xip, rows_total,
   backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started)
   ON rollup.definition TO PUBLIC;
 GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed) ON rollup.attempt TO PUBLIC;
 GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run TO PUBLIC;
 GRANT SELECT (relation, width, ahead, timezone, owner, made, moved) ON rollup.partitioning TO PUBLIC;
-GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.retention, rollup.expired TO PUBLIC;
+GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.retention, rollup.expired, rollup.change TO PUBLIC;
 
 -- rollups: aggregates
 
@@ -254,11 +274,13 @@ SELECT p.oid::regprocedure::text, ARRAY[p.proname::text],
        format('pg_catalog.%I($1, $2)', f.proname), format('pg_catalog.%I($1)', CASE p.proname WHEN 'count' THEN 'sum' ELSE p.proname END), p.proname = 'count'
   FROM pg_proc p JOIN pg_aggregate a ON a.aggfnoid = p.oid JOIN pg_proc f ON f.oid = a.aggcombinefn
  WHERE p.pronamespace = 'pg_catalog'::regnamespace AND a.aggkind = 'n' AND a.aggfinalfn = 0 AND a.aggtranstype = p.prorettype
-   AND p.proname IN ('count', 'sum', 'min', 'max', 'bool_and', 'bool_or', 'every', 'bit_and', 'bit_or', 'bit_xor');
+   AND p.proname IN ('count', 'sum', 'min', 'max', 'bool_and', 'bool_or', 'every', 'bit_and', 'bit_or', 'bit_xor')
+   AND p.oid <> 'sum(interval)'::regprocedure; -- that has a final function from PostgreSQL 17 on
 
 INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite) VALUES
   ('sum(bigint)', '{sum}', 'pg_catalog.numeric_add($1, $2)', 'pg_catalog.sum($1)'),
   ('sum(numeric)', '{sum}', 'pg_catalog.numeric_add($1, $2)', 'pg_catalog.sum($1)'),
+  ('sum(interval)', '{sum}', 'pg_catalog.interval_pl($1, $2)', 'pg_catalog.sum($1)'),
   ('range_agg(anyrange)', '{ranges}', 'pg_catalog.multirange_union($1, $2)', 'pg_catalog.range_agg($1)'),
   ('range_agg(anymultirange)', '{ranges}', 'pg_catalog.multirange_union($1, $2)', 'pg_catalog.range_agg($1)'),
   ('range_intersect_agg(anyrange)', '{common}', 'pg_catalog.range_intersect($1, $2)', 'pg_catalog.range_intersect_agg($1)'),
@@ -312,11 +334,38 @@ SET LOCAL search_path TO @extschema@, pg_temp;
 -- rollups: functions
 
 CREATE FUNCTION rollup.create(name text, query text, every interval DEFAULT '10 seconds', coarser jsonb DEFAULT NULL,
-  timezone text DEFAULT 'UTC', joins text DEFAULT NULL)
+  timezone text DEFAULT 'UTC', joins text DEFAULT NULL, on_change text DEFAULT 'ignore', into_table text DEFAULT NULL, backfill boolean DEFAULT true)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_create_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.create(text, text, interval, jsonb, text, text) IS
-'Defines a rollup: makes table NAME from the SELECT (group keys, mergeable aggregates and expressions over both), view NAME_live, and functions rollup_SOURCE() and expire_SOURCE(); returns its id. The worker runs it EVERY interval (NULL: only when called). COARSER names levels and their widths, as in {"name_1hour": "1 hour"}. Buckets are those of TIMEZONE. JOINS ''snapshot'': lookup tables may be joined, each row to what they hold when it is counted. Needs ownership of the source. Errors name what cannot be merged and what to write instead';
+COMMENT ON FUNCTION rollup.create(text, text, interval, jsonb, text, text, text, text, boolean) IS
+'Defines a rollup: makes table NAME from the SELECT (group keys, mergeable aggregates and expressions over both), view NAME_live, and functions rollup_SOURCE() and expire_SOURCE(); returns its id. The worker runs it EVERY interval (NULL: only when called). COARSER names levels and their widths, as in {"name_1hour": "1 hour"}. Buckets are those of TIMEZONE. JOINS ''snapshot'': lookup tables may be joined, each row to what they hold when it is counted. ON_CHANGE says what UPDATE, DELETE and TRUNCATE of raw rows do: ''ignore'' nothing, ''error'' fail, ''recompute'' have their buckets computed again by the next run. INTO_TABLE names a table that becomes the rollups, where its columns fit by name and type and it has a unique key on the group keys. BACKFILL false takes the rows that are there as counted, in a table that holds them. Needs ownership of the source. Errors name what cannot be merged and what to write instead';
+
+CREATE FUNCTION rollup.note_change() RETURNS trigger
+AS 'MODULE_PATHNAME', 'rollup_note_change' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.note_change() IS
+'Trigger of tables with a rollup that was made with on_change ''error'' or ''recompute'': refuses changes, or notes when the rows are, before and after';
+
+CREATE FUNCTION rollup.own_stamp() RETURNS trigger LANGUAGE plpgsql
+SET search_path TO pg_catalog, pg_temp AS $$
+BEGIN
+  IF TG_OP = 'UPDATE' THEN
+    NEW.rollup_stamp := OLD.rollup_stamp;
+  ELSE
+    NEW.rollup_stamp := rollup.stamp() + coalesce((SELECT s.stamp_offset FROM rollup.source s WHERE s.relation = TG_RELID
+      OR s.relation IN (SELECT a.relid FROM pg_partition_ancestors(TG_RELID) a) LIMIT 1), 0);
+  END IF;
+  RETURN NEW;
+END $$;
+COMMENT ON FUNCTION rollup.own_stamp() IS
+'Trigger of tables with a rollup whose rows a subscription brings: gives them stamps of this server in place of those that come along';
+
+CREATE FUNCTION rollup.watch_children() RETURNS event_trigger
+AS 'MODULE_PATHNAME', 'rollup_watch_children' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.watch_children() IS
+'Event trigger: gives a new partition or child of such a table the triggers that it does not inherit, and tables with a rollup that a subscription fills the trigger rollup.own_stamp()';
+CREATE EVENT TRIGGER rollup_watch_children ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE SUBSCRIPTION', 'ALTER SUBSCRIPTION')
+  EXECUTE FUNCTION rollup.watch_children();
+COMMENT ON EVENT TRIGGER rollup_watch_children IS 'Watches new partitions of tables with rollups, and subscriptions that fill them';
 
 CREATE FUNCTION rollup.add_level(name text, level text, width interval) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_add_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -551,6 +600,7 @@ SELECT d.name, d.source, d.owner,
        END AS expiry_held_by,
        (SELECT coalesce(max(o.late_ignored), 0) FROM rollup.retention o WHERE o.relation = d.relation
            OR o.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
+       d.on_change, d.refused_changes,
        p.partitions_until, p.partitions_error,
        (SELECT pg_catalog.string_agg(y.query, '; ' ORDER BY y.query) FROM pg_catalog.pg_stat_activity y,
            (SELECT pg_catalog.concat('rollup.', v, ' of ', d.name) AS call FROM pg_catalog.unnest(ARRAY['run', 'rebuild', 'rebase']) v UNION ALL
@@ -573,6 +623,7 @@ COMMENT ON COLUMN rollup.status.lag_seconds IS 'longest that any committed row c
 COMMENT ON COLUMN rollup.status.oldest_row IS 'least time of the rows that wait';
 COMMENT ON COLUMN rollup.status.open_writers IS 'whose transactions have the source open for writing: their rows come when they end, and hold no others back';
 COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';
+COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was';
 COMMENT ON COLUMN rollup.status.partitions_until IS 'up to when rows find a partition in the source and the tables of the rollup, of those that rollup.partition keeps ahead';
 COMMENT ON COLUMN rollup.status.late_ignored IS 'raw rows that came after their bucket, in the rollup or a level, had expired; what they make expires in turn';
 GRANT SELECT ON rollup.status TO PUBLIC;

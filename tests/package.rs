@@ -117,10 +117,8 @@ fn the_package_holds_what_it_should() {
     for from in names(&root().join("docs")).iter().filter(|name| name.ends_with(".md")) {
         page(&root().join("docs").join(from), format!("{doc}/docs/{from}"));
     }
-    if root().join("examples").exists() {
-        for from in names(&root().join("examples")).iter().filter(|name| name.ends_with(".sql")) {
-            file(format!("{doc}/examples/{from}"));
-        }
+    for from in names(&root().join("examples")) {
+        file(format!("{doc}/examples/{from}"));
     }
     file(format!("usr/share/lintian/overrides/{name}"));
     let got = contents(&packages[0]);

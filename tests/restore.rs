@@ -16,7 +16,7 @@ fn a_restored_database_goes_on() {
     client.batch_execute(TABLE).unwrap();
     client
         .batch_execute(&format!(
-            "SELECT rollup.create('http_request_1min', $q${QUERY}$q$, every => NULL, coarser => '{{\"http_request_1day\": \"1 day\"}}')"
+            "SELECT rollup.create('http_request_1min', $q${QUERY}$q$, every => NULL, on_change => 'recompute', coarser => '{{\"http_request_1day\": \"1 day\"}}')"
         ))
         .unwrap();
     // Ids of the old cluster run ahead of the new one's.
@@ -24,6 +24,10 @@ fn a_restored_database_goes_on() {
     client.batch_execute(&insert(1, 500)).unwrap();
     client.batch_execute("SELECT rollup_http_request()").unwrap();
     client.batch_execute(&insert(2, 300)).unwrap();
+    // Changes that no run has followed yet come along too.
+    client
+        .batch_execute("UPDATE http_request SET response_time_msec = 0 WHERE response_time_msec % 10 = 0")
+        .unwrap();
     client.batch_execute("CREATE FUNCTION longer(text, text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT greatest($1, $2)'; CREATE AGGREGATE longest(text) (SFUNC = longer, STYPE = text); SELECT rollup.add_merge_rule('longest(text)', 'longer(text,text)', 'longest(text)'::regprocedure)").unwrap();
     let dump = old.socket().join("dump.sql");
     let dumped = old.command("pg_dump").args(["-d", "shop", "-f"]).arg(&dump).output().unwrap();
@@ -45,10 +49,13 @@ fn a_restored_database_goes_on() {
     assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.merge_rule WHERE added_by IS NOT NULL"), 1);
     // Rows of the new cluster, whose ids the old one has used, before anything has run here.
     client.batch_execute(&insert(3, 200)).unwrap();
+    client.batch_execute("UPDATE http_request SET site_id = 7 WHERE response_time_msec = 15").unwrap();
     client.batch_execute("SELECT rollup_http_request()").unwrap();
     assert_eq!(differences(&mut client, "http_request_1min"), 0);
     for round in 0..3 {
         client.batch_execute(&insert(round, 100)).unwrap();
+        assert_eq!(differences(&mut client, "http_request_1min_live"), 0);
+        client.batch_execute("UPDATE http_request SET site_id = 8 WHERE response_time_msec = 16").unwrap();
         assert_eq!(differences(&mut client, "http_request_1min_live"), 0);
         assert_eq!(number(&mut client, "SELECT rollup_http_request()"), 100);
         assert_eq!(differences(&mut client, "http_request_1min"), 0);

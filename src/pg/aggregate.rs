@@ -76,11 +76,23 @@ pub fn state_mut<T: State>(call: &mut Call, n: usize) -> Option<&mut T> {
     pointer(call, n).map(|p| unsafe { &mut *p })
 }
 
+/// True where rows come from a plan node that aggregates what it is given, false in a window's frame, whose rows were
+/// copied and come again and again.
+#[inline(always)]
+fn is_scan(call: &Call) -> bool {
+    // SAFETY: fcinfo is live, and its context is NULL or a node.
+    unsafe {
+        let node = (*call.raw()).context;
+        !node.is_null() && (*node).type_ == pg_sys::NodeTag::T_AggState
+    }
+}
+
 /// The state in argument 0, to be changed, and the payload of varlena argument 1.
 #[inline(always)]
 pub fn state_and_bytes<T: State>(call: &mut Call) -> (Option<&mut T>, Option<&[u8]>) {
+    let bytes = if is_scan(call) { call.scanned(1) } else { call.bytes(1) };
     // SAFETY: as in `state_mut`; a varlena and a state are different chunks of memory.
-    (pointer(call, 0).map(|p| unsafe { &mut *p }), call.scanned(1))
+    (pointer(call, 0).map(|p| unsafe { &mut *p }), bytes)
 }
 
 /// The states in arguments 0, to be changed, and 1, to be read. A state is never its own partner.

@@ -6,10 +6,17 @@ use pgrx::pg_sys;
 use std::ffi::CString;
 use std::time::Duration;
 
-/// True while the postmaster loads libraries of shared_preload_libraries.
+/// True while the postmaster loads libraries of shared_preload_libraries, unless for pg_upgrade, which wants no
+/// process but its own in the databases.
 pub fn preloading() -> bool {
-    // SAFETY: reads a variable of this process.
-    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+    // SAFETY: reads variables of this process.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade }
+}
+
+/// True in the servers that pg_upgrade starts to read and write catalogs: nothing else may go on in them.
+pub fn upgrading() -> bool {
+    // SAFETY: reads a variable of this process, set before libraries are loaded.
+    unsafe { pg_sys::IsBinaryUpgrade }
 }
 
 /// Registers the launcher with the postmaster; it starts once the server takes writes.
@@ -107,11 +114,15 @@ unsafe extern "C-unwind" fn on_hup(signal: i32) {
 /// Signal handlers of a worker: PostgreSQL's own, so that termination interrupts a running query and the
 /// postmaster sees a worker that wants to be restarted.
 pub fn take_signals() {
+    #[cfg(not(feature = "pg18"))]
+    use pg_sys::pqsignal;
+    #[cfg(feature = "pg18")] // the server's own function has another symbol there
+    use pg_sys::pqsignal_be as pqsignal;
     // SAFETY: called once at the start of a worker, before signals are unblocked.
     unsafe {
-        pg_sys::pqsignal(pg_sys::SIGTERM as i32, Some(on_term));
-        pg_sys::pqsignal(pg_sys::SIGINT as i32, Some(on_int));
-        pg_sys::pqsignal(pg_sys::SIGHUP as i32, Some(on_hup));
+        pqsignal(pg_sys::SIGTERM as i32, Some(on_term));
+        pqsignal(pg_sys::SIGINT as i32, Some(on_int));
+        pqsignal(pg_sys::SIGHUP as i32, Some(on_hup));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
 }
@@ -180,7 +191,9 @@ pub fn report_statistics() {
 /// Ends the worker as done: the postmaster does not restart it.
 pub fn exit_done() -> ! {
     // SAFETY: the normal end of a process of PostgreSQL.
-    unsafe { pg_sys::proc_exit(0) }
+    unsafe { pg_sys::proc_exit(0) };
+    #[cfg(feature = "pg18")] // whose declaration does not say that it never returns
+    unreachable!("proc_exit returned")
 }
 
 /// Oids and names of the databases that take connections. Call inside a transaction.

@@ -101,10 +101,11 @@ unsafe fn describe(call: &Call, n: usize) -> *mut Cached {
 /// # Safety
 /// `entry` must have its btree operator family looked up.
 unsafe fn is_equal_by_image(entry: &pg_sys::TypeCacheEntry, collation: pg_sys::Oid) -> bool {
-    if entry.btree_opf == pg_sys::InvalidOid {
+    let class_type = entry.btree_opintype;
+    // Equal values of char(n) have equal bytes in a column, which is all that its class says: not where lengths differ.
+    if entry.btree_opf == pg_sys::InvalidOid || class_type == pg_sys::BPCHAROID {
         return false;
     }
-    let class_type = entry.btree_opintype;
     // SAFETY: plain catalog lookups; the support function takes the operator class's input type.
     unsafe {
         let says = pg_sys::get_opfamily_proc(entry.btree_opf, class_type, class_type, EQUALIMAGE);

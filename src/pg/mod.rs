@@ -22,6 +22,7 @@ pub mod planner;
 pub mod query;
 pub mod rows;
 pub mod tables;
+pub mod trigger;
 pub mod v1;
 pub mod xact;
 

@@ -21,6 +21,8 @@ pub enum Entry {
         /// What makes the buckets: a column is `("", [])`, `date_trunc('hour', at)` is
         /// `("date_trunc", ["hour", None])`; None for a function outside pg_catalog or an operator.
         bucket: Option<(String, Vec<Option<String>>)>,
+        /// It is a column, or made of nothing but one by functions of PostgreSQL's own that keep the order of times.
+        plain: bool,
     },
     /// An expression over aggregates and keys: `$1`, `$2`, … in it are its parts.
     Value {
@@ -141,6 +143,8 @@ fn analysed(text: &str, zone: &str, grouped: bool) -> Result<Select, Unsupported
             0,
             std::ptr::null_mut(),
         );
+        #[cfg(feature = "pg18")]
+        super::tables::inline_group_keys(&mut *query);
         read(&mut *query, zone, grouped)
     }
 }
@@ -313,7 +317,39 @@ unsafe fn key(node: *mut pg_sys::Node, tables: &Tables, source: usize) -> Entry 
         // A column that is NOT NULL, or date_trunc / date_bin of one, which give NULL for NULL only.
         let faithful =
             bucket.as_ref().is_some_and(|(f, _)| ["", "date_trunc", "date_bin"].contains(&f.as_str()));
-        Entry::Key { time_columns, zoned, never_null: not_null && !vars.is_empty() && faithful, bucket }
+        let plain = is_plain(node);
+        Entry::Key {
+            time_columns,
+            zoned,
+            never_null: not_null && !vars.is_empty() && faithful,
+            bucket,
+            plain,
+        }
+    }
+}
+
+/// # Safety
+/// `node` is an expression.
+unsafe fn is_plain(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tags say what the nodes are.
+    unsafe {
+        match (*node).type_ {
+            pg_sys::NodeTag::T_Var => true,
+            pg_sys::NodeTag::T_RelabelType => is_plain((*node.cast::<pg_sys::RelabelType>()).arg.cast()),
+            pg_sys::NodeTag::T_FuncExpr => {
+                let f = &*node.cast::<pg_sys::FuncExpr>();
+                let name = string(pg_sys::get_func_name(f.funcid));
+                let known = ["date_trunc", "date_bin", "timezone", "date", "timestamp", "timestamptz"];
+                let args = PgList::<pg_sys::Node>::from_pg(f.args);
+                let (constants, others): (Vec<_>, Vec<_>) =
+                    args.iter_ptr().partition(|a| (**a).type_ == pg_sys::NodeTag::T_Const);
+                pg_sys::get_func_namespace(f.funcid) == pg_sys::Oid::from(pg_sys::PG_CATALOG_NAMESPACE)
+                    && known.contains(&name.as_str())
+                    && constants.len() + 1 == args.len()
+                    && others.first().is_some_and(|a| is_plain(*a))
+            }
+            _ => false,
+        }
     }
 }
 

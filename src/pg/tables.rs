@@ -3,6 +3,23 @@ use super::deparse::string;
 use super::query::{Unsupported, no};
 use pgrx::{PgList, pg_sys};
 
+/// Puts the group keys where 18 refers to them: it appends a list of them to the tables and makes columns of it.
+///
+/// # Safety
+/// `q` is an analysed query tree that is the caller's to change.
+#[cfg(feature = "pg18")]
+pub unsafe fn inline_group_keys(q: &mut pg_sys::Query) {
+    if !q.hasGroupRTE {
+        return;
+    }
+    // SAFETY: the select list is a list of expressions of the query; the list of keys is the last entry.
+    unsafe {
+        q.targetList = pg_sys::flatten_group_exprs(std::ptr::null_mut(), q, q.targetList.cast()).cast();
+        q.rtable = pg_sys::list_delete_last(q.rtable);
+    }
+    q.hasGroupRTE = false;
+}
+
 /// The range table of a query, numbered from 1.
 pub struct Tables {
     entries: Vec<*mut pg_sys::RangeTblEntry>,

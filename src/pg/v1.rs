@@ -181,10 +181,7 @@ pub unsafe fn varlena_payload<'a>(d: pg_sys::Datum) -> &'a [u8] {
     // SAFETY: the caller vouches for the varlena; a de-toasted copy lives in the current memory context. The
     // length counts the header: one byte (odd first byte, length in the upper seven bits) or four.
     unsafe {
-        let mut p = d.cast_mut_ptr::<u8>();
-        if !is_plain(d) {
-            p = pg_sys::pg_detoast_datum_packed(p.cast()).cast();
-        }
+        let p = if is_plain(d) { d.cast_mut_ptr::<u8>() } else { detoasted(d) };
         let first = *p;
         if first & 1 == 1 {
             std::slice::from_raw_parts(p.add(1), usize::from(first >> 1) - 1)
@@ -193,6 +190,19 @@ pub unsafe fn varlena_payload<'a>(d: pg_sys::Datum) -> &'a [u8] {
             std::slice::from_raw_parts(p.add(pg_sys::VARHDRSZ), len - pg_sys::VARHDRSZ)
         }
     }
+}
+
+/// A copy of the varlena `d`, uncompressed and in line.
+///
+/// Apart, so that the functions which read values in line save no registers for it.
+///
+/// # Safety
+/// `d` must point at a valid varlena.
+#[cold]
+#[inline(never)]
+unsafe fn detoasted(d: pg_sys::Datum) -> *mut u8 {
+    // SAFETY: the caller vouches for the varlena.
+    unsafe { pg_sys::pg_detoast_datum_packed(d.cast_mut_ptr()).cast() }
 }
 
 /// Exports a version-1 function: `v1!(hll_union, union)` makes the C symbol `hll_union` run `union(&mut Call)`.

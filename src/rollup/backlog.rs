@@ -43,19 +43,14 @@ pub fn begin(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<Option<(Back
     let _acting = ActingAs::role(owner);
     set_timezone("UTC");
     let rows = bounds::new("", &d.state.seen, now);
-    let counted = catalog::write(
-        &format!("SELECT pg_catalog.count(*) FROM (SELECT FROM {source} WHERE {rows} LIMIT {}) n", piece + 1),
-        &[],
-        |row| row.get::<i64>(1),
-    )?;
-    if counted.into_iter().flatten().next().unwrap_or_default() <= piece {
-        return Ok(None);
-    }
-    let total =
+    let counted =
         catalog::write(&format!("SELECT pg_catalog.count(*) FROM {source} WHERE {rows}"), &[], |row| {
             row.get::<i64>(1)
         })?;
-    let total = total.into_iter().flatten().next().unwrap_or_default().max(1);
+    let total = counted.into_iter().flatten().next().unwrap_or_default();
+    if total <= piece {
+        return Ok(None);
+    }
     let fractions: Vec<String> =
         (1..=(total - 1) / piece).map(|n| (1.0 - (n * piece) as f64 / total as f64).to_string()).collect();
     // Quantiles, so that a few odd times do no harm; of a sample, so that it costs one look at the rows.

@@ -110,34 +110,46 @@ pub fn unmerged(prefix: &str, plan: &Plan, state: &State) -> String {
     }
 }
 
+/// A value of a rollup's state, read from the catalog by the statement itself.
+fn state_now(value: &str, id: i64) -> String {
+    format!("(SELECT {value} FROM rollup.definition d WHERE d.id OPERATOR(pg_catalog.=) {id})")
+}
+
+/// Rows of transactions that had not finished at these columns of the state.
+///
+/// The planner does not know the bounds. It takes a range to hold few rows, as it does, and anything else to hold a
+/// good part of the table: so each part is a range, and the index is what finds them.
+fn since_now(prefix: &str, xmax: &str, xip: &str, id: i64) -> String {
+    let stamp = format!("{prefix}{STAMP}");
+    format!(
+        "({stamp} OPERATOR(pg_catalog.>=) {x} AND {stamp} OPERATOR(pg_catalog.<) 9223372036854775807 OR \
+         {stamp} OPERATOR(pg_catalog.>=) {x0} AND {stamp} OPERATOR(pg_catalog.<) {x} AND {stamp} OPERATOR(pg_catalog.=) ANY ({xip}::pg_catalog.int8[]))",
+        x = state_now(xmax, id),
+        x0 = state_now(&format!("{xip}[1]"), id),
+        xip = state_now(xip, id)
+    )
+}
+
+/// Rows of transactions that had not finished at the last run, the state read by the statement itself.
+pub fn unfinished_now(prefix: &str, id: i64) -> String {
+    since_now(prefix, "seen_xmax", "seen_xip", id)
+}
+
 /// Rows that are not merged, the state read from the catalog by the statement itself: for views.
 pub fn unmerged_now(prefix: &str, plan: &Plan, id: i64) -> String {
-    let state = |value: &str| {
-        format!("(SELECT {value} FROM rollup.definition d WHERE d.id OPERATOR(pg_catalog.=) {id})")
-    };
+    let state = |value: &str| state_now(value, id);
     let stamp = format!("{prefix}{STAMP}");
     let time = format!("{prefix}{}", ident(&plan.time_column));
     let cursor = state("backlog_cursor");
     let cursor = if plan.time_zoned { cursor } else { format!("({cursor} AT TIME ZONE 'UTC')") };
-    // The planner does not know the bounds. It takes a range to hold few rows, as it does, and anything else to hold
-    // a good part of the table: so each part is a range, and the index is what finds them.
-    let since = |xmax: &str, xip: &str| {
-        format!(
-            "({stamp} OPERATOR(pg_catalog.>=) {x} AND {stamp} OPERATOR(pg_catalog.<) 9223372036854775807 OR \
-             {stamp} OPERATOR(pg_catalog.>=) {x0} AND {stamp} OPERATOR(pg_catalog.<) {x} AND {stamp} OPERATOR(pg_catalog.=) ANY ({xip}::pg_catalog.int8[]))",
-            x = state(xmax),
-            x0 = state(&format!("{xip}[1]")),
-            xip = state(xip)
-        )
-    };
     // Without a backlog its bounds are NULL, and the last part holds for no row.
     format!(
         "({} OR {stamp} OPERATOR(pg_catalog.>=) {} AND {stamp} OPERATOR(pg_catalog.<) {} AND {} AND {stamp} OPERATOR(pg_catalog.<>) ALL ({}::pg_catalog.int8[]) \
          AND ({cursor} IS NULL OR {time} OPERATOR(pg_catalog.<) {cursor} OR {time} IS NULL))",
-        since("seen_xmax", "seen_xip"),
+        unfinished_now(prefix, id),
         state("coalesce(backlog_from_xip[1], backlog_from_xmax)"),
         state("backlog_to_xmax"),
-        since("backlog_from_xmax", "backlog_from_xip"),
+        since_now(prefix, "backlog_from_xmax", "backlog_from_xip", id),
         state("backlog_to_xip")
     )
 }
@@ -157,6 +169,8 @@ mod tests {
             time_zoned: true,
             time_key: "at".into(),
             bucket: Bucket::Unknown,
+            plain_key: true,
+            follows: None,
             keys_never_null: true,
         }
     }

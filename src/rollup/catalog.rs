@@ -6,7 +6,10 @@ use crate::pg::xact::{ActingAs, Snapshot};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use pgrx::spi::{SpiHeapTupleData, SpiResult};
+use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData, SpiResult};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Runs a statement that reads, under the snapshot of the calling statement; takes no transaction id.
 pub fn read<T>(
@@ -16,6 +19,32 @@ pub fn read<T>(
 ) -> Result<Vec<T>> {
     Spi::connect(|c| c.select(sql, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>())
         .map_err(internal)
+}
+
+/// As `read`, for a statement of one fixed text that runs at every tick: its plan is kept for the session, since
+/// planning it takes longer than running it. PostgreSQL plans anew where what it names has changed.
+fn read_often<T>(
+    sql: &str,
+    arg: Option<(PgBuiltInOids, DatumWithOid)>,
+    f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
+) -> Result<Vec<T>> {
+    thread_local! {
+        static KEPT: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
+    }
+    let (types, args): (Vec<_>, Vec<_>) = arg.map(|(t, v)| (PgOid::BuiltIn(t), v)).into_iter().unzip();
+    Spi::connect(|c| {
+        let kept = KEPT.with_borrow(|kept| kept.get(sql).cloned());
+        let plan = match kept {
+            Some(plan) => plan,
+            None => {
+                let plan = Rc::new(c.prepare(sql, &types)?.keep());
+                KEPT.with_borrow_mut(|kept| kept.insert(sql.into(), plan.clone()));
+                plan
+            }
+        };
+        c.select(&*plan, None, &args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>()
+    })
+    .map_err(internal)
 }
 
 /// Runs a statement that may write, under a fresh snapshot in READ COMMITTED.
@@ -67,6 +96,8 @@ pub struct Definition {
     pub offset: i64,
     /// `seen` counts in this cluster's transaction ids.
     pub same_cluster: bool,
+    /// It follows changes of raw rows.
+    pub follows: bool,
 }
 
 impl Definition {
@@ -142,7 +173,7 @@ const DEFINITION: &str = "SELECT d.id, d.name, \
   s.stamp_offset, d.backlog_from_xmax, d.backlog_from_xip, d.backlog_to_xmax, d.backlog_to_xip, \
   pg_catalog.timezone('UTC', d.backlog_cursor)::pg_catalog.text, \
   ARRAY(SELECT pg_catalog.timezone('UTC', c)::pg_catalog.text FROM pg_catalog.unnest(d.backlog_cuts) WITH ORDINALITY u (c, n) ORDER BY n), \
-  d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()) \
+  d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.on_change = 'recompute' \
   FROM rollup.definition d JOIN rollup.source s ON s.relation = d.source";
 
 fn snapshot(row: &SpiHeapTupleData, at: usize) -> SpiResult<Snapshot> {
@@ -173,13 +204,15 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<Definition> {
         state: State { seen: snapshot(row, 11)?, backlog },
         offset: row.get(13)?.unwrap_or_default(),
         same_cluster: row.get(20)?.unwrap_or_default(),
+        follows: row.get(21)?.unwrap_or_default(),
     })
 }
 
 /// The definition with this id, if it is there.
 pub fn by_id(id: i64) -> Result<Option<Definition>> {
     let _acting = ActingAs::catalog();
-    Ok(read(&format!("{DEFINITION} WHERE d.id = $1"), &[id.into()], definition)?.pop())
+    let sql = format!("{DEFINITION} WHERE d.id = $1");
+    Ok(read_often(&sql, Some((PgBuiltInOids::INT8OID, id.into())), definition)?.pop())
 }
 
 /// The definition with this id, locked: the one run at a time that a rollup has. None where it is gone.
@@ -209,7 +242,11 @@ pub fn by_name(name: &str) -> Result<Definition> {
 pub fn of_source(source: pg_sys::Oid, fresh: bool) -> Result<Vec<Definition>> {
     let _acting = ActingAs::catalog();
     let sql = format!("{DEFINITION} WHERE d.source = $1 ORDER BY d.id");
-    if fresh { write(&sql, &[source.into()], definition) } else { read(&sql, &[source.into()], definition) }
+    if fresh {
+        write(&sql, &[source.into()], definition)
+    } else {
+        read_often(&sql, Some((PgBuiltInOids::OIDOID, source.into())), definition)
+    }
 }
 
 /// The snapshot of this moment (of the transaction, in REPEATABLE READ), with the transaction's own id hidden, as
@@ -221,7 +258,7 @@ pub fn current_snapshot(fresh: bool, offset: i64) -> Result<Snapshot> {
     let one = |row: &SpiHeapTupleData| {
         Ok(Snapshot { xmax: row.get(1)?.unwrap_or_default(), xip: row.get(2)?.unwrap_or_default() })
     };
-    let found = if fresh { write(NOW, &[], one)? } else { read(NOW, &[], one)? };
+    let found = if fresh { write(NOW, &[], one)? } else { read_often(NOW, None, one)? };
     let now = found.into_iter().next().ok_or_else(|| internal("no snapshot"))?;
     Ok(now.hide(crate::pg::xact::own_transaction_id_if_any()).shift(offset))
 }

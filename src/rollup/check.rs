@@ -111,7 +111,7 @@ pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) 
     Ok(written)
 }
 
-fn count(insert: &str) -> Result<i64> {
+pub fn count(insert: &str) -> Result<i64> {
     let counted = format!("WITH w AS ({insert} RETURNING 1) SELECT pg_catalog.count(*) FROM w");
     catalog::write(&counted, &[], |row| row.get::<i64>(1))?
         .into_iter()

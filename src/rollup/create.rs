@@ -1,10 +1,12 @@
 //! rollup.create, rollup.drop: everything in the caller's transaction, as the caller; only the catalog rows are
 //! written by the extension itself. An error leaves nothing behind.
+use super::adopt;
 use super::catalog::{self, Definition};
 use super::error::{Result, fail, internal};
 use super::plan::{Plan, Role};
 use super::source;
 use super::sql::{self, ident, literal};
+use super::watch::{self, OnChange};
 use super::{definition, levels};
 use crate::pg::query::Select;
 use crate::pg::xact;
@@ -23,6 +25,12 @@ pub struct Options {
     pub timezone: String,
     /// Lookup tables may be joined, as they are when a row is counted.
     pub joins: bool,
+    /// The table that becomes the rollup's, where it is there.
+    pub into: Option<String>,
+    /// Rows that are there are counted.
+    pub backfill: bool,
+    /// What it does when raw rows change.
+    pub on_change: OnChange,
 }
 
 /// Defines a rollup; returns its id.
@@ -40,19 +48,47 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     check_source(&select, options.joins)?;
     let source = source::describe(select.source)?;
     let from = definition::from_clause(select.joins.as_deref(), &source.qualified(), &select.alias);
-    let plan = definition::plan(&select, &from, timezone)?;
+    let mut plan = definition::plan(&select, &from, timezone)?;
+    if options.on_change == OnChange::Recompute {
+        check_followed(&select, &plan)?;
+        plan.follows = Some(timezone.to_string());
+    }
     catalog::check_owner(&source.owner, &format!("table {}", source.qualified()))?;
     let (schema, table) = split(name, &source.schema)?;
-    let (target, view) = refuse_taken(&schema, &table)?;
+    let in_catalog = name_in_catalog(&schema, &table, &source.schema)?;
+    let (target, view) = match &options.into {
+        None => refuse_taken(&schema, &table)?,
+        Some(into) => names_beside(into, &source)?,
+    };
     let role = current_role()?;
 
     source::add_stamp(&source)?;
+    if options.on_change != OnChange::Ignore {
+        // Whoever has changed rows before has committed; whoever will finds the triggers.
+        source::lock_exclusively(&source)?;
+    }
     source::register(select.source, &plan, &source.owner)?;
     source::add_index(select.source, &source, &plan)?;
-    catalog::define(&sql::create_table(&plan, &target))?;
-    let in_catalog = name_in_catalog(&schema, &table, &source.schema)?;
-    let id =
-        insert_definition(in_catalog, &target, select.source, &role, text, &plan, options.every, timezone)?;
+    match &options.into {
+        None => catalog::define(&sql::create_table(&plan, &target))?,
+        Some(_) => adopt::adopt(&mut plan, &source.qualified(), &target, options.backfill)?,
+    }
+    let id = insert_definition(
+        in_catalog,
+        &target,
+        select.source,
+        &role,
+        text,
+        &plan,
+        options.every,
+        timezone,
+        options.on_change,
+        options.into.is_some(),
+    )?;
+    if !options.backfill {
+        begin_now(id)?;
+    }
+    watch::arrange(select.source)?;
     catalog::define(&sql::live_view(&plan, &view, &source.qualified(), &target, None, id))?;
     comment(&plan, &source.qualified(), &target, &view, None)?;
     say_what_the_table_lacks(&plan, &target, &view);
@@ -64,6 +100,49 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         }
     }
     Ok(id)
+}
+
+/// A table that is there, and the live view that it gets.
+fn names_beside(into: &str, source: &source::Source) -> Result<(String, String)> {
+    let (schema, table) = split(into, &source.schema)?;
+    let view = format!("{}.{}", ident(&schema), ident(&format!("{table}_live")));
+    refuse_existing(&view)?;
+    Ok((format!("{}.{}", ident(&schema), ident(&table)), view))
+}
+
+/// Takes the rows that are there as counted.
+fn begin_now(id: i64) -> Result<()> {
+    let d = catalog::lock(id)?.ok_or_else(|| internal("the rollup is not there"))?;
+    let now = catalog::current_snapshot(true, d.offset)?;
+    let _acting = xact::ActingAs::catalog();
+    catalog::execute(
+        "UPDATE rollup.definition SET seen_xmax = $2, seen_xip = $3 WHERE id = $1",
+        &[id.into(), now.xmax.into(), now.xip.into()],
+    )
+}
+
+/// Refuses a rollup of which it cannot be told in which bucket a changed row was.
+fn check_followed(select: &Select, plan: &Plan) -> Result<()> {
+    let refuse = |what: String, hint: &str| fail(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, what, hint);
+    if !plan.plain_key {
+        let written = plan.column(&plan.time_key).map(|c| c.written.clone()).unwrap_or_default();
+        return refuse(
+            format!("changes cannot be followed in buckets of {written}"),
+            "on_change => 'recompute' takes date_trunc or date_bin, with constants, of the time column alone.",
+        );
+    }
+    let generated = catalog::read(
+        "SELECT attgenerated <> '' FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attname = $2::pg_catalog.name",
+        &[select.source.into(), plan.time_column.clone().into()],
+        |row| row.get::<bool>(1),
+    )?;
+    if generated.first().copied().flatten() == Some(true) {
+        return refuse(
+            format!("time column {} is generated", plan.time_column),
+            "on_change => 'recompute' needs the column that it is generated from: group by its expression.",
+        );
+    }
+    Ok(())
 }
 
 /// Refuses what is no table that rows are added to, and joins that were not asked for.
@@ -204,12 +283,14 @@ fn insert_definition(
     plan: &Plan,
     every: Option<Interval>,
     timezone: &str,
+    on_change: OnChange,
+    adopted: bool,
 ) -> Result<i64> {
     let plan = serde_json::to_string(plan).map_err(internal)?;
     let _acting = xact::ActingAs::catalog();
     catalog::write(
-        "INSERT INTO rollup.definition (name, relation, source, owner, query, plan, timezone, every, system_id) \
-         SELECT $1, $2::pg_catalog.regclass, $3, $4::pg_catalog.name, $5, $6::pg_catalog.jsonb, $7, $8, system_identifier \
+        "INSERT INTO rollup.definition (name, relation, source, owner, query, plan, timezone, every, on_change, adopted, system_id) \
+         SELECT $1, $2::pg_catalog.regclass, $3, $4::pg_catalog.name, $5, $6::pg_catalog.jsonb, $7, $8, $9, $10, system_identifier \
          FROM pg_catalog.pg_control_system() RETURNING id",
         &[
             name.into(),
@@ -220,6 +301,8 @@ fn insert_definition(
             plan.into(),
             timezone.into(),
             every.into(),
+            on_change.text().into(),
+            adopted.into(),
         ],
         |row| row.get::<i64>(1),
     )?
@@ -285,15 +368,24 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
         let _acting = xact::ActingAs::catalog();
         catalog::write(
             "WITH l AS (DELETE FROM rollup.level WHERE definition = $1 RETURNING relation), \
-             d AS (DELETE FROM rollup.definition WHERE id = $1 RETURNING relation) \
-             SELECT relation::pg_catalog.oid FROM l UNION ALL SELECT relation::pg_catalog.oid FROM d",
+             d AS (DELETE FROM rollup.definition WHERE id = $1 RETURNING relation, adopted) \
+             SELECT relation::pg_catalog.oid, false FROM l UNION ALL SELECT relation::pg_catalog.oid, adopted FROM d",
             &[d.id.into()],
-            |row| Ok(row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid)),
+            |row| {
+                Ok((
+                    row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid),
+                    row.get::<bool>(2)? == Some(true),
+                ))
+            },
         )?
     };
-    for relation in relations {
-        drop_table(relation, keep_data)?;
+    for (relation, adopted) in relations {
+        drop_table(relation, keep_data || adopted)?;
     }
+    if d.source.is_some() {
+        watch::arrange(d.source_oid)?;
+    }
+    watch::forget(d.source_oid, false)?;
     if catalog::of_source(d.source_oid, true)?.is_empty() {
         source::forget(d.source_oid, d.source.is_some())?;
     }

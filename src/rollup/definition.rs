@@ -43,11 +43,16 @@ pub fn plan(select: &Select, from: &str, zone: &str) -> Result<Plan> {
         );
     }
     let (key, time_column) = time_key(&select.targets)?;
-    let Entry::Key { bucket, zoned, .. } = &key.entry else { return Err(internal("the time key is no key")) };
+    let Entry::Key { bucket, zoned, plain, .. } = &key.entry else {
+        return Err(internal("the time key is no key"));
+    };
     let keys_never_null =
         select.targets.iter().all(|t| !matches!(t.entry, Entry::Key { never_null: false, .. }));
+    let bucket = bucket_of(bucket.as_ref(), &key.sql_type)?;
     Ok(Plan {
-        bucket: bucket_of(bucket.as_ref(), &key.sql_type)?,
+        bucket,
+        plain_key: *plain && bucket != Bucket::Unknown && Kind::of(&key.sql_type).is_some(),
+        follows: None,
         columns,
         joins: select.joins.clone(),
         alias: select.alias.clone(),

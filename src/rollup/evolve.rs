@@ -9,6 +9,7 @@ use super::plan::{Column, Plan, Role};
 use super::range::{self, Range};
 use super::run::set_timezone;
 use super::sql::{self, ident};
+use super::views;
 use crate::pg::query::Entry;
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use pgrx::prelude::*;
@@ -139,8 +140,31 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
     let (source, target, _) = d.parts()?;
     let levels = levels::of(d)?;
     let tables = || std::iter::once(None).chain(levels.iter().map(Some));
+    // A view takes columns at its end; otherwise it is made anew. Those of levels may read the rollup's table too.
+    let shown = |p: &Plan| {
+        p.columns
+            .iter()
+            .filter(|c| !c.hidden)
+            .map(|c| (c.name.clone(), c.sql_type.clone()))
+            .collect::<Vec<_>>()
+    };
+    let anew = !shown(&plan).starts_with(&shown(old)) || !gone.is_empty();
+    let table = |level: Option<&Level>| level.map_or(target.to_string(), |l| l.target.clone());
+    let mut kept = Vec::new();
+    for level in tables().filter(|_| anew) {
+        kept.push(views::drop(&create::view_of(&table(level))?)?);
+    }
     for level in tables() {
-        alter(d, old, &plan, level, level.map_or(target, |l| &l.target), &gone, &come)?;
+        alter(&table(level), &gone, &come)?;
+    }
+    for level in tables() {
+        let (table, width) = (table(level), level.map(Level::width).transpose()?);
+        let view = create::view_of(&table)?;
+        catalog::define(&sql::live_view(&plan, &view, source, target, level, d.id))?;
+        create::comment(&plan, source, &table, &view, width.as_deref())?;
+    }
+    for view in kept {
+        view.restore(&plan)?;
     }
     if backfill {
         for level in tables() {
@@ -167,28 +191,7 @@ fn forget_unused(columns: &mut Vec<Column>) {
     }
 }
 
-fn alter(
-    d: &Definition,
-    old: &Plan,
-    plan: &Plan,
-    level: Option<&Level>,
-    table: &str,
-    gone: &[&Column],
-    come: &[&Column],
-) -> Result<()> {
-    let (source, _, _) = d.parts()?;
-    let view = create::view_of(table)?;
-    let shown = |p: &Plan| {
-        p.columns
-            .iter()
-            .filter(|c| !c.hidden)
-            .map(|c| (c.name.clone(), c.sql_type.clone()))
-            .collect::<Vec<_>>()
-    };
-    // A view takes columns at its end; otherwise it is made anew, and whatever stands on it speaks up.
-    if !shown(plan).starts_with(&shown(old)) || !gone.is_empty() {
-        catalog::define(&format!("DROP VIEW {view}"))?;
-    }
+fn alter(table: &str, gone: &[&Column], come: &[&Column]) -> Result<()> {
     let results = |c: &&&Column| matches!(c.role, Role::Result { .. });
     for c in gone.iter().filter(results).chain(gone.iter().filter(|c| !results(c))).filter(|c| c.in_table()) {
         catalog::define(&format!("ALTER TABLE {table} DROP COLUMN {}", ident(&c.name)))?;
@@ -196,9 +199,7 @@ fn alter(
     for c in come.iter().filter(|c| !results(c)).chain(come.iter().filter(results)).filter(|c| c.in_table()) {
         catalog::define(&format!("ALTER TABLE {table} ADD COLUMN {}", sql::column_definition(c)))?;
     }
-    catalog::define(&sql::live_view(plan, &view, source, table, level, d.id))?;
-    let width = level.map(Level::width).transpose()?;
-    create::comment(plan, source, table, &view, width.as_deref())
+    Ok(())
 }
 
 /// Fills new columns from raw rows, in buckets whose raw rows are all there.

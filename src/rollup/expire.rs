@@ -162,6 +162,14 @@ pub fn merged_by_all(definitions: &[Definition]) -> Result<String> {
     for d in definitions {
         d.check_cluster()?;
         rules.push(bounds::merged("", &d.plan()?, &d.state));
+        if d.follows {
+            // A bucket that is to be computed again needs its rows.
+            rules.push(format!(
+                "NOT EXISTS (SELECT FROM rollup.change n WHERE n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {})",
+                d.source_oid.to_u32(),
+                bounds::unfinished("n.", &d.state.seen)
+            ));
+        }
     }
     Ok(rules.join(" AND "))
 }

@@ -10,11 +10,13 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
+mod adopt;
 pub mod attempt;
 mod backlog;
 mod bounds;
 mod bucket;
 pub mod catalog;
+mod change;
 mod check;
 mod create;
 mod definition;
@@ -33,6 +35,8 @@ pub mod run;
 mod source;
 mod sql;
 pub mod sweep;
+mod views;
+mod watch;
 
 /// Called once when the library is loaded: registers the settings.
 pub fn init() {
@@ -60,6 +64,7 @@ fn wrong<T>(message: String, hint: &str) -> Result<T> {
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
 fn rollup_create(
     name: Option<&str>,
     query: Option<&str>,
@@ -67,6 +72,9 @@ fn rollup_create(
     coarser: Option<JsonB>,
     timezone: Option<&str>,
     joins: Option<&str>,
+    on_change: Option<&str>,
+    into: Option<&str>,
+    backfill: Option<bool>,
 ) -> Result<i64> {
     let coarser = match coarser.map(|JsonB(value)| serde_json::from_value::<BTreeMap<String, String>>(value))
     {
@@ -85,7 +93,16 @@ fn rollup_create(
         Some(other) => return wrong(format!("joins is {other}"), "It is 'snapshot' or NULL."),
     };
     let timezone = required(timezone, "timezone")?.to_string();
-    let options = create::Options { every, coarser, timezone, joins };
+    let on_change = watch::OnChange::parse(required(on_change, "on_change")?)?;
+    let options = create::Options {
+        every,
+        coarser,
+        timezone,
+        joins,
+        on_change,
+        into: into.map(str::to_string),
+        backfill: required(backfill, "backfill")?,
+    };
     create::create(required(name, "name")?, required(query, "query")?, options)
 }
 

@@ -101,6 +101,12 @@ pub struct Plan {
     pub time_key: String,
     /// What is known of the buckets of the time key.
     pub bucket: Bucket,
+    /// The time key is made of nothing but the time column, by functions of PostgreSQL's own whose buckets are known.
+    #[serde(default)]
+    pub plain_key: bool,
+    /// Changes of raw rows are followed, in buckets of this time zone.
+    #[serde(default)]
+    pub follows: Option<String>,
     /// No group key can be NULL.
     pub keys_never_null: bool,
 }

@@ -62,6 +62,8 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
             &[relation.into(), offset.into()],
         )?;
     }
+    // Nobody changes rows meanwhile, and everything is read below.
+    super::watch::forget(relation, true)?;
     for id in ids {
         let Some(mut d) = catalog::lock(id)? else { continue };
         {

@@ -14,6 +14,8 @@ use crate::pg::query::set_local;
 use crate::pg::xact::{ActingAs, Snapshot, accept_invalidations, own_transaction_id};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::CString;
 
 /// How much of its backlog a run works off.
@@ -61,6 +63,7 @@ fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64>
     settle_partitions(&d)?;
     let prefix = sql::prefix(&plan);
     let mut total = 0;
+    let seen = d.state.seen.clone();
     if d.state.backlog.is_none()
         && let Some((started, rows)) = super::backlog::begin(&d, &plan, &now)?
     {
@@ -73,6 +76,7 @@ fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64>
         store(&d, &d.state, rows, groups)?;
         total += rows;
     }
+    super::change::follow(&d, &plan, &seen)?;
     let mut progress = (backlog == Backlog::All && d.state.backlog.is_some())
         .then(|| Progress::of(format!("rollup.run of {}", d.name)));
     while let Some(b) = d.state.backlog.take() {
@@ -103,12 +107,28 @@ fn has_work(d: &Definition) -> Result<bool> {
     Ok(d.state.backlog.is_some() || !d.same_cluster || is_due(d)?)
 }
 
+/// Asked read-only, at every tick. Where not one transaction of the cluster has ended since this session asked last
+/// and found nothing, there is nothing now: every change of a table takes a transaction id.
 fn is_due(d: &Definition) -> Result<bool> {
+    thread_local! {
+        /// For each rollup the state and the moment for which there was nothing to merge.
+        static NOTHING: RefCell<HashMap<i64, (Snapshot, Snapshot)>> = RefCell::default();
+    }
     let (source, _, owner) = d.parts()?;
     let now = catalog::current_snapshot(false, d.offset)?;
+    let asked = (d.state.seen.clone(), now.clone());
+    if NOTHING.with_borrow(|nothing| nothing.get(&d.id) == Some(&asked)) {
+        return Ok(false);
+    }
+    let due = super::change::wait(d, &now)? || finds_rows(d, source, owner, &now)?;
+    NOTHING.with_borrow_mut(|nothing| if due { nothing.remove(&d.id) } else { nothing.insert(d.id, asked) });
+    Ok(due)
+}
+
+fn finds_rows(d: &Definition, source: &str, owner: pg_sys::Oid, now: &Snapshot) -> Result<bool> {
     let _acting = ActingAs::role(owner);
     prefer_the_index();
-    Ok(catalog::read(&sql::is_due(source, &d.state.seen, &now), &[], |row| row.get::<bool>(1))?
+    Ok(catalog::read(&sql::is_due(source, &d.state.seen, now), &[], |row| row.get::<bool>(1))?
         .first()
         .copied()
         .flatten()

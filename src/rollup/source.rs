@@ -43,7 +43,8 @@ pub fn describe(relation: pg_sys::Oid) -> Result<Source> {
     .ok_or_else(|| internal("the source is gone"))
 }
 
-/// The stamp column: its default is STABLE, so that adding it rewrites nothing.
+/// The stamp column. Rows that are there get 0, the stamp of rows older than every transaction, which rewrites
+/// nothing.
 pub fn add_stamp(source: &Source) -> Result<()> {
     let existing = {
         // With this search_path the default reads rollup.stamp(), whatever the caller's is.
@@ -69,8 +70,12 @@ pub fn add_stamp(source: &Source) -> Result<()> {
         None => {
             lock_exclusively(source)?;
             catalog::execute(
+                &format!("ALTER TABLE {} ADD COLUMN {STAMP} bigint NOT NULL DEFAULT 0", source.qualified()),
+                &[],
+            )?;
+            catalog::execute(
                 &format!(
-                    "ALTER TABLE {} ADD COLUMN {STAMP} bigint NOT NULL DEFAULT rollup.stamp()",
+                    "ALTER TABLE {} ALTER COLUMN {STAMP} SET DEFAULT rollup.stamp()",
                     source.qualified()
                 ),
                 &[],

@@ -36,7 +36,13 @@ fn key_positions(plan: &Plan) -> String {
 }
 
 /// The groups of source rows that satisfy `bounds`.
-fn aggregate_source(plan: &Plan, source: &str, bounds: &str, level: Option<&Level>, extra: &str) -> String {
+pub fn aggregate_source(
+    plan: &Plan,
+    source: &str,
+    bounds: &str,
+    level: Option<&Level>,
+    extra: &str,
+) -> String {
     let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
     format!(
         "SELECT {}{extra} FROM {} WHERE {bounds}{filter} GROUP BY {}",
@@ -57,6 +63,24 @@ pub fn recomputed(plan: &Plan, source: &str, state: &State, level: Option<&Level
     let bounds =
         format!("{} AND {}", bounds::merged(&prefix(plan), plan, state), range.holds(&format!("({key})")));
     aggregate_source(plan, source, &bounds, level, "")
+}
+
+/// Groups of the rows merged so far whose time key satisfies `holds`, all of which satisfy `rows`.
+pub fn recomputed_where(
+    plan: &Plan,
+    source: &str,
+    state: &State,
+    rows: &str,
+    holds: impl Fn(&str) -> String,
+) -> String {
+    let key = plan.column(&plan.time_key).map(|c| format!("({})", c.expression)).unwrap_or_default();
+    let bounds = format!("{} AND {rows} AND {}", bounds::merged(&prefix(plan), plan, state), holds(&key));
+    aggregate_source(plan, source, &bounds, None, "")
+}
+
+/// Names of the kept columns.
+pub fn kept_names(plan: &Plan) -> String {
+    list(plan.kept(), |c| ident(&c.name))
 }
 
 /// Inserts the groups of `from` into a table of the rollup, or merges them into the rows that are there.
@@ -253,7 +277,6 @@ pub fn live_view(
     level: Option<&Level>,
     id: i64,
 ) -> String {
-    let bounds = bounds::unmerged_now(&prefix(plan), plan, id);
     let merged = |name: &str| match plan.column(name) {
         Some(c) => c.merge().map_or_else(|| ident(name), |m| merge_many(c, m)),
         None => ident(name),
@@ -265,10 +288,17 @@ pub fn live_view(
             format!("{} AS {}", result(c, template, of, merged), ident(&c.name))
         }
     });
+    let (with, parts) = match &plan.follows {
+        Some(zone) => super::change::live_view(plan, zone, source, target, level, id),
+        None => {
+            let bounds = bounds::unmerged_now(&prefix(plan), plan, id);
+            let table = level.map_or(target, |l| &l.target);
+            let tail = aggregate_source(plan, source, &bounds, level, "");
+            (String::new(), format!("SELECT {} FROM {table} UNION ALL {tail}", kept_names(plan)))
+        }
+    };
     format!(
-        "CREATE OR REPLACE VIEW {view} AS SELECT {columns} FROM (SELECT {} FROM {target} UNION ALL {}) u GROUP BY {}",
-        list(plan.kept(), |c| ident(&c.name)),
-        aggregate_source(plan, source, &bounds, level, ""),
+        "CREATE OR REPLACE VIEW {view} AS {with}SELECT {columns} FROM ({parts}) u GROUP BY {}",
         list(plan.keys(), |c| ident(&c.name))
     )
 }

@@ -6,6 +6,7 @@
 use super::catalog;
 use super::error::Result;
 use super::expire::{Retention, merged_by_all, old_rows, past};
+use super::watch::Expiring;
 use crate::pg::query::set_local;
 use crate::pg::xact::ActingAs;
 use pgrx::prelude::*;
@@ -78,6 +79,7 @@ pub fn clear(r: &Retention, leaf: &Leaf, force: bool) -> Result<i64> {
     let (old, _) = lock_out_creation(r, force)?;
     let removed = {
         let _acting = acting(r)?;
+        let _expiring = Expiring::new();
         // These pages and no others, whatever index there is.
         set_local(c"enable_bitmapscan", c"off");
         set_local(c"enable_indexscan", c"off");
@@ -208,6 +210,7 @@ pub fn empty_partition(r: &Retention, p: &Partition, force: bool) -> Result<i64>
         let sql = format!("SELECT pg_catalog.count(*) FROM {} HAVING pg_catalog.bool_and({merged})", p.name);
         let rows = catalog::write(&sql, &[], |row| row.get::<i64>(1))?.into_iter().next().flatten();
         let Some(rows) = rows else { return Ok(0) };
+        let _expiring = Expiring::new();
         catalog::execute(&format!("TRUNCATE TABLE {}", p.name), &[])?;
         rows
     };

@@ -13,7 +13,7 @@ mod work;
 /// Called once when the library is loaded: registers the settings, and the launcher where it is preloaded.
 pub fn init() {
     settings::init();
-    if background::preloading() {
+    if background::preloading() && !background::upgrading() {
         background::register_launcher("rollup launcher", "rollup_launcher_main");
     }
 }

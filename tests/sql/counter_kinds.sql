@@ -29,7 +29,7 @@ SET extra_float_digits = -10;
 SELECT jsonb_counter_agg('a', n), jsonb_counter_agg('r', n::real) FROM (VALUES (0.1234567890123456::float8), (9007199254740993)) v(n);
 RESET extra_float_digits;
 SELECT count(*), bool_and(c->>'k' = (to_jsonb(n)#>>'{}') OR abs(n) > 1e15) AS as_jsonb_writes_them, bool_and((c->>'k')::float8 = n) AS read_back
-FROM (SELECT n, jsonb_counter_agg('k', n) AS c FROM (SELECT (i * 7919 % 10007 - 5000) / 7.0::float8 * 10.0 ^ (i % 40 - 20) AS n FROM generate_series(1, 2000) i) s GROUP BY n) t;
+FROM (SELECT n, jsonb_counter_agg('k', n) AS c FROM (SELECT (i * 7919 % 10007 - 5000) / 7.0::float8 * 10.0::float8 ^ (i % 40 - 20) AS n FROM generate_series(1, 2000) i) s GROUP BY n) t;
 
 SELECT jsonb_counter_agg('k', 2::float8 ^ 62), jsonb_counter_agg('k', -2::float8 ^ 63), jsonb_counter_agg('k', 5e-324::float8)->>'k' = 5e-324::numeric::text AS least, jsonb_counter_agg('k', 1.7976931348623157e308::float8) AS most;
 

@@ -45,7 +45,9 @@ SELECT rollup.retain('event_1min', '1 day'), rollup.retain('event_1hour', '10 ye
 SELECT rollup.expire('event_1min') > 0 AS gone;
 SELECT count(*) FROM event_1min;
 SELECT differs('event_1hour_live', by('hour', :'aggregates'));
-\d+ event_1hour
+\d event_1hour
+SELECT a.attname, a.attstorage AS storage, col_description(a.attrelid, a.attnum) FROM pg_attribute a WHERE a.attrelid = 'event_1hour'::regclass AND a.attnum > 0 ORDER BY a.attnum;
+SELECT reloptions FROM pg_class WHERE oid = 'event_1hour'::regclass;
 SELECT obj_description('event_1hour'::regclass), obj_description('event_1hour_live'::regclass);
 DROP TABLE event_1hour CASCADE;
 INSERT INTO event VALUES ('2026-01-30 00:01', 1, 5, 'p1');

@@ -123,4 +123,6 @@ SELECT rollup.create('http_request_1min', $$
 INSERT INTO http_request SELECT i % 2, timestamptz '2026-01-01' + i * interval '1 second', '/', 'USA', '10.0.0.' || i % 9, 200 + i % 2 * 300, i FROM generate_series(1, 100) i;
 SELECT rollup_http_request();
 SELECT site_id, ingest_time, request_count, error_count, average_response_time_msec, #distinct_ip_addresses AS visitors, country_counters FROM http_request_1min ORDER BY 1, 2;
-\d+ http_request_1min
+\d http_request_1min
+SELECT a.attname, a.attstorage AS storage, col_description(a.attrelid, a.attnum) FROM pg_attribute a WHERE a.attrelid = 'http_request_1min'::regclass AND a.attnum > 0 ORDER BY a.attnum;
+SELECT reloptions FROM pg_class WHERE oid = 'http_request_1min'::regclass;

@@ -33,4 +33,6 @@ GROUP BY 1, 2 ORDER BY 1;
 SELECT name, setting, context, vartype FROM pg_settings WHERE name LIKE 'hll.%' ORDER BY name;
 -- everything is commented on
 SELECT pg_describe_object(d.classid, d.objid, 0) AS silent FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'hll' AND d.refclassid = 'pg_extension'::regclass
-WHERE d.deptype = 'e' AND pg_describe_object(d.classid, d.objid, 0) NOT LIKE 'sequence %_id_seq' AND obj_description(d.objid, d.classid::regclass::name) IS NULL ORDER BY 1;
+WHERE d.deptype = 'e' AND pg_describe_object(d.classid, d.objid, 0) NOT LIKE 'sequence %_id_seq' AND obj_description(d.objid, d.classid::regclass::name) IS NULL
+  -- from PostgreSQL 17 on row types and array types are members, too
+  AND NOT (d.classid = 'pg_type'::regclass AND d.objid IN (SELECT oid FROM pg_type WHERE typrelid <> 0 OR typcategory = 'A')) ORDER BY 1;

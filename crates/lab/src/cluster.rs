@@ -11,7 +11,8 @@ use postgres::{Client, NoTls};
 
 use crate::{Account, Outcome, Tree};
 
-const OURS: &str = "
+/// The settings of a cluster whose rollups run by themselves.
+pub const OURS: &str = "
 shared_preload_libraries = 'hll'
 rollup.naptime = 200ms
 ";
@@ -43,11 +44,19 @@ impl Cluster {
 
     /// A new, started cluster of that tree, with more lines for postgresql.conf.
     pub fn with(tree: Tree, settings: &str) -> Outcome<Cluster> {
-        let mut cluster = Cluster::empty(tree)?;
+        let mut cluster = Cluster::made(tree, settings, &[])?;
+        cluster.start()?;
+        Ok(cluster)
+    }
+
+    /// The same, not started yet, with more options for initdb.
+    pub(crate) fn made(tree: Tree, settings: &str, options: &[&str]) -> Outcome<Cluster> {
+        let cluster = Cluster::empty(tree)?;
         let made = cluster
             .command("initdb")
             .args(["-A", "trust", "-N", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-D"])
             .arg(cluster.data())
+            .args(options)
             .output()?;
         if !made.status.success() {
             return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)).into());
@@ -55,7 +64,6 @@ impl Cluster {
         let conf = cluster.data().join("postgresql.conf");
         let socket = format!("unix_socket_directories = '{}'\n", cluster.folder.display());
         fs::write(&conf, fs::read_to_string(&conf)? + SETTINGS + settings + &socket)?;
-        cluster.start()?;
         Ok(cluster)
     }
 
@@ -89,7 +97,7 @@ impl Cluster {
         &self.folder
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
 
@@ -215,6 +223,32 @@ impl Cluster {
         fs::write(&conf, fs::read_to_string(&conf)? + &socket)?;
         standby.start()?;
         Ok(standby)
+    }
+
+    /// A new cluster with what is in this one, which is shut down, as pg_upgrade makes it; started.
+    pub fn upgraded_with(&mut self, settings: &str) -> Outcome<Cluster> {
+        self.stop()?;
+        let mut new = Cluster::with(self.tree.clone(), settings)?;
+        new.stop()?;
+        let done = new
+            .command("pg_upgrade")
+            .arg("-b")
+            .arg(&self.tree.bin)
+            .arg("-B")
+            .arg(&self.tree.bin)
+            .arg("-d")
+            .arg(self.data())
+            .arg("-D")
+            .arg(new.data())
+            .arg("-s")
+            .arg(&new.folder)
+            .current_dir(&new.folder)
+            .output()?;
+        if !done.status.success() {
+            return Err(format!("pg_upgrade: {}", String::from_utf8_lossy(&done.stdout)).into());
+        }
+        new.start()?;
+        Ok(new)
     }
 
     /// Shuts down in order (fast mode).

@@ -3,10 +3,11 @@
 //! Nothing here touches an installed server: the PostgreSQL tree is copied, the cluster listens on a
 //! Unix socket in its own temporary folder only, and it is gone when its owner is.
 mod cluster;
+mod major;
 mod reference;
 mod tree;
 
-pub use cluster::{Cluster, wait_for};
+pub use cluster::{Cluster, OURS, wait_for};
 pub use reference::{reference, settings};
 pub use tree::{Account, Tree, root};
 

@@ -104,7 +104,7 @@ impl Tree {
         lock.lock()?;
         let unpacked = top.join("unpacked");
         if !unpacked.exists() {
-            let package = package(&format!("postgresql-{}-hll", tree.major()));
+            let package = package(&format!("postgresql-{}-hll", tree.major().unwrap_or_default()));
             let Some(package) = package else { return Ok(None) };
             // The tree copied from may have an `hll` in it, ours even: nothing of it may pass for the original.
             for (folder, start) in [(tree.share.join("extension"), "hll"), (tree.lib.clone(), "hll.")] {
@@ -122,12 +122,18 @@ impl Tree {
         Ok(Some(tree))
     }
 
+    fn config() -> String {
+        let major = std::env::var("PG").unwrap_or_else(|_| "15".into());
+        std::env::var("PG_CONFIG").unwrap_or_else(|_| format!("/usr/lib/postgresql/{major}/bin/pg_config"))
+    }
+
     /// The private copy with an extension's package of Debian unpacked in it, such as `partman`. None where it is not
     /// there.
     pub fn beside(extension: &str) -> Outcome<Option<Tree>> {
         let tree = Tree::prepare()?;
         let (_, top, _) = Self::copied("private-pg")?;
-        let Some(package) = package(&format!("postgresql-{}-{extension}", tree.major())) else {
+        let Some(package) = package(&format!("postgresql-{}-{extension}", tree.major().unwrap_or_default()))
+        else {
             return Ok(None);
         };
         let lock = fs::File::create(top.join("lock"))?;
@@ -156,15 +162,13 @@ impl Tree {
         Ok(Some(to))
     }
 
-    fn major(&self) -> String {
-        self.share.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
     /// The tree, its top folder, and the `pg_config` it was copied by.
     fn copied(kind: &str) -> Outcome<(Tree, PathBuf, String)> {
-        let major = std::env::var("PG").unwrap_or_else(|_| "15".into());
-        let config = std::env::var("PG_CONFIG")
-            .unwrap_or_else(|_| format!("/usr/lib/postgresql/{major}/bin/pg_config"));
+        Self::copied_by(kind, Self::config())
+    }
+
+    /// The same for the PostgreSQL of `config`.
+    pub(crate) fn copied_by(kind: &str, config: String) -> Outcome<(Tree, PathBuf, String)> {
         let ask = |what: &str| -> Outcome<String> {
             let out = Command::new(&config).arg(what).output().map_err(|e| format!("{config}: {e}"))?;
             Ok(String::from_utf8(out.stdout)?.trim().to_string())

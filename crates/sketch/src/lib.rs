@@ -40,3 +40,8 @@ pub use joint::{Overlap, overlap};
 pub use memory::{Buffer, Heap, Memory};
 pub use params::{MAX_EXPLICIT, Params};
 pub use sketch::Sketch;
+
+/// The examples of the README run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -277,7 +277,9 @@ pub(crate) fn rank(params: &Params, hash: i64) -> (usize, u8) {
 /// Raises the register that a hash belongs to.
 #[inline(always)]
 fn add_register(params: Params, registers: &mut [u8], hash: i64) {
-    let (index, value) = rank(&params, hash);
-    let register = &mut registers[index & (registers.len() - 1)];
+    let (_, value) = rank(&params, hash);
+    // There is a power of two of them.
+    let mask = registers.len() - 1;
+    let register = &mut registers[hash as usize & mask];
     *register = (*register).max(value);
 }

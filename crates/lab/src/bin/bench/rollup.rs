@@ -1,12 +1,14 @@
-//! Runs of a rollup beside the plain query over the same rows, and what the stamp costs an insert.
+//! Runs of a rollup beside the plain query over the same rows, and dashboards over both.
 use hll_lab::{Cluster, Outcome};
 use postgres::Client;
 
-use crate::measure::{median, once, table};
+use crate::measure::{by_turns, median, once, table};
 
-const COLUMNS: &str = "site_id int, ingest_time timestamptz, url text, request_country text, ip_address text, status_code int, response_time_msec int";
+/// Columns of the tutorial's table.
+pub const COLUMNS: &str = "site_id int, ingest_time timestamptz, url text, request_country text, ip_address text, status_code int, response_time_msec int";
 
-const SELECT: &str =
+/// The tutorial's query, without GROUP BY.
+pub const SELECT: &str =
     "SELECT site_id, date_trunc('minute', ingest_time) AS ingest_time, count(*) AS request_count,
            count(*) FILTER (WHERE status_code BETWEEN 200 AND 299) AS success_count,
            count(*) FILTER (WHERE status_code NOT BETWEEN 200 AND 299) AS error_count,
@@ -84,7 +86,7 @@ pub fn run() -> Outcome<()> {
         }
         let last = one.last(1_000_000);
         let plain = format!(
-            "SELECT count(*) FROM (SELECT site_id, date_trunc('minute', ingest_time), count(*), sum(response_time_msec) FROM http_request WHERE {last} GROUP BY 1, 2) s"
+            "SELECT count(n), sum(s) FROM (SELECT site_id, date_trunc('minute', ingest_time), count(*) AS n, sum(response_time_msec) AS s FROM http_request WHERE {last} GROUP BY 1, 2) s"
         );
         plains.push(once(&mut one.client, &plain)?);
         one.client.batch_execute("DROP TABLE IF EXISTS by_hand")?;
@@ -105,8 +107,7 @@ pub fn run() -> Outcome<()> {
     println!("| three levels instead of one | {leveled:.0} | {run:.0} one level | {:.2} x |", leveled / run);
     drop(three);
     small_runs(&mut one)?;
-    dashboard(&mut one)?;
-    inserts(&cluster)
+    dashboard(&mut one)
 }
 
 /// Runs over few rows, new and late, and over none.
@@ -136,78 +137,29 @@ fn small_runs(one: &mut Load) -> Outcome<()> {
     Ok(())
 }
 
+/// A day of every site from the raw table, from the minutes, and from the hours that the same rollup keeps.
 fn dashboard(one: &mut Load) -> Outcome<()> {
+    one.client
+        .batch_execute("SELECT rollup.add_level('http_request_1min', 'http_request_1hour', '1 hour')")?;
+    one.client.batch_execute("VACUUM ANALYZE http_request_1min, http_request_1hour")?;
     let over = |table: &str, requests: &str| {
         format!(
             "SELECT site_id, {requests} FROM {table} WHERE ingest_time >= '2026-01-01' AND ingest_time < '2026-01-02' GROUP BY 1"
         )
     };
-    let (mut raw, mut rolled) = (Vec::new(), Vec::new());
-    for _ in 0..3 {
-        raw.push(once(
-            &mut one.client,
-            &over("http_request", "count(*), hll_cardinality(hll_add_agg(hll_hash_text(ip_address)))"),
-        )?);
-        rolled.push(once(
-            &mut one.client,
-            &over(
-                "http_request_1min",
-                "sum(request_count), hll_cardinality(hll_union_agg(distinct_ip_addresses))",
-            ),
-        )?);
-    }
-    let (raw, rolled) = (median(raw), median(rolled));
-    println!(
-        "| dashboard per site over the rollup | {rolled:.1} | {raw:.0} over raw rows | {:.0} x faster |",
-        raw / rolled
-    );
-    Ok(())
-}
-
-/// Inserts into the rolled-up table beside the same table without stamp; each has one BRIN index.
-fn inserts(cluster: &Cluster) -> Outcome<()> {
-    let mut client = cluster.database("inserts")?;
-    client.batch_execute(&format!(
-        "SET synchronous_commit = off; CREATE TABLE http_request ({COLUMNS}); CREATE TABLE bare ({COLUMNS});
-         CREATE INDEX ON bare USING brin (ingest_time) WITH (autosummarize = on, pages_per_range = 32);
-         SELECT rollup.create('http_request_1min', $$ {SELECT} GROUP BY 1, 2 $$, every => NULL);
-         CREATE TABLE source ({COLUMNS}); INSERT INTO source {}",
-        values(0, 200_000)
-    ))?;
-    let names = "site_id, ingest_time, url, request_country, ip_address, status_code, response_time_msec";
-    let singles = |table: &str| {
-        format!(
-            "DO $$ BEGIN FOR i IN 1..20000 LOOP INSERT INTO {table} ({names}) VALUES (i % 20, '2026-01-01', '/', 'c1', '10.0.0.1', 200, i % 900); END LOOP; END $$"
-        )
-    };
-    let hundreds = |table: &str| {
-        let row = "(1, '2026-01-01', '/', 'c1', '10.0.0.1', 200, 5)";
-        let rows = vec![row; 100].join(", ");
-        format!(
-            "DO $$ BEGIN FOR i IN 1..1000 LOOP INSERT INTO {table} ({names}) VALUES {rows}; END LOOP; END $$"
-        )
-    };
-    let bulk = |table: &str| format!("INSERT INTO {table} ({names}) SELECT {names} FROM source");
-    for (what, with, without) in [
-        ("of one row", singles("http_request"), singles("bare")),
-        ("of 100 rows", hundreds("http_request"), hundreds("bare")),
-        ("of 200,000 rows", bulk("http_request"), bulk("bare")),
-    ] {
-        let (mut stamped, mut bare) = (Vec::new(), Vec::new());
-        for round in 0..7 {
-            client.batch_execute("TRUNCATE http_request, bare; CHECKPOINT")?;
-            if round % 2 == 0 {
-                stamped.push(once(&mut client, &with)?);
-                bare.push(once(&mut client, &without)?);
-            } else {
-                bare.push(once(&mut client, &without)?);
-                stamped.push(once(&mut client, &with)?);
-            }
-        }
-        let (stamped, bare) = (median(stamped), median(bare));
+    let rolled = "sum(request_count), hll_cardinality(hll_union_agg(distinct_ip_addresses))";
+    let [raw, minutes, hours] = by_turns(
+        &mut [&mut one.client],
+        [
+            (0, &*over("http_request", "count(*), hll_cardinality(hll_add_agg(hll_hash_text(ip_address)))")),
+            (0, &*over("http_request_1min", rolled)),
+            (0, &*over("http_request_1hour", rolled)),
+        ],
+    )?;
+    for (level, time) in [("minutes", minutes), ("hours", hours)] {
         println!(
-            "| inserts {what} into the rolled-up table | {stamped:.0} | {bare:.0} without stamp | {:.2} x |",
-            stamped / bare
+            "| a day per site over {level} | {time:.2} | {raw:.0} over raw rows | {:.0} x faster |",
+            raw / time
         );
     }
     Ok(())

@@ -1,0 +1,131 @@
+//! What a trigger function is told: which rows of which table change, and which tables come into being.
+use super::v1::Call;
+use pgrx::datum::DatumWithOid;
+use pgrx::{PgList, PgMemoryContexts, pg_sys};
+use std::ffi::CString;
+use std::num::NonZeroUsize;
+
+/// A change that fires a trigger.
+pub struct Change {
+    data: *const pg_sys::TriggerData,
+}
+
+/// Microseconds, as PostgreSQL counts time; the largest and the least number are the infinities.
+pub type Micros = i64;
+
+const DAY: i64 = 86_400_000_000;
+
+impl Change {
+    /// The change that calls this function; None where it is called as something else.
+    pub fn of(call: &Call) -> Option<Change> {
+        // SAFETY: the call is live; called as a trigger, its context is what a trigger is told.
+        unsafe {
+            pgrx::trigger_support::called_as_trigger(call.raw())
+                .then(|| Change { data: (*call.raw()).context.cast() })
+        }
+    }
+
+    /// The table, or the partition, whose rows change.
+    pub fn relation(&self) -> pg_sys::Oid {
+        // SAFETY: the relation is open while the trigger runs.
+        unsafe { (*(*self.data).tg_relation).rd_id }
+    }
+
+    /// No row but the whole table changes.
+    pub fn is_of_the_table(&self) -> bool {
+        // SAFETY: the data are live while the trigger runs.
+        pgrx::trigger_support::trigger_fired_for_statement(unsafe { (*self.data).tg_event })
+    }
+
+    /// The number of a column of the table.
+    pub fn column(&self, name: &str) -> Option<NonZeroUsize> {
+        let name = CString::new(name).ok()?;
+        // SAFETY: the descriptor belongs to the open relation, the name is NUL-terminated.
+        let number = unsafe { pg_sys::SPI_fnumber((*(*self.data).tg_relation).rd_att, name.as_ptr()) };
+        usize::try_from(number).ok().and_then(NonZeroUsize::new)
+    }
+
+    /// The times that the row holds in a column before and after: None where it is NULL.
+    pub fn times(&self, column: NonZeroUsize) -> Vec<Option<Micros>> {
+        // SAFETY: the tuples and their descriptor are live; the type says what its datum is.
+        unsafe {
+            let data = &*self.data;
+            let desc = (*data.tg_relation).rd_att;
+            let is_date =
+                pg_sys::getBaseType(pg_sys::SPI_gettypeid(desc, column.get() as i32)) == pg_sys::DATEOID;
+            [data.tg_trigtuple, data.tg_newtuple]
+                .into_iter()
+                .filter(|tuple| !tuple.is_null())
+                .map(|tuple| {
+                    let value = pgrx::htup::heap_getattr_raw(tuple, column, desc)?;
+                    Some(if is_date { midnight(value.value() as i32) } else { value.value() as i64 })
+                })
+                .collect()
+        }
+    }
+
+    /// What the trigger returns to let the change happen.
+    pub fn proceed(&self) -> pg_sys::Datum {
+        // SAFETY: the data are live while the trigger runs.
+        let data = unsafe { &*self.data };
+        pg_sys::Datum::from(if data.tg_newtuple.is_null() { data.tg_trigtuple } else { data.tg_newtuple })
+    }
+}
+
+fn midnight(days: i32) -> Micros {
+    match days {
+        i32::MIN => i64::MIN,
+        i32::MAX => i64::MAX,
+        days => i64::from(days) * DAY,
+    }
+}
+
+/// A moment as an argument of a statement.
+pub fn timestamptz(at: Option<Micros>) -> DatumWithOid<'static> {
+    // SAFETY: a timestamptz is its microseconds.
+    unsafe { DatumWithOid::new(at, pg_sys::TIMESTAMPTZOID) }
+}
+
+/// What `make` gives, made once for all the rows of a statement.
+pub fn once<'a, T: 'static>(call: &'a Call, make: impl FnOnce() -> T) -> &'a T {
+    // SAFETY: this function's calls alone use fn_extra of its own call information, always for one T; the value
+    // lives as long as the context that the information lies in.
+    unsafe {
+        let info = (*call.raw()).flinfo;
+        if (*info).fn_extra.is_null() {
+            (*info).fn_extra = PgMemoryContexts::For((*info).fn_mcxt).leak_and_drop_on_delete(make()).cast();
+        }
+        &*(*info).fn_extra.cast::<T>()
+    }
+}
+
+/// The transaction, or the part of it, that is under way.
+pub fn subtransaction() -> (i64, u32) {
+    // SAFETY: reads a variable of this process.
+    (super::xact::own_transaction_id(), unsafe { pg_sys::GetCurrentSubTransactionId() })
+}
+
+/// True where this function is an event trigger's and the command gave a table a partition or a child, or changed
+/// what subscriptions bring.
+pub fn brings_rows(call: &Call) -> bool {
+    // SAFETY: the tags say what the nodes are.
+    unsafe {
+        let context = (*call.raw()).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_EventTriggerData {
+            return false;
+        }
+        let tree = (*context.cast::<pg_sys::EventTriggerData>()).parsetree;
+        match (*tree).type_ {
+            pg_sys::NodeTag::T_CreateStmt => !(*tree.cast::<pg_sys::CreateStmt>()).inhRelations.is_null(),
+            pg_sys::NodeTag::T_AlterTableStmt => {
+                let commands = (*tree.cast::<pg_sys::AlterTableStmt>()).cmds;
+                PgList::<pg_sys::AlterTableCmd>::from_pg(commands).iter_ptr().any(|c| {
+                    [pg_sys::AlterTableType::AT_AttachPartition, pg_sys::AlterTableType::AT_AddInherit]
+                        .contains(&(*c).subtype)
+                })
+            }
+            pg_sys::NodeTag::T_CreateSubscriptionStmt | pg_sys::NodeTag::T_AlterSubscriptionStmt => true,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! A table that is there becomes the table of a rollup, where it fits: columns by name and type, and a unique key.
+use super::catalog;
+use super::error::{Result, fail, internal};
+use super::plan::{Column, Plan, Role};
+use super::sql::{column_definition, ident};
+use crate::pg::xact::ActingAs;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+/// A column that is there.
+struct There {
+    name: String,
+    sql_type: String,
+    collation: Option<String>,
+    not_null: bool,
+    generated: bool,
+    has_default: bool,
+}
+
+/// What does not fit: what is there, and the part of an ALTER TABLE that puts it right.
+type Misfit = (String, String);
+
+/// Makes `target` fit by adding the columns that the query does not name, or says all that does not fit. Columns of
+/// the plan become what the table has.
+pub fn adopt(plan: &mut Plan, source: &str, target: &str, backfill: bool) -> Result<()> {
+    if source == target {
+        return fail(
+            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            format!("table {target} is the one that is rolled up"),
+            "INTO_TABLE names the table that holds the groups.",
+        );
+    }
+    check_table(target)?;
+    let (there, empty) = (columns(target)?, is_empty(target)?);
+    let mut misfits: Vec<Misfit> = Vec::new();
+    let mut missing: Vec<(bool, String)> = Vec::new();
+    let keys_never_null = plan.keys_never_null;
+    for c in plan.columns.iter_mut().filter(|c| c.in_table()) {
+        match there.iter().find(|t| t.name == c.name) {
+            // What a result is made of must be right in rows that are there: nobody but the user can fill it in.
+            None if !c.is_kept() || c.hidden && empty => {
+                missing.push((!c.is_kept(), column_definition(&nullable(c))))
+            }
+            None => misfits.push((
+                format!("it has no column {} of type {}, for {}", c.name, shown(&c.sql_type), c.written),
+                format!("ADD COLUMN {}", column_definition(&nullable(c))),
+            )),
+            Some(t) => misfits.extend(compare(c, t, keys_never_null)),
+        }
+        if let Role::Value(m) = &mut c.role {
+            m.never_null &= there.iter().any(|t| t.name == c.name && t.not_null);
+        }
+    }
+    for t in there.iter().filter(|t| t.not_null && !t.has_default && !t.generated) {
+        if !plan.columns.iter().any(|c| c.name == t.name && c.in_table()) {
+            misfits.push((
+                format!("column {} is NOT NULL without a default, and the query does not give it", t.name),
+                format!("ALTER COLUMN {} DROP NOT NULL", ident(&t.name)),
+            ));
+        }
+    }
+    if !has_key(plan, target)? {
+        let keys: Vec<String> = plan.keys().map(|c| ident(&c.name)).collect();
+        let (keys, kind) =
+            (keys.join(", "), if keys_never_null { "PRIMARY KEY" } else { "UNIQUE NULLS NOT DISTINCT" });
+        misfits.push((
+            format!("it has no unique key on its group keys, ({keys})"),
+            format!("ADD {kind} ({keys})"),
+        ));
+    }
+    if !misfits.is_empty() {
+        return Err(refusal(target, &misfits));
+    }
+    if backfill && !empty {
+        return fail(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("table {target} is not empty: raw rows that it has counted would be counted again"),
+            "backfill => false keeps what it holds and counts rows that come from now on; SELECT rollup.rebuild(name, from_time) then puts right \
+             what raw rows are there for. Or empty it first.",
+        );
+    }
+    // Parts before what is generated from them.
+    missing.sort_by_key(|(generated, _)| *generated);
+    for (_, column) in missing {
+        catalog::define(&format!("ALTER TABLE {target} ADD COLUMN {column}"))?;
+    }
+    Ok(())
+}
+
+/// A column as it is added to a table that may have rows.
+fn nullable(c: &Column) -> Column {
+    let mut c = c.clone();
+    if let Role::Value(m) = &mut c.role {
+        m.never_null = false;
+    }
+    c
+}
+
+/// A type as people write it.
+fn shown(sql_type: &str) -> &str {
+    sql_type.trim_start_matches("pg_catalog.")
+}
+
+/// A type without its modifier.
+fn without_modifier(sql_type: &str) -> String {
+    match (sql_type.find('('), sql_type.find(')')) {
+        (Some(from), Some(to)) if from < to => format!("{}{}", &sql_type[..from], &sql_type[to + 1..]),
+        _ => sql_type.to_string(),
+    }
+}
+
+fn compare(c: &Column, t: &There, keys_never_null: bool) -> Option<Misfit> {
+    let name = ident(&c.name);
+    if !c.is_kept() {
+        return Some((
+            format!(
+                "column {} would have to be generated, since it is computed from others: {}",
+                c.name, c.written
+            ),
+            format!("DROP COLUMN {name}"),
+        ));
+    }
+    if t.generated {
+        return Some((
+            format!("column {} is generated, and would have to be written", c.name),
+            format!("ALTER COLUMN {name} DROP EXPRESSION"),
+        ));
+    }
+    let wanted = shown(&c.sql_type);
+    if t.sql_type != wanted && t.sql_type != without_modifier(wanted) {
+        return Some((
+            format!("column {} is of type {}, and would have to be of type {wanted}", c.name, t.sql_type),
+            format!("ALTER COLUMN {name} TYPE {wanted}"),
+        ));
+    }
+    if t.collation != c.collation {
+        let collation = |c: &Option<String>| c.clone().unwrap_or_else(|| "that of its type".into());
+        return Some((
+            format!(
+                "column {} has collation {}, and would have to have {}",
+                c.name,
+                collation(&t.collation),
+                collation(&c.collation)
+            ),
+            format!(
+                "ALTER COLUMN {name} TYPE {wanted}{}",
+                c.collation.as_ref().map(|c| format!(" COLLATE {c}")).unwrap_or_default()
+            ),
+        ));
+    }
+    let never_null = match &c.role {
+        Role::Value(m) => m.never_null,
+        _ => keys_never_null,
+    };
+    (t.not_null && !never_null).then(|| {
+        (
+            format!("column {} is NOT NULL, and the query may give NULL", c.name),
+            format!("ALTER COLUMN {name} DROP NOT NULL"),
+        )
+    })
+}
+
+fn refusal(target: &str, misfits: &[Misfit]) -> ErrorReport {
+    let (what, how): (Vec<&str>, Vec<&str>) = misfits.iter().map(|(a, b)| (a.as_str(), b.as_str())).unzip();
+    super::error::report(
+        PgSqlErrorCode::ERRCODE_INVALID_TABLE_DEFINITION,
+        format!("table {target} does not fit the query: {}", what.join("; ")),
+        format!("ALTER TABLE {target} {}; -- and fill in what is new", how.join(", ")),
+    )
+}
+
+fn check_table(target: &str) -> Result<()> {
+    let found = catalog::read(
+        "SELECT c.relkind::pg_catalog.text, c.relpersistence = 't', r.rolname::pg_catalog.text, EXISTS (SELECT FROM rollup.level l WHERE l.relation = c.oid), \
+         (SELECT d.name FROM rollup.definition d WHERE d.relation = c.oid OR d.source = c.oid LIMIT 1) \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner WHERE c.oid = pg_catalog.to_regclass($1)",
+        &[target.into()],
+        |row| {
+            let kind = row.get::<String>(1)?.unwrap_or_default();
+            let taken = row.get::<bool>(4)? == Some(true) || row.get::<String>(5)?.is_some();
+            Ok((kind, row.get::<bool>(2)? == Some(true), row.get::<String>(3)?.unwrap_or_default(), taken))
+        },
+    )?;
+    let Some((kind, temporary, owner, taken)) = found.into_iter().next() else {
+        return fail(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            format!("table {target} does not exist"),
+            "INTO_TABLE names a table that is there; without it rollup.create makes one.",
+        );
+    };
+    if !["r", "p"].contains(&kind.as_str()) || temporary {
+        return fail(
+            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            format!("{target} is not a table that stays"),
+            "INTO_TABLE names an ordinary or a partitioned table.",
+        );
+    }
+    if taken {
+        return fail(
+            PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+            format!("table {target} belongs to a rollup already"),
+            "TABLE rollup.status and TABLE rollup.level list the tables of rollups.",
+        );
+    }
+    catalog::check_owner(&owner, &format!("table {target}"))
+}
+
+fn columns(target: &str) -> Result<Vec<There>> {
+    // So that types outside pg_catalog, and they alone, are written with their schema.
+    let _acting = ActingAs::catalog();
+    catalog::read(
+        "SELECT a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, a.atttypmod), \
+         CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::pg_catalog.regcollation::pg_catalog.text END, a.attnotnull, a.attgenerated <> '', \
+         a.atthasdef OR a.attidentity <> '' FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+         WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
+        &[target.into()],
+        |row| {
+            Ok(There {
+                name: row.get(1)?.unwrap_or_default(),
+                sql_type: row.get(2)?.unwrap_or_default(),
+                collation: row.get(3)?,
+                not_null: row.get(4)? == Some(true),
+                generated: row.get(5)? == Some(true),
+                has_default: row.get(6)? == Some(true),
+            })
+        },
+    )
+}
+
+/// A unique index on the group keys and nothing else, in which NULL is a value, where the keys may be NULL.
+fn has_key(plan: &Plan, target: &str) -> Result<bool> {
+    let keys: Vec<String> = plan.keys().map(|c| c.name.clone()).collect();
+    let found = catalog::read(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = pg_catalog.to_regclass($1) AND i.indisunique AND i.indisvalid AND i.indimmediate \
+         AND i.indpred IS NULL AND i.indexprs IS NULL AND ($3 OR i.indnullsnotdistinct) \
+         AND (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY a.attname::pg_catalog.text) FROM pg_catalog.pg_attribute a \
+              WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])) \
+           = (SELECT pg_catalog.array_agg(k ORDER BY k) FROM pg_catalog.unnest($2) k))",
+        &[target.into(), keys.into(), plan.keys_never_null.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(found.first().copied().flatten() == Some(true))
+}
+
+fn is_empty(target: &str) -> Result<bool> {
+    catalog::write(&format!("SELECT NOT EXISTS (SELECT FROM {target})"), &[], |row| row.get::<bool>(1))?
+        .into_iter()
+        .flatten()
+        .next()
+        .ok_or_else(|| internal("no answer"))
+}

@@ -1,0 +1,420 @@
+//! Buckets whose raw rows have changed: which they are, and how they are computed again.
+//!
+//! A change is noted by minute with the stamp of the transaction that made it, and so is followed by exactly one run
+//! of each rollup, as a new row is. That run reads the rows after it has read the notes: a change that it sees and
+//! whose note it does not is followed once more by the next. What is computed again is what the merge rules need not
+//! know: rows merged so far, as they are now.
+use super::bounds;
+use super::bucket::{Bucket, Kind};
+use super::catalog::{self, Definition};
+use super::error::Result;
+use super::levels::{self, Level};
+use super::plan::Plan;
+use super::run::set_timezone;
+use super::sql::{self, ident, literal};
+use super::watch;
+use crate::pg::query::set_local;
+use crate::pg::xact::{ActingAs, Snapshot};
+
+/// Changed buckets are widened until they make so few pieces of time at most.
+const PIECES: i64 = 32;
+
+const MINUTE: i64 = 60_000_000;
+const DAY: i64 = 86_400_000_000;
+
+/// Which notes concern a rollup, and how its buckets are written.
+pub struct Changes<'a> {
+    plan: &'a Plan,
+    zone: &'a str,
+    /// The source and the rollup's table, as expressions that give their ids.
+    source: String,
+    target: String,
+    /// The condition that a note has not been followed.
+    pending: String,
+}
+
+impl<'a> Changes<'a> {
+    /// The notes that the run from `seen` to `now` follows.
+    fn of_run(
+        d: &Definition,
+        plan: &'a Plan,
+        zone: &'a str,
+        seen: &Snapshot,
+        now: &Snapshot,
+    ) -> Result<Changes<'a>> {
+        let (source, target, _) = d.parts()?;
+        let oid = |name: &str| format!("{}::pg_catalog.regclass", literal(name));
+        Ok(Changes {
+            plan,
+            zone,
+            source: oid(source),
+            target: oid(target),
+            pending: bounds::new("n.", seen, now),
+        })
+    }
+
+    /// The notes that no run has followed, the state read by the statement itself: for views.
+    fn of_view(plan: &'a Plan, zone: &'a str, id: i64) -> Changes<'a> {
+        let of = |column: &str| format!("(SELECT d.{column} FROM rollup.definition d WHERE d.id = {id})");
+        Changes {
+            plan,
+            zone,
+            source: of("source"),
+            target: of("relation"),
+            pending: bounds::unfinished_now("n.", id),
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        self.plan.column(&self.plan.time_key).and_then(|c| Kind::of(&c.sql_type)).unwrap_or(Kind::Zoned)
+    }
+
+    fn key_type(&self) -> &'static str {
+        match self.kind() {
+            Kind::Zoned => "pg_catalog.timestamptz",
+            Kind::Local => "pg_catalog.timestamp",
+            Kind::Date => "pg_catalog.date",
+        }
+    }
+
+    /// The type of ranges of keys, without `range` or `multirange`.
+    fn ranges(&self) -> &'static str {
+        match self.kind() {
+            Kind::Zoned => "pg_catalog.tstz",
+            Kind::Local => "pg_catalog.ts",
+            Kind::Date => "pg_catalog.date",
+        }
+    }
+
+    fn notes(&self) -> String {
+        format!(
+            "n.source = {} AND n.time_column = {} AND {}",
+            self.source,
+            literal(&self.plan.time_column),
+            self.pending
+        )
+    }
+
+    /// A select of the bucket of a note's moment, as `k`.
+    fn bucket_of(&self, moment: &str) -> String {
+        let time =
+            if self.plan.time_zoned { moment.to_string() } else { format!("({moment} AT TIME ZONE 'UTC')") };
+        let key = self.plan.column(&self.plan.time_key).map_or("", |c| c.expression.as_str());
+        format!(
+            "(SELECT ({key})::{} AS k FROM (SELECT {time} AS {}) AS {})",
+            self.key_type(),
+            ident(&self.plan.time_column),
+            ident(&self.plan.alias)
+        )
+    }
+
+    /// The first bucket of which everything is in a relation; NULL where nothing has gone.
+    fn floor(&self, relation: &str) -> String {
+        let below = match self.kind() {
+            Kind::Zoned => "e.below".to_string(),
+            _ => format!(
+                "((e.below + interval '1 day') AT TIME ZONE {})::{}",
+                literal(self.zone),
+                self.key_type()
+            ),
+        };
+        format!("(SELECT {below} FROM rollup.expired e WHERE e.relation = {relation})")
+    }
+
+    /// The buckets of the notes, each `slack` longer than it is, where raw rows are all there.
+    fn fine(&self, slack: i64) -> String {
+        let r = self.ranges();
+        format!(
+            "(SELECT pg_catalog.range_agg({r}range(least(lo.k, hi.k), (greatest(lo.k, hi.k) + '{} microseconds'::pg_catalog.interval)::{}, '[]')) \
+             FROM rollup.change n, LATERAL {} lo, LATERAL {} hi WHERE n.since IS NOT NULL AND {}) * {r}multirange({r}range({}, NULL))",
+            width(self.plan.bucket) + slack,
+            self.key_type(),
+            self.bucket_of("n.since"),
+            self.bucket_of("n.until"),
+            self.notes(),
+            self.floor(&self.source)
+        )
+    }
+
+    /// A row without time has changed.
+    fn nulls(&self) -> String {
+        format!("EXISTS (SELECT FROM rollup.change n WHERE n.since IS NULL AND {})", self.notes())
+    }
+
+    /// The buckets of a level that these ranges of buckets touch.
+    fn coarse(&self, level: &Level, fine: &str) -> String {
+        let r = self.ranges();
+        let k = |end: &str| level.bucket_of(&format!("pg_catalog.{end}(r)"));
+        format!(
+            "(SELECT pg_catalog.range_agg({r}range({}, {}, '[]')) FROM pg_catalog.unnest({fine}) r)",
+            k("lower"),
+            k("upper")
+        )
+    }
+
+    /// The least and the greatest time of rows in a range of buckets, `r`.
+    fn times(&self) -> [String; 2] {
+        let exact = match self.kind() {
+            Kind::Zoned => self.plan.time_zoned && self.zone.eq_ignore_ascii_case("utc"),
+            _ => !self.plan.time_zoned,
+        };
+        // Clocks have been set by a day where a country changed sides of the date line.
+        let margin = width(self.plan.bucket) + if exact { 0 } else { DAY + DAY / 24 };
+        let zone = literal(self.zone);
+        let moment = |end: &str| match (self.kind(), self.plan.time_zoned) {
+            (Kind::Zoned, true) => format!("pg_catalog.{end}(r)"),
+            (Kind::Zoned, false) => format!("(pg_catalog.{end}(r) AT TIME ZONE {zone})"),
+            (_, true) => format!("(pg_catalog.{end}(r)::pg_catalog.timestamp AT TIME ZONE {zone})"),
+            (_, false) => format!("pg_catalog.{end}(r)::pg_catalog.timestamp"),
+        };
+        let margin = format!("'{margin} microseconds'::pg_catalog.interval");
+        [format!("{} - {margin}", moment("lower")), format!("{} + {margin}", moment("upper"))]
+    }
+}
+
+/// How long a bucket is at most.
+fn width(bucket: Bucket) -> i64 {
+    match bucket {
+        Bucket::Unknown => 0,
+        Bucket::Fixed { length, .. } => length,
+        Bucket::Months(m) => 31 * DAY * i64::from(m),
+    }
+}
+
+/// True where a change waits for a run of the rollup.
+pub fn wait(d: &Definition, now: &Snapshot) -> Result<bool> {
+    if !d.follows {
+        return Ok(false);
+    }
+    let _acting = ActingAs::catalog();
+    let found = catalog::read(
+        &format!(
+            "SELECT EXISTS (SELECT FROM rollup.change n WHERE n.source = $1 AND {})",
+            bounds::new("n.", &d.state.seen, now)
+        ),
+        &[d.source_oid.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(found.first().copied().flatten() == Some(true))
+}
+
+/// Computes the buckets again in which rows have changed between `seen` and the state of `d`, which is locked and has
+/// been stored; returns the groups written.
+pub fn follow(d: &Definition, plan: &Plan, seen: &Snapshot) -> Result<i64> {
+    if !d.follows {
+        return Ok(0);
+    }
+    let (source, target, owner) = d.parts()?;
+    let changes = Changes::of_run(d, plan, &d.timezone, seen, &d.state.seen)?;
+    let levels = levels::of(d)?;
+    let mut written = 0;
+    {
+        let _acting = ActingAs::role(owner);
+        set_timezone(&d.timezone);
+        set_local(c"datestyle", c"ISO, MDY");
+        if let Some(touched) = touched(&changes)? {
+            let key = ident(&plan.time_key);
+            let condition = touched.condition(&key);
+            catalog::execute(&format!("DELETE FROM {target} WHERE {condition}"), &[])?;
+            let groups =
+                sql::recomputed_where(plan, source, &d.state, &touched.rows, |key| touched.condition(key));
+            written = super::check::count(&sql::insert(plan, target, &groups))?;
+            for level in &levels {
+                let condition = touched.level_condition(&changes, level)?;
+                catalog::execute(&format!("DELETE FROM {} WHERE {}", level.target, condition(&key)), &[])?;
+                let fine = format!("(SELECT * FROM {target} WHERE {}) f", condition(&level.bucket_of(&key)));
+                catalog::execute(&sql::insert(plan, &level.target, &sql::coarser(plan, level, &fine)), &[])?;
+            }
+        }
+    }
+    refuse(d, &changes, &levels)?;
+    watch::forget(d.source_oid, false)?;
+    Ok(written)
+}
+
+/// Buckets to compute again.
+struct Touched {
+    kind: &'static str,
+    fine: Option<String>,
+    nulls: bool,
+    /// The condition that only their rows satisfy, and others that lie beside.
+    rows: String,
+}
+
+fn touched(c: &Changes) -> Result<Option<Touched>> {
+    let time = ident(&c.plan.time_column);
+    let prefix = sql::prefix(c.plan);
+    let time_type = if c.plan.time_zoned { "pg_catalog.timestamptz" } else { "pg_catalog.timestamp" };
+    let [from, to] = c.times();
+    let between = literal(&format!(
+        "{} BETWEEN %L::{time_type} AND %L::{time_type}",
+        format!("{prefix}{time}").replace('%', "%%")
+    ));
+    let mut slack = 0;
+    loop {
+        let found = catalog::write(
+            &format!(
+                "WITH f AS MATERIALIZED (SELECT {} AS fine, {} AS nulls) SELECT f.fine::pg_catalog.text, f.nulls, \
+                 (SELECT count(*) FROM pg_catalog.unnest(f.fine) r), \
+                 (SELECT pg_catalog.string_agg(pg_catalog.format({between}, {from}, {to}), ' OR ') FROM pg_catalog.unnest(f.fine) r) FROM f",
+                c.fine(slack),
+                c.nulls(),
+            ),
+            &[],
+            |row| {
+                Ok((
+                    row.get::<String>(1)?,
+                    row.get::<bool>(2)? == Some(true),
+                    row.get::<i64>(3)?,
+                    row.get::<String>(4)?,
+                ))
+            },
+        )?;
+        let Some((fine, nulls, pieces, rows)) = found.into_iter().next() else { return Ok(None) };
+        if pieces.unwrap_or_default() > PIECES {
+            slack = 8 * slack.max(MINUTE);
+            continue;
+        }
+        let fine = fine.filter(|f| f != "{}");
+        if fine.is_none() && !nulls {
+            return Ok(None);
+        }
+        let no_time = nulls.then(|| format!("{prefix}{time} IS NULL"));
+        let rows: Vec<String> = rows.into_iter().chain(no_time).collect();
+        return Ok(Some(Touched { kind: c.ranges(), fine, nulls, rows: format!("({})", rows.join(" OR ")) }));
+    }
+}
+
+impl Touched {
+    fn condition(&self, key: &str) -> String {
+        let fine = self.fine.as_ref().map(|f| format!("{key} <@ {}::{}multirange", literal(f), self.kind));
+        let null = self.nulls.then(|| format!("{key} IS NULL"));
+        let both: Vec<String> = fine.into_iter().chain(null).collect();
+        format!("({})", both.join(" OR "))
+    }
+
+    /// The same of a level's buckets: those whose groups are all in the rollup's table.
+    fn level_condition(&self, c: &Changes, level: &Level) -> Result<impl Fn(&str) -> String> {
+        let coarse = match &self.fine {
+            None => None,
+            Some(f) => catalog::write(
+                &format!(
+                    "SELECT ({} * {k}multirange({k}range({}, NULL)))::pg_catalog.text",
+                    c.coarse(level, &format!("{}::{}multirange", literal(f), self.kind)),
+                    c.floor(&c.target),
+                    k = self.kind
+                ),
+                &[],
+                |row| row.get::<String>(1),
+            )?
+            .into_iter()
+            .flatten()
+            .next(),
+        };
+        let of_level = Touched { kind: self.kind, fine: coarse, nulls: self.nulls, rows: String::new() };
+        Ok(move |key: &str| of_level.condition(key))
+    }
+}
+
+/// Remembers, for `rollup.status`, changes in buckets that cannot be computed again.
+fn refuse(d: &Definition, c: &Changes, levels: &[Level]) -> Result<()> {
+    let _acting = ActingAs::catalog();
+    set_timezone(&d.timezone);
+    let fine = ("lo.k".to_string(), c.source.clone());
+    for (key, relation) in
+        std::iter::once(fine).chain(levels.iter().map(|l| (l.bucket_of("lo.k"), c.target.clone())))
+    {
+        catalog::execute(
+            &format!(
+                "UPDATE rollup.definition d SET refused_changes = coalesce(d.refused_changes, '{{}}') + r.refused FROM (SELECT pg_catalog.range_agg(\
+                 pg_catalog.tstzrange(n.since, least(n.until, greatest(n.since + interval '1 minute', e.below)), '[]')) AS refused \
+                 FROM rollup.change n, rollup.expired e, LATERAL {} lo WHERE e.relation = {relation} AND n.since IS NOT NULL AND {} AND {key} < {}) r \
+                 WHERE d.id = {} AND r.refused IS NOT NULL",
+                c.bucket_of("n.since"),
+                c.notes(),
+                c.floor(&relation),
+                d.id
+            ),
+            &[],
+        )?;
+    }
+    Ok(())
+}
+
+/// The live view of a rollup that follows changes: changed buckets are read from the raw rows, until a run has
+/// computed them again.
+pub fn live_view(
+    plan: &Plan,
+    zone: &str,
+    source: &str,
+    target: &str,
+    level: Option<&Level>,
+    id: i64,
+) -> (String, String) {
+    let c = Changes::of_view(plan, zone, id);
+    let key = ident(&plan.time_key);
+    let raw_key = plan.column(&plan.time_key).map(|k| format!("({})", k.expression)).unwrap_or_default();
+    let of = |column: &str| format!("(SELECT f.{column} FROM \"the changes\" f)");
+    let changed = |k: &str| format!("(({k} <@ {}) IS TRUE OR {k} IS NULL AND {})", of("fine"), of("nulls"));
+    let [from, to] = c.times();
+    let span = |end: &str, at: &str| {
+        format!(
+            "(SELECT {at} FROM (SELECT pg_catalog.range_merge(f.fine) AS r FROM \"the changes\" f) {end})"
+        )
+    };
+    let time = format!("{}{}", sql::prefix(plan), ident(&plan.time_column));
+    let any = format!("({} OR {})", of("fine IS NOT NULL AND NOT pg_catalog.isempty(f.fine)"), of("nulls"));
+    let rows = format!(
+        "({time} >= {} AND {time} <= {} OR {time} IS NULL AND {})",
+        span("a", &from),
+        span("b", &to),
+        of("nulls")
+    );
+    let mut with = format!(
+        "WITH \"the changes\" AS MATERIALIZED (SELECT {} AS fine, {} AS nulls)",
+        c.fine(0),
+        c.nulls()
+    );
+    let unmerged = bounds::unmerged_now(&sql::prefix(plan), plan, id);
+    let mut parts = Vec::new();
+    let again = match level {
+        None => {
+            parts.push(format!("SELECT {} FROM {target} WHERE NOT {}", sql::kept_names(plan), changed(&key)));
+            changed(&raw_key)
+        }
+        Some(level) => {
+            with = format!(
+                "{with}, \"the buckets\" AS MATERIALIZED (SELECT {} AS coarse, {} AS floor FROM \"the changes\" c)",
+                c.coarse(level, "c.fine"),
+                c.floor(&c.target)
+            );
+            let of_level = |column: &str| format!("(SELECT b.{column} FROM \"the buckets\" b)");
+            let whole =
+                |k: &str| format!("({k} >= {f} OR {f} IS NULL OR {k} IS NULL)", f = of_level("floor"));
+            let touched = |k: &str| {
+                format!(
+                    "(({k} <@ {}) IS TRUE AND {} OR {k} IS NULL AND {})",
+                    of_level("coarse"),
+                    whole(k),
+                    of("nulls")
+                )
+            };
+            let finer = format!(
+                "(SELECT * FROM {target} f WHERE {any} AND {} AND NOT {}) f",
+                touched(&level.bucket_of(&key)),
+                changed(&key)
+            );
+            parts.push(format!(
+                "SELECT {} FROM {} WHERE NOT {}",
+                sql::kept_names(plan),
+                level.target,
+                touched(&key)
+            ));
+            parts.push(sql::coarser(plan, level, &finer));
+            format!("({} AND {})", changed(&raw_key), whole(&level.bucket_of(&raw_key)))
+        }
+    };
+    parts.push(sql::aggregate_source(plan, source, &format!("{unmerged} AND NOT {again}"), level, ""));
+    parts.push(sql::aggregate_source(plan, source, &format!("{any} AND {rows} AND {again}"), level, ""));
+    (with + " ", parts.join(" UNION ALL "))
+}

@@ -1,0 +1,259 @@
+//! Changes of rows that were counted: triggers on the source refuse them, or note when the rows were, before and
+//! after, for rollups that follow.
+//!
+//! Row triggers come to partitions by themselves, fire for rows written to a leaf, for rows that an UPDATE moves to
+//! another partition, and for those that a subscription applies. TRUNCATE has statement triggers alone, so every
+//! leaf has one; a new leaf gets it from an event trigger.
+use super::catalog;
+use super::error::{Result, fail, report};
+use crate::pg::trigger::{self, Change, Micros};
+use crate::pg::v1::Call;
+use crate::pg::xact::ActingAs;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+
+/// Sorts behind what users call theirs: a trigger that fires later could change the row once more.
+const ROWS: &str = "zz_rollup_change";
+const TABLE: &str = "zz_rollup_truncate";
+const STAMPS: &str = "zz_rollup_stamp";
+
+/// What a rollup does when raw rows change that it has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnChange {
+    /// Nothing.
+    Ignore,
+    /// They may not.
+    Error,
+    /// Their buckets are computed again.
+    Recompute,
+}
+
+impl OnChange {
+    /// The value of the option.
+    pub fn parse(text: &str) -> Result<OnChange> {
+        match text {
+            "ignore" => Ok(OnChange::Ignore),
+            "error" => Ok(OnChange::Error),
+            "recompute" => Ok(OnChange::Recompute),
+            other => fail(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("on_change is {other}"),
+                "It is 'ignore', 'error' or 'recompute'.",
+            ),
+        }
+    }
+
+    /// The option's value.
+    pub fn text(self) -> &'static str {
+        match self {
+            OnChange::Ignore => "ignore",
+            OnChange::Error => "error",
+            OnChange::Recompute => "recompute",
+        }
+    }
+}
+
+const MINUTE: i64 = 60_000_000;
+/// Notes that a transaction remembers to have written.
+const REMEMBERED: usize = 100_000;
+
+/// A note: the source, its time column, and the minute, None for a time that is NULL.
+type Note = (pg_sys::Oid, String, Option<Micros>);
+
+thread_local! {
+    static EXPIRING: Cell<bool> = const { Cell::new(false) };
+    /// What this part of the transaction has noted: written once, it need not be again.
+    static NOTED: RefCell<((i64, u32), HashSet<Note>)> = RefCell::new(((0, 0), HashSet::new()));
+}
+
+/// While it lives rows expire, which is no change.
+pub struct Expiring;
+
+impl Expiring {
+    pub fn new() -> Expiring {
+        EXPIRING.set(true);
+        Expiring
+    }
+}
+
+impl Drop for Expiring {
+    fn drop(&mut self) {
+        EXPIRING.set(false);
+    }
+}
+
+/// What the rollups of a table want of its changes.
+struct Watched {
+    source: pg_sys::Oid,
+    name: String,
+    offset: i64,
+    /// A rollup that allows none.
+    refused_by: Option<String>,
+    /// Time columns of those that follow.
+    columns: Vec<String>,
+}
+
+crate::v1!(rollup_note_change, note_change);
+
+fn note_change(call: &mut Call) -> pg_sys::Datum {
+    let Some(change) = Change::of(call) else {
+        report(
+            PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            "rollup.note_change() was not called as a trigger",
+            "rollup.create(…, on_change) puts it on the tables that need it.",
+        )
+        .report(PgLogLevel::ERROR);
+        unreachable!("an error ends the call")
+    };
+    if !EXPIRING.get() {
+        let watched = trigger::once(call, || watched(change.relation()).unwrap_or_else(raise));
+        if let Some(w) = watched {
+            note(w, &change).unwrap_or_else(raise);
+        }
+    }
+    change.proceed()
+}
+
+fn raise<T>(e: pgrx::pg_sys::panic::ErrorReport) -> T {
+    e.report(PgLogLevel::ERROR);
+    unreachable!("an error ends the call")
+}
+
+fn watched(relation: pg_sys::Oid) -> Result<Option<Watched>> {
+    let _acting = ActingAs::catalog();
+    Ok(catalog::write(
+        "WITH RECURSIVE up (relation) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation) \
+         SELECT s.relation::pg_catalog.oid, s.relation::pg_catalog.text, s.stamp_offset, (SELECT min(d.name) FROM rollup.definition d WHERE d.source = s.relation AND d.on_change = 'error'), \
+         ARRAY(SELECT DISTINCT d.plan->>'time_column' FROM rollup.definition d WHERE d.source = s.relation AND d.on_change = 'recompute') \
+         FROM rollup.source s JOIN up ON up.relation = s.relation",
+        &[relation.into()],
+        |row| {
+            Ok(Watched {
+                source: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
+                name: row.get(2)?.unwrap_or_default(),
+                offset: row.get(3)?.unwrap_or_default(),
+                refused_by: row.get(4)?,
+                columns: row.get(5)?.unwrap_or_default(),
+            })
+        },
+    )?
+    .pop())
+}
+
+fn note(w: &Watched, change: &Change) -> Result<()> {
+    if let Some(rollup) = &w.refused_by {
+        return fail(
+            PgSqlErrorCode::ERRCODE_RESTRICT_VIOLATION,
+            format!("rows of {} may not change: rollup {rollup} has counted them", w.name),
+            "Rows may be added. A rollup made with on_change => 'recompute' follows changes, one with 'ignore' does not mind them.",
+        );
+    }
+    for column in &w.columns {
+        if change.is_of_the_table() {
+            write(w, column, Some(i64::MIN), Some(i64::MAX))?;
+            write(w, column, None, None)?;
+            continue;
+        }
+        let Some(number) = change.column(column) else { continue };
+        for at in change.times(number) {
+            match at {
+                None => write(w, column, None, None)?,
+                Some(i64::MIN | i64::MAX) => write(w, column, at, at)?,
+                Some(t) => {
+                    let minute = t.div_euclid(MINUTE) * MINUTE;
+                    write(w, column, Some(minute), Some(minute + MINUTE - 1))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write(w: &Watched, column: &str, since: Option<Micros>, until: Option<Micros>) -> Result<()> {
+    let now = trigger::subtransaction();
+    let is_new = NOTED.with_borrow_mut(|(of, noted)| {
+        if *of != now || noted.len() > REMEMBERED {
+            *of = now;
+            noted.clear();
+        }
+        // The whole table is not its first minute.
+        since == Some(i64::MIN) || noted.insert((w.source, column.to_string(), since))
+    });
+    if !is_new {
+        return Ok(());
+    }
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "INSERT INTO rollup.change (source, time_column, rollup_stamp, since, until) VALUES ($1, $2::pg_catalog.name, $3, $4, $5)",
+        &[
+            w.source.into(),
+            column.into(),
+            (now.0 + w.offset).into(),
+            trigger::timestamptz(since),
+            trigger::timestamptz(until),
+        ],
+    )
+}
+
+/// Puts triggers on a source and what is below it, where a rollup wants them, or takes them away: those on changes,
+/// and where a subscription brings rows one that gives these stamps of this server. The source is locked, but for
+/// those below it that come later.
+pub fn arrange(source: pg_sys::Oid) -> Result<()> {
+    let todo = {
+        let _acting = ActingAs::catalog();
+        catalog::write(
+            "WITH RECURSIVE t (oid, parted) AS (SELECT $1::pg_catalog.oid, false UNION ALL SELECT i.inhrelid, p.relkind = 'p' \
+             FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid JOIN pg_catalog.pg_class p ON p.oid = i.inhparent), \
+             w (minds, applies) AS (SELECT EXISTS (SELECT FROM rollup.definition WHERE source = $1 AND on_change <> 'ignore'), \
+             EXISTS (SELECT FROM rollup.definition WHERE source = $1) AND EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN t ON t.oid = r.srrelid)), \
+             k (name, wanted, verb, event, mode, what) AS (SELECT v.* FROM w, LATERAL (VALUES \
+             ($2, minds, 'UPDATE OR DELETE', 'ROW', 'ALWAYS', 'note_change'), ($3, minds, 'TRUNCATE', 'STATEMENT', 'ALWAYS', 'note_change'), \
+             ($4, applies, 'INSERT OR UPDATE', 'ROW', 'REPLICA', 'own_stamp')) v) \
+             SELECT x.command FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN k \
+             LEFT JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid AND g.tgname = k.name::pg_catalog.name, LATERAL (VALUES \
+             (true, 1, pg_catalog.format('CREATE TRIGGER %I BEFORE %s ON %I.%I FOR EACH %s EXECUTE FUNCTION rollup.%I()', k.name, k.verb, n.nspname, c.relname, k.event, k.what)), \
+             (true, 2, pg_catalog.format('ALTER TABLE %I.%I ENABLE %s TRIGGER %I', n.nspname, c.relname, k.mode, k.name)), \
+             (false, 1, pg_catalog.format('DROP TRIGGER %I ON %I.%I', k.name, n.nspname, c.relname))) x (wanted, place, command) \
+             WHERE c.relkind IN ('r', 'p') AND CASE k.event WHEN 'ROW' THEN NOT t.parted ELSE c.relkind = 'r' END \
+             AND x.wanted = k.wanted AND (g.oid IS NULL) = k.wanted ORDER BY t.oid, k.name, x.place",
+            &[source.into(), ROWS.into(), TABLE.into(), STAMPS.into()],
+            |row| row.get::<String>(1),
+        )?
+    };
+    todo.into_iter().flatten().try_for_each(|command| catalog::execute(&command, &[]))
+}
+
+crate::v1!(rollup_watch_children, watch_children);
+
+/// The event trigger: tables that came to stand below a source are watched as it is, and rows that a subscription
+/// brings get stamps.
+fn watch_children(call: &mut Call) -> pg_sys::Datum {
+    if trigger::brings_rows(call) {
+        watch_all().unwrap_or_else(raise);
+    }
+    call.null()
+}
+
+fn watch_all() -> Result<()> {
+    let sources = {
+        let _acting = ActingAs::catalog();
+        catalog::write(
+            "SELECT s.relation::pg_catalog.oid FROM rollup.source s JOIN pg_catalog.pg_class c ON c.oid = s.relation",
+            &[],
+            |row| row.get::<pg_sys::Oid>(1),
+        )?
+    };
+    sources.into_iter().flatten().try_for_each(arrange)
+}
+
+/// Forgets changes that every rollup of the source which follows them has followed; all of them with `all`.
+pub fn forget(source: pg_sys::Oid, all: bool) -> Result<()> {
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "DELETE FROM rollup.change c WHERE c.source = $1 AND ($2 OR NOT EXISTS (SELECT FROM rollup.definition d WHERE d.source = c.source \
+         AND d.on_change = 'recompute' AND (c.rollup_stamp >= d.seen_xmax OR c.rollup_stamp = ANY (d.seen_xip))))",
+        &[source.into(), all.into()],
+    )
+}

@@ -1,0 +1,77 @@
+\pset format unaligned
+\pset tuples_only
+-- a table that somebody filled by hand becomes the table of a rollup: as the documentation of Citus has it
+CREATE TABLE http_request (site_id INT, ingest_time TIMESTAMPTZ DEFAULT now(), url TEXT, request_country TEXT, ip_address TEXT, status_code INT, response_time_msec INT);
+CREATE TABLE http_request_1min (
+  site_id INT, ingest_time TIMESTAMPTZ, -- which minute this row represents
+  error_count INT, success_count INT, request_count INT, average_response_time_msec INT,
+  CHECK (request_count = error_count + success_count), CHECK (ingest_time = date_trunc('minute', ingest_time)));
+CREATE INDEX http_request_1min_idx ON http_request_1min (site_id, ingest_time);
+INSERT INTO http_request SELECT i % 3, timestamptz '2026-01-01' + i * interval '11 s', 'u', 'USA', '10.0.0.' || i % 50, 200 + 150 * (i % 2), i FROM generate_series(1, 500) i;
+INSERT INTO http_request_1min (site_id, ingest_time, request_count, success_count, error_count, average_response_time_msec)
+  SELECT site_id, date_trunc('minute', ingest_time), count(1), sum(CASE WHEN status_code BETWEEN 200 AND 299 THEN 1 ELSE 0 END),
+         sum(CASE WHEN status_code BETWEEN 200 AND 299 THEN 0 ELSE 1 END), sum(response_time_msec) / count(1) FROM http_request GROUP BY 1, 2;
+\set query 'SELECT site_id, date_trunc(''minute'', ingest_time) AS ingest_time, count(1) AS request_count, sum(CASE WHEN status_code BETWEEN 200 AND 299 THEN 1 ELSE 0 END) AS success_count, sum(CASE WHEN status_code BETWEEN 200 AND 299 THEN 0 ELSE 1 END) AS error_count, sum(response_time_msec) / count(1) AS average_response_time_msec FROM http_request GROUP BY 1, 2'
+SELECT rollup.create('http_request_1min', :'query', every => NULL, into_table => 'http_request_1min');
+-- the hint is the statement that makes it fit
+ALTER TABLE http_request_1min ADD COLUMN response_time_msec_sum bigint;
+UPDATE http_request_1min SET response_time_msec_sum = average_response_time_msec * request_count;
+ALTER TABLE "public"."http_request_1min" ALTER COLUMN "request_count" TYPE bigint, ALTER COLUMN "success_count" TYPE bigint, ALTER COLUMN "error_count" TYPE bigint, DROP COLUMN "average_response_time_msec", ADD UNIQUE NULLS NOT DISTINCT ("site_id", "ingest_time");
+SELECT rollup.create('http_request_1min', :'query', every => NULL, into_table => 'http_request_1min');
+SELECT rollup.create('http_request_1min', :'query', every => NULL, into_table => 'http_request_1min', backfill => false, coarser => '{"http_request_1hour": "1 hour"}') IS NOT NULL AS made;
+SELECT rollup_http_request();
+SELECT sum(request_count), sum(success_count), sum(error_count), count(average_response_time_msec) FROM http_request_1min;
+SELECT sum(request_count), count(average_response_time_msec) FROM http_request_1hour_live;
+-- rows that come are counted, also into minutes that are there
+INSERT INTO http_request SELECT i % 3, timestamptz '2026-01-01' + i * interval '13 s', 'u', 'USA', '10.0.0.' || i % 50, 200 + 150 * (i % 2), i FROM generate_series(1, 600) i;
+SELECT sum(request_count) FROM http_request_1min_live;
+SELECT rollup_http_request();
+SELECT sum(request_count), sum(success_count) FROM http_request_1min;
+-- what raw rows are there for is put right, averages too
+SELECT rollup.rebuild('http_request_1min', '2026-01-01 00:10') > 0 AS rebuilt;
+\set differ 'SELECT count(*) FROM ((' :query ' EXCEPT ALL SELECT site_id, ingest_time, request_count, success_count, error_count, average_response_time_msec FROM http_request_1min) UNION ALL (SELECT site_id, ingest_time, request_count, success_count, error_count, average_response_time_msec FROM http_request_1min EXCEPT ALL ' :query ')) d'
+SELECT count(*) > 0 AS without_average, bool_and(ingest_time < '2026-01-01 00:10') AS before FROM http_request_1min WHERE average_response_time_msec IS NULL;
+SELECT rollup.rebuild('http_request_1min') > 0 AS rebuilt;
+:differ;
+SELECT count(*) FROM rollup.check('http_request_1min');
+-- dropped, the table stays; and can be adopted again, empty, with its backfill
+SELECT rollup.drop('http_request_1min');
+SELECT count(*) > 0 AS kept, to_regclass('http_request_1min_live'), to_regclass('http_request_1hour') FROM http_request_1min;
+TRUNCATE http_request_1min;
+SELECT rollup.create('again', :'query', every => NULL, into_table => 'http_request_1min');
+ALTER TABLE http_request_1min DROP COLUMN average_response_time_msec;
+SELECT rollup.create('again', :'query', every => NULL, into_table => 'http_request_1min') IS NOT NULL AS made;
+SELECT rollup_http_request();
+:differ;
+SELECT name, relation, adopted FROM rollup.definition;
+SELECT rollup.create('twice', :'query', into_table => 'http_request_1min');
+SELECT rollup.drop('again');
+-- what else may not fit
+CREATE TABLE odd (site_id text, ingest_time timestamptz(0) NOT NULL, request_count bigint GENERATED ALWAYS AS (1) STORED, names text COLLATE "C", total numeric(6, 2), extra int NOT NULL, fine int NOT NULL DEFAULT 1, UNIQUE (site_id, ingest_time, extra));
+CREATE UNIQUE INDEX ON odd (ingest_time, site_id) WHERE extra > 0;
+\set other 'SELECT site_id, date_trunc(''minute'', ingest_time) AS ingest_time, count(*) AS request_count, max(url) AS names, sum(response_time_msec::numeric) AS total, max(status_code) AS worst, variance(status_code) AS spread FROM http_request GROUP BY 1, 2'
+SELECT rollup.create('odd', :'other', into_table => 'odd');
+CREATE VIEW seen AS SELECT 1 AS one;
+SELECT rollup.create('odd', :'other', into_table => 'seen');
+SELECT rollup.create('odd', :'other', into_table => 'http_request');
+SELECT rollup.create('odd', :'other', into_table => 'no_such');
+SELECT rollup.create('odd', :'other', backfill => NULL);
+CREATE ROLE regress_adopt_owner;
+ALTER TABLE http_request OWNER TO regress_adopt_owner;
+GRANT CREATE ON SCHEMA public TO regress_adopt_owner;
+SET ROLE regress_adopt_owner;
+SELECT rollup.create('stolen', :'query', into_table => 'http_request_1min');
+RESET ROLE;
+ALTER TABLE http_request OWNER TO postgres;
+REVOKE CREATE ON SCHEMA public FROM regress_adopt_owner;
+DROP ROLE regress_adopt_owner;
+-- nothing is left behind
+SELECT count(*) FROM rollup.definition;
+SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'odd'::regclass AND attnum > 0;
+-- without adopting, too: rows that are there are not counted, those of a transaction that is open are
+SELECT rollup.create('fresh', 'SELECT date_trunc(''hour'', ingest_time) AS at, count(*) AS n FROM http_request GROUP BY 1', every => NULL, backfill => false) IS NOT NULL AS made;
+INSERT INTO http_request VALUES (1, '2026-05-05');
+SELECT rollup_http_request(), (SELECT array_agg(n) FROM fresh_live);
+SELECT rollup.rebuild('fresh') > 1 AS rebuilt;
+SELECT sum(n) = (SELECT count(*) FROM http_request) AS whole FROM fresh;
+SELECT rollup.drop('fresh');
