@@ -113,17 +113,15 @@ fn rows_of_the_default_partition_move_and_count_once() {
     client.batch_execute("SELECT rollup.resume('event_1h')").unwrap();
     caught_up(&mut client);
     assert_eq!(number(&mut client, "SELECT rows_total FROM rollup.status"), 86);
-    // A late row goes through the default partition, too; older than what is kept it is not worth a partition.
-    client
-        .batch_execute(
-            "INSERT INTO event VALUES (now() - interval '30 days', 5); SELECT rollup.retain('event', '90 days')",
-        )
-        .unwrap();
+    // A late row goes through the default partition, too.
+    client.batch_execute("INSERT INTO event VALUES (now() - interval '30 days', 5)").unwrap();
     wait_for("the worker moves it", 60, || number(&mut client, "SELECT count(*) FROM event_rest") == 4);
     caught_up(&mut client);
+    // Older than what is kept, it is not worth a partition.
     client
         .batch_execute(
-            "SELECT rollup.pause('event_1h'); INSERT INTO event VALUES (now() - interval '100 days', 6)",
+            "SELECT rollup.pause('event_1h'); SELECT rollup.retain('event', '90 days');
+             INSERT INTO event VALUES (now() - interval '100 days', 6)",
         )
         .unwrap();
     assert_eq!(number(&mut client, "SELECT rollup.partition('event', '1 day')"), 0);
@@ -445,4 +443,60 @@ fn beside_pg_partman() {
     );
     assert_eq!(number(&mut client, "SELECT sum(n)::bigint FROM event_1h_live"), 157);
     assert!(!cluster.log().contains("failed"));
+}
+
+#[test]
+fn the_table_of_a_rollup_may_be_partitioned_too() {
+    let (_cluster, mut client) = event("target", "");
+    client
+        .batch_execute("SELECT rollup.pause('event_1h'); SELECT rollup.partition('event', '1 day')")
+        .unwrap();
+    // The table of the rollup gives way to one of the same columns and key that is partitioned by its time.
+    client
+        .batch_execute(
+            "CREATE TABLE partitioned (LIKE event_1h INCLUDING ALL) PARTITION BY RANGE (at);
+             CREATE TABLE partitioned_rest PARTITION OF partitioned DEFAULT;
+             UPDATE rollup.definition SET relation = 'partitioned';
+             SELECT rollup.partition('partitioned', '1 month', '2 months'); SELECT rollup.resume('event_1h')",
+        )
+        .unwrap();
+    let months = "SELECT count(*) FROM rollup.partition_bounds('partitioned')";
+    let before = number(&mut client, months);
+    assert!(before >= 3, "{before}");
+    let merged =
+        "SELECT (SELECT coalesce(sum(n), 0) FROM partitioned)::bigint - (SELECT count(*) FROM event)";
+    client
+        .batch_execute(
+            "INSERT INTO event SELECT now() + g * interval '1 hour', g FROM generate_series(0, 40) g",
+        )
+        .unwrap();
+    wait_for("it is run", 60, || number(&mut client, merged) == 0);
+    // A late row makes a group in the default partition, which moves, and goes on being merged where it has come.
+    client
+        .batch_execute(
+            "SELECT rollup.partition('event', '1 month'); CREATE TABLE event_rest PARTITION OF event DEFAULT",
+        )
+        .unwrap();
+    for _ in 0..2 {
+        client.batch_execute("INSERT INTO event VALUES (now() - interval '200 days', 7)").unwrap();
+        wait_for("it is run", 60, || number(&mut client, merged) == 0);
+        wait_for("the group moves", 60, || {
+            number(&mut client, "SELECT count(*) FROM partitioned_rest") == 0
+                && number(&mut client, "SELECT count(*) FROM event_rest") == 0
+        });
+    }
+    assert_eq!(number(&mut client, months), before + 1);
+    assert_eq!(number(&mut client, "SELECT n FROM partitioned WHERE at < now() - interval '199 days'"), 2);
+    assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.check('event_1h')"), 0);
+    let until = "SELECT count(*) FROM rollup.status WHERE partitions_until BETWEEN now() + interval '59 days' AND now() + interval '125 days'";
+    assert_eq!(number(&mut client, until), 1, "the least of source and rollup");
+    let options = "SELECT count(*) FROM rollup.partition_bounds('partitioned') b JOIN pg_class c ON c.oid = b.partition WHERE reloptions = '{fillfactor=70}'";
+    assert_eq!(number(&mut client, options), before + 1);
+    // Its old partitions expire as those of any other table.
+    client
+        .batch_execute(
+            "SELECT rollup.retain('partitioned', '100 days', 'at'); SELECT rollup.expire('partitioned')",
+        )
+        .unwrap();
+    assert_eq!(number(&mut client, months), before);
 }

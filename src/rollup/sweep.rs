@@ -210,6 +210,7 @@ pub fn empty_partition(r: &Retention, p: &Partition, force: bool) -> Result<i64>
         let sql = format!("SELECT pg_catalog.count(*) FROM {} HAVING pg_catalog.bool_and({merged})", p.name);
         let rows = catalog::write(&sql, &[], |row| row.get::<i64>(1))?.into_iter().next().flatten();
         let Some(rows) = rows else { return Ok(0) };
+        let _expiring = Expiring::new();
         catalog::execute(&format!("TRUNCATE TABLE {}", p.name), &[])?;
         rows
     };
