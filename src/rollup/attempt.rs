@@ -161,6 +161,17 @@ pub fn failed(id: i64, message: &str) -> Result<Option<String>> {
     Ok(Some(reason))
 }
 
+/// What was said of the last failure of a rollup, where it failed in the same way.
+pub fn said_of(id: i64, message: &str) -> Result<Option<String>> {
+    let _acting = ActingAs::catalog();
+    let said = catalog::read(
+        "SELECT last_error FROM rollup.attempt WHERE id = $1 AND pg_catalog.starts_with(last_error, $2)",
+        &[id.into(), message.into()],
+        |row| row.get::<String>(1),
+    )?;
+    Ok(first(said))
+}
+
 /// Forgets failures, for a rollup that is to run again.
 pub fn forgive(id: i64) -> Result<()> {
     let _acting = ActingAs::catalog();
@@ -218,12 +229,12 @@ pub fn run_due() -> Result<i64> {
         match done {
             Ok(merged) => rows += merged,
             Err(e) => {
-                let reason = failed(d.id, &e.message)?;
+                let message = super::diagnose::explain(d.id, &e);
+                let reason = failed(d.id, &message)?;
                 warning!(
-                    "rollup {} {}: {}",
+                    "rollup {} {}: {message}",
                     d.name,
-                    if reason.is_some() { "is paused" } else { "failed" },
-                    e.message
+                    if reason.is_some() { "is paused" } else { "failed" }
                 );
             }
         }

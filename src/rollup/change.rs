@@ -28,7 +28,7 @@ pub struct Changes<'a> {
     zone: &'a str,
     /// The source and the rollup's table, as expressions that give their ids.
     source: String,
-    target: String,
+    pub target: String,
     /// The condition that a note has not been followed.
     pending: String,
 }
@@ -54,7 +54,7 @@ impl<'a> Changes<'a> {
     }
 
     /// The notes that no run has followed, the state read by the statement itself: for views.
-    fn of_view(plan: &'a Plan, zone: &'a str, id: i64) -> Changes<'a> {
+    pub fn of_view(plan: &'a Plan, zone: &'a str, id: i64) -> Changes<'a> {
         let of = |column: &str| format!("(SELECT d.{column} FROM rollup.definition d WHERE d.id = {id})");
         Changes {
             plan,
@@ -109,7 +109,7 @@ impl<'a> Changes<'a> {
     }
 
     /// The first bucket of which everything is in a relation; NULL where nothing has gone.
-    fn floor(&self, relation: &str) -> String {
+    pub fn floor(&self, relation: &str) -> String {
         let below = match self.kind() {
             Kind::Zoned => "e.below".to_string(),
             _ => format!(
@@ -122,7 +122,7 @@ impl<'a> Changes<'a> {
     }
 
     /// The buckets of the notes, each `slack` longer than it is, where raw rows are all there.
-    fn fine(&self, slack: i64) -> String {
+    pub fn fine(&self, slack: i64) -> String {
         let r = self.ranges();
         format!(
             "(SELECT pg_catalog.range_agg({r}range(least(lo.k, hi.k), (greatest(lo.k, hi.k) + '{} microseconds'::pg_catalog.interval)::{}, '[]')) \
@@ -137,12 +137,12 @@ impl<'a> Changes<'a> {
     }
 
     /// A row without time has changed.
-    fn nulls(&self) -> String {
+    pub fn nulls(&self) -> String {
         format!("EXISTS (SELECT FROM rollup.change n WHERE n.since IS NULL AND {})", self.notes())
     }
 
     /// The buckets of a level that these ranges of buckets touch.
-    fn coarse(&self, level: &Level, fine: &str) -> String {
+    pub fn coarse(&self, level: &Level, fine: &str) -> String {
         let r = self.ranges();
         let k = |end: &str| level.bucket_of(&format!("pg_catalog.{end}(r)"));
         format!(
@@ -153,7 +153,7 @@ impl<'a> Changes<'a> {
     }
 
     /// The least and the greatest time of rows in a range of buckets, `r`.
-    fn times(&self) -> [String; 2] {
+    pub fn times(&self) -> [String; 2] {
         let exact = match self.kind() {
             Kind::Zoned => self.plan.time_zoned && self.zone.eq_ignore_ascii_case("utc"),
             _ => !self.plan.time_zoned,
@@ -339,82 +339,4 @@ fn refuse(d: &Definition, c: &Changes, levels: &[Level]) -> Result<()> {
         )?;
     }
     Ok(())
-}
-
-/// The live view of a rollup that follows changes: changed buckets are read from the raw rows, until a run has
-/// computed them again.
-pub fn live_view(
-    plan: &Plan,
-    zone: &str,
-    source: &str,
-    target: &str,
-    level: Option<&Level>,
-    id: i64,
-) -> (String, String) {
-    let c = Changes::of_view(plan, zone, id);
-    let key = ident(&plan.time_key);
-    let raw_key = plan.column(&plan.time_key).map(|k| format!("({})", k.expression)).unwrap_or_default();
-    let of = |column: &str| format!("(SELECT f.{column} FROM \"the changes\" f)");
-    let changed = |k: &str| format!("(({k} <@ {}) IS TRUE OR {k} IS NULL AND {})", of("fine"), of("nulls"));
-    let [from, to] = c.times();
-    let span = |end: &str, at: &str| {
-        format!(
-            "(SELECT {at} FROM (SELECT pg_catalog.range_merge(f.fine) AS r FROM \"the changes\" f) {end})"
-        )
-    };
-    let time = format!("{}{}", sql::prefix(plan), ident(&plan.time_column));
-    let any = format!("({} OR {})", of("fine IS NOT NULL AND NOT pg_catalog.isempty(f.fine)"), of("nulls"));
-    let rows = format!(
-        "({time} >= {} AND {time} <= {} OR {time} IS NULL AND {})",
-        span("a", &from),
-        span("b", &to),
-        of("nulls")
-    );
-    let mut with = format!(
-        "WITH \"the changes\" AS MATERIALIZED (SELECT {} AS fine, {} AS nulls)",
-        c.fine(0),
-        c.nulls()
-    );
-    let unmerged = bounds::unmerged_now(&sql::prefix(plan), plan, id);
-    let mut parts = Vec::new();
-    let again = match level {
-        None => {
-            parts.push(format!("SELECT {} FROM {target} WHERE NOT {}", sql::kept_names(plan), changed(&key)));
-            changed(&raw_key)
-        }
-        Some(level) => {
-            with = format!(
-                "{with}, \"the buckets\" AS MATERIALIZED (SELECT {} AS coarse, {} AS floor FROM \"the changes\" c)",
-                c.coarse(level, "c.fine"),
-                c.floor(&c.target)
-            );
-            let of_level = |column: &str| format!("(SELECT b.{column} FROM \"the buckets\" b)");
-            let whole =
-                |k: &str| format!("({k} >= {f} OR {f} IS NULL OR {k} IS NULL)", f = of_level("floor"));
-            let touched = |k: &str| {
-                format!(
-                    "(({k} <@ {}) IS TRUE AND {} OR {k} IS NULL AND {})",
-                    of_level("coarse"),
-                    whole(k),
-                    of("nulls")
-                )
-            };
-            let finer = format!(
-                "(SELECT * FROM {target} f WHERE {any} AND {} AND NOT {}) f",
-                touched(&level.bucket_of(&key)),
-                changed(&key)
-            );
-            parts.push(format!(
-                "SELECT {} FROM {} WHERE NOT {}",
-                sql::kept_names(plan),
-                level.target,
-                touched(&key)
-            ));
-            parts.push(sql::coarser(plan, level, &finer));
-            format!("({} AND {})", changed(&raw_key), whole(&level.bucket_of(&raw_key)))
-        }
-    };
-    parts.push(sql::aggregate_source(plan, source, &format!("{unmerged} AND NOT {again}"), level, ""));
-    parts.push(sql::aggregate_source(plan, source, &format!("{any} AND {rows} AND {again}"), level, ""));
-    (with + " ", parts.join(" UNION ALL "))
 }

@@ -121,7 +121,7 @@ pub fn count(insert: &str) -> Result<i64> {
 }
 
 /// The buckets of a level that a range of the rollup touches.
-fn level_span(d: &Definition, plan: &Plan, level: &Level, range: &Range) -> Result<Range> {
+pub fn level_span(d: &Definition, plan: &Plan, level: &Level, range: &Range) -> Result<Range> {
     let Some(from) = range.from() else { return Ok(range.clone()) };
     let key_type = plan.column(&plan.time_key).map(|c| c.sql_type.clone()).unwrap_or_default();
     let key = format!("{}::{key_type}", range.moment(from));

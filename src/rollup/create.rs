@@ -50,7 +50,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     let from = definition::from_clause(select.joins.as_deref(), &source.qualified(), &select.alias);
     let mut plan = definition::plan(&select, &from, timezone)?;
     if options.on_change == OnChange::Recompute {
-        check_followed(&select, &plan)?;
+        watch::check_followed(select.source, &plan)?;
         plan.follows = Some(timezone.to_string());
     }
     catalog::check_owner(&source.owner, &format!("table {}", source.qualified()))?;
@@ -119,30 +119,6 @@ fn begin_now(id: i64) -> Result<()> {
         "UPDATE rollup.definition SET seen_xmax = $2, seen_xip = $3 WHERE id = $1",
         &[id.into(), now.xmax.into(), now.xip.into()],
     )
-}
-
-/// Refuses a rollup of which it cannot be told in which bucket a changed row was.
-fn check_followed(select: &Select, plan: &Plan) -> Result<()> {
-    let refuse = |what: String, hint: &str| fail(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, what, hint);
-    if !plan.plain_key {
-        let written = plan.column(&plan.time_key).map(|c| c.written.clone()).unwrap_or_default();
-        return refuse(
-            format!("changes cannot be followed in buckets of {written}"),
-            "on_change => 'recompute' takes date_trunc or date_bin, with constants, of the time column alone.",
-        );
-    }
-    let generated = catalog::read(
-        "SELECT attgenerated <> '' FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attname = $2::pg_catalog.name",
-        &[select.source.into(), plan.time_column.clone().into()],
-        |row| row.get::<bool>(1),
-    )?;
-    if generated.first().copied().flatten() == Some(true) {
-        return refuse(
-            format!("time column {} is generated", plan.time_column),
-            "on_change => 'recompute' needs the column that it is generated from: group by its expression.",
-        );
-    }
-    Ok(())
 }
 
 /// Refuses what is no table that rows are added to, and joins that were not asked for.
@@ -390,20 +366,6 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
         source::forget(d.source_oid, d.source.is_some())?;
     }
     Ok(())
-}
-
-/// The live view of a table of a rollup.
-pub fn view_of(table: &str) -> Result<String> {
-    catalog::read(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname || '_live') FROM pg_catalog.pg_class c \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::pg_catalog.regclass",
-        &[table.into()],
-        |row| row.get::<String>(1),
-    )?
-    .into_iter()
-    .flatten()
-    .next()
-    .ok_or_else(|| internal(format!("table {table} is gone")))
 }
 
 /// Drops a table of a rollup, unless its data is kept, and its view.

@@ -152,14 +152,14 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
     let table = |level: Option<&Level>| level.map_or(target.to_string(), |l| l.target.clone());
     let mut kept = Vec::new();
     for level in tables().filter(|_| anew) {
-        kept.push(views::drop(&create::view_of(&table(level))?)?);
+        kept.push(views::drop(&views::view_of(&table(level))?)?);
     }
     for level in tables() {
         alter(&table(level), &gone, &come)?;
     }
     for level in tables() {
         let (table, width) = (table(level), level.map(Level::width).transpose()?);
-        let view = create::view_of(&table)?;
+        let view = views::view_of(&table)?;
         catalog::define(&sql::live_view(&plan, &view, source, target, level, d.id))?;
         create::comment(&plan, source, &table, &view, width.as_deref())?;
     }

@@ -3,13 +3,17 @@
 //! What the rows say of which of them were merged ends where rows are added here, whose ids may be the same. So the
 //! buckets are computed again from the rows that are there, with the table locked, and from then on stamps are ids
 //! plus an offset above every stamp that came along. Buckets of which raw rows had expired stay as they were.
-use super::catalog;
+use super::bounds;
+use super::catalog::{self, Definition};
 use super::check;
 use super::error::{Result, fail};
 use super::expire::name_of;
+use super::levels;
+use super::plan::Plan;
 use super::range::{self, Range};
+use super::run::set_timezone;
 use super::source::{self, Source};
-use super::sql::STAMP;
+use super::sql::{self, STAMP};
 use crate::pg::xact::{ActingAs, Snapshot, keeps_one_snapshot};
 use crate::rollup::bounds::State;
 use pgrx::pg_sys;
@@ -66,6 +70,11 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
     super::watch::forget(relation, true)?;
     for id in ids {
         let Some(mut d) = catalog::lock(id)? else { continue };
+        let plan = d.plan()?;
+        let (source, target, _) = d.parts()?;
+        let floors = [range::whole_from(source, &plan)?, range::whole_from(target, &plan)?];
+        let range = Range::of(&plan, &d.timezone, None, None).after(&floors)?;
+        merge_late(&d, &plan, &range)?;
         {
             let _acting = ActingAs::catalog();
             catalog::execute(
@@ -76,16 +85,35 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
             super::backlog::store(id, None)?;
         }
         d.state = State { seen: Snapshot { xmax: offset, xip: Vec::new() }, backlog: None };
-        let plan = d.plan()?;
-        let (source, target, _) = d.parts()?;
-        let floors = [range::whole_from(source, &plan)?, range::whole_from(target, &plan)?];
-        let range = Range::of(&plan, &d.timezone, None, None).after(&floors)?;
         let groups = check::rebuild_range(&d, &plan, &range, check::Levels::WhereWhole)?;
         ereport!(
             PgLogLevel::NOTICE,
             PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
             format!("rollup {} was computed again from {}: {groups} groups", d.name, table.qualified())
         );
+    }
+    Ok(())
+}
+
+/// Merges rows that no run has, as the state says that came along, into buckets that cannot be computed again. Of
+/// rows that were added here since, those whose ids had been used in the other cluster pass for merged.
+fn merge_late(d: &Definition, plan: &Plan, range: &Range) -> Result<()> {
+    let (source, target, owner) = d.parts()?;
+    let floor = range::whole_from(target, plan)?;
+    let mut tables = vec![(target.to_string(), None, range.clone())];
+    for level in levels::of(d)? {
+        let span = check::level_span(d, plan, &level, range)?.after(std::slice::from_ref(&floor))?;
+        tables.push((level.target.clone(), Some(level), span));
+    }
+    let _acting = ActingAs::role(owner);
+    set_timezone(&d.timezone);
+    let unmerged = bounds::unmerged(&sql::prefix(plan), plan, &d.state);
+    for (table, level, span) in tables.iter().filter(|(_, _, span)| span.from().is_some()) {
+        let key = plan.column(&plan.time_key).map(|c| format!("({})", c.expression)).unwrap_or_default();
+        let key = level.as_ref().map_or(key.clone(), |l| l.bucket_of(&key));
+        let late = format!("{unmerged} AND {} IS NOT TRUE", span.holds(&key));
+        let groups = sql::aggregate_source(plan, source, &late, level.as_ref(), "");
+        catalog::execute(&sql::add(plan, table, &groups), &[])?;
     }
     Ok(())
 }

@@ -90,6 +90,11 @@ fn upsert(plan: &Plan, target: &str, from: &str) -> String {
     insert_or(plan, target, from, &set.join(", "))
 }
 
+/// Merges `groups` into a table of the rollup.
+pub fn add(plan: &Plan, target: &str, groups: &str) -> String {
+    upsert(plan, target, &format!("({groups}) g"))
+}
+
 fn insert_or(plan: &Plan, target: &str, from: &str, set: &str) -> String {
     let names = list(plan.kept(), |c| ident(&c.name));
     let keys = list(plan.keys(), |c| ident(&c.name));
@@ -267,6 +272,28 @@ fn result(c: &Column, template: &str, of: &[String], column: impl Fn(&str) -> St
     format!("({value})::{}", c.sql_type)
 }
 
+/// A result, of the columns of a table of the rollup.
+pub fn computed(c: &Column) -> String {
+    match &c.role {
+        Role::Result { template, of, .. } => result(c, template, of, ident),
+        _ => ident(&c.name),
+    }
+}
+
+/// The groups that a table of the rollup would hold with the rows that satisfy `bounds`, in the order of their keys.
+pub fn would_be(plan: &Plan, source: &str, table: &str, level: Option<&Level>, bounds: &str) -> String {
+    let columns = list(plan.kept(), |c| match c.merge() {
+        Some(m) => format!("{} AS {}", merge_many(c, m), ident(&c.name)),
+        None => ident(&c.name),
+    });
+    let keys = list(plan.keys(), |c| ident(&c.name));
+    let names = kept_names(plan);
+    let tail = aggregate_source(plan, source, bounds, level, "");
+    format!(
+        "SELECT {columns} FROM (SELECT {names} FROM {table} UNION ALL {tail}) u GROUP BY {keys} ORDER BY {keys} OFFSET 0"
+    )
+}
+
 /// The live view: the rollup merged with the rows not yet rolled up. State, rollup and raw table are read under
 /// one snapshot, so each row is in exactly one of the two parts.
 pub fn live_view(
@@ -289,7 +316,7 @@ pub fn live_view(
         }
     });
     let (with, parts) = match &plan.follows {
-        Some(zone) => super::change::live_view(plan, zone, source, target, level, id),
+        Some(zone) => super::live::view_parts(plan, zone, source, target, level, id),
         None => {
             let bounds = bounds::unmerged_now(&prefix(plan), plan, id);
             let table = level.map_or(target, |l| &l.target);

@@ -1,6 +1,6 @@
 //! Live views that are made anew: whoever owned and read one before does so after.
 use super::catalog;
-use super::error::Result;
+use super::error::{Result, internal};
 use super::plan::Plan;
 
 /// A live view as it was: who owned it and who might read it.
@@ -9,6 +9,20 @@ pub struct Kept {
     owner: String,
     /// Statements that give back what was granted, with the column where it was granted on one.
     grants: Vec<(Option<String>, String)>,
+}
+
+/// The live view of a table of a rollup.
+pub fn view_of(table: &str) -> Result<String> {
+    catalog::read(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname || '_live') FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::pg_catalog.regclass",
+        &[table.into()],
+        |row| row.get::<String>(1),
+    )?
+    .into_iter()
+    .flatten()
+    .next()
+    .ok_or_else(|| internal(format!("table {table} is gone")))
 }
 
 /// Drops a view, qualified and quoted; whatever stands on it speaks up.

@@ -6,6 +6,7 @@
 //! leaf has one; a new leaf gets it from an event trigger.
 use super::catalog;
 use super::error::{Result, fail, report};
+use super::plan::Plan;
 use crate::pg::trigger::{self, Change, Micros};
 use crate::pg::v1::Call;
 use crate::pg::xact::ActingAs;
@@ -53,6 +54,30 @@ impl OnChange {
             OnChange::Recompute => "recompute",
         }
     }
+}
+
+/// Refuses a rollup of which it cannot be told in which bucket a changed row was.
+pub fn check_followed(source: pg_sys::Oid, plan: &Plan) -> Result<()> {
+    let refuse = |what: String, hint: &str| fail(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, what, hint);
+    if !plan.plain_key {
+        let written = plan.column(&plan.time_key).map(|c| c.written.clone()).unwrap_or_default();
+        return refuse(
+            format!("changes cannot be followed in buckets of {written}"),
+            "on_change => 'recompute' takes date_trunc or date_bin, with constants, of the time column alone.",
+        );
+    }
+    let generated = catalog::read(
+        "SELECT attgenerated <> '' FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attname = $2::pg_catalog.name",
+        &[source.into(), plan.time_column.clone().into()],
+        |row| row.get::<bool>(1),
+    )?;
+    if generated.first().copied().flatten() == Some(true) {
+        return refuse(
+            format!("time column {} is generated", plan.time_column),
+            "on_change => 'recompute' needs the column that it is generated from: group by its expression.",
+        );
+    }
+    Ok(())
 }
 
 const MINUTE: i64 = 60_000_000;

@@ -4,6 +4,7 @@ use super::settings;
 use crate::pg::lock::{self, Work};
 use crate::pg::{background, xact};
 use crate::rollup::attempt::{self, Due};
+use crate::rollup::diagnose;
 use crate::rollup::error::Result;
 use crate::rollup::run;
 use pgrx::prelude::*;
@@ -93,8 +94,13 @@ fn run_one(d: &Due) -> bool {
         Err(e) => Err(e),
     };
     let Err(e) = done else { return true };
-    log!("rollup {} failed: {}", d.name, e.message);
-    match timed(|| attempt::failed(d.id, &e.message)) {
+    // Looking for whose value it was costs what a run does: once is enough.
+    let message = match timed(|| attempt::said_of(d.id, &e.message)) {
+        Ok(Some(said)) => said,
+        _ => timed(|| Ok(diagnose::explain(d.id, &e))).unwrap_or(e.message),
+    };
+    log!("rollup {} failed: {message}", d.name);
+    match timed(|| attempt::failed(d.id, &message)) {
         Ok(None) => {}
         Ok(Some(reason)) => warning!("rollup {} is {reason}", d.name),
         Err(e) => log!("rollup {}: its failure could not be stored: {}", d.name, e.message),

@@ -1,0 +1,83 @@
+//! The live view of a rollup that follows changes of raw rows.
+use super::bounds;
+use super::change::Changes;
+use super::levels::Level;
+use super::plan::Plan;
+use super::sql::{self, ident};
+
+/// Its first words and its parts: changed buckets are read from the raw rows, until a run has computed them again.
+pub fn view_parts(
+    plan: &Plan,
+    zone: &str,
+    source: &str,
+    target: &str,
+    level: Option<&Level>,
+    id: i64,
+) -> (String, String) {
+    let c = Changes::of_view(plan, zone, id);
+    let key = ident(&plan.time_key);
+    let raw_key = plan.column(&plan.time_key).map(|k| format!("({})", k.expression)).unwrap_or_default();
+    let of = |column: &str| format!("(SELECT f.{column} FROM \"the changes\" f)");
+    let changed = |k: &str| format!("(({k} <@ {}) IS TRUE OR {k} IS NULL AND {})", of("fine"), of("nulls"));
+    let [from, to] = c.times();
+    let span = |end: &str, at: &str| {
+        format!(
+            "(SELECT {at} FROM (SELECT pg_catalog.range_merge(f.fine) AS r FROM \"the changes\" f) {end})"
+        )
+    };
+    let time = format!("{}{}", sql::prefix(plan), ident(&plan.time_column));
+    let any = format!("({} OR {})", of("fine IS NOT NULL AND NOT pg_catalog.isempty(f.fine)"), of("nulls"));
+    let rows = format!(
+        "({time} >= {} AND {time} <= {} OR {time} IS NULL AND {})",
+        span("a", &from),
+        span("b", &to),
+        of("nulls")
+    );
+    let mut with = format!(
+        "WITH \"the changes\" AS MATERIALIZED (SELECT {} AS fine, {} AS nulls)",
+        c.fine(0),
+        c.nulls()
+    );
+    let unmerged = bounds::unmerged_now(&sql::prefix(plan), plan, id);
+    let mut parts = Vec::new();
+    let again = match level {
+        None => {
+            parts.push(format!("SELECT {} FROM {target} WHERE NOT {}", sql::kept_names(plan), changed(&key)));
+            changed(&raw_key)
+        }
+        Some(level) => {
+            with = format!(
+                "{with}, \"the buckets\" AS MATERIALIZED (SELECT {} AS coarse, {} AS floor FROM \"the changes\" c)",
+                c.coarse(level, "c.fine"),
+                c.floor(&c.target)
+            );
+            let of_level = |column: &str| format!("(SELECT b.{column} FROM \"the buckets\" b)");
+            let whole =
+                |k: &str| format!("({k} >= {f} OR {f} IS NULL OR {k} IS NULL)", f = of_level("floor"));
+            let touched = |k: &str| {
+                format!(
+                    "(({k} <@ {}) IS TRUE AND {} OR {k} IS NULL AND {})",
+                    of_level("coarse"),
+                    whole(k),
+                    of("nulls")
+                )
+            };
+            let finer = format!(
+                "(SELECT * FROM {target} f WHERE {any} AND {} AND NOT {}) f",
+                touched(&level.bucket_of(&key)),
+                changed(&key)
+            );
+            parts.push(format!(
+                "SELECT {} FROM {} WHERE NOT {}",
+                sql::kept_names(plan),
+                level.target,
+                touched(&key)
+            ));
+            parts.push(sql::coarser(plan, level, &finer));
+            format!("({} AND {})", changed(&raw_key), whole(&level.bucket_of(&raw_key)))
+        }
+    };
+    parts.push(sql::aggregate_source(plan, source, &format!("{unmerged} AND NOT {again}"), level, ""));
+    parts.push(sql::aggregate_source(plan, source, &format!("{any} AND {rows} AND {again}"), level, ""));
+    (with + " ", parts.join(" UNION ALL "))
+}
