@@ -97,7 +97,7 @@ fn look(cluster: &Cluster, client: &mut Client, name: &str, on_change: &str, new
     let (rows, read) = cost(client, name);
     println!("{name}, 1000 new rows: {rows} rows in {read} of {pages} pages");
     assert!(
-        rows >= 1000 && rows < 30_000 && read < pages / 20,
+        (1000..30_000).contains(&rows) && read < pages / 20,
         "{name}: {rows} rows in {read} of {pages} pages for 1000"
     );
     equal(client, name);
