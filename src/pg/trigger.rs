@@ -87,7 +87,7 @@ pub fn timestamptz(at: Option<Micros>) -> DatumWithOid<'static> {
 }
 
 /// What `make` gives, made once for all the rows of a statement.
-pub fn once<'a, T: 'static>(call: &'a Call, make: impl FnOnce() -> T) -> &'a T {
+pub fn once<T: 'static>(call: &Call, make: impl FnOnce() -> T) -> &T {
     // SAFETY: this function's calls alone use fn_extra of its own call information, always for one T; the value
     // lives as long as the context that the information lies in.
     unsafe {
