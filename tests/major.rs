@@ -37,15 +37,17 @@ fn upgrade(old: Tree, new: Tree) {
         .unwrap();
     insert(&mut client, "timestamptz '2026-01-01'", 5000);
     caught_up(&mut client);
-    client
-        .batch_execute(
-            "CREATE TABLE event (at timestamptz DEFAULT now(), n int);
-             SELECT rollup.create('event_daily', 'SELECT date_trunc(''day'', at) AS day, count(*) AS events FROM event GROUP BY 1', every => '1 second');
-             INSERT INTO event SELECT now() - interval '40 days', 1 FROM generate_series(1, 50);
-             INSERT INTO event SELECT now(), 1 FROM generate_series(1, 7);
-             SELECT rollup_event(); SELECT rollup.retain('event', '7 days'); SELECT expire_event()",
-        )
-        .unwrap();
+    // Each a transaction of its own: what is not committed is not rolled up, and does not expire.
+    for sql in [
+        "CREATE TABLE event (at timestamptz DEFAULT now(), n int)",
+        "SELECT rollup.create('event_daily', 'SELECT date_trunc(''day'', at) AS day, count(*) AS events FROM event GROUP BY 1', every => '1 second')",
+        "INSERT INTO event SELECT now() - interval '40 days' * (i % 2), 1 FROM generate_series(1, 14) i",
+        "SELECT rollup_event()",
+        "SELECT rollup.retain('event', '7 days')",
+        "SELECT expire_event()",
+    ] {
+        client.batch_execute(sql).unwrap();
+    }
     assert_eq!(number(&mut client, "SELECT count(*) FROM event"), 7);
     let (said, runs) = (answers(&mut client), number(&mut client, "SELECT count(*) FROM rollup.history"));
     // Rows that no run has seen: the next one does, in whichever server it takes place.
@@ -68,7 +70,7 @@ fn upgrade(old: Tree, new: Tree) {
     // Raw rows that had expired are in their buckets still.
     client.batch_execute("INSERT INTO event SELECT now(), 1 FROM generate_series(1, 3)").unwrap();
     let events = "SELECT sum(events)::bigint FROM event_daily";
-    wait_for("events are counted", 30, || number(&mut client, events) == 60);
+    wait_for("events are counted", 30, || number(&mut client, events) == 17);
     let failed = "SELECT count(*) FROM rollup.status WHERE state <> 'active' OR failures > 0";
     assert_eq!(number(&mut client, failed), 0);
 }
