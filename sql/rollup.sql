@@ -6,7 +6,12 @@ GRANT USAGE ON SCHEMA rollup TO PUBLIC;
 
 CREATE FUNCTION rollup.stamp() RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_stamp' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.stamp() IS 'Id of the inserting top-level transaction (64 bits): the default of column rollup_stamp of every rolled-up table. Takes no argument, never NULL';
+COMMENT ON FUNCTION rollup.stamp() IS 'Id of the inserting top-level transaction: the default of column rollup_stamp of every rolled-up table. On a Citus cluster, plus the group of the node times 2^48, plus 2^47 where Citus itself opened the connection. Takes no argument, never NULL';
+
+CREATE FUNCTION rollup.flush_log() RETURNS boolean
+AS 'MODULE_PATHNAME', 'rollup_flush_log' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION rollup.flush_log() FROM PUBLIC;
+COMMENT ON FUNCTION rollup.flush_log() IS 'Makes what this node has logged so far safe against a crash, and returns true: runs on a Citus cluster call it on every node. For superusers';
 
 CREATE TABLE rollup.source (
   relation    regclass PRIMARY KEY,
@@ -40,8 +45,10 @@ CREATE TABLE rollup.definition (
   backlog_cuts      timestamptz[],
   backlog_rows      bigint,
   backlog_done      bigint,
-  backlog_started   timestamptz
+  backlog_started   timestamptz,
+  nodes       jsonb
 ) WITH (fillfactor = 50);
+COMMENT ON COLUMN rollup.definition.nodes IS 'on a Citus cluster how far rows are rolled up, by group of nodes, in the place of seen_xmax and seen_xip; NULL: the source is a table of this node alone';
 COMMENT ON COLUMN rollup.definition.backlog_to_xmax IS 'with backlog_from_xmax and both xip: rows of transactions between two snapshots, too many for one transaction, that are merged piece by piece, newest first; NULL: none';
 COMMENT ON COLUMN rollup.definition.backlog_cursor IS 'rows of the backlog at this time or later are merged; NULL: none yet';
 COMMENT ON COLUMN rollup.definition.backlog_cuts IS 'where the next pieces begin';
@@ -147,7 +154,7 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.expired', '');
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
 GRANT SELECT (id, name, relation, source, owner, timezone, every, state, system_id, seen_xmax, seen_xip, rows_total,
-  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started)
+  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, nodes)
   ON rollup.definition TO PUBLIC;
 GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed) ON rollup.attempt TO PUBLIC;
 GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run TO PUBLIC;
@@ -420,6 +427,11 @@ CREATE FUNCTION rollup.lag_rows(id bigint) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_lag_rows_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.lag_rows(bigint) IS
 'Raw rows, as this snapshot sees them, that the rollup with this id has not merged; NULL where the caller may not read the table';
+
+CREATE FUNCTION rollup.rest(id bigint) RETURNS TABLE (first bigint, last bigint)
+AS 'MODULE_PATHNAME', 'rollup_rest_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION rollup.rest(bigint) IS
+'On a Citus cluster: the stamps of rows that the rollup with this id has not merged, as ranges; no run changes that until the transaction ends. For live views';
 
 -- rollups: views
 

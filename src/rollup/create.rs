@@ -1,6 +1,7 @@
 //! rollup.create, rollup.drop: everything in the caller's transaction, as the caller; only the catalog rows are
 //! written by the extension itself. An error leaves nothing behind.
 use super::catalog::{self, Definition};
+use super::citus;
 use super::error::{Result, fail, internal};
 use super::plan::{Plan, Role};
 use super::source;
@@ -36,8 +37,12 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     }
     let timezone = options.timezone.as_str();
     check_timezone(timezone)?;
-    let select = definition::analyse(text, timezone)?;
+    let mut select = definition::analyse(text, timezone)?;
     check_source(&select, options.joins)?;
+    let place = citus::place(select.source)?;
+    if let Some(place) = &place {
+        citus::create::prepare(place, &mut select)?;
+    }
     let source = source::describe(select.source)?;
     let from = definition::from_clause(select.joins.as_deref(), &source.qualified(), &select.alias);
     let plan = definition::plan(&select, &from, timezone)?;
@@ -45,15 +50,25 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     let (schema, table) = split(name, &source.schema)?;
     let (target, view) = refuse_taken(&schema, &table)?;
     let role = current_role()?;
+    let place = match place {
+        Some(place) => Some((citus::create::key(&place, &plan, &source.qualified())?, place)),
+        None => None,
+    };
 
     source::add_stamp(&source)?;
     source::register(select.source, &plan, &source.owner)?;
     source::add_index(select.source, &source, &plan)?;
     catalog::define(&sql::create_table(&plan, &target))?;
+    if let Some((key, place)) = &place {
+        citus::create::distribute(place, key.as_deref(), &source.qualified(), &target)?;
+    }
     let in_catalog = name_in_catalog(&schema, &table, &source.schema);
     let id =
         insert_definition(in_catalog, &target, select.source, &role, text, &plan, options.every, timezone)?;
-    catalog::define(&sql::live_view(&plan, &view, &source.qualified(), &target, None, id))?;
+    if place.is_some() {
+        citus::create::begin(id)?;
+    }
+    catalog::define(&sql::live_view(place.is_some(), &plan, &view, &source.qualified(), &target, None, id))?;
     comment(&plan, &source.qualified(), &target, &view, None)?;
     say_what_the_table_lacks(&plan, &target, &view);
     source::create_functions(&source)?;

@@ -1,6 +1,7 @@
 //! A rollup changes: columns come and go. Its state row is locked; the table, its levels, their live views and the
 //! plan change in the caller's transaction.
 use super::catalog::{self, Definition};
+use super::citus;
 use super::create;
 use super::definition;
 use super::error::{Result, fail};
@@ -111,6 +112,7 @@ fn same(a: &Column, b: &Column) -> bool {
 
 /// Goes from the old columns to the new ones.
 fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) -> Result<()> {
+    citus::refuse(d, "a change of columns", "Create another rollup of the table beside it, then drop this one.")?;
     if keeps_one_snapshot() {
         return fail(
             PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
@@ -196,7 +198,7 @@ fn alter(
     for c in come.iter().filter(|c| !results(c)).chain(come.iter().filter(results)).filter(|c| c.in_table()) {
         catalog::define(&format!("ALTER TABLE {table} ADD COLUMN {}", sql::column_definition(c)))?;
     }
-    catalog::define(&sql::live_view(plan, &view, source, table, level, d.id))?;
+    catalog::define(&sql::live_view(d.state.nodes.is_some(), plan, &view, source, table, level, d.id))?;
     let width = level.map(Level::width).transpose()?;
     create::comment(plan, source, table, &view, width.as_deref())
 }

@@ -75,6 +75,13 @@ pub fn retain(
         );
     };
     catalog::check_owner(&owner, &name)?;
+    if keep.is_some() && super::citus::place(relation)?.is_some() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("{name} is kept by Citus, whose rows do not expire by themselves yet"),
+            "DELETE old rows that rollup.rest says nothing of, or drop time partitions, on the coordinator.",
+        );
+    }
     let Some(keep) = keep else {
         let _acting = ActingAs::catalog();
         return catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[relation.into()]);

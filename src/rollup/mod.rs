@@ -16,6 +16,7 @@ mod bounds;
 mod bucket;
 pub mod catalog;
 mod check;
+mod citus;
 mod create;
 mod definition;
 pub mod error;
@@ -34,12 +35,19 @@ pub mod sweep;
 /// Called once when the library is loaded: registers the settings.
 pub fn init() {
     backlog::init();
+    citus::init();
 }
 
 crate::v1!(rollup_stamp, stamp);
+crate::v1!(rollup_flush_log, flush_log);
+
+fn flush_log(_: &mut Call) -> pg_sys::Datum {
+    crate::pg::node::flush_log();
+    pg_sys::Datum::from(true)
+}
 
 fn stamp(_: &mut Call) -> pg_sys::Datum {
-    pg_sys::Datum::from(xact::own_transaction_id())
+    pg_sys::Datum::from(xact::own_transaction_id() + citus::stamp_base())
 }
 
 fn required<T>(value: Option<T>, what: &str) -> Result<T> {
@@ -161,6 +169,9 @@ fn rollup_drop(name: &str, keep_data: bool) -> Result<()> {
 #[pg_extern(sql = false)]
 fn rollup_explain(name: &str) -> Result<String> {
     let d = owned(name)?;
+    if let Some(nodes) = &d.state.nodes {
+        return citus::run::explain(&d, nodes);
+    }
     let (source, target, _) = d.parts()?;
     let now = catalog::current_snapshot(false, d.offset)?;
     let plan = d.plan()?;
@@ -230,6 +241,11 @@ fn rollup_check(
 > {
     let d = owned(required(name, "name")?)?;
     Ok(TableIterator::new(check::check(&d, from, to)?))
+}
+
+#[pg_extern(sql = false)]
+fn rollup_rest(id: i64) -> Result<TableIterator<'static, (name!(first, i64), name!(last, i64))>> {
+    Ok(TableIterator::new(citus::view::rest(id)?))
 }
 
 #[pg_extern(sql = false)]

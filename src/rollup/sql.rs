@@ -178,6 +178,35 @@ pub fn run(plan: &Plan, source: &str, target: &str, levels: &[Level], bounds: &s
         + "\nSELECT coalesce(pg_catalog.sum(\"rollup rows\"), 0)::pg_catalog.int8, pg_catalog.count(*) FROM delta"
 }
 
+/// Counts the rows of the query that satisfy `bounds`.
+pub fn count_new(plan: &Plan, source: &str, bounds: &str) -> String {
+    let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
+    format!(
+        "SELECT pg_catalog.count(*) FROM {} WHERE {bounds}{filter}",
+        from_clause(plan.joins.as_deref(), source, &plan.alias)
+    )
+}
+
+/// Merges the rows that satisfy `bounds` into one table of the rollup: one statement, which Citus hands on to every
+/// node as it is.
+pub fn merge_directly(
+    plan: &Plan,
+    source: &str,
+    target: &str,
+    level: Option<&Level>,
+    bounds: &str,
+) -> String {
+    let set: Vec<String> =
+        plan.values().map(|(c, m)| format!("{} = {}", ident(&c.name), merge_pair(c, m))).collect();
+    format!(
+        "INSERT INTO {target} AS t ({}) {} ON CONFLICT ({}) DO UPDATE SET {}",
+        list(plan.kept(), |c| ident(&c.name)),
+        aggregate_source(plan, source, bounds, level, ""),
+        list(plan.keys(), |c| ident(&c.name)),
+        set.join(", ")
+    )
+}
+
 /// True as soon as there is one row for the next run. Rows that WHERE leaves out count too.
 pub fn is_due(source: &str, seen: &Snapshot, now: &Snapshot) -> String {
     format!("SELECT EXISTS (SELECT FROM {source} WHERE {})", bounds::new("", seen, now))
@@ -230,8 +259,10 @@ fn result(c: &Column, template: &str, of: &[String], column: impl Fn(&str) -> St
 }
 
 /// The live view: the rollup merged with the rows not yet rolled up. State, rollup and raw table are read under
-/// one snapshot, so each row is in exactly one of the two parts.
+/// one snapshot, so each row is in exactly one of the two parts. `nodes`: they lie on several nodes.
+#[allow(clippy::too_many_arguments)]
 pub fn live_view(
+    nodes: bool,
     plan: &Plan,
     view: &str,
     source: &str,
@@ -239,7 +270,21 @@ pub fn live_view(
     level: Option<&Level>,
     id: i64,
 ) -> String {
+    if nodes {
+        return super::citus::view::live(plan, view, source, target, level, id);
+    }
     let bounds = bounds::unmerged_now(&prefix(plan), plan, id);
+    let rest = aggregate_source(plan, source, &bounds, level, "");
+    format!("CREATE OR REPLACE VIEW {view} AS {}", live_query(plan, target, &rest))
+}
+
+/// The groups of source rows that satisfy `bounds`, in the buckets of `level`.
+pub fn groups(plan: &Plan, source: &str, bounds: &str, level: Option<&Level>) -> String {
+    aggregate_source(plan, source, bounds, level, "")
+}
+
+/// The rollup merged with the groups of `rest`.
+pub fn live_query(plan: &Plan, target: &str, rest: &str) -> String {
     let merged = |name: &str| match plan.column(name) {
         Some(c) => c.merge().map_or_else(|| ident(name), |m| merge_many(c, m)),
         None => ident(name),
@@ -252,9 +297,8 @@ pub fn live_view(
         }
     });
     format!(
-        "CREATE OR REPLACE VIEW {view} AS SELECT {columns} FROM (SELECT {} FROM {target} UNION ALL {}) u GROUP BY {}",
+        "SELECT {columns} FROM (SELECT {} FROM {target} UNION ALL {rest}) u GROUP BY {}",
         list(plan.kept(), |c| ident(&c.name)),
-        aggregate_source(plan, source, &bounds, level, ""),
         list(plan.keys(), |c| ident(&c.name))
     )
 }

@@ -2,10 +2,12 @@
 //!
 //! Nothing here touches an installed server: the PostgreSQL tree is copied, the cluster listens on a
 //! Unix socket in its own temporary folder only, and it is gone when its owner is.
+mod citus;
 mod cluster;
 mod reference;
 mod tree;
 
+pub use citus::Citus;
 pub use cluster::{Cluster, wait_for};
 pub use reference::{reference, settings};
 pub use tree::{Account, Tree, root};

@@ -128,11 +128,28 @@ impl Tree {
         Ok(Some(tree))
     }
 
+    /// A copy of the PostgreSQL of `$PG_CONFIG` with this extension, where that has Citus; else None.
+    pub fn citus() -> Outcome<Option<Tree>> {
+        let asked = Command::new(Self::config()).arg("--sharedir").output()?;
+        let share = PathBuf::from(String::from_utf8(asked.stdout)?.trim());
+        if !share.join("extension/citus.control").exists() {
+            return Ok(None);
+        }
+        let (tree, top, _) = Self::copied("citus-pg")?;
+        let lock = fs::File::create(top.join("lock"))?;
+        lock.lock()?;
+        tree.install()?;
+        Ok(Some(tree))
+    }
+
+    fn config() -> String {
+        let major = std::env::var("PG").unwrap_or_else(|_| "15".into());
+        std::env::var("PG_CONFIG").unwrap_or_else(|_| format!("/usr/lib/postgresql/{major}/bin/pg_config"))
+    }
+
     /// The tree, its top folder, and the `pg_config` it was copied by.
     fn copied(kind: &str) -> Outcome<(Tree, PathBuf, String)> {
-        let major = std::env::var("PG").unwrap_or_else(|_| "15".into());
-        let config = std::env::var("PG_CONFIG")
-            .unwrap_or_else(|_| format!("/usr/lib/postgresql/{major}/bin/pg_config"));
+        let config = Self::config();
         let ask = |what: &str| -> Outcome<String> {
             let out = Command::new(&config).arg(what).output().map_err(|e| format!("{config}: {e}"))?;
             Ok(String::from_utf8(out.stdout)?.trim().to_string())
