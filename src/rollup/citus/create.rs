@@ -2,6 +2,7 @@
 use super::{Place, gather, place};
 use crate::hll;
 use super::vector::Vector;
+use crate::pg::query::set_local;
 use crate::pg::query::{Entry, Part, Select};
 use crate::pg::xact::ActingAs;
 use crate::rollup::catalog::{self, Definition};
@@ -45,6 +46,8 @@ pub fn prepare(place: &Place, select: &mut Select) -> Result<()> {
         );
     }
     write_parameters(select);
+    // Functions are made in this transaction too, which Citus does over the connections that rows would go over.
+    set_local(c"citus.multi_shard_modify_mode", c"sequential");
     Ok(())
 }
 

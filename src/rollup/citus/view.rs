@@ -22,7 +22,7 @@ pub fn live(plan: &Plan, view: &str, source: &str, target: &str, level: Option<&
         "{alias}.{STAMP} OPERATOR(pg_catalog.>=) \"the rest\".\"the first\" AND {alias}.{STAMP} OPERATOR(pg_catalog.<=) \"the rest\".\"the last\""
     );
     format!(
-        "CREATE OR REPLACE VIEW {view} AS WITH \"rollup rest\" (\"the first\", \"the last\") AS MATERIALIZED (SELECT r.first, r.last FROM rollup.rest({id}) r) {}",
+        "CREATE OR REPLACE VIEW {view} AS WITH \"rollup rest\" (\"the first\", \"the last\") AS MATERIALIZED (SELECT r.first, r.last FROM rollup.definition d CROSS JOIN LATERAL rollup.rest(d.id) r WHERE d.id OPERATOR(pg_catalog.=) {id}) {}",
         sql::live_query(plan, target, &sql::groups(&joined, source, &bounds, level))
     )
 }
