@@ -13,7 +13,8 @@ use crate::rollup::plan::Plan;
 use crate::rollup::sql::{self, STAMP, ident};
 use pgrx::PgSqlErrorCode;
 
-/// The view over `target`, whose rows are merged with those of `source` that are not.
+/// The view over `target`. That it names a table of this node alone keeps the look at the state here, whatever Citus
+/// sends to other nodes; on another node there is no state, which is an error. The rows of `target` are merged with those of `source` that it lacks.
 pub fn live(plan: &Plan, view: &str, source: &str, target: &str, level: Option<&Level>, id: i64) -> String {
     let mut joined = plan.clone();
     let alias = ident(&plan.alias);
@@ -22,7 +23,7 @@ pub fn live(plan: &Plan, view: &str, source: &str, target: &str, level: Option<&
         "{alias}.{STAMP} OPERATOR(pg_catalog.>=) \"the rest\".\"the first\" AND {alias}.{STAMP} OPERATOR(pg_catalog.<=) \"the rest\".\"the last\""
     );
     format!(
-        "CREATE OR REPLACE VIEW {view} AS WITH \"rollup rest\" (\"the first\", \"the last\") AS MATERIALIZED (SELECT r.first, r.last FROM rollup.definition d CROSS JOIN LATERAL rollup.rest(d.id) r WHERE d.id OPERATOR(pg_catalog.=) {id}) {}",
+        "CREATE OR REPLACE VIEW {view} AS WITH \"rollup rest\" (\"the first\", \"the last\") AS MATERIALIZED (SELECT r.first, r.last FROM (VALUES ({id}::pg_catalog.int8)) v (id) LEFT JOIN rollup.definition d ON d.id OPERATOR(pg_catalog.=) v.id CROSS JOIN LATERAL rollup.rest(v.id) r) {}",
         sql::live_query(plan, target, &sql::groups(&joined, source, &bounds, level))
     )
 }
