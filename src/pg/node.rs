@@ -2,6 +2,7 @@
 use super::deparse::string;
 use pgrx::pg_sys;
 use std::cell::Cell;
+use std::ffi::c_char;
 use std::sync::OnceLock;
 
 /// True where the library of Citus is loaded, which happens as the server starts or never.
@@ -60,8 +61,31 @@ pub fn group(read: impl FnOnce() -> i32) -> i32 {
     group
 }
 
-/// Makes everything that was written to the log so far safe against a crash.
+unsafe extern "C-unwind" {
+    // replication/message.h
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    fn LogLogicalMessage(prefix: *const c_char, text: *const c_char, size: usize, transactional: bool) -> u64;
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    fn LogLogicalMessage(
+        prefix: *const c_char,
+        text: *const c_char,
+        size: usize,
+        transactional: bool,
+        flush: bool,
+    ) -> u64;
+}
+
+/// Makes everything that was written to the log so far safe against a crash. A record of no meaning is written behind
+/// it: where the log ends just now cannot be asked for in a way that is right at the end of a page.
 pub fn flush_log() {
-    // SAFETY: plain calls; the position is that of this server's own log.
-    unsafe { pg_sys::XLogFlush(pg_sys::GetXLogInsertRecPtr()) };
+    let (prefix, nothing) = (c"rollup".as_ptr(), c"".as_ptr());
+    // SAFETY: both strings outlive the call; the position it gives is that of this server's own log. An error in it
+    // is turned into a panic.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        let write = || LogLogicalMessage(prefix, nothing, 0, false);
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        let write = || LogLogicalMessage(prefix, nothing, 0, false, false);
+        pg_sys::XLogFlush(pg_sys::ffi::pg_guard_ffi_boundary(write));
+    }
 }

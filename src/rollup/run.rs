@@ -48,7 +48,6 @@ fn run_definition(before: &Definition, backlog: Backlog) -> Result<i64> {
     if !has_work(before)? {
         return Ok(0);
     }
-    citus::refuse_distributed(before)?;
     if !before.same_cluster {
         super::rebase::rebase(before.source_oid)?;
     }
@@ -110,6 +109,7 @@ fn has_work(d: &Definition) -> Result<bool> {
     if let Some(nodes) = &d.state.nodes {
         return citus::run::is_due(d, nodes);
     }
+    citus::refuse_distributed(d)?;
     Ok(d.state.backlog.is_some() || !d.same_cluster || is_due(d)?)
 }
 
