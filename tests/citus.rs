@@ -49,18 +49,27 @@ fn aggregates_are_split(client: &mut Client) {
         .unwrap();
     run_and_compare(client, "a first run");
     // By name: the sketch is made on each node, and united on the coordinator.
-    let p = plan(client, "SELECT request_country, hll_add_agg(hll_hash_text(ip_address)) FROM http_request GROUP BY 1");
+    let p = plan(
+        client,
+        "SELECT request_country, hll_add_agg(hll_hash_text(ip_address)) FROM http_request GROUP BY 1",
+    );
     assert!(p.contains("hll_union_agg(remote_scan.hll_add_agg)"), "{p}");
     assert!(p.contains("Query: SELECT request_country, public.hll_add_agg("), "{p}");
     let p = plan(client, "SELECT ingest_time, hll_union_agg(distinct_ips) FROM http_request_1min GROUP BY 1");
     assert!(p.contains("hll_union_agg(remote_scan.hll_union_agg)"), "{p}");
     // By combine function, the state as a value.
-    for (call, of) in [("jsonb_counter_merge_agg(countries)", "http_request_1min"), ("jsonb_counter_agg(request_country)", "http_request")] {
+    for (call, of) in [
+        ("jsonb_counter_merge_agg(countries)", "http_request_1min"),
+        ("jsonb_counter_agg(request_country)", "http_request"),
+    ] {
         let p = plan(client, &format!("SELECT ingest_time, {call} FROM {of} GROUP BY 1"));
         assert!(p.contains("coord_combine_agg(") && p.contains("worker_partial_agg("), "{p}");
     }
     // The state of approx_count_distinct is internal: Citus brings the values together, and the result is the same.
-    let p = plan(client, "SELECT request_country, approx_count_distinct(ip_address) FROM http_request GROUP BY 1");
+    let p = plan(
+        client,
+        "SELECT request_country, approx_count_distinct(ip_address) FROM http_request GROUP BY 1",
+    );
     assert!(p.contains("approx_count_distinct(remote_scan.approx_count_distinct)"), "{p}");
     client.batch_execute("SET citus.count_distinct_error_rate = 0.01").unwrap();
     let p = plan(client, "SELECT request_country, count(DISTINCT ip_address) FROM http_request GROUP BY 1");
@@ -76,7 +85,8 @@ fn aggregates_are_split(client: &mut Client) {
     let union = "SELECT hll_cardinality(hll_union_agg(distinct_ips))::bigint FROM http_request_1min";
     let direct = "SELECT hll_cardinality(hll_add_agg(hll_hash_text(ip_address)))::bigint FROM http_request";
     assert_eq!(number(client, union), number(client, direct));
-    let sums = "SELECT jsonb_counter_total(jsonb_counter_merge_agg(countries))::bigint FROM http_request_1min";
+    let sums =
+        "SELECT jsonb_counter_total(jsonb_counter_merge_agg(countries))::bigint FROM http_request_1min";
     assert_eq!(number(client, sums), 20_000);
     // Values travel in binary: in text, a sketch of 2^11 registers has more than twice as many letters as bytes.
     let binary = "SELECT count(*) FROM pg_type WHERE typname IN ('hll', 'hll_hashval', 'jsonb_counter_state') AND typsend <> 0 AND typreceive <> 0";
@@ -86,9 +96,14 @@ fn aggregates_are_split(client: &mut Client) {
 fn rollups_lie_beside_their_rows(citus: &Citus, client: &mut Client) {
     let colocated = "SELECT count(DISTINCT colocation_id) FROM citus_tables WHERE table_name IN ('http_request'::regclass, 'http_request_1min'::regclass)";
     assert_eq!(number(client, colocated), 1);
-    let explained: String = client.query_one("SELECT rollup.explain('http_request_1min')", &[]).unwrap().get(0);
+    let explained: String =
+        client.query_one("SELECT rollup.explain('http_request_1min')", &[]).unwrap().get(0);
     // What depends on a session's settings is written out.
-    assert!(explained.contains("hll_add_agg\"(public.hll_hash_text(ip_address), 11, 5, '-1'::pg_catalog.int8, 1)"), "{explained}");
+    assert!(
+        explained
+            .contains("hll_add_agg\"(public.hll_hash_text(ip_address), 11, 5, '-1'::pg_catalog.int8, 1)"),
+        "{explained}"
+    );
     let p = plan(client, &explained.replace("WHERE (", "WHERE (true OR "));
     assert!(p.contains("Custom Scan (Citus Adaptive)") && p.contains("Task Count: 8"), "{p}");
     assert!(!p.contains("pull to coordinator") && !p.contains("repartition"), "{p}");
@@ -101,13 +116,17 @@ fn rollups_lie_beside_their_rows(citus: &Citus, client: &mut Client) {
     assert_eq!(number(client, "SELECT lag_rows FROM rollup.status"), 1);
     run_and_compare(client, "a row written through a worker");
     // check finds what is wrong, rebuild mends it; each on every node.
-    client.batch_execute("UPDATE http_request_1min SET request_count = request_count + 1 WHERE site_id = 7").unwrap();
+    client
+        .batch_execute("UPDATE http_request_1min SET request_count = request_count + 1 WHERE site_id = 7")
+        .unwrap();
     let wrong = "SELECT count(*) FROM rollup.check('http_request_1min')";
     assert!(number(client, wrong) > 0);
     client.batch_execute("SELECT rollup.rebuild('http_request_1min')").unwrap();
     assert_eq!(number(client, wrong), 0);
     // A level, filled and kept.
-    client.batch_execute("SELECT rollup.add_level('http_request_1min', 'http_request_1day', '1 day')").unwrap();
+    client
+        .batch_execute("SELECT rollup.add_level('http_request_1min', 'http_request_1day', '1 day')")
+        .unwrap();
     client.batch_execute(&one_row(site)).unwrap();
     run_and_compare(client, "with a level");
     let day = "SELECT count(*) FROM (SELECT site_id, date_trunc('day', ingest_time, 'UTC') d, sum(request_count) n FROM http_request_1min GROUP BY 1, 2) f
@@ -126,16 +145,25 @@ fn rollups_lie_beside_their_rows(citus: &Citus, client: &mut Client) {
     reader.batch_execute("COMMIT").unwrap();
     client.batch_execute("RESET lock_timeout; SELECT rollup_http_request()").unwrap();
     run_and_compare(client, "after a reader");
-    let e = error(client, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM http_request_1min_live");
+    let e =
+        error(client, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM http_request_1min_live");
     assert!(e.starts_with("0A000"), "{e}");
     client.batch_execute("ROLLBACK").unwrap();
 }
 
 fn what_cannot_be_is_refused(citus: &Citus, client: &mut Client) {
     let create = |query: &str| format!("SELECT rollup.create('refused', $q${query}$q$)");
-    let e = error(client, &create("SELECT date_trunc('hour', ingest_time) AS at, count(*) FROM http_request GROUP BY 1"));
+    let e = error(
+        client,
+        &create("SELECT date_trunc('hour', ingest_time) AS at, count(*) FROM http_request GROUP BY 1"),
+    );
     assert!(e.starts_with("0A000 no group key is site_id"), "{e}");
-    let e = error(client, &create("SELECT site_id, date_trunc('hour', ingest_time) AS at, count(*) FILTER (WHERE ingest_time::text LIKE '%5') FROM http_request GROUP BY 1, 2"));
+    let e = error(
+        client,
+        &create(
+            "SELECT site_id, date_trunc('hour', ingest_time) AS at, count(*) FILTER (WHERE ingest_time::text LIKE '%5') FROM http_request GROUP BY 1, 2",
+        ),
+    );
     assert!(e.contains("depends on settings of the session"), "{e}");
     for call in [
         "rollup.add_column('http_request_1min', 'more', 'count(*)')",
@@ -146,7 +174,12 @@ fn what_cannot_be_is_refused(citus: &Citus, client: &mut Client) {
         assert!(e.starts_with("0A000"), "{e}");
     }
     let mut worker = citus.connect(1).unwrap();
-    let e = error(&mut worker, &create("SELECT site_id, date_trunc('hour', ingest_time) AS at, count(*) FROM http_request GROUP BY 1, 2"));
+    let e = error(
+        &mut worker,
+        &create(
+            "SELECT site_id, date_trunc('hour', ingest_time) AS at, count(*) FROM http_request GROUP BY 1, 2",
+        ),
+    );
     assert!(e.contains("this node is not the coordinator"), "{e}");
     let e = error(&mut worker, "SELECT count(*) FROM http_request_1min_live");
     assert!(e.contains("rollup"), "{e}");
@@ -171,8 +204,12 @@ fn other_kinds_of_tables(citus: &Citus, client: &mut Client) {
         )
         .unwrap();
     for table in ["refr", "alone", "plain", "parts"] {
-        let query = format!("SELECT k, date_trunc('hour', at) AS at, count(*) AS n, sum(v) AS s FROM {table} GROUP BY 1, 2");
-        client.batch_execute(&format!("SELECT rollup.create('{table}_1h', $q${query}$q$, every => NULL)")).unwrap();
+        let query = format!(
+            "SELECT k, date_trunc('hour', at) AS at, count(*) AS n, sum(v) AS s FROM {table} GROUP BY 1, 2"
+        );
+        client
+            .batch_execute(&format!("SELECT rollup.create('{table}_1h', $q${query}$q$, every => NULL)"))
+            .unwrap();
         for node in if table == "plain" { 0..1 } else { 0..3 } {
             let mut there = citus.connect(node).unwrap();
             there
@@ -191,7 +228,10 @@ fn other_kinds_of_tables(citus: &Citus, client: &mut Client) {
              FULL JOIN {table}_1h t USING (k, at) WHERE r.n IS DISTINCT FROM t.n OR r.s IS DISTINCT FROM t.s"
         );
         assert_eq!(number(client, &differing), 0, "{table}");
-        assert_eq!(number(client, &format!("SELECT sum(n)::bigint FROM {table}_1h_live")), number(client, &format!("SELECT count(*) FROM {table}")));
+        assert_eq!(
+            number(client, &format!("SELECT sum(n)::bigint FROM {table}_1h_live")),
+            number(client, &format!("SELECT count(*) FROM {table}"))
+        );
     }
     // A partition that comes later.
     client
@@ -201,10 +241,15 @@ fn other_kinds_of_tables(citus: &Citus, client: &mut Client) {
         )
         .unwrap();
     client.batch_execute("SELECT rollup_parts()").unwrap();
-    assert_eq!(number(client, "SELECT sum(n)::bigint FROM parts_1h"), number(client, "SELECT count(*) FROM parts"));
+    assert_eq!(
+        number(client, "SELECT sum(n)::bigint FROM parts_1h"),
+        number(client, "SELECT count(*) FROM parts")
+    );
     // A table of one node that is given to Citus has other stamps from then on.
     client
-        .batch_execute("SELECT create_distributed_table('plain', 'k'); INSERT INTO plain VALUES (now(), 1, 1)")
+        .batch_execute(
+            "SELECT create_distributed_table('plain', 'k'); INSERT INTO plain VALUES (now(), 1, 1)",
+        )
         .unwrap();
     let e = error(client, "SELECT rollup_plain()");
     assert!(e.contains("was given to Citus after"), "{e}");
@@ -233,10 +278,14 @@ fn nodes_added_later(citus: &mut Citus, client: &mut Client) {
 
 fn the_worker_runs_it(client: &mut Client) {
     client
-        .batch_execute("UPDATE rollup.definition SET every = '200 milliseconds' WHERE name = 'http_request_1min'")
+        .batch_execute(
+            "UPDATE rollup.definition SET every = '200 milliseconds' WHERE name = 'http_request_1min'",
+        )
         .unwrap();
     client.batch_execute(&one_row(5)).unwrap();
-    wait_for("the worker merges the row", 30, || number(client, "SELECT lag_rows FROM rollup.status WHERE name = 'http_request_1min'") == 0);
+    wait_for("the worker merges the row", 30, || {
+        number(client, "SELECT lag_rows FROM rollup.status WHERE name = 'http_request_1min'") == 0
+    });
     assert_eq!(differences(client, "http_request_1min"), 0);
     let settled = number(client, "SELECT runs FROM rollup.status WHERE name = 'http_request_1min'");
     client.batch_execute("SELECT pg_sleep(0.6)").unwrap();

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use hll_lab::{Citus, wait_for};
-use hll_tests::nodes::{merged, one_row, prepared, rows, run_and_compare, site_on};
+use hll_tests::nodes::{merged, one_row, prepared, rows, run_and_compare, site_on, value_on};
 use hll_tests::number;
 use postgres::Client;
 
@@ -15,11 +15,18 @@ fn what_comes_late_is_not_lost() {
     let Some((mut citus, _)) = prepared() else { return };
     for node in 0..3 {
         citus.connect(node).unwrap().batch_execute("ALTER SYSTEM SET rollup.node_timeout = '500ms'").unwrap();
-        citus.connect(node).unwrap().batch_execute("ALTER SYSTEM SET citus.recover_2pc_interval = '1h'").unwrap();
+        citus
+            .connect(node)
+            .unwrap()
+            .batch_execute("ALTER SYSTEM SET citus.recover_2pc_interval = '1h'")
+            .unwrap();
         citus.connect(node).unwrap().batch_execute("SELECT pg_reload_conf()").unwrap();
     }
     wait_for("the settings are read", 10, || {
-        number(&mut citus.connect(0).unwrap(), "SELECT setting::bigint FROM pg_settings WHERE name = 'rollup.node_timeout'") == 500
+        number(
+            &mut citus.connect(0).unwrap(),
+            "SELECT setting::bigint FROM pg_settings WHERE name = 'rollup.node_timeout'",
+        ) == 500
     });
     let mut client = citus.connect(0).unwrap();
     client.batch_execute(RUN).unwrap();
@@ -80,13 +87,13 @@ fn quick_commits(worker: &mut Client, shard: &str) {
 /// (a) Rows read on one node and written on another: both end at once, the one that only read sooner. Its id is what
 /// the rows are stamped with.
 fn a_sister_commits_later(citus: &Citus, client: &mut Client) {
-    let (from, _) = site_on(client, citus, 1);
     let (to, shard) = site_on(client, citus, 2);
     client
-        .batch_execute(&format!(
-            "CREATE TABLE other (id int, v int); SELECT create_distributed_table('other', 'id', colocate_with => 'none');
-             INSERT INTO other SELECT {from}, g FROM generate_series(1, 5) g"
-        ))
+        .batch_execute("CREATE TABLE other (id int, v int); SELECT create_distributed_table('other', 'id', colocate_with => 'none')")
+        .unwrap();
+    let (from, _) = value_on(client, citus, "other", 1);
+    client
+        .batch_execute(&format!("INSERT INTO other SELECT {from}, g FROM generate_series(1, 5) g"))
         .unwrap();
     let mut worker = citus.connect(2).unwrap();
     slow_commits(&mut worker, &shard, 0.3);
@@ -109,10 +116,12 @@ fn a_sister_commits_later(citus: &Citus, client: &mut Client) {
                 candidates.push([0, 1, 2].map(|g| (seen(client, g, "seen"), seen(client, g, "safe"))));
             }
         }
-        let stamp = number(client, &format!("SELECT max(rollup_stamp) FROM http_request WHERE site_id = {to} AND ip_address = '5'"));
+        let stamp = number(
+            client,
+            &format!("SELECT max(rollup_stamp) FROM http_request WHERE site_id = {to} AND ip_address = '5'"),
+        );
         assert_eq!((stamp >> 47) & 1, 1, "a connection of Citus evaluated the stamp");
         let id = stamp & ((1 << 47) - 1);
-        println!("{stamp} {} {id} {candidates:?}", stamp>>48);
         for groups in &candidates {
             let ((xmax, xip), (safe, _)) = &groups[(stamp >> 48) as usize];
             // Finished by its own node, and not taken for it.
@@ -139,7 +148,8 @@ fn the_origin_was_terminated(citus: &Citus, client: &mut Client) {
             // Its connection ends under it.
             let _ = origin.batch_execute(&one_row(site));
         });
-        let committing = "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        let committing =
+            "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
         wait_for("the worker waits for its standby", 20, || number(&mut worker, committing) > 0);
         let victim = number(&mut worker, committing);
         signal("-STOP", victim);
@@ -163,7 +173,9 @@ fn the_origin_was_terminated(citus: &Citus, client: &mut Client) {
 }
 
 fn signal(signal: &str, pid: i64) {
-    let done = std::process::Command::new("sh").args(["-c", "kill \"$0\" \"$1\"", signal, &pid.to_string()]).status();
+    let done = std::process::Command::new("sh")
+        .args(["-c", "kill \"$0\" \"$1\"", signal, &pid.to_string()])
+        .status();
     assert!(done.unwrap().success(), "process {pid}");
 }
 
@@ -197,7 +209,9 @@ fn a_group_in_doubt(citus: &Citus, client: &mut Client) {
 
 /// A process that waits, as told in `pg_stat_activity`; its id.
 fn waiting(node: &mut Client, kind: &str) -> i64 {
-    let sql = format!("SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity WHERE application_name LIKE 'citus_internal%' AND {kind}");
+    let sql = format!(
+        "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity WHERE application_name LIKE 'citus_internal%' AND {kind}"
+    );
     wait_for("a connection of Citus that waits", 20, || number(node, &sql) > 0);
     number(node, &sql)
 }
@@ -219,7 +233,9 @@ fn an_orphan_after_a_crash(citus: &Citus, client: &mut Client) {
     let (site, shard) = site_on(client, citus, 2);
     let mut worker = citus.connect(2).unwrap();
     worker
-        .batch_execute(&format!("SET citus.enable_manual_changes_to_shards = on; BEGIN; LOCK TABLE {shard} IN SHARE MODE"))
+        .batch_execute(&format!(
+            "SET citus.enable_manual_changes_to_shards = on; BEGIN; LOCK TABLE {shard} IN SHARE MODE"
+        ))
         .unwrap();
     let before = rows(client);
     let mut origin = citus.connect(0).unwrap();
@@ -247,7 +263,11 @@ fn a_crash_while_a_worker_commits(citus: &Citus, client: &mut Client) {
     let mut origin = citus.connect(0).unwrap();
     let pid = number(&mut origin, "SELECT pg_backend_pid()::bigint");
     thread::scope(|scope| {
-        scope.spawn(move || origin.batch_execute(&format!("BEGIN; {}; COMMIT", one_row(site))).expect_err("the server crashes"));
+        scope.spawn(move || {
+            origin
+                .batch_execute(&format!("BEGIN; {}; COMMIT", one_row(site)))
+                .expect_err("the server crashes")
+        });
         waiting(&mut worker, "wait_event = 'PgSleep'");
         crash(citus, client, pid);
     });
@@ -275,7 +295,8 @@ fn ids_that_were_not_logged(citus: &mut Citus, client: &mut Client) {
     }
     let highest = number(&mut there, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint");
     client.batch_execute(RUN).unwrap();
-    assert_eq!(seen(client, node as i64, "seen").0, highest);
+    let group = number(&mut there, "SELECT groupid::bigint FROM pg_dist_local_group");
+    assert_eq!(seen(client, group, "seen").0, highest);
     citus.nodes[node].quit().unwrap();
     citus.nodes[node].start().unwrap();
     let mut there = citus.connect(node).unwrap();

@@ -21,7 +21,10 @@ pub fn prepared() -> Option<(Citus, Client)> {
 pub fn run_and_compare(client: &mut Client, what: &str) {
     wait_for("everything is merged", 30, || {
         client.batch_execute("SELECT rollup_http_request()").is_ok()
-            && number(client, "SELECT coalesce(lag_rows, -1) FROM rollup.status WHERE name = 'http_request_1min'") == 0
+            && number(
+                client,
+                "SELECT coalesce(lag_rows, -1) FROM rollup.status WHERE name = 'http_request_1min'",
+            ) == 0
     });
     assert_eq!(differences(client, "http_request_1min"), 0, "{what}");
     assert_eq!(differences(client, "http_request_1min_live"), 0, "{what}: live");
@@ -39,10 +42,17 @@ pub fn rows(client: &mut Client) -> i64 {
 
 /// A site whose rows lie on that node, and the name of their shard.
 pub fn site_on(client: &mut Client, citus: &Citus, node: usize) -> (i32, String) {
+    value_on(client, citus, "http_request", node)
+}
+
+/// The same for another table.
+pub fn value_on(client: &mut Client, citus: &Citus, table: &str, node: usize) -> (i32, String) {
     let port = i32::from(citus.nodes[node].port());
-    let sql = "SELECT g, 'http_request_' || s.shardid FROM generate_series(1, 1000) g, LATERAL (SELECT get_shard_id_for_distribution_column('http_request', g) AS shardid) s
-        JOIN citus_shards c ON c.shardid = s.shardid WHERE c.nodeport = $1 LIMIT 1";
-    let row = client.query_one(sql, &[&port]).expect("a site on that node");
+    let sql = format!(
+        "SELECT g, '{table}_' || s.shardid FROM generate_series(1, 1000) g, LATERAL (SELECT get_shard_id_for_distribution_column('{table}', g) AS shardid) s
+         JOIN citus_shards c ON c.shardid = s.shardid WHERE c.nodeport = $1 LIMIT 1"
+    );
+    let row = client.query_one(&sql, &[&port]).expect("a site on that node");
     (row.get(0), row.get(1))
 }
 

@@ -163,7 +163,8 @@ impl Connection {
             }
             let wait = left.min(Duration::from_secs(1)).as_millis() as i64 + 1;
             let latch = pg_sys::MyLatch;
-            if pg_sys::WaitLatchOrSocket(latch, events as i32, socket, wait, WAIT_EVENT) & pg_sys::WL_LATCH_SET as i32
+            if pg_sys::WaitLatchOrSocket(latch, events as i32, socket, wait, WAIT_EVENT)
+                & pg_sys::WL_LATCH_SET as i32
                 != 0
             {
                 pg_sys::ResetLatch(latch);

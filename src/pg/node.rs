@@ -64,7 +64,8 @@ pub fn group(read: impl FnOnce() -> i32) -> i32 {
 unsafe extern "C-unwind" {
     // replication/message.h
     #[cfg(any(feature = "pg15", feature = "pg16"))]
-    fn LogLogicalMessage(prefix: *const c_char, text: *const c_char, size: usize, transactional: bool) -> u64;
+    fn LogLogicalMessage(prefix: *const c_char, text: *const c_char, size: usize, transactional: bool)
+    -> u64;
     #[cfg(any(feature = "pg17", feature = "pg18"))]
     fn LogLogicalMessage(
         prefix: *const c_char,

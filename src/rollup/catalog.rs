@@ -192,9 +192,10 @@ fn understood(found: Vec<Definition>) -> Result<Vec<Definition>> {
     let understand = |mut d: Definition| {
         d.offset += base;
         if let Some(nodes) = d.nodes.take() {
-            d.state.nodes = Some(serde_json::from_str(&nodes).map_err(|e| {
-                internal(format!("the state of rollup {} cannot be read: {e}", d.name))
-            })?);
+            d.state.nodes = Some(
+                serde_json::from_str(&nodes)
+                    .map_err(|e| internal(format!("the state of rollup {} cannot be read: {e}", d.name)))?,
+            );
         }
         Ok(d)
     };

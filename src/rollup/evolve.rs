@@ -112,7 +112,11 @@ fn same(a: &Column, b: &Column) -> bool {
 
 /// Goes from the old columns to the new ones.
 fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) -> Result<()> {
-    citus::refuse(d, "a change of columns", "Create another rollup of the table beside it, then drop this one.")?;
+    citus::refuse(
+        d,
+        "a change of columns",
+        "Create another rollup of the table beside it, then drop this one.",
+    )?;
     if keeps_one_snapshot() {
         return fail(
             PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,

@@ -137,7 +137,15 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
     let names: Vec<String> = plan.kept().map(|c| ident(&c.name)).collect();
     let groups = sql::coarser(plan, &level, target);
     catalog::define(&format!("INSERT INTO {relation} ({}) {groups}", names.join(", ")))?;
-    catalog::define(&sql::live_view(d.state.nodes.is_some(), plan, &view, source, &relation, Some(&level), d.id))?;
+    catalog::define(&sql::live_view(
+        d.state.nodes.is_some(),
+        plan,
+        &view,
+        source,
+        &relation,
+        Some(&level),
+        d.id,
+    ))?;
     create::comment(plan, source, &relation, &view, Some(text))
 }
 

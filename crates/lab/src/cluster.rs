@@ -88,7 +88,11 @@ impl Cluster {
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.tree.bin.join(program));
         Account::apply(self.account.as_ref(), &mut command);
-        command.current_dir("/").env("PGHOST", &self.folder).env("PGUSER", "postgres").env("PGPORT", self.port.to_string());
+        command
+            .current_dir("/")
+            .env("PGHOST", &self.folder)
+            .env("PGUSER", "postgres")
+            .env("PGPORT", self.port.to_string());
         // A user's server has none; with it, errors carry a trace that differs from build to build.
         command.env_remove("RUST_BACKTRACE");
         command

@@ -1,7 +1,7 @@
 //! Making a rollup of a table that Citus keeps: what the query must be, and where its tables lie.
+use super::vector::Vector;
 use super::{Place, gather, place};
 use crate::hll;
-use super::vector::Vector;
 use crate::pg::query::set_local;
 use crate::pg::query::{Entry, Part, Select};
 use crate::pg::xact::ActingAs;
@@ -70,8 +70,7 @@ fn write_parameters(select: &mut Select) {
             let missing = defaults[a.arguments.len() - 1..].iter().cloned();
             let arguments: Vec<String> = a.arguments.iter().cloned().chain(missing).collect();
             let filter = a.filter.as_ref().map(|f| format!(" FILTER (WHERE {f})")).unwrap_or_default();
-            a.text =
-                format!("{}.{}({}){filter}", ident(&a.schema), ident(&a.function), arguments.join(", "));
+            a.text = format!("{}.{}({}){filter}", ident(&a.schema), ident(&a.function), arguments.join(", "));
         }
     }
 }
@@ -97,7 +96,10 @@ pub fn distribute(place: &Place, key: Option<&str>, source: &str, target: &str) 
     let (source, table) = (literal(source), literal(target));
     let call = match (place, key) {
         (Place::Distributed(_), Some(key)) => {
-            format!("pg_catalog.create_distributed_table({table}, {}, colocate_with => {source})", literal(key))
+            format!(
+                "pg_catalog.create_distributed_table({table}, {}, colocate_with => {source})",
+                literal(key)
+            )
         }
         // In a schema that is distributed as a whole the table is in its place already.
         (Place::Single, _) => match super::place(relation(target)?)? {

@@ -108,12 +108,20 @@ pub fn own_group() -> Result<i32> {
     Ok(node::group(read))
 }
 
-/// Groups that have been: Citus gives their numbers out once.
-fn groups_so_far() -> Result<i32> {
-    let found = catalog::read("SELECT last_value FROM pg_catalog.pg_dist_groupid_seq", &[], |row| {
+/// The highest group of which it can be told, by the list of nodes as it is from now on, whether it is still there;
+/// None where a node is just being added. Citus gives a number out once, under a lock that it keeps until the node is
+/// in the list; after a crash it skips some.
+fn groups_so_far() -> Result<Option<i32>> {
+    let found = catalog::write("SELECT last_value FROM pg_catalog.pg_dist_groupid_seq", &[], |row| {
         row.get::<i64>(1)
     })?;
-    Ok(found.into_iter().flatten().next().and_then(|n| i32::try_from(n).ok()).unwrap_or_default())
+    let adding = catalog::write(
+        "SELECT true FROM pg_catalog.pg_locks l WHERE l.relation = 'pg_catalog.pg_dist_node'::pg_catalog.regclass AND l.mode = 'ExclusiveLock' \
+         AND l.granted AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) LIMIT 1",
+        &[],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(found.into_iter().flatten().next().filter(|_| adding.is_empty()).and_then(|n| i32::try_from(n).ok()))
 }
 
 /// Runs on each node the statements made for it; the rows of all of them, node by node.
@@ -219,13 +227,14 @@ fn numbers(text: &str) -> Vec<i64> {
 /// What all nodes say; `before` is how far the rollup has come.
 pub fn all(before: &Vector) -> Result<Answers> {
     let _acting = ActingAs::catalog();
+    let so_far = groups_so_far()?;
     let (places, absent) = nodes()?;
     let mut answers = Answers { absent, ..Answers::default() };
     let first = ask(&places, |p| snapshot_of(p.group, before.nodes.get(&p.group)))?;
     for (place, rows) in places.iter().zip(first) {
         answers.nodes.insert(place.group, snapshot(place, rows)?);
     }
-    for group in before.nodes.keys().copied().chain(0..=groups_so_far()?) {
+    for group in before.nodes.keys().copied().chain(0..so_far.map_or(0, |n| n + 1)) {
         if !answers.nodes.contains_key(&group) {
             answers.absent.entry(group).or_insert(Absent::Gone);
         }

@@ -276,10 +276,12 @@ mod tests {
         let v = Vector::default().advance(&first).unwrap();
         // Aborted, and not known to be over elsewhere: not finished yet.
         assert_eq!((&v.nodes[&0].seen, v.nodes[&0].safe.xmax), (&seen(9, &[5]), 0));
-        let still = v.advance(&answers(&[(0, answer(12, &[5], None)), (1, answer(8, &[], Some(50)))])).unwrap();
+        let still =
+            v.advance(&answers(&[(0, answer(12, &[5], None)), (1, answer(8, &[], Some(50)))])).unwrap();
         assert_eq!(still.candidate, v.candidate);
         assert_eq!(still.nodes[&0].seen, seen(12, &[5]));
-        let done = still.advance(&answers(&[(0, answer(13, &[5, 12], None)), (1, answer(9, &[], Some(101)))]));
+        let done =
+            still.advance(&answers(&[(0, answer(13, &[5, 12], None)), (1, answer(9, &[], Some(101)))]));
         let done = done.unwrap();
         assert_eq!((&done.nodes[&0].safe, &done.nodes[&1].safe), (&seen(13, &[]), &seen(9, &[])));
         assert_eq!(done.nodes[&0].seen, seen(13, &[]));
@@ -300,7 +302,9 @@ mod tests {
 
     #[test]
     fn a_group_in_doubt_stays_where_it_was() {
-        let v = Vector::default().advance(&answers(&[(0, answer(9, &[], None)), (1, answer(5, &[], None))])).unwrap();
+        let v = Vector::default()
+            .advance(&answers(&[(0, answer(9, &[], None)), (1, answer(5, &[], None))]))
+            .unwrap();
         let mut a = answers(&[(0, answer(19, &[], None)), (1, answer(15, &[], None))]);
         a.held = vec![1];
         let next = v.advance(&a).unwrap();
@@ -320,7 +324,9 @@ mod tests {
 
     #[test]
     fn a_node_that_is_gone_has_finished_once_that_is_safe() {
-        let v = Vector::default().advance(&answers(&[(0, answer(9, &[], None)), (3, answer(5, &[], None))])).unwrap();
+        let v = Vector::default()
+            .advance(&answers(&[(0, answer(9, &[], None)), (3, answer(5, &[], None))]))
+            .unwrap();
         let mut a = answers(&[(0, answer(10, &[], Some(50)))]);
         a.absent.insert(3, Absent::Gone);
         let held = v.advance(&a).unwrap();
