@@ -9,25 +9,51 @@ use std::time::{Duration, Instant};
 type Conn = *mut c_void;
 type Res = *mut c_void;
 
-/// The functions of libpq that are used, as libpq-fe.h declares them.
-struct Api {
-    connect_start: unsafe extern "C" fn(*const c_char) -> Conn,
-    connect_poll: unsafe extern "C" fn(Conn) -> c_int,
-    status: unsafe extern "C" fn(Conn) -> c_int,
-    socket: unsafe extern "C" fn(Conn) -> c_int,
-    error: unsafe extern "C" fn(Conn) -> *const c_char,
-    finish: unsafe extern "C" fn(Conn),
-    send: unsafe extern "C" fn(Conn, *const c_char) -> c_int,
-    consume: unsafe extern "C" fn(Conn) -> c_int,
-    busy: unsafe extern "C" fn(Conn) -> c_int,
-    result: unsafe extern "C" fn(Conn) -> Res,
-    result_status: unsafe extern "C" fn(Res) -> c_int,
-    result_error: unsafe extern "C" fn(Res) -> *const c_char,
-    tuples: unsafe extern "C" fn(Res) -> c_int,
-    fields: unsafe extern "C" fn(Res) -> c_int,
-    value: unsafe extern "C" fn(Res, c_int, c_int) -> *const c_char,
-    is_null: unsafe extern "C" fn(Res, c_int, c_int) -> c_int,
-    clear: unsafe extern "C" fn(Res),
+/// Declares the functions of libpq that are used, as libpq-fe.h does, and how they are found.
+macro_rules! functions {
+    ($($field:ident = $name:literal: fn($($arg:ty),*) $(-> $ret:ty)?;)*) => {
+        struct Api {
+            $($field: unsafe extern "C" fn($($arg),*) $(-> $ret)?,)*
+        }
+
+        impl Api {
+            fn find() -> Option<Api> {
+                $(
+                    // SAFETY: the null handle is RTLD_DEFAULT, and PostgreSQL loads libraries so that their symbols
+                    // are found by it.
+                    let $field = unsafe { dlsym(std::ptr::null_mut(), $name.as_ptr()) };
+                    if $field.is_null() {
+                        return None;
+                    }
+                    // SAFETY: a symbol of this name is the function of libpq, whose type is declared here.
+                    let $field = unsafe {
+                        std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($arg),*) $(-> $ret)?>($field)
+                    };
+                )*
+                Some(Api { $($field),* })
+            }
+        }
+    };
+}
+
+functions! {
+    connect_start = c"PQconnectStart": fn(*const c_char) -> Conn;
+    connect_poll = c"PQconnectPoll": fn(Conn) -> c_int;
+    status = c"PQstatus": fn(Conn) -> c_int;
+    socket = c"PQsocket": fn(Conn) -> c_int;
+    error = c"PQerrorMessage": fn(Conn) -> *const c_char;
+    finish = c"PQfinish": fn(Conn);
+    send = c"PQsendQuery": fn(Conn, *const c_char) -> c_int;
+    consume = c"PQconsumeInput": fn(Conn) -> c_int;
+    busy = c"PQisBusy": fn(Conn) -> c_int;
+    result = c"PQgetResult": fn(Conn) -> Res;
+    result_status = c"PQresultStatus": fn(Res) -> c_int;
+    result_error = c"PQresultErrorMessage": fn(Res) -> *const c_char;
+    tuples = c"PQntuples": fn(Res) -> c_int;
+    fields = c"PQnfields": fn(Res) -> c_int;
+    value = c"PQgetvalue": fn(Res, c_int, c_int) -> *const c_char;
+    is_null = c"PQgetisnull": fn(Res, c_int, c_int) -> c_int;
+    clear = c"PQclear": fn(Res);
 }
 
 // Values of libpq-fe.h.
@@ -49,41 +75,7 @@ unsafe extern "C" {
 
 fn api() -> Option<&'static Api> {
     static API: OnceLock<Option<Api>> = OnceLock::new();
-    API.get_or_init(|| {
-        // SAFETY: RTLD_DEFAULT is the null handle; a symbol that is found is the libpq function of that name, whose
-        // type the field declares. PostgreSQL loads libraries so that their symbols can be found.
-        unsafe {
-            macro_rules! find {
-                ($name:literal) => {{
-                    let found = dlsym(std::ptr::null_mut(), $name.as_ptr());
-                    if found.is_null() {
-                        return None;
-                    }
-                    std::mem::transmute(found)
-                }};
-            }
-            Some(Api {
-                connect_start: find!(c"PQconnectStart"),
-                connect_poll: find!(c"PQconnectPoll"),
-                status: find!(c"PQstatus"),
-                socket: find!(c"PQsocket"),
-                error: find!(c"PQerrorMessage"),
-                finish: find!(c"PQfinish"),
-                send: find!(c"PQsendQuery"),
-                consume: find!(c"PQconsumeInput"),
-                busy: find!(c"PQisBusy"),
-                result: find!(c"PQgetResult"),
-                result_status: find!(c"PQresultStatus"),
-                result_error: find!(c"PQresultErrorMessage"),
-                tuples: find!(c"PQntuples"),
-                fields: find!(c"PQnfields"),
-                value: find!(c"PQgetvalue"),
-                is_null: find!(c"PQgetisnull"),
-                clear: find!(c"PQclear"),
-            })
-        }
-    })
-    .as_ref()
+    API.get_or_init(Api::find).as_ref()
 }
 
 /// One row: a text, or NULL, for each column.

@@ -1,4 +1,5 @@
 //! A Citus cluster: a coordinator and workers on loopback ports, where the PostgreSQL at hand has Citus.
+use std::io::Write;
 use std::net::TcpListener;
 
 use postgres::Client;
@@ -25,7 +26,8 @@ impl Citus {
     /// A coordinator and two workers with the extension; None, and a line that says so, without Citus.
     pub fn new() -> Outcome<Option<Citus>> {
         let Some(tree) = Tree::citus()? else {
-            println!("skipped: no citus");
+            // Not by a macro whose output the test harness keeps to itself.
+            writeln!(std::io::stderr(), "skipped: no citus")?;
             return Ok(None);
         };
         let mut citus = Citus { nodes: Vec::new(), tree };
@@ -48,7 +50,8 @@ impl Citus {
 shared_preload_libraries = 'citus, pg_stat_statements, hll'
 listen_addresses = '127.0.0.1'
 max_prepared_transactions = 100
-max_connections = 100
+max_connections = 200
+wal_level = logical
 citus.node_conninfo = 'sslmode=prefer'
 citus.enable_statistics_collection = off
 citus.recover_2pc_interval = '1s'
@@ -66,6 +69,19 @@ rollup.naptime = 200ms
         let port = self.nodes[node].port();
         self.connect(0)?.batch_execute(&format!("SELECT citus_add_node('127.0.0.1', {port})"))?;
         Ok(())
+    }
+
+    /// How many nodes there are.
+    pub fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Where a node is to be reached, for others than its owner: connections by this need no access to the cluster.
+    pub fn address(&self, node: usize) -> postgres::Config {
+        let mut to = postgres::Config::new();
+        let node = &self.nodes[node];
+        to.host_path(node.socket()).port(node.port()).user("postgres").dbname(DATABASE);
+        to
     }
 
     /// A connection to a node.
