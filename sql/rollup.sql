@@ -428,6 +428,11 @@ AS 'MODULE_PATHNAME', 'rollup_lag_rows_wrapper' LANGUAGE c STABLE STRICT PARALLE
 COMMENT ON FUNCTION rollup.lag_rows(bigint) IS
 'Raw rows, as this snapshot sees them, that the rollup with this id has not merged; NULL where the caller may not read the table';
 
+CREATE FUNCTION rollup.nodes(name text) RETURNS TABLE (group_id integer, node text, seen_xmax bigint, open integer, waits_for text)
+AS 'MODULE_PATHNAME', 'rollup_nodes_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION rollup.nodes(text) IS
+'On a Citus cluster, node by node: the transaction id up to which rows are rolled up, how many transactions below it are open or not known to be over, and what the next run waits for there (NULL: nothing). Asks every node; one that does not answer says so within rollup.node_timeout. No row for a rollup of a table of this node alone. NULL gives none';
+
 CREATE FUNCTION rollup.rest(id bigint) RETURNS TABLE (first bigint, last bigint)
 AS 'MODULE_PATHNAME', 'rollup_rest_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
 COMMENT ON FUNCTION rollup.rest(bigint) IS

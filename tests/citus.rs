@@ -123,6 +123,23 @@ fn rollups_lie_beside_their_rows(citus: &Citus, client: &mut Client) {
     assert!(number(client, wrong) > 0);
     client.batch_execute("SELECT rollup.rebuild('http_request_1min')").unwrap();
     assert_eq!(number(client, wrong), 0);
+    // Columns that come and go, filled on every node.
+    client
+        .batch_execute(
+            "SELECT rollup.add_column('http_request_1min', 'slow', 'count(*) FILTER (WHERE response_time_msec > 500)');
+             SELECT rollup.add_column('http_request_1min', 'mean', 'avg(response_time_msec)');
+             SELECT rollup.add_column('http_request_1min', 'sites', 'hll_add_agg(hll_hash_integer(status_code))')",
+        )
+        .unwrap();
+    let slow = "SELECT sum(slow)::bigint FROM http_request_1min_live";
+    assert_eq!(
+        number(client, slow),
+        number(client, "SELECT count(*) FROM http_request WHERE response_time_msec > 500")
+    );
+    assert_eq!(number(client, wrong), 0);
+    client.batch_execute("SELECT rollup.drop_column('http_request_1min', 'slow')").unwrap();
+    client.batch_execute(&one_row(site)).unwrap();
+    run_and_compare(client, "after columns came and went");
     // A level, filled and kept.
     client
         .batch_execute("SELECT rollup.add_level('http_request_1min', 'http_request_1day', '1 day')")
@@ -166,7 +183,7 @@ fn what_cannot_be_is_refused(citus: &Citus, client: &mut Client) {
     );
     assert!(e.contains("depends on settings of the session"), "{e}");
     for call in [
-        "rollup.add_column('http_request_1min', 'more', 'count(*)')",
+        "rollup.add_column('http_request_1min', 'more', 'max(ingest_time::text)')",
         "rollup.retain('http_request', '1 day')",
         "rollup.rebase('http_request')",
     ] {

@@ -38,6 +38,7 @@ fn what_comes_late_is_not_lost() {
     a_crash_while_a_worker_commits(&citus, &mut client);
     let mut client = reconnected(&citus);
     ids_that_were_not_logged(&mut citus, &mut client);
+    a_node_that_is_down(&mut citus, &mut client);
 }
 
 fn reconnected(citus: &Citus) -> Client {
@@ -201,6 +202,8 @@ fn a_group_in_doubt(citus: &Citus, client: &mut Client) {
     client.batch_execute(RUN).unwrap();
     assert_eq!(merged(client), before + 1, "rows of the other origin are merged, those of this one wait");
     assert!(!is_seen(client, stamp, "seen"));
+    let told = "SELECT count(*) FROM rollup.nodes('http_request_1min') WHERE group_id = 2 AND waits_for LIKE '%citus_0_4711_1_0 is in doubt'";
+    assert_eq!(number(client, told), 1);
     client.batch_execute("SELECT recover_prepared_transactions()").unwrap();
     assert_eq!(number(&mut worker, "SELECT count(*) FROM pg_prepared_xacts"), 0);
     run_and_compare(client, "a transaction in doubt");
@@ -306,4 +309,22 @@ fn ids_that_were_not_logged(citus: &mut Citus, client: &mut Client) {
         there.batch_execute(&one_row(site)).unwrap();
     }
     run_and_compare(client, "ids handed out after a crash");
+}
+
+/// A run without one of the nodes fails, changes nothing, and says which; the next one goes on.
+fn a_node_that_is_down(citus: &mut Citus, client: &mut Client) {
+    let (site, _) = site_on(client, citus, 1);
+    client.batch_execute(&one_row(site)).unwrap();
+    let before: String = client.query_one("SELECT nodes::text FROM rollup.definition", &[]).unwrap().get(0);
+    citus.nodes[2].stop().unwrap();
+    let e = client.batch_execute(RUN).expect_err("a node is down");
+    let e = e.as_db_error().unwrap();
+    assert_eq!(e.code().code(), "08000");
+    assert!(e.message().contains("(group 2) does not answer"), "{}", e.message());
+    let told = "SELECT count(*) FROM rollup.nodes('http_request_1min') WHERE (waits_for LIKE '%does not answer%') = (group_id = 2)";
+    assert!(number(client, told) >= 1);
+    let after: String = client.query_one("SELECT nodes::text FROM rollup.definition", &[]).unwrap().get(0);
+    assert_eq!(before, after);
+    citus.nodes[2].start().unwrap();
+    run_and_compare(client, "after a node was down");
 }

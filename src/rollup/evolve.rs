@@ -29,7 +29,8 @@ pub fn add_column(d: &Definition, name: &str, expression: &str, backfill: bool) 
         ident(name),
         positions.join(", ")
     );
-    let select = definition::analyse(&text, &d.timezone)?;
+    let mut select = definition::analyse(&text, &d.timezone)?;
+    citus::create::prepare_again(d, &mut select)?;
     let added = match select.targets.get(keys.len()..) {
         Some([one]) if one.name == name && !matches!(one.entry, Entry::Key { .. }) => one,
         _ => {
@@ -75,7 +76,8 @@ pub fn drop_column(d: &Definition, name: &str) -> Result<()> {
 pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
     let old = d.plan()?;
     let (source, _, _) = d.parts()?;
-    let select = definition::analyse(text, &d.timezone)?;
+    let mut select = definition::analyse(text, &d.timezone)?;
+    citus::create::prepare_again(d, &mut select)?;
     if select.source != d.source_oid || select.joins != old.joins || select.filter != old.filter {
         return fail(
             WRONG,
@@ -112,11 +114,6 @@ fn same(a: &Column, b: &Column) -> bool {
 
 /// Goes from the old columns to the new ones.
 fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) -> Result<()> {
-    citus::refuse(
-        d,
-        "a change of columns",
-        "Create another rollup of the table beside it, then drop this one.",
-    )?;
     if keeps_one_snapshot() {
         return fail(
             PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,

@@ -140,7 +140,12 @@ fn owned(name: &str) -> Result<Definition> {
 /// The same, locked against runs.
 fn locked(name: &str) -> Result<Definition> {
     let d = owned(name)?;
-    catalog::lock(d.id)?.ok_or_else(|| error::internal("the rollup has just been dropped"))
+    let d = catalog::lock(d.id)?.ok_or_else(|| error::internal("the rollup has just been dropped"))?;
+    if d.state.nodes.is_some() {
+        // Readers of a live view on several nodes must not see a change half.
+        crate::pg::lock::take_state(d.id);
+    }
+    Ok(d)
 }
 
 fn set_state(name: &str, state: &str) -> Result<()> {
@@ -241,6 +246,30 @@ fn rollup_check(
 > {
     let d = owned(required(name, "name")?)?;
     Ok(TableIterator::new(check::check(&d, from, to)?))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn rollup_nodes(
+    name: &str,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(group_id, i32),
+            name!(node, Option<String>),
+            name!(seen_xmax, Option<i64>),
+            name!(open, Option<i32>),
+            name!(waits_for, Option<String>),
+        ),
+    >,
+> {
+    let d = owned(name)?;
+    let found = match &d.state.nodes {
+        Some(nodes) => citus::status::nodes(nodes)?,
+        None => Vec::new(),
+    };
+    Ok(TableIterator::new(found))
 }
 
 #[pg_extern(sql = false)]

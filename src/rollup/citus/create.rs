@@ -51,6 +51,14 @@ pub fn prepare(place: &Place, select: &mut Select) -> Result<()> {
     Ok(())
 }
 
+/// The same for a rollup that is there; nothing where its source is a table of this node alone.
+pub fn prepare_again(d: &Definition, select: &mut Select) -> Result<()> {
+    match place(d.source_oid)? {
+        Some(place) if d.state.nodes.is_some() => prepare(&place, select),
+        _ => Ok(()),
+    }
+}
+
 /// Sketches take the parameters of the session where the call names none: writes them into the call.
 fn write_parameters(select: &mut Select) {
     let d = hll::settings::defaults();

@@ -189,6 +189,9 @@ fn ask_here(sql: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// When the server began to work: a crash starts this process anew.
+const SINCE: &str = "SELECT a.backend_start::pg_catalog.text FROM pg_catalog.pg_stat_activity a WHERE a.backend_type = 'checkpointer'";
+
 /// Round 1: the snapshot; everything else comes after it.
 fn snapshot_of(group: i32, before: Option<&Node>) -> String {
     let before = before.map(|n| &n.seen).filter(|s| s.xmax > 0);
@@ -204,7 +207,7 @@ fn snapshot_of(group: i32, before: Option<&Node>) -> String {
     });
     format!(
         "SELECT l.groupid::pg_catalog.text, n.xmax::pg_catalog.text, pg_catalog.array_to_string(n.xip, ','), {aborted}, \
-         (SELECT a.backend_start::pg_catalog.text FROM pg_catalog.pg_stat_activity a WHERE a.backend_type = 'checkpointer'), \
+         ({SINCE}), \
          c.system_identifier::pg_catalog.text, rollup.flush_log()::pg_catalog.text \
          FROM (SELECT pg_catalog.pg_snapshot_xmax(s)::pg_catalog.text::pg_catalog.int8 AS xmax, \
          ARRAY(SELECT x::pg_catalog.text::pg_catalog.int8 FROM pg_catalog.pg_snapshot_xip(s) x ORDER BY 1) AS xip FROM pg_catalog.pg_current_snapshot() s) n, \
@@ -222,6 +225,36 @@ SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE gid LIKE 'citus\\_%' AND data
 
 fn numbers(text: &str) -> Vec<i64> {
     text.split(',').filter_map(|x| x.parse().ok()).collect()
+}
+
+/// What one node says of itself, for people.
+pub struct Found {
+    /// When its server began to work.
+    pub since: String,
+    /// Its clock: microseconds.
+    pub at: i64,
+    /// Since when the oldest connection of Citus that is at work has been so.
+    pub oldest: Option<i64>,
+    /// Its prepared transactions of Citus.
+    pub prepared: Vec<String>,
+}
+
+/// Group and name of every node, and what it says or why it says nothing.
+pub fn each() -> Result<Vec<(i32, String, std::result::Result<Found, String>)>> {
+    let _acting = ActingAs::catalog();
+    let (places, absent) = nodes()?;
+    let one = |place: &Place| {
+        let sql = format!("{SINCE};\n{ACTIVITY}");
+        let rows = ask(std::slice::from_ref(place), |_| sql.clone()).map_err(|e| e.message().to_string())?;
+        let mut rows = rows.into_iter().flatten().map(|row| row.into_iter().next().flatten());
+        let since = rows.next().flatten().unwrap_or_default();
+        let mut number = || rows.next().flatten().and_then(|t| t.parse::<i64>().ok());
+        let (at, oldest) = (number().unwrap_or_default(), number());
+        Ok(Found { since, at, oldest, prepared: rows.flatten().collect() })
+    };
+    let mut found: Vec<_> = places.iter().map(|p| (p.group, p.name.clone(), one(p))).collect();
+    found.extend(absent.keys().map(|g| (*g, String::new(), Err("the node is disabled".to_string()))));
+    Ok(found)
 }
 
 /// What all nodes say; `before` is how far the rollup has come.

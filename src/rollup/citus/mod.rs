@@ -11,6 +11,7 @@ pub mod bounds;
 pub mod create;
 mod gather;
 pub mod run;
+pub mod status;
 pub mod vector;
 pub mod view;
 
