@@ -451,7 +451,7 @@ SET search_path TO pg_catalog, pg_temp AS $$
 DECLARE d record; oldest timestamptz;
 BEGIN
   SELECT s.relation, s.time_column, x.seen_xmax, x.seen_xip INTO d FROM rollup.definition x
-    JOIN rollup.source s ON s.relation = x.source JOIN pg_catalog.pg_class c ON c.oid = s.relation WHERE x.id = $1;
+    JOIN rollup.source s ON s.relation = x.source JOIN pg_catalog.pg_class c ON c.oid = s.relation WHERE x.id = $1 AND x.nodes IS NULL;
   IF NOT FOUND OR NOT has_table_privilege(d.relation, 'SELECT') THEN
     RETURN NULL;
   END IF;
@@ -460,7 +460,7 @@ BEGIN
   RETURN oldest;
 END $$;
 COMMENT ON FUNCTION rollup.oldest_row(bigint) IS
-'Least time of the raw rows, as this snapshot sees them, that came since the last run of the rollup with this id; NULL where there is none or the caller may not read the table';
+'Least time of the raw rows, as this snapshot sees them, that came since the last run of the rollup with this id; NULL where there is none, the caller may not read the table, or rows are written on several nodes';
 
 CREATE VIEW rollup.status AS
 SELECT d.name, d.source, d.owner,

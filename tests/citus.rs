@@ -140,6 +140,39 @@ fn rollups_lie_beside_their_rows(citus: &Citus, client: &mut Client) {
     client.batch_execute("SELECT rollup.drop_column('http_request_1min', 'slow')").unwrap();
     client.batch_execute(&one_row(site)).unwrap();
     run_and_compare(client, "after columns came and went");
+    // Old rows go on every node, and none that is not rolled up.
+    client
+        .batch_execute(
+            "INSERT INTO http_request SELECT g, '2020-01-01', 'old', 'DE', 200, 1 FROM generate_series(1, 60) g;
+             SELECT rollup.retain('http_request', '1000 days')",
+        )
+        .unwrap();
+    assert_eq!(number(client, "SELECT rollup.expire('http_request')"), 0);
+    client.batch_execute("SELECT rollup_http_request()").unwrap();
+    assert_eq!(number(client, "SELECT rollup.expire('http_request', dry_run => true)"), 60);
+    assert_eq!(number(client, "SELECT rollup.expire('http_request')"), 60);
+    assert_eq!(number(client, "SELECT count(*) FROM http_request WHERE ip_address = 'old'"), 0);
+    assert_eq!(
+        number(
+            client,
+            "SELECT sum(request_count)::bigint FROM http_request_1min WHERE ingest_time < '2021-01-01'"
+        ),
+        60
+    );
+    assert_eq!(number(client, wrong), 0);
+    let e = error(client, "SELECT rollup.rebuild('http_request_1min', '2019-01-01')");
+    assert!(e.contains("have expired"), "{e}");
+    client
+        .batch_execute("SELECT rollup.retain('http_request_1min', '1000 days'); SELECT rollup.expire('http_request_1min')")
+        .unwrap();
+    assert_eq!(
+        number(client, "SELECT removed FROM rollup.retention WHERE relation = 'http_request_1min'::regclass"),
+        60
+    );
+    client
+        .batch_execute("SELECT rollup.retain('http_request', NULL), rollup.retain('http_request_1min', NULL)")
+        .unwrap();
+    run_and_compare(client, "after old rows went");
     // A level, filled and kept.
     client
         .batch_execute("SELECT rollup.add_level('http_request_1min', 'http_request_1day', '1 day')")
@@ -184,7 +217,6 @@ fn what_cannot_be_is_refused(citus: &Citus, client: &mut Client) {
     assert!(e.contains("depends on settings of the session"), "{e}");
     for call in [
         "rollup.add_column('http_request_1min', 'more', 'max(ingest_time::text)')",
-        "rollup.retain('http_request', '1 day')",
         "rollup.rebase('http_request')",
     ] {
         let e = error(client, &format!("SELECT {call}"));
@@ -285,8 +317,11 @@ fn other_kinds_of_tables(citus: &Citus, client: &mut Client) {
 
 fn nodes_added_later(citus: &mut Citus, client: &mut Client) {
     let node = citus.start_node().unwrap();
-    citus.add(node).unwrap();
+    // A session that knew the server as one of its own must learn that it is a node.
     let mut there = citus.connect(node).unwrap();
+    there.batch_execute("CREATE EXTENSION hll").unwrap();
+    assert_eq!(number(&mut there, "SELECT rollup.stamp() >> 48"), 0);
+    citus.add(node).unwrap();
     assert_eq!(number(&mut there, "SELECT count(*) FROM pg_extension WHERE extname = 'hll'"), 1);
     there.batch_execute(&one_row(3)).unwrap();
     assert_eq!(number(client, "SELECT count(*) FROM http_request WHERE rollup_stamp >> 48 = 3"), 1);

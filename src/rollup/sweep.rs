@@ -13,12 +13,17 @@ use crate::pg::xact::ActingAs;
 /// Pages that one statement clears: some ten thousand rows, some ten milliseconds.
 const PAGES: i64 = 200;
 
-/// Old rows of one table without partitions: pages `next` to `last`.
+/// Rows of one batch, about, of a table that lies on several nodes.
+const BATCH: i64 = 50_000;
+
+/// Old rows of one table without partitions: pages `next` to `last`. Of a table that Citus keeps, which has no pages
+/// of its own, pieces of time instead, before each of `times`.
 #[derive(Debug, Clone)]
 pub struct Leaf {
     name: String,
     next: i64,
     last: i64,
+    times: Vec<String>,
 }
 
 /// A partition that lies wholly before the cutoff.
@@ -49,6 +54,9 @@ fn lock_out_creation(r: &Retention, force: bool) -> Result<(String, String)> {
 /// those partitions, which wait to be dropped.
 pub fn leaves(r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Leaf>> {
     let _acting = acting(r)?;
+    if r.cutoff.is_some() {
+        return pieces(r, old);
+    }
     let tables = catalog::read(
         "WITH RECURSIVE t(oid) AS (SELECT $1::pg_catalog.oid UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
          SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
@@ -67,10 +75,44 @@ pub fn leaves(r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Lea
             |row| Ok(row.get::<i64>(1)?.zip(row.get::<i64>(2)?)),
         )?;
         if let Some((next, last)) = pages.into_iter().next().flatten() {
-            found.push(Leaf { name, next, last });
+            found.push(Leaf { name, next, last, times: Vec::new() });
         }
     }
     Ok(found)
+}
+
+/// Old rows of a table that lies on several nodes, in pieces of equal time.
+fn pieces(r: &Retention, old: &str) -> Result<Vec<Leaf>> {
+    let time = sql::ident(&r.time_column);
+    let found = catalog::read(
+        &format!(
+            "SELECT ARRAY(SELECT (a + (z - a) * (n::pg_catalog.float8 / pieces))::pg_catalog.text FROM pg_catalog.generate_series(1, pieces - 1) n) || 'infinity'::pg_catalog.text \
+             FROM (SELECT a, z, least(rows / {BATCH} + 1, 1000) AS pieces FROM \
+             (SELECT pg_catalog.min({time}) AS a, pg_catalog.max({time}) AS z, pg_catalog.count(*) AS rows FROM {} WHERE {old}) o) p WHERE a IS NOT NULL",
+            r.relation
+        ),
+        &[],
+        |row| row.get::<Vec<String>>(1),
+    )?;
+    let leaf = |times| Leaf { name: r.relation.clone(), next: 0, last: 0, times };
+    Ok(found.into_iter().flatten().map(leaf).collect())
+}
+
+/// The statements of the next piece: what counts the rows that came late, and what removes all.
+fn clear_piece(r: &Retention, before: &str, old: &str, late: &str) -> Result<(i64, i64)> {
+    let piece = format!(
+        "{old} AND {} OPERATOR(pg_catalog.<) {}::pg_catalog.timestamptz",
+        sql::ident(&r.time_column),
+        sql::literal(before)
+    );
+    let _acting = acting(r)?;
+    let late = if late == "false" {
+        0
+    } else {
+        let count = format!("SELECT pg_catalog.count(*) FROM {} WHERE {piece} AND {late}", r.relation);
+        catalog::write(&count, &[], |row| row.get::<i64>(1))?.into_iter().flatten().next().unwrap_or_default()
+    };
+    Ok((catalog::modify(&format!("DELETE FROM {} WHERE {piece}", r.relation))?, late))
 }
 
 /// Removes old rows from the next pages of a table; returns how many, and those that came after their bucket had
@@ -87,7 +129,9 @@ pub fn clear(r: &Retention, leaf: &Leaf, force: bool) -> Result<i64> {
         }
         _ => "false".into(),
     };
-    let (removed, late) = {
+    let (removed, late) = if let Some(before) = leaf.times.first() {
+        clear_piece(r, before, &old, &late)?
+    } else {
         let _acting = acting(r)?;
         // These pages and no others, whatever index there is.
         set_local(c"enable_bitmapscan", c"off");
@@ -122,18 +166,28 @@ pub fn clear(r: &Retention, leaf: &Leaf, force: bool) -> Result<i64> {
 impl Leaf {
     /// The leaf after the pages that were just cleared; None after the last.
     pub fn after(&self) -> Option<Leaf> {
+        if let [_, rest @ ..] = &self.times[..] {
+            return (!rest.is_empty()).then(|| Leaf { times: rest.to_vec(), ..self.clone() });
+        }
         let next = self.next + PAGES;
         (next <= self.last).then(|| Leaf { next, ..self.clone() })
     }
 
     /// How far it is, for people.
     pub fn progress(&self) -> String {
-        format!("{}, page {} of {}", self.name, self.next, self.last + 1)
+        match self.times.len() {
+            0 => format!("{}, page {} of {}", self.name, self.next, self.last + 1),
+            left => format!("{}, {left} pieces left", self.name),
+        }
     }
 }
 
 /// Partitions that lie wholly before the cutoff, oldest first; never the newest of the table.
 pub fn partitions(r: &Retention) -> Result<Vec<Partition>> {
+    if r.cutoff.is_some() {
+        // No lock is known to hold back what may still come to a partition on another node: its rows go by themselves.
+        return Ok(Vec::new());
+    }
     let _acting = acting(r)?;
     catalog::read(
         &format!(
