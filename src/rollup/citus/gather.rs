@@ -239,8 +239,11 @@ pub struct Found {
     pub prepared: Vec<String>,
 }
 
-/// Group and name of every node, and what it says or why it says nothing.
-pub fn each() -> Result<Vec<(i32, String, std::result::Result<Found, String>)>> {
+/// Group and name of a node, and what it says or why it says nothing.
+pub type Asked = (i32, String, std::result::Result<Found, String>);
+
+/// Asks every node for itself.
+pub fn each() -> Result<Vec<Asked>> {
     let _acting = ActingAs::catalog();
     let (places, absent) = nodes()?;
     let one = |place: &Place| {
