@@ -10,7 +10,7 @@ SCRIPTS   := target/extension
 LAB        = $(CARGO) run --quiet --release -p hll-lab --bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-bench setup-deb build scripts demo picture test install uninstall psql torture bench fuzz deb check-deb reference clean
+.PHONY: help setup setup-test setup-bench setup-deb build scripts demo picture test test-citus install uninstall psql torture bench fuzz deb check-deb reference clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ uninstall: scripts ## remove what install put there
 	rm -f "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/hll.so"
 	rm -f "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension/hll.control"
 	cd $(SCRIPTS) && for script in hll--*.sql; do rm -f "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension/$$script"; done
+
+test-citus: build ## the tests of a Citus cluster, where the PostgreSQL of PG_CONFIG has Citus (SECONDS=20 of torture)
+	@TORTURE_SECONDS=$(or $(SECONDS),20) $(CARGO) test --quiet --release -p hll-tests --test citus --test citus_exact --test citus_torture
 
 psql: build ## a private cluster with the extension, and a prompt
 	@$(LAB) psql

@@ -6,7 +6,12 @@ GRANT USAGE ON SCHEMA rollup TO PUBLIC;
 
 CREATE FUNCTION rollup.stamp() RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_stamp' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.stamp() IS 'Id of the inserting top-level transaction (64 bits): the default of column rollup_stamp of every rolled-up table. Takes no argument, never NULL';
+COMMENT ON FUNCTION rollup.stamp() IS 'Id of the inserting top-level transaction: the default of column rollup_stamp of every rolled-up table. On a Citus cluster, plus the group of the node times 2^48, plus 2^47 where Citus itself opened the connection. Takes no argument, never NULL';
+
+CREATE FUNCTION rollup.flush_log() RETURNS boolean
+AS 'MODULE_PATHNAME', 'rollup_flush_log' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION rollup.flush_log() FROM PUBLIC;
+COMMENT ON FUNCTION rollup.flush_log() IS 'Makes what this node has logged so far safe against a crash, and returns true: runs on a Citus cluster call it on every node. For superusers';
 
 CREATE TABLE rollup.source (
   relation    regclass PRIMARY KEY,
@@ -43,11 +48,13 @@ CREATE TABLE rollup.definition (
   backlog_rows      bigint,
   backlog_done      bigint,
   backlog_started   timestamptz,
-  refused_changes   tstzmultirange
+  refused_changes   tstzmultirange,
+  nodes             jsonb
 ) WITH (fillfactor = 50);
 COMMENT ON COLUMN rollup.definition.on_change IS 'what it does when raw rows change: ignore, error, or recompute their buckets';
 COMMENT ON COLUMN rollup.definition.adopted IS 'its table was there before, by rollup.create(into_table), and stays when the rollup is dropped';
 COMMENT ON COLUMN rollup.definition.refused_changes IS 'times of rows that changed when their bucket could not be computed again';
+COMMENT ON COLUMN rollup.definition.nodes IS 'on a Citus cluster how far rows are rolled up, by group of nodes, in the place of seen_xmax and seen_xip; NULL: the source is a table of this node alone';
 COMMENT ON COLUMN rollup.definition.backlog_to_xmax IS 'with backlog_from_xmax and both xip: rows of transactions between two snapshots, too many for one transaction, that are merged piece by piece, newest first; NULL: none';
 COMMENT ON COLUMN rollup.definition.backlog_cursor IS 'rows of the backlog at this time or later are merged; NULL: none yet';
 COMMENT ON COLUMN rollup.definition.backlog_cuts IS 'where the next pieces begin';
@@ -181,7 +188,7 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.partitioning', '');
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
 GRANT SELECT (id, name, relation, source, owner, timezone, every, on_change, refused_changes, adopted, state, system_id, seen_xmax, seen_xip, rows_total,
-  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started)
+  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, nodes)
   ON rollup.definition TO PUBLIC;
 GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed) ON rollup.attempt TO PUBLIC;
 GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run TO PUBLIC;
@@ -554,6 +561,18 @@ END $$;
 COMMENT ON FUNCTION rollup.partition_for(regclass, timestamptz) IS
 'Bounds of the partition that rollup.partition would make for a row at this bound: one of its widths, counted from the newest partition, as far as no other partition lies there. NULL where one has it, and for NULL';
 
+-- rollups: a cluster
+
+CREATE FUNCTION rollup.nodes(name text) RETURNS TABLE (group_id integer, node text, seen_xmax bigint, open integer, waits_for text)
+AS 'MODULE_PATHNAME', 'rollup_nodes_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION rollup.nodes(text) IS
+'On a Citus cluster, node by node: the transaction id up to which rows are rolled up, how many transactions below it are open or not known to be over, and what the next run waits for there (NULL: nothing). Asks every node; one that does not answer says so within rollup.node_timeout. No row for a rollup of a table of this node alone. NULL gives none';
+
+CREATE FUNCTION rollup.rest(id bigint) RETURNS TABLE (first bigint, last bigint)
+AS 'MODULE_PATHNAME', 'rollup_rest_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION rollup.rest(bigint) IS
+'On a Citus cluster: the stamps of rows that the rollup with this id has not merged, as ranges; no run changes that until the transaction ends. For live views';
+
 -- rollups: views
 
 -- Messages of errors may hold values of rows: they are shown to the owner and to who monitors the server.
@@ -567,7 +586,7 @@ SET search_path TO pg_catalog, pg_temp AS $$
 DECLARE d record; oldest timestamptz;
 BEGIN
   SELECT s.relation, s.time_column, x.seen_xmax, x.seen_xip INTO d FROM rollup.definition x
-    JOIN rollup.source s ON s.relation = x.source JOIN pg_catalog.pg_class c ON c.oid = s.relation WHERE x.id = $1;
+    JOIN rollup.source s ON s.relation = x.source JOIN pg_catalog.pg_class c ON c.oid = s.relation WHERE x.id = $1 AND x.nodes IS NULL;
   IF NOT FOUND OR NOT has_table_privilege(d.relation, 'SELECT') THEN
     RETURN NULL;
   END IF;
@@ -576,7 +595,7 @@ BEGIN
   RETURN oldest;
 END $$;
 COMMENT ON FUNCTION rollup.oldest_row(bigint) IS
-'Least time of the raw rows, as this snapshot sees them, that came since the last run of the rollup with this id; NULL where there is none or the caller may not read the table';
+'Least time of the raw rows, as this snapshot sees them, that came since the last run of the rollup with this id; NULL where there is none, the caller may not read the table, or rows are written on several nodes';
 
 CREATE VIEW rollup.status AS
 SELECT d.name, d.source, d.owner,

@@ -1,5 +1,6 @@
 //! What the tests share: the events table, its rollup, and the comparison of the two.
 pub mod load;
+pub mod nodes;
 
 use hll_lab::{Cluster, wait_for};
 use postgres::{Client, NoTls};

@@ -107,17 +107,46 @@ pub struct Rewriter {
     texts: Vec<String>,
     /// Something pinned is not IMMUTABLE, though it depends on no setting.
     stable: std::cell::Cell<bool>,
+    /// The first expression over rows that depends on the session.
+    session: Option<String>,
 }
 
 impl Rewriter {
     /// For a query whose columns have these names and a rollup with this time zone.
     pub fn new(names: Names, zone: &str) -> Rewriter {
-        Rewriter { names, zone: zone.to_string(), texts: Vec::new(), stable: false.into() }
+        Rewriter { names, zone: zone.to_string(), texts: Vec::new(), stable: false.into(), session: None }
     }
 
     /// True where PostgreSQL takes a text that was put in to be less than IMMUTABLE.
     pub fn put_in_a_stable_function(&self) -> bool {
         self.stable.get()
+    }
+
+    /// An expression that was noted to depend on the session, or on the moment.
+    pub fn session_dependent(&self) -> Option<String> {
+        self.session.clone()
+    }
+
+    /// Notes an expression that depends on the session or the moment, what was pinned apart.
+    ///
+    /// # Safety
+    /// `node` is an expression of the query.
+    pub unsafe fn note_session(&mut self, node: *mut pg_sys::Node) {
+        unsafe extern "C-unwind" fn varies(id: pg_sys::Oid, _: *mut std::ffi::c_void) -> bool {
+            // SAFETY: the function exists, the analyser has found it.
+            id.to_u32() != pg_sys::F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT
+                && unsafe { pg_sys::func_volatile(id) } as u8 != pg_sys::PROVOLATILE_IMMUTABLE
+        }
+        // SAFETY: the caller vouches for the expression, whose nodes these are.
+        unsafe {
+            let found = nodes(node).into_iter().any(|n| {
+                (*n).type_ == pg_sys::NodeTag::T_SQLValueFunction
+                    || pg_sys::check_functions_in_node(n, Some(varies), std::ptr::null_mut())
+            });
+            if found && self.session.is_none() {
+                self.session = Some(self.text(node));
+            }
+        }
     }
 
     /// The text of an expression, with the replaced nodes as what they were replaced by.
@@ -154,6 +183,9 @@ impl Rewriter {
                 let f = &*n.cast::<pg_sys::FuncExpr>();
                 let args: Vec<_> = PgList::<pg_sys::Node>::from_pg(f.args).iter_ptr().collect();
                 if let Some(text) = self.pinned(f.funcid.to_u32(), &args) {
+                    for arg in args {
+                        self.note_session(arg);
+                    }
                     let hole = self.keep(text);
                     replace(n, hole);
                 }
@@ -217,6 +249,7 @@ impl Rewriter {
             for n in found.iter_ptr() {
                 let part = if (*n).type_ == pg_sys::NodeTag::T_Aggref {
                     self.pin_time_zone(n);
+                    self.note_session(n);
                     Part::Aggregate(Box::new(self.aggregate(&*n.cast::<pg_sys::Aggref>(), n, query)))
                 } else {
                     let key = keys.iter().find(|(k, _)| pg_sys::equal((*k).cast(), n.cast()))?;

@@ -38,6 +38,30 @@ impl Work {
     }
 }
 
+/// The lock between readers of a rollup's state that read on several nodes (share), and the run that changes it.
+fn state(id: i64) -> pg_sys::LOCKTAG {
+    // SAFETY: reads a variable of this process.
+    let database = unsafe { pg_sys::MyDatabaseId.to_u32() };
+    tag(
+        [database, (id >> 32) as u32, id as u32],
+        OURS + 1,
+        pg_sys::LockTagType::LOCKTAG_ADVISORY,
+        pg_sys::USER_LOCKMETHOD,
+    )
+}
+
+/// Lets nobody change the state of a rollup until the transaction ends.
+pub fn share_state(id: i64) {
+    // SAFETY: the tag is a value that is copied; the lock is the transaction's.
+    unsafe { pg_sys::LockAcquire(&state(id), pg_sys::ShareLock as i32, false, false) };
+}
+
+/// Waits for those who read the state of a rollup, and lets nobody read it until the transaction ends, on all nodes.
+pub fn take_state(id: i64) {
+    // SAFETY: as above.
+    unsafe { pg_sys::LockAcquire(&state(id), pg_sys::ExclusiveLock as i32, false, false) };
+}
+
 impl Drop for Work {
     fn drop(&mut self) {
         // SAFETY: `on` took exactly this lock for the session.

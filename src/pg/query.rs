@@ -75,6 +75,8 @@ pub struct Select {
     pub filter: Option<String>,
     /// The WHERE clause holds a volatile function.
     pub filter_volatile: bool,
+    /// An expression that is run over the rows and, the time zone apart, depends on more than the row.
+    pub session_dependent: Option<String>,
     /// The select list.
     pub targets: Vec<Target>,
     /// Group keys that the select list does not show.
@@ -235,6 +237,7 @@ unsafe fn read(q: &mut pg_sys::Query, zone: &str, has_time_key: bool) -> Result<
             if is_key {
                 target.entry = key(node, &tables, source);
                 rewriter.pin_time_zone(node);
+                rewriter.note_session(node);
                 target.expression = rewriter.text(node);
             } else {
                 target.expression = target.written.clone();
@@ -253,6 +256,7 @@ unsafe fn read(q: &mut pg_sys::Query, zone: &str, has_time_key: bool) -> Result<
         let filter_volatile = pg_sys::contain_volatile_functions(q.jointree.cast());
         if !quals.is_null() {
             rewriter.pin_time_zone(quals);
+            rewriter.note_session(quals);
         }
         let rte = tables.entry(source);
         Ok(Select {
@@ -264,6 +268,7 @@ unsafe fn read(q: &mut pg_sys::Query, zone: &str, has_time_key: bool) -> Result<
             joins,
             filter: (!quals.is_null()).then(|| rewriter.text(quals)),
             filter_volatile,
+            session_dependent: rewriter.session_dependent(),
             targets,
             hidden_keys,
         })

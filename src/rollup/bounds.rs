@@ -2,6 +2,7 @@
 //!
 //! Merged is what had finished in `seen`, but for the backlog: rows between two snapshots that are worked off by
 //! time, newest first, of which those at `cursor` or later are merged.
+use super::citus::{self, vector::Vector};
 use super::plan::Plan;
 use super::sql::{STAMP, ident};
 use crate::pg::literal;
@@ -27,6 +28,8 @@ pub struct State {
     pub seen: Snapshot,
     /// Rows that are not, in spite of it.
     pub backlog: Option<Backlog>,
+    /// On a Citus cluster, where rows are written on every node, this instead of `seen`.
+    pub nodes: Option<Vector>,
 }
 
 fn xip(s: &Snapshot) -> String {
@@ -94,6 +97,9 @@ pub fn piece(prefix: &str, plan: &Plan, b: &Backlog) -> String {
 
 /// Rows that are merged.
 pub fn merged(prefix: &str, plan: &Plan, state: &State) -> String {
+    if let Some(nodes) = &state.nodes {
+        return citus::bounds::merged(prefix, nodes);
+    }
     let finished = finished(prefix, &state.seen);
     match &state.backlog {
         None => finished,
@@ -103,6 +109,9 @@ pub fn merged(prefix: &str, plan: &Plan, state: &State) -> String {
 
 /// Rows that are not merged.
 pub fn unmerged(prefix: &str, plan: &Plan, state: &State) -> String {
+    if let Some(nodes) = &state.nodes {
+        return citus::bounds::unmerged(prefix, nodes);
+    }
     let unfinished = unfinished(prefix, &state.seen);
     match &state.backlog {
         None => unfinished,
@@ -184,7 +193,7 @@ mod tests {
             cursor: None,
             cuts: vec!["2026-01-02".into()],
         };
-        let state = State { seen: to, backlog: Some(b.clone()) };
+        let state = State { seen: to, backlog: Some(b.clone()), nodes: None };
         let all = merged("", &plan(), &state);
         assert!(all.contains("AND NOT (") && !all.contains("\"at\""), "{all}");
         assert!(

@@ -1,5 +1,6 @@
 //! Reading and writing the rollup catalog.
 use super::bounds::{Backlog, State};
+use super::citus;
 use super::error::{Result, fail, internal, report};
 use super::plan::Plan;
 use crate::pg::xact::{ActingAs, Snapshot};
@@ -62,6 +63,12 @@ pub fn execute(sql: &str, args: &[DatumWithOid]) -> Result<()> {
     Spi::connect_mut(|c| c.update(sql, None, args).map(|_| ())).map_err(internal)
 }
 
+/// Runs a statement for what it does; returns the rows it wrote.
+pub fn modify(sql: &str) -> Result<i64> {
+    let rows = Spi::connect_mut(|c| c.update(sql, None, &[]).map(|done| done.len())).map_err(internal)?;
+    Ok(i64::try_from(rows).unwrap_or(i64::MAX))
+}
+
 /// Runs a statement of generated text, in which only names of pg_catalog are bare.
 pub fn define(sql: &str) -> Result<()> {
     crate::pg::deparse::qualified(|| execute(sql, &[]))
@@ -92,6 +99,8 @@ pub struct Definition {
     pub active: bool,
     /// Up to where rows are rolled up.
     pub state: State,
+    /// How far it has come on the nodes of a Citus cluster, as JSON.
+    nodes: Option<String>,
     /// What is added to transaction ids to give the stamps of the source.
     pub offset: i64,
     /// `seen` counts in this cluster's transaction ids.
@@ -173,7 +182,7 @@ const DEFINITION: &str = "SELECT d.id, d.name, \
   s.stamp_offset, d.backlog_from_xmax, d.backlog_from_xip, d.backlog_to_xmax, d.backlog_to_xip, \
   pg_catalog.timezone('UTC', d.backlog_cursor)::pg_catalog.text, \
   ARRAY(SELECT pg_catalog.timezone('UTC', c)::pg_catalog.text FROM pg_catalog.unnest(d.backlog_cuts) WITH ORDINALITY u (c, n) ORDER BY n), \
-  d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.on_change = 'recompute' \
+  d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.on_change = 'recompute', d.nodes::pg_catalog.text \
   FROM rollup.definition d JOIN rollup.source s ON s.relation = d.source";
 
 fn snapshot(row: &SpiHeapTupleData, at: usize) -> SpiResult<Snapshot> {
@@ -201,24 +210,48 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<Definition> {
         plan: row.get(8)?.unwrap_or_default(),
         timezone: row.get(9)?.unwrap_or_default(),
         active: row.get(10)?.unwrap_or_default(),
-        state: State { seen: snapshot(row, 11)?, backlog },
+        state: State { seen: snapshot(row, 11)?, backlog, nodes: None },
+        nodes: row.get(22)?,
         offset: row.get(13)?.unwrap_or_default(),
         same_cluster: row.get(20)?.unwrap_or_default(),
         follows: row.get(21)?.unwrap_or_default(),
     })
 }
 
+/// Definitions as a query gives them, with what this node makes of them.
+fn understood(found: Vec<Definition>) -> Result<Vec<Definition>> {
+    let base = citus::own_base()?;
+    let understand = |mut d: Definition| {
+        d.offset += base;
+        if let Some(nodes) = d.nodes.take() {
+            d.state.nodes = Some(
+                serde_json::from_str(&nodes)
+                    .map_err(|e| internal(format!("the state of rollup {} cannot be read: {e}", d.name)))?,
+            );
+        }
+        Ok(d)
+    };
+    found.into_iter().map(understand).collect()
+}
+
 /// The definition with this id, if it is there.
 pub fn by_id(id: i64) -> Result<Option<Definition>> {
     let _acting = ActingAs::catalog();
     let sql = format!("{DEFINITION} WHERE d.id = $1");
-    Ok(read_often(&sql, Some((PgBuiltInOids::INT8OID, id.into())), definition)?.pop())
+    Ok(understood(read_often(&sql, Some((PgBuiltInOids::INT8OID, id.into())), definition)?)?.pop())
+}
+
+/// The definition with this id as it is committed now, if it is there.
+pub fn by_id_now(id: i64) -> Result<Option<Definition>> {
+    let _acting = ActingAs::catalog();
+    Ok(understood(write(&format!("{DEFINITION} WHERE d.id = $1"), &[id.into()], definition)?)?.pop())
 }
 
 /// The definition with this id, locked: the one run at a time that a rollup has. None where it is gone.
 pub fn lock(id: i64) -> Result<Option<Definition>> {
     let _acting = ActingAs::catalog();
-    Ok(write(&format!("{DEFINITION} WHERE d.id = $1 FOR UPDATE OF d"), &[id.into()], definition)?.pop())
+    let locked = format!("{DEFINITION} WHERE d.id = $1 FOR UPDATE OF d");
+    Ok(understood(write(&locked, &[id.into()], definition)?)?.pop())
 }
 
 /// The definition with this name, or with this name behind its schema's; an error where there is none.
@@ -228,7 +261,7 @@ pub fn by_name(name: &str) -> Result<Definition> {
         "{DEFINITION} WHERE d.name = $1 OR d.relation = (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE pg_catalog.concat(n.nspname, '.', c.relname) = $1 AND c.relkind IN ('r', 'p') LIMIT 1) ORDER BY d.name = $1"
     );
-    read(&sql, &[name.into()], definition)?.pop().ok_or_else(|| {
+    understood(read(&sql, &[name.into()], definition)?)?.pop().ok_or_else(|| {
         report(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             format!("rollup {name} does not exist"),
@@ -242,11 +275,11 @@ pub fn by_name(name: &str) -> Result<Definition> {
 pub fn of_source(source: pg_sys::Oid, fresh: bool) -> Result<Vec<Definition>> {
     let _acting = ActingAs::catalog();
     let sql = format!("{DEFINITION} WHERE d.source = $1 ORDER BY d.id");
-    if fresh {
-        write(&sql, &[source.into()], definition)
+    understood(if fresh {
+        write(&sql, &[source.into()], definition)?
     } else {
-        read_often(&sql, Some((PgBuiltInOids::OIDOID, source.into())), definition)
-    }
+        read_often(&sql, Some((PgBuiltInOids::OIDOID, source.into())), definition)?
+    })
 }
 
 /// The snapshot of this moment (of the transaction, in REPEATABLE READ), with the transaction's own id hidden, as

@@ -2,6 +2,7 @@
 //! written by the extension itself. An error leaves nothing behind.
 use super::adopt;
 use super::catalog::{self, Definition};
+use super::citus;
 use super::error::{Result, fail, internal};
 use super::plan::{Plan, Role};
 use super::source;
@@ -44,8 +45,13 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     }
     let timezone = options.timezone.as_str();
     check_timezone(timezone)?;
-    let select = definition::analyse(text, timezone)?;
+    let mut select = definition::analyse(text, timezone)?;
     check_source(&select, options.joins)?;
+    let place = citus::place(select.source)?;
+    if let Some(place) = &place {
+        citus::create::prepare(place, &mut select)?;
+        citus::create::refuse_options(&options)?;
+    }
     let source = source::describe(select.source)?;
     let from = definition::from_clause(select.joins.as_deref(), &source.qualified(), &select.alias);
     let mut plan = definition::plan(&select, &from, timezone)?;
@@ -61,6 +67,10 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         Some(into) => names_beside(into, &source)?,
     };
     let role = current_role()?;
+    let place = match place {
+        Some(place) => Some((citus::create::key(&place, &plan, &source.qualified())?, place)),
+        None => None,
+    };
 
     source::add_stamp(&source)?;
     if options.on_change != OnChange::Ignore {
@@ -72,6 +82,9 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     match &options.into {
         None => catalog::define(&sql::create_table(&plan, &target))?,
         Some(_) => adopt::adopt(&mut plan, &source.qualified(), &target, options.backfill)?,
+    }
+    if let Some((key, place)) = &place {
+        citus::create::distribute(place, key.as_deref(), &source.qualified(), &target)?;
     }
     let id = insert_definition(
         in_catalog,
@@ -85,11 +98,14 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         options.on_change,
         options.into.is_some(),
     )?;
+    if place.is_some() {
+        citus::create::begin(id)?;
+    }
     if !options.backfill {
         begin_now(id)?;
     }
     watch::arrange(select.source)?;
-    catalog::define(&sql::live_view(&plan, &view, &source.qualified(), &target, None, id))?;
+    catalog::define(&sql::live_view(place.is_some(), &plan, &view, &source.qualified(), &target, None, id))?;
     comment(&plan, &source.qualified(), &target, &view, None)?;
     say_what_the_table_lacks(&plan, &target, &view);
     source::create_functions(&source)?;

@@ -1,6 +1,7 @@
 //! A rollup changes: columns come and go. Its state row is locked; the table, its levels, their live views and the
 //! plan change in the caller's transaction.
 use super::catalog::{self, Definition};
+use super::citus;
 use super::create;
 use super::definition;
 use super::error::{Result, fail};
@@ -29,7 +30,8 @@ pub fn add_column(d: &Definition, name: &str, expression: &str, backfill: bool) 
         ident(name),
         positions.join(", ")
     );
-    let select = definition::analyse(&text, &d.timezone)?;
+    let mut select = definition::analyse(&text, &d.timezone)?;
+    citus::create::prepare_again(d, &mut select)?;
     let added = match select.targets.get(keys.len()..) {
         Some([one]) if one.name == name && !matches!(one.entry, Entry::Key { .. }) => one,
         _ => {
@@ -75,7 +77,8 @@ pub fn drop_column(d: &Definition, name: &str) -> Result<()> {
 pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
     let old = d.plan()?;
     let (source, _, _) = d.parts()?;
-    let select = definition::analyse(text, &d.timezone)?;
+    let mut select = definition::analyse(text, &d.timezone)?;
+    citus::create::prepare_again(d, &mut select)?;
     if select.source != d.source_oid || select.joins != old.joins || select.filter != old.filter {
         return fail(
             WRONG,
@@ -160,7 +163,7 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
     for level in tables() {
         let (table, width) = (table(level), level.map(Level::width).transpose()?);
         let view = views::view_of(&table)?;
-        catalog::define(&sql::live_view(&plan, &view, source, target, level, d.id))?;
+        catalog::define(&sql::live_view(d.state.nodes.is_some(), &plan, &view, source, target, level, d.id))?;
         create::comment(&plan, source, &table, &view, width.as_deref())?;
     }
     for view in kept {

@@ -23,6 +23,9 @@ pub struct Retention {
     owner_oid: Option<pg_sys::Oid>,
     /// It is the table of a rollup, or of a level.
     pub is_rollup: bool,
+    /// Of a table that Citus keeps, the moment before which rows go: nodes do not share the clock and the time zone
+    /// that it is computed by.
+    pub cutoff: Option<String>,
 }
 
 impl Retention {
@@ -86,7 +89,7 @@ pub fn retain(
         );
     };
     let is_time = catalog::read(
-        "SELECT true FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attname = $2::pg_catalog.name AND a.attnum > 0 AND NOT a.attisdropped \
+        "SELECT a.atttypid = 'pg_catalog.timestamptz'::pg_catalog.regtype FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attname = $2::pg_catalog.name AND a.attnum > 0 AND NOT a.attisdropped \
          AND a.atttypid IN ('pg_catalog.timestamptz'::pg_catalog.regtype, 'pg_catalog.timestamp'::pg_catalog.regtype, 'pg_catalog.date'::pg_catalog.regtype)",
         &[relation.into(), column.clone().into()],
         |row| row.get::<bool>(1),
@@ -96,6 +99,13 @@ pub fn retain(
             PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
             format!("{name} has no column {column} that holds a date or a time"),
             "Name a column of type timestamptz, timestamp or date.",
+        );
+    }
+    if is_time.first() != Some(&Some(true)) && super::citus::place(relation)?.is_some() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("column {column} of {name}, which Citus keeps, is no timestamptz"),
+            "What such a time is compared with depends on the time zone of sessions, which nodes do not share.",
         );
     }
     let _acting = ActingAs::catalog();
@@ -135,21 +145,36 @@ pub fn retention(relation: pg_sys::Oid) -> Result<Retention> {
                 owner: row.get(4)?.unwrap_or_default(),
                 owner_oid: row.get(5)?,
                 is_rollup: row.get(6)? == Some(true),
+                cutoff: None,
             })
         },
     )?;
-    let Some(found) = found.into_iter().next() else {
+    let Some(mut found) = found.into_iter().next() else {
         return fail(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("no retention is set for {}", name_of(relation)?),
             "SELECT rollup.retain(table, '7 days') sets one.",
         );
     };
+    if super::citus::place(relation)?.is_some() {
+        super::run::set_timezone("UTC");
+        found.cutoff = catalog::read(
+            "SELECT (pg_catalog.now() - $1::pg_catalog.interval)::pg_catalog.text",
+            &[found.keep.clone().into()],
+            |row| row.get::<String>(1),
+        )?
+        .pop()
+        .flatten();
+    }
     Ok(found)
 }
 
 /// True of an expression that lies before what is kept.
 pub fn past(expression: &str, r: &Retention, operator: &str) -> String {
+    if let Some(cutoff) = &r.cutoff {
+        let cutoff = sql::literal(cutoff);
+        return format!("{expression} OPERATOR(pg_catalog.{operator}) {cutoff}::pg_catalog.timestamptz");
+    }
     format!(
         "{expression} OPERATOR(pg_catalog.{operator}) (pg_catalog.now() OPERATOR(pg_catalog.-) {}::pg_catalog.interval)",
         sql::literal(&r.keep)
@@ -183,10 +208,9 @@ pub fn old_rows(r: &Retention, definitions: &[Definition]) -> Result<String> {
 pub fn any_old(r: &Retention, old: &str) -> Result<bool> {
     let _acting = ActingAs::role(r.owner()?);
     super::run::set_timezone("UTC");
-    let found =
-        catalog::read(&format!("SELECT EXISTS (SELECT FROM {} WHERE {old})", r.relation), &[], |row| {
-            row.get::<bool>(1)
-        })?;
+    let found = catalog::read(&format!("SELECT true FROM {} WHERE {old} LIMIT 1", r.relation), &[], |row| {
+        row.get::<bool>(1)
+    })?;
     Ok(found.first().copied().flatten() == Some(true))
 }
 

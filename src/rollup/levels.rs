@@ -1,6 +1,7 @@
 //! Levels: tables with the same columns in coarser buckets of time, kept in the same transactions.
 use super::bucket::{Bucket, Kind};
 use super::catalog::{self, Definition};
+use super::citus;
 use super::create;
 use super::error::{Result, fail, internal, report};
 use super::plan::Plan;
@@ -111,6 +112,7 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
     let (schema, table) = create::split(name, &schema)?;
     let (relation, view) = create::refuse_taken(&schema, &table)?;
     catalog::define(&sql::create_table(plan, &relation))?;
+    citus::create::distribute_level(d, plan, source, &relation)?;
     let level_name = create::name_in_catalog(&schema, &table, &d.schema()?)?;
     {
         let _acting = ActingAs::catalog();
@@ -135,7 +137,15 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
     let names: Vec<String> = plan.kept().map(|c| ident(&c.name)).collect();
     let groups = sql::coarser(plan, &level, target);
     catalog::define(&format!("INSERT INTO {relation} ({}) {groups}", names.join(", ")))?;
-    catalog::define(&sql::live_view(plan, &view, source, target, Some(&level), d.id))?;
+    catalog::define(&sql::live_view(
+        d.state.nodes.is_some(),
+        plan,
+        &view,
+        source,
+        target,
+        Some(&level),
+        d.id,
+    ))?;
     create::comment(plan, source, &relation, &view, Some(text))
 }
 

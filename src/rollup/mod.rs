@@ -18,6 +18,7 @@ mod bucket;
 pub mod catalog;
 mod change;
 mod check;
+mod citus;
 mod create;
 mod definition;
 pub mod diagnose;
@@ -43,12 +44,19 @@ mod watch;
 /// Called once when the library is loaded: registers the settings.
 pub fn init() {
     backlog::init();
+    citus::init();
 }
 
 crate::v1!(rollup_stamp, stamp);
+crate::v1!(rollup_flush_log, flush_log);
+
+fn flush_log(_: &mut Call) -> pg_sys::Datum {
+    crate::pg::node::flush_log();
+    pg_sys::Datum::from(true)
+}
 
 fn stamp(_: &mut Call) -> pg_sys::Datum {
-    pg_sys::Datum::from(xact::own_transaction_id())
+    pg_sys::Datum::from(xact::own_transaction_id() + citus::stamp_base())
 }
 
 fn required<T>(value: Option<T>, what: &str) -> Result<T> {
@@ -164,7 +172,12 @@ fn owned(name: &str) -> Result<Definition> {
 /// The same, locked against runs.
 fn locked(name: &str) -> Result<Definition> {
     let d = owned(name)?;
-    catalog::lock(d.id)?.ok_or_else(|| error::internal("the rollup has just been dropped"))
+    let d = catalog::lock(d.id)?.ok_or_else(|| error::internal("the rollup has just been dropped"))?;
+    if d.state.nodes.is_some() {
+        // Readers of a live view on several nodes must not see a change half.
+        crate::pg::lock::take_state(d.id);
+    }
+    Ok(d)
 }
 
 fn set_state(name: &str, state: &str) -> Result<()> {
@@ -193,6 +206,9 @@ fn rollup_drop(name: &str, keep_data: bool) -> Result<()> {
 #[pg_extern(sql = false)]
 fn rollup_explain(name: &str) -> Result<String> {
     let d = owned(name)?;
+    if let Some(nodes) = &d.state.nodes {
+        return citus::run::explain(&d, nodes);
+    }
     let (source, target, _) = d.parts()?;
     let now = catalog::current_snapshot(false, d.offset)?;
     let plan = d.plan()?;
@@ -262,6 +278,35 @@ fn rollup_check(
 > {
     let d = owned(required(name, "name")?)?;
     Ok(TableIterator::new(check::check(&d, from, to)?))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn rollup_nodes(
+    name: &str,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(group_id, i32),
+            name!(node, Option<String>),
+            name!(seen_xmax, Option<i64>),
+            name!(open, Option<i32>),
+            name!(waits_for, Option<String>),
+        ),
+    >,
+> {
+    let d = owned(name)?;
+    let found = match &d.state.nodes {
+        Some(nodes) => citus::status::nodes(nodes)?,
+        None => Vec::new(),
+    };
+    Ok(TableIterator::new(found))
+}
+
+#[pg_extern(sql = false)]
+fn rollup_rest(id: i64) -> Result<TableIterator<'static, (name!(first, i64), name!(last, i64))>> {
+    Ok(TableIterator::new(citus::view::rest(id)?))
 }
 
 #[pg_extern(sql = false)]

@@ -45,6 +45,13 @@ pub fn partition(
         catalog::execute("DELETE FROM rollup.partitioning WHERE relation = $1", &[relation.into()])?;
         return Ok(0);
     };
+    if super::citus::place(relation)?.is_some() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("Citus keeps {name}, and its partitions lie on every node"),
+            "create_time_partitions of Citus makes them ahead.",
+        );
+    }
     super::create::check_timezone(timezone)?;
     check_width(&width, &ahead, whole_days)?;
     {

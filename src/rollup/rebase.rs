@@ -53,6 +53,11 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
     }
     let ids: Vec<i64> = catalog::of_source(relation, true)?.iter().map(|d| d.id).collect();
     let Some(first) = ids.first().map(|id| catalog::lock(*id)).transpose()?.flatten() else { return Ok(()) };
+    super::citus::refuse(
+        &first,
+        "another cluster's state",
+        "Drop the rollup and create it again: it is built from the rows that are there.",
+    )?;
     let (_, _, owner) = first.parts()?;
     let table = source::describe(relation)?;
     let offset = {
@@ -84,7 +89,7 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
             )?;
             super::backlog::store(id, None)?;
         }
-        d.state = State { seen: Snapshot { xmax: offset, xip: Vec::new() }, backlog: None };
+        d.state = State { seen: Snapshot { xmax: offset, xip: Vec::new() }, ..State::default() };
         let groups = check::rebuild_range(&d, &plan, &range, check::Levels::WhereWhole)?;
         ereport!(
             PgLogLevel::NOTICE,

@@ -6,6 +6,7 @@
 //! depends on clocks, sequences or locks on the source.
 use super::bounds::State;
 use super::catalog::{self, Definition};
+use super::citus;
 use super::error::{Result, fail};
 use super::plan::Plan;
 use super::progress::Progress;
@@ -36,7 +37,18 @@ pub fn run_one(id: i64, backlog: Backlog) -> Result<i64> {
 }
 
 fn run_definition(before: &Definition, backlog: Backlog) -> Result<i64> {
-    if !before.active || !has_work(before)? {
+    if !before.active {
+        return Ok(0);
+    }
+    if before.state.nodes.is_some() {
+        // How far the nodes are tells more than a look at the rows, which it comes before.
+        let Some(definition) = catalog::lock(before.id)? else { return Ok(0) };
+        return match (&definition.state.nodes, definition.active) {
+            (Some(nodes), true) => citus::run::run_locked(&definition, nodes),
+            _ => Ok(0),
+        };
+    }
+    if !has_work(before)? {
         return Ok(0);
     }
     if !before.same_cluster {
@@ -67,7 +79,8 @@ fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64>
     if d.state.backlog.is_none()
         && let Some((started, rows)) = super::backlog::begin(&d, &plan, &now)?
     {
-        d.state = super::bounds::State { seen: now.clone(), backlog: Some(started) };
+        d.state.seen = now.clone();
+        d.state.backlog = Some(started);
         store(&d, &d.state, 0, 0)?;
         super::backlog::store_size(&d, rows)?;
     } else {
@@ -104,6 +117,10 @@ pub fn has_rows(id: i64) -> Result<bool> {
 }
 
 fn has_work(d: &Definition) -> Result<bool> {
+    if let Some(nodes) = &d.state.nodes {
+        return citus::run::is_due(d, nodes);
+    }
+    citus::refuse_distributed(d)?;
     Ok(d.state.backlog.is_some() || !d.same_cluster || is_due(d)?)
 }
 
@@ -183,7 +200,7 @@ fn merge(d: &Definition, plan: &Plan, bounds: &str) -> Result<(i64, i64)> {
 
 /// New rows lie at the end of the table, all of them: to the planner, which takes them to be anywhere, reading the
 /// table until one comes looks cheap. Until the current role ends.
-fn prefer_the_index() {
+pub fn prefer_the_index() {
     set_local(c"enable_seqscan", c"off");
 }
 

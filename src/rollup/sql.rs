@@ -221,6 +221,35 @@ pub fn run(
     statement + " FROM delta"
 }
 
+/// Counts the rows of the query that satisfy `bounds`.
+pub fn count_new(plan: &Plan, source: &str, bounds: &str) -> String {
+    let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
+    format!(
+        "SELECT pg_catalog.count(*) FROM {} WHERE {bounds}{filter}",
+        from_clause(plan.joins.as_deref(), source, &plan.alias)
+    )
+}
+
+/// Merges the rows that satisfy `bounds` into one table of the rollup: one statement, which Citus hands on to every
+/// node as it is.
+pub fn merge_directly(
+    plan: &Plan,
+    source: &str,
+    target: &str,
+    level: Option<&Level>,
+    bounds: &str,
+) -> String {
+    let set: Vec<String> =
+        plan.values().map(|(c, m)| format!("{} = {}", ident(&c.name), merge_pair(c, m))).collect();
+    format!(
+        "INSERT INTO {target} AS t ({}) {} ON CONFLICT ({}) DO UPDATE SET {}",
+        list(plan.kept(), |c| ident(&c.name)),
+        aggregate_source(plan, source, bounds, level, ""),
+        list(plan.keys(), |c| ident(&c.name)),
+        set.join(", ")
+    )
+}
+
 /// True as soon as there is one row for the next run. Rows that WHERE leaves out count too.
 pub fn is_due(source: &str, seen: &Snapshot, now: &Snapshot) -> String {
     format!("SELECT EXISTS (SELECT FROM {source} WHERE {})", bounds::new("", seen, now))
@@ -295,8 +324,10 @@ pub fn would_be(plan: &Plan, source: &str, table: &str, level: Option<&Level>, b
 }
 
 /// The live view: the rollup merged with the rows not yet rolled up. State, rollup and raw table are read under
-/// one snapshot, so each row is in exactly one of the two parts.
+/// one snapshot, so each row is in exactly one of the two parts. `nodes`: they lie on several nodes.
+#[allow(clippy::too_many_arguments)]
 pub fn live_view(
+    nodes: bool,
     plan: &Plan,
     view: &str,
     source: &str,
@@ -304,6 +335,38 @@ pub fn live_view(
     level: Option<&Level>,
     id: i64,
 ) -> String {
+    if nodes {
+        let table = level.map_or(target, |l| &l.target);
+        return super::citus::view::live(plan, view, source, table, level, id);
+    }
+    let (with, parts) = match &plan.follows {
+        Some(zone) => super::live::view_parts(plan, zone, source, target, level, id),
+        None => {
+            let bounds = bounds::unmerged_now(&prefix(plan), plan, id);
+            let table = level.map_or(target, |l| &l.target);
+            (String::new(), with_tail(plan, table, &groups(plan, source, &bounds, level)))
+        }
+    };
+    format!("CREATE OR REPLACE VIEW {view} AS {with}{}", united(plan, &parts))
+}
+
+/// The groups of source rows that satisfy `bounds`, in the buckets of `level`.
+pub fn groups(plan: &Plan, source: &str, bounds: &str, level: Option<&Level>) -> String {
+    aggregate_source(plan, source, bounds, level, "")
+}
+
+/// The rollup merged with the groups of `rest`.
+pub fn live_query(plan: &Plan, target: &str, rest: &str) -> String {
+    united(plan, &with_tail(plan, target, rest))
+}
+
+/// The rows of a table of the rollup, and those of `tail`.
+fn with_tail(plan: &Plan, table: &str, tail: &str) -> String {
+    format!("SELECT {} FROM {table} UNION ALL {tail}", kept_names(plan))
+}
+
+/// What users see of the groups of `parts`, of which several are one.
+fn united(plan: &Plan, parts: &str) -> String {
     let merged = |name: &str| match plan.column(name) {
         Some(c) => c.merge().map_or_else(|| ident(name), |m| merge_many(c, m)),
         None => ident(name),
@@ -315,19 +378,7 @@ pub fn live_view(
             format!("{} AS {}", result(c, template, of, merged), ident(&c.name))
         }
     });
-    let (with, parts) = match &plan.follows {
-        Some(zone) => super::live::view_parts(plan, zone, source, target, level, id),
-        None => {
-            let bounds = bounds::unmerged_now(&prefix(plan), plan, id);
-            let table = level.map_or(target, |l| &l.target);
-            let tail = aggregate_source(plan, source, &bounds, level, "");
-            (String::new(), format!("SELECT {} FROM {table} UNION ALL {tail}", kept_names(plan)))
-        }
-    };
-    format!(
-        "CREATE OR REPLACE VIEW {view} AS {with}SELECT {columns} FROM ({parts}) u GROUP BY {}",
-        list(plan.keys(), |c| ident(&c.name))
-    )
+    format!("SELECT {columns} FROM ({parts}) u GROUP BY {}", list(plan.keys(), |c| ident(&c.name)))
 }
 
 /// The definition of one column of the rollup's table.

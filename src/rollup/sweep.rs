@@ -6,6 +6,7 @@
 use super::catalog;
 use super::error::Result;
 use super::expire::{Retention, merged_by_all, old_rows, past};
+use super::sql;
 use super::watch::Expiring;
 use crate::pg::query::set_local;
 use crate::pg::xact::ActingAs;
@@ -14,12 +15,17 @@ use pgrx::prelude::*;
 /// Pages that one statement clears: some ten thousand rows, some ten milliseconds.
 const PAGES: i64 = 200;
 
-/// Old rows of one table without partitions: pages `next` to `last`.
+/// Rows of one batch, about, of a table that lies on several nodes.
+const BATCH: i64 = 50_000;
+
+/// Old rows of one table without partitions: pages `next` to `last`. Of a table that Citus keeps, which has no pages
+/// of its own, pieces of time instead, before each of `times`.
 #[derive(Debug, Clone)]
 pub struct Leaf {
     name: String,
     next: i64,
     last: i64,
+    times: Vec<String>,
 }
 
 /// A partition that lies wholly before the cutoff.
@@ -50,6 +56,9 @@ fn lock_out_creation(r: &Retention, force: bool) -> Result<(String, String)> {
 /// those partitions, which wait to be dropped.
 pub fn leaves(r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Leaf>> {
     let _acting = acting(r)?;
+    if r.cutoff.is_some() {
+        return pieces(r, old);
+    }
     let tables = catalog::read(
         "WITH RECURSIVE t(oid) AS (SELECT $1::pg_catalog.oid UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
          SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
@@ -68,16 +77,46 @@ pub fn leaves(r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Lea
             |row| Ok(row.get::<i64>(1)?.zip(row.get::<i64>(2)?)),
         )?;
         if let Some((next, last)) = pages.into_iter().next().flatten() {
-            found.push(Leaf { name, next, last });
+            found.push(Leaf { name, next, last, times: Vec::new() });
         }
     }
     Ok(found)
 }
 
+/// Old rows of a table that lies on several nodes, in pieces of equal time.
+fn pieces(r: &Retention, old: &str) -> Result<Vec<Leaf>> {
+    let time = sql::ident(&r.time_column);
+    let found = catalog::read(
+        &format!(
+            "SELECT ARRAY(SELECT (a + (z - a) * (n::pg_catalog.float8 / pieces))::pg_catalog.text FROM pg_catalog.generate_series(1, pieces - 1) n) || 'infinity'::pg_catalog.text \
+             FROM (SELECT a, z, least(rows / {BATCH} + 1, 1000) AS pieces FROM \
+             (SELECT pg_catalog.min({time}) AS a, pg_catalog.max({time}) AS z, pg_catalog.count(*) AS rows FROM {} WHERE {old}) o) p WHERE a IS NOT NULL",
+            r.relation
+        ),
+        &[],
+        |row| row.get::<Vec<String>>(1),
+    )?;
+    let leaf = |times| Leaf { name: r.relation.clone(), next: 0, last: 0, times };
+    Ok(found.into_iter().flatten().map(leaf).collect())
+}
+
+/// Removes the next piece of a table that lies on several nodes; returns how many rows.
+fn clear_piece(r: &Retention, before: &str, old: &str) -> Result<i64> {
+    let _acting = acting(r)?;
+    catalog::modify(&format!(
+        "DELETE FROM {} WHERE {old} AND {} OPERATOR(pg_catalog.<) {}::pg_catalog.timestamptz",
+        r.relation,
+        sql::ident(&r.time_column),
+        sql::literal(before)
+    ))
+}
+
 /// Removes old rows from the next pages of a table; returns how many. `leaf` is not moved on: that is for when the transaction has committed.
 pub fn clear(r: &Retention, leaf: &Leaf, force: bool) -> Result<i64> {
     let (old, _) = lock_out_creation(r, force)?;
-    let removed = {
+    let removed = if let Some(before) = leaf.times.first() {
+        clear_piece(r, before, &old)?
+    } else {
         let _acting = acting(r)?;
         let _expiring = Expiring::new();
         // These pages and no others, whatever index there is.
@@ -113,18 +152,28 @@ pub fn clear(r: &Retention, leaf: &Leaf, force: bool) -> Result<i64> {
 impl Leaf {
     /// The leaf after the pages that were just cleared; None after the last.
     pub fn after(&self) -> Option<Leaf> {
+        if let [_, rest @ ..] = &self.times[..] {
+            return (!rest.is_empty()).then(|| Leaf { times: rest.to_vec(), ..self.clone() });
+        }
         let next = self.next + PAGES;
         (next <= self.last).then(|| Leaf { next, ..self.clone() })
     }
 
     /// How far it is, for people.
     pub fn progress(&self) -> String {
-        format!("{}, page {} of {}", self.name, self.next, self.last + 1)
+        match self.times.len() {
+            0 => format!("{}, page {} of {}", self.name, self.next, self.last + 1),
+            left => format!("{}, {left} pieces left", self.name),
+        }
     }
 }
 
 /// Partitions that lie wholly before the cutoff, oldest first; never the newest of the table.
 pub fn partitions(r: &Retention) -> Result<Vec<Partition>> {
+    if r.cutoff.is_some() {
+        // No lock is known to hold back what may still come to a partition on another node: its rows go by themselves.
+        return Ok(Vec::new());
+    }
     let _acting = acting(r)?;
     catalog::read(
         &format!(

@@ -17,6 +17,9 @@ shared_preload_libraries = 'hll'
 rollup.naptime = 200ms
 ";
 
+/// PostgreSQL's own.
+pub(crate) const PORT: u16 = 5432;
+
 const SETTINGS: &str = "
 listen_addresses = ''
 fsync = off
@@ -34,6 +37,7 @@ pub struct Cluster {
     folder: PathBuf,
     account: Option<Account>,
     postmaster: Option<Child>,
+    port: u16,
 }
 
 impl Cluster {
@@ -44,14 +48,22 @@ impl Cluster {
 
     /// A new, started cluster of that tree, with more lines for postgresql.conf.
     pub fn with(tree: Tree, settings: &str) -> Outcome<Cluster> {
-        let mut cluster = Cluster::made(tree, settings, &[])?;
+        let mut cluster = Cluster::made(tree, settings, &[], PORT)?;
+        cluster.start()?;
+        Ok(cluster)
+    }
+
+    /// The same, under that port; it is for the settings to have it listen anywhere but on its socket.
+    pub fn on(tree: Tree, settings: &str, port: u16) -> Outcome<Cluster> {
+        let mut cluster = Cluster::made(tree, settings, &[], port)?;
         cluster.start()?;
         Ok(cluster)
     }
 
     /// The same, not started yet, with more options for initdb.
-    pub(crate) fn made(tree: Tree, settings: &str, options: &[&str]) -> Outcome<Cluster> {
-        let cluster = Cluster::empty(tree)?;
+    pub(crate) fn made(tree: Tree, settings: &str, options: &[&str], port: u16) -> Outcome<Cluster> {
+        let mut cluster = Cluster::empty(tree)?;
+        cluster.port = port;
         let made = cluster
             .command("initdb")
             .args(["-A", "trust", "-N", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-D"])
@@ -62,8 +74,8 @@ impl Cluster {
             return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)).into());
         }
         let conf = cluster.data().join("postgresql.conf");
-        let socket = format!("unix_socket_directories = '{}'\n", cluster.folder.display());
-        fs::write(&conf, fs::read_to_string(&conf)? + SETTINGS + settings + &socket)?;
+        let place = format!("port = {port}\nunix_socket_directories = '{}'\n", cluster.folder.display());
+        fs::write(&conf, fs::read_to_string(&conf)? + SETTINGS + settings + &place)?;
         Ok(cluster)
     }
 
@@ -75,7 +87,7 @@ impl Cluster {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = PathBuf::from(format!("/tmp/hll-{}-{number}", std::process::id()));
         fs::create_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        let cluster = Cluster { tree, folder, account, postmaster: None };
+        let cluster = Cluster { tree, folder, account, postmaster: None, port: PORT };
         if let Some(account) = &cluster.account {
             chown(&cluster.folder, Some(account.uid), Some(account.gid))?;
         }
@@ -86,7 +98,11 @@ impl Cluster {
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.tree.bin.join(program));
         Account::apply(self.account.as_ref(), &mut command);
-        command.current_dir("/").env("PGHOST", &self.folder).env("PGUSER", "postgres").env_remove("PGPORT");
+        command
+            .current_dir("/")
+            .env("PGHOST", &self.folder)
+            .env("PGUSER", "postgres")
+            .env("PGPORT", self.port.to_string());
         // A user's server has none; with it, errors carry a trace that differs from build to build.
         command.env_remove("RUST_BACKTRACE").envs(self.tree.environment.iter().cloned());
         command
@@ -95,6 +111,16 @@ impl Cluster {
     /// The folder that holds the socket.
     pub fn socket(&self) -> &Path {
         &self.folder
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The postmaster's process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.postmaster.as_ref().map(Child::id)
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -131,7 +157,8 @@ impl Cluster {
 
     /// A connection to database `db`.
     pub fn connect(&self, db: &str) -> Outcome<Client> {
-        Ok(postgres::Config::new().host_path(&self.folder).user("postgres").dbname(db).connect(NoTls)?)
+        let mut to = postgres::Config::new();
+        Ok(to.host_path(&self.folder).port(self.port).user("postgres").dbname(db).connect(NoTls)?)
     }
 
     /// A connection to a new database that has the extension.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches an installed server: the PostgreSQL tree is copied, the cluster listens on a
 //! Unix socket in its own temporary folder only, and it is gone when its owner is.
+mod citus;
 mod cluster;
 pub mod drawing;
 pub mod figures;
@@ -9,6 +10,7 @@ mod major;
 mod reference;
 mod tree;
 
+pub use citus::Citus;
 pub use cluster::{Cluster, OURS, wait_for};
 pub use reference::{reference, settings};
 pub use tree::{Account, Tree, root};

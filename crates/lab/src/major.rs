@@ -2,6 +2,7 @@
 use std::fs;
 use std::process::Command;
 
+use crate::cluster::PORT;
 use crate::{Cluster, Outcome, Tree, root};
 
 impl Tree {
@@ -39,7 +40,7 @@ impl Cluster {
         // The clusters of tests are without checksums, which 18 has by default; both must be alike.
         let options: &[&str] =
             if tree.major().is_some_and(|major| major >= 18) { &["--no-data-checksums"] } else { &[] };
-        let mut new = Cluster::made(tree, settings, options)?;
+        let mut new = Cluster::made(tree, settings, options, PORT)?;
         let done = new
             .command("pg_upgrade")
             .current_dir(new.socket()) // where it keeps its sockets, and its log where it fails

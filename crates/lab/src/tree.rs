@@ -122,6 +122,20 @@ impl Tree {
         Ok(Some(tree))
     }
 
+    /// A copy of the PostgreSQL of `$PG_CONFIG` with this extension, where that has Citus; else None.
+    pub fn citus() -> Outcome<Option<Tree>> {
+        let asked = Command::new(Self::config()).arg("--sharedir").output()?;
+        let share = PathBuf::from(String::from_utf8(asked.stdout)?.trim());
+        if !share.join("extension/citus.control").exists() {
+            return Ok(None);
+        }
+        let (tree, top, _) = Self::copied("citus-pg")?;
+        let lock = fs::File::create(top.join("lock"))?;
+        lock.lock()?;
+        tree.install()?;
+        Ok(Some(tree))
+    }
+
     fn config() -> String {
         let major = std::env::var("PG").unwrap_or_else(|_| "15".into());
         std::env::var("PG_CONFIG").unwrap_or_else(|_| format!("/usr/lib/postgresql/{major}/bin/pg_config"))

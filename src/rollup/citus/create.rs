@@ -1,0 +1,166 @@
+//! Making a rollup of a table that Citus keeps: what the query must be, and where its tables lie.
+use super::vector::Vector;
+use super::{Place, gather, place};
+use crate::hll;
+use crate::pg::query::set_local;
+use crate::pg::query::{Entry, Part, Select};
+use crate::pg::xact::ActingAs;
+use crate::rollup::catalog::{self, Definition};
+use crate::rollup::create::Options;
+use crate::rollup::error::{Result, fail};
+use crate::rollup::expire::name_of;
+use crate::rollup::plan::Plan;
+use crate::rollup::sql::{ident, literal};
+use crate::rollup::watch::OnChange;
+use pgrx::prelude::*;
+
+const UNSUPPORTED: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
+
+/// Refuses options that follow or take over what lies on one node.
+pub fn refuse_options(options: &Options) -> Result<()> {
+    let (option, hint) = if options.on_change != OnChange::Ignore {
+        (
+            "on_change",
+            "Leave it at 'ignore'. rollup.check finds buckets whose rows have changed, rollup.rebuild takes them in.",
+        )
+    } else if options.into.is_some() {
+        ("into_table", "Let the rollup make its table, and fill it from the old one.")
+    } else if !options.backfill {
+        ("backfill => false", "Rows that are there are counted by the first run.")
+    } else {
+        return Ok(());
+    };
+    fail(UNSUPPORTED, format!("{option} is not supported for tables that Citus keeps"), hint)
+}
+
+/// Refuses queries that every node would not run alike, and writes what depends on the session into them.
+pub fn prepare(place: &Place, select: &mut Select) -> Result<()> {
+    let source = name_of(select.source)?;
+    if gather::own_group()? != 0 {
+        return fail(
+            UNSUPPORTED,
+            format!("{source} is kept by Citus, and this node is not the coordinator"),
+            "Create the rollup on the coordinator: it is run where it was made.",
+        );
+    }
+    if *place == Place::Appended {
+        return fail(
+            UNSUPPORTED,
+            format!("{source} is distributed by append"),
+            "Distribute it by hash: create_distributed_table(table, column).",
+        );
+    }
+    if let Some(joins) = &select.joins {
+        return fail(
+            UNSUPPORTED,
+            format!("the query joins {source}, which Citus keeps, to other tables: {joins}"),
+            "Store what the lookup table says in the row itself, or join it in the query over the rollup.",
+        );
+    }
+    if let Some(what) = &select.session_dependent {
+        return fail(
+            UNSUPPORTED,
+            format!("{what} depends on settings of the session, which nodes of Citus do not share"),
+            "Use expressions that depend on the row alone: AT TIME ZONE with a constant instead of a cast to text or to_char of a timestamptz.",
+        );
+    }
+    write_parameters(select);
+    // Functions are made in this transaction too, which Citus does over the connections that rows would go over.
+    set_local(c"citus.multi_shard_modify_mode", c"sequential");
+    Ok(())
+}
+
+/// The same for a rollup that is there; nothing where its source is a table of this node alone.
+pub fn prepare_again(d: &Definition, select: &mut Select) -> Result<()> {
+    match place(d.source_oid)? {
+        Some(place) if d.state.nodes.is_some() => prepare(&place, select),
+        _ => Ok(()),
+    }
+}
+
+/// Sketches take the parameters of the session where the call names none: writes them into the call.
+fn write_parameters(select: &mut Select) {
+    let d = hll::settings::defaults();
+    let defaults = [
+        i64::from(d.log2m).to_string(),
+        i64::from(d.regwidth).to_string(),
+        format!("{}::pg_catalog.int8", literal(&d.expthresh.to_string())),
+        i64::from(d.sparseon).to_string(),
+    ];
+    for target in &mut select.targets {
+        let Entry::Value { parts, .. } = &mut target.entry else { continue };
+        for part in parts {
+            let Part::Aggregate(a) = part else { continue };
+            if a.function != "hll_add_agg" || !(1..5).contains(&a.arguments.len()) {
+                continue;
+            }
+            let missing = defaults[a.arguments.len() - 1..].iter().cloned();
+            let arguments: Vec<String> = a.arguments.iter().cloned().chain(missing).collect();
+            let filter = a.filter.as_ref().map(|f| format!(" FILTER (WHERE {f})")).unwrap_or_default();
+            a.text = format!("{}.{}({}){filter}", ident(&a.schema), ident(&a.function), arguments.join(", "));
+        }
+    }
+}
+
+/// The key of the rollup that its tables are distributed by; None where they are not distributed by one.
+pub fn key(place: &Place, plan: &Plan, source: &str) -> Result<Option<String>> {
+    let Place::Distributed(column) = place else { return Ok(None) };
+    let written = [column.clone(), ident(column)];
+    let qualified = written.clone().map(|c| format!("{}.{c}", ident(&plan.alias)));
+    let key = plan.keys().find(|k| written.contains(&k.expression) || qualified.contains(&k.expression));
+    match key {
+        Some(key) => Ok(Some(key.name.clone())),
+        None => fail(
+            UNSUPPORTED,
+            format!("no group key is {column}, the column that {source} is distributed by"),
+            "Group by it too: then every node makes the groups of its own rows. Without it they would have to be brought together in each run.",
+        ),
+    }
+}
+
+/// Puts an empty table of a rollup where the rows of its source lie.
+pub fn distribute(place: &Place, key: Option<&str>, source: &str, target: &str) -> Result<()> {
+    let (source, table) = (literal(source), literal(target));
+    let call = match (place, key) {
+        (Place::Distributed(_), Some(key)) => {
+            format!(
+                "pg_catalog.create_distributed_table({table}, {}, colocate_with => {source})",
+                literal(key)
+            )
+        }
+        // In a schema that is distributed as a whole the table is in its place already.
+        (Place::Single, _) => match super::place(relation(target)?)? {
+            Some(Place::Single) => return Ok(()),
+            _ => format!("pg_catalog.create_distributed_table({table}, NULL, colocate_with => {source})"),
+        },
+        _ => return Ok(()),
+    };
+    catalog::execute(&format!("SELECT {call}"), &[])
+}
+
+/// Writes that a new rollup has merged nothing on any node.
+pub fn begin(id: i64) -> Result<()> {
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "UPDATE rollup.definition SET nodes = $2::pg_catalog.jsonb WHERE id = $1",
+        &[id.into(), super::written(&Vector::default())?.into()],
+    )
+}
+
+/// Puts an empty table of a level where the rollup lies.
+pub fn distribute_level(d: &Definition, plan: &Plan, source: &str, target: &str) -> Result<()> {
+    if d.state.nodes.is_none() {
+        return Ok(());
+    }
+    match place(d.source_oid)? {
+        Some(place) => distribute(&place, key(&place, plan, source)?.as_deref(), source, target),
+        None => Ok(()),
+    }
+}
+
+fn relation(table: &str) -> Result<pg_sys::Oid> {
+    let found = catalog::read("SELECT $1::pg_catalog.regclass::pg_catalog.oid", &[table.into()], |row| {
+        row.get::<pg_sys::Oid>(1)
+    })?;
+    Ok(found.into_iter().flatten().next().unwrap_or(pg_sys::InvalidOid))
+}

@@ -1,0 +1,359 @@
+//! Asking every node of the cluster how far its transactions are, over connections that are kept between runs.
+//!
+//! Round 1 takes a snapshot on each node and makes its log safe; round 2 begins once all of them have answered, and
+//! tells of connections of Citus at work and of transactions that are prepared. A row whose transaction had finished
+//! in round 1 is visible once none of those transactions is left.
+use super::vector::{Absent, Answer, Answers, MANY, Node, Seen, Vector};
+use crate::pg::libpq::{Connection, Row};
+use crate::pg::node;
+use crate::pg::xact::ActingAs;
+use crate::rollup::catalog;
+use crate::rollup::error::{Result, internal, report};
+use pgrx::prelude::*;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+static NODE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5000);
+
+thread_local! {
+    /// Connections that are kept, by what they were opened with.
+    static KEPT: RefCell<HashMap<String, Connection>> = RefCell::new(HashMap::new());
+}
+
+/// Called once when the library is loaded.
+pub fn init() {
+    GucRegistry::define_int_guc(
+        c"rollup.node_timeout",
+        c"Time that a run on a Citus cluster waits for a node, or for a transaction in doubt.",
+        c"A run without an answer fails and is tried again; rows of a node whose transaction is in doubt come later.",
+        &NODE_TIMEOUT,
+        10,
+        3_600_000,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+}
+
+/// Until when a node has time to answer.
+fn deadline() -> Instant {
+    Instant::now() + Duration::from_millis(NODE_TIMEOUT.get().unsigned_abs().into())
+}
+
+/// One node to ask.
+#[derive(Debug)]
+struct Place {
+    group: i32,
+    /// How messages call it.
+    name: String,
+    /// What to connect with; None for the node that asks.
+    conninfo: Option<String>,
+}
+
+fn nodes() -> Result<(Vec<Place>, BTreeMap<i32, Absent>)> {
+    let found = catalog::write(
+        "SELECT n.groupid, n.isactive, n.nodename, n.nodeport::pg_catalog.text, n.groupid = l.groupid, \
+         pg_catalog.current_setting('citus.node_conninfo'), pg_catalog.current_database()::pg_catalog.text, o.rolname::pg_catalog.text, \
+         (SELECT a.authinfo FROM pg_catalog.pg_dist_authinfo a WHERE a.rolename = o.rolname AND a.nodeid IN (n.nodeid, 0) ORDER BY a.nodeid DESC LIMIT 1) \
+         FROM pg_catalog.pg_dist_node n, pg_catalog.pg_dist_local_group l, pg_catalog.pg_extension e JOIN pg_catalog.pg_roles o ON o.oid = e.extowner \
+         WHERE e.extname = 'hll' AND n.noderole = 'primary' AND n.nodecluster = pg_catalog.current_setting('citus.cluster_name') ORDER BY n.groupid",
+        &[],
+        |row| {
+            let texts: Vec<String> = [3, 4, 6, 7, 8, 9]
+                .into_iter()
+                .map(|n| Ok(row.get::<String>(n)?.unwrap_or_default()))
+                .collect::<pgrx::spi::SpiResult<_>>()?;
+            let [host, port, general, database, role, secret] = &texts[..] else { return Ok(None) };
+            let conninfo = format!(
+                "{general} host={} port={port} dbname={} user={} application_name=rollup {secret}",
+                conninfo_value(host),
+                conninfo_value(database),
+                conninfo_value(role)
+            );
+            let place = Place {
+                group: row.get(1)?.unwrap_or_default(),
+                name: format!("{host}:{port}"),
+                conninfo: (row.get::<bool>(5)? != Some(true)).then_some(conninfo),
+            };
+            Ok(Some((row.get::<bool>(2)? == Some(true), place)))
+        },
+    )?;
+    let own = own_group()?;
+    let (mut places, mut absent) = (Vec::new(), BTreeMap::new());
+    for (active, place) in found.into_iter().flatten() {
+        if active || place.group == own {
+            places.push(place);
+        } else {
+            absent.insert(place.group, Absent::Disabled);
+        }
+    }
+    if !places.iter().any(|p| p.group == own) {
+        places.push(Place { group: own, name: "this node".into(), conninfo: None });
+    }
+    Ok((places, absent))
+}
+
+fn conninfo_value(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// The group of this node.
+pub fn own_group() -> Result<i32> {
+    let read = || {
+        let found =
+            catalog::read("SELECT groupid FROM pg_catalog.pg_dist_local_group", &[], |row| row.get::<i32>(1));
+        found.ok().into_iter().flatten().flatten().next().unwrap_or_default()
+    };
+    Ok(node::group(read))
+}
+
+/// The highest group of which it can be told, by the list of nodes as it is from now on, whether it is still there;
+/// None where a node is just being added. Citus gives a number out once, under a lock that it keeps until the node is
+/// in the list; after a crash it skips some.
+fn groups_so_far() -> Result<Option<i32>> {
+    let found = catalog::write("SELECT last_value FROM pg_catalog.pg_dist_groupid_seq", &[], |row| {
+        row.get::<i64>(1)
+    })?;
+    let adding = catalog::write(
+        "SELECT true FROM pg_catalog.pg_locks l WHERE l.relation = 'pg_catalog.pg_dist_node'::pg_catalog.regclass AND l.mode = 'ExclusiveLock' \
+         AND l.granted AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) LIMIT 1",
+        &[],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(found.into_iter().flatten().next().filter(|_| adding.is_empty()).and_then(|n| i32::try_from(n).ok()))
+}
+
+/// Runs on each node the statements made for it; the rows of all of them, node by node.
+fn ask(places: &[Place], sql: impl Fn(&Place) -> String) -> Result<Vec<Vec<Row>>> {
+    let until = deadline();
+    // Those that are not given back, because of an error, are closed as they are dropped.
+    let mut kept = KEPT.take();
+    let mut open = Vec::new();
+    for place in places {
+        let Some(conninfo) = &place.conninfo else {
+            open.push(None);
+            continue;
+        };
+        let sent = kept.remove(conninfo).filter(Connection::alive).filter(|c| c.send(&sql(place)).is_ok());
+        let again = sent.is_some();
+        let connection = match sent {
+            Some(connection) => connection,
+            None => begin(conninfo, &sql(place), until).map_err(|why| unreachable(place, &why))?,
+        };
+        open.push(Some((connection, again)));
+    }
+    let mut answers = Vec::new();
+    for (place, connection) in places.iter().zip(open) {
+        let (Some((mut connection, again)), Some(conninfo)) = (connection, &place.conninfo) else {
+            answers.push(ask_here(&sql(place))?);
+            continue;
+        };
+        let mut answer = connection.receive(until);
+        if answer.is_err() && again && !connection.alive() {
+            // It was closed since the last run: a server that was restarted is asked anew.
+            connection = begin(conninfo, &sql(place), until).map_err(|why| unreachable(place, &why))?;
+            answer = connection.receive(until);
+        }
+        answers.push(answer.map_err(|why| unreachable(place, &why))?);
+        kept.insert(conninfo.clone(), connection);
+    }
+    KEPT.set(kept);
+    Ok(answers)
+}
+
+fn begin(conninfo: &str, sql: &str, until: Instant) -> std::result::Result<Connection, String> {
+    let connection = Connection::open(conninfo, until)?;
+    connection.send(sql)?;
+    Ok(connection)
+}
+
+fn unreachable(place: &Place, why: &str) -> pg_sys::panic::ErrorReport {
+    report(
+        PgSqlErrorCode::ERRCODE_CONNECTION_EXCEPTION,
+        format!("node {} (group {}) does not answer: {why}", place.name, place.group),
+        "The rollup goes on once it does. SELECT citus_disable_node(…) where it is not to come back soon.",
+    )
+}
+
+/// The same for the node that asks.
+fn ask_here(sql: &str) -> Result<Vec<Row>> {
+    // The list of sessions is read once a transaction, and must be that of now.
+    catalog::read("SELECT pg_catalog.pg_stat_clear_snapshot()", &[], |_| Ok(()))?;
+    let mut rows = Vec::new();
+    for one in sql.split(";\n") {
+        rows.extend(catalog::write(one, &[], |row| {
+            (1..=row.columns()).map(|n| row.get::<String>(n)).collect::<pgrx::spi::SpiResult<Row>>()
+        })?);
+    }
+    Ok(rows)
+}
+
+/// When the server began to work: a crash starts this process anew.
+const SINCE: &str = "SELECT a.backend_start::pg_catalog.text FROM pg_catalog.pg_stat_activity a WHERE a.backend_type = 'checkpointer'";
+
+/// Round 1: the snapshot; everything else comes after it.
+fn snapshot_of(group: i32, before: Option<&Node>) -> String {
+    let before = before.map(|n| &n.seen).filter(|s| s.xmax > 0);
+    let aborted = before.map_or("NULL".into(), |s| {
+        let ids: Vec<String> = s.xip.iter().map(i64::to_string).collect();
+        format!(
+            "CASE WHEN n.xmax - {xmax} <= {MANY} THEN (SELECT coalesce(pg_catalog.string_agg(x::pg_catalog.text, ','), '') FROM \
+             (SELECT pg_catalog.generate_series({xmax}::pg_catalog.int8, n.xmax - 1) UNION SELECT pg_catalog.unnest('{{{}}}'::pg_catalog.int8[])) a (x) \
+             WHERE x <> ALL (n.xip) AND x < n.xmax AND pg_catalog.pg_xact_status(x::pg_catalog.text::pg_catalog.xid8) = 'aborted') END",
+            ids.join(","),
+            xmax = s.xmax
+        )
+    });
+    format!(
+        "SELECT l.groupid::pg_catalog.text, n.xmax::pg_catalog.text, pg_catalog.array_to_string(n.xip, ','), {aborted}, \
+         ({SINCE}), \
+         c.system_identifier::pg_catalog.text, rollup.flush_log()::pg_catalog.text \
+         FROM (SELECT pg_catalog.pg_snapshot_xmax(s)::pg_catalog.text::pg_catalog.int8 AS xmax, \
+         ARRAY(SELECT x::pg_catalog.text::pg_catalog.int8 FROM pg_catalog.pg_snapshot_xip(s) x ORDER BY 1) AS xip FROM pg_catalog.pg_current_snapshot() s) n, \
+         pg_catalog.pg_dist_local_group l, pg_catalog.pg_control_system() c WHERE l.groupid = {group}"
+    )
+}
+
+/// Round 2. In this order: the clock; who has been at work since when; what is prepared. Who ended work by preparing
+/// it is in the last list if not in the one before.
+const ACTIVITY: &str = "SELECT (1000000 * extract(epoch FROM pg_catalog.clock_timestamp()))::pg_catalog.int8::pg_catalog.text;
+SELECT (1000000 * extract(epoch FROM pg_catalog.min(a.xact_start)))::pg_catalog.int8::pg_catalog.text FROM pg_catalog.pg_stat_activity a \
+WHERE a.datname = pg_catalog.current_database() AND (a.application_name LIKE 'citus\\_internal%' OR a.application_name NOT LIKE 'citus\\_%' \
+AND a.pid IN (SELECT t.process_id FROM pg_catalog.get_all_active_transactions() t WHERE t.worker_query));
+SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE gid LIKE 'citus\\_%' AND database = pg_catalog.current_database()";
+
+fn numbers(text: &str) -> Vec<i64> {
+    text.split(',').filter_map(|x| x.parse().ok()).collect()
+}
+
+/// What one node says of itself, for people.
+pub struct Found {
+    /// When its server began to work.
+    pub since: String,
+    /// Its clock: microseconds.
+    pub at: i64,
+    /// Since when the oldest connection of Citus that is at work has been so.
+    pub oldest: Option<i64>,
+    /// Its prepared transactions of Citus.
+    pub prepared: Vec<String>,
+}
+
+/// Group and name of a node, and what it says or why it says nothing.
+pub type Asked = (i32, String, std::result::Result<Found, String>);
+
+/// Asks every node for itself.
+pub fn each() -> Result<Vec<Asked>> {
+    let _acting = ActingAs::catalog();
+    let (places, absent) = nodes()?;
+    let one = |place: &Place| {
+        let sql = format!("{SINCE};\n{ACTIVITY}");
+        let rows = ask(std::slice::from_ref(place), |_| sql.clone()).map_err(|e| e.message().to_string())?;
+        let mut rows = rows.into_iter().flatten().map(|row| row.into_iter().next().flatten());
+        let since = rows.next().flatten().unwrap_or_default();
+        let mut number = || rows.next().flatten().and_then(|t| t.parse::<i64>().ok());
+        let (at, oldest) = (number().unwrap_or_default(), number());
+        Ok(Found { since, at, oldest, prepared: rows.flatten().collect() })
+    };
+    let mut found: Vec<_> = places.iter().map(|p| (p.group, p.name.clone(), one(p))).collect();
+    found.extend(absent.keys().map(|g| (*g, String::new(), Err("the node is disabled".to_string()))));
+    Ok(found)
+}
+
+/// What all nodes say; `before` is how far the rollup has come.
+pub fn all(before: &Vector) -> Result<Answers> {
+    let _acting = ActingAs::catalog();
+    let so_far = groups_so_far()?;
+    let (places, absent) = nodes()?;
+    let mut answers = Answers { absent, ..Answers::default() };
+    let first = ask(&places, |p| snapshot_of(p.group, before.nodes.get(&p.group)))?;
+    for (place, rows) in places.iter().zip(first) {
+        answers.nodes.insert(place.group, snapshot(place, rows)?);
+    }
+    for group in before.nodes.keys().copied().chain(0..so_far.map_or(0, |n| n + 1)) {
+        if !answers.nodes.contains_key(&group) {
+            answers.absent.entry(group).or_insert(Absent::Gone);
+        }
+    }
+    let restarted = before.restarted(&answers);
+    let prepared = activity(&places, &mut answers, !restarted.is_empty(), before.nodes.is_empty())?;
+    if !restarted.is_empty() && !answers.quiet() {
+        return Err(report(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!(
+                "group {} was restarted, and statements of Citus that were sent before may still be at work",
+                restarted[0]
+            ),
+            "The rollup goes on once they have ended: citus_stat_activity shows them.",
+        ));
+    }
+    answers.held = in_doubt(&places, prepared)?;
+    Ok(answers)
+}
+
+fn snapshot(place: &Place, rows: Vec<Row>) -> Result<Answer> {
+    let Some([_, Some(xmax), Some(xip), aborted, Some(since), Some(system), _]) =
+        rows.first().map(Vec::as_slice)
+    else {
+        return Err(unreachable(place, "it is no node of this group"));
+    };
+    Ok(Answer {
+        now: Seen { xmax: xmax.parse().map_err(internal)?, xip: numbers(xip) },
+        aborted: aborted.as_deref().map(numbers),
+        since: since.clone(),
+        system: system.clone(),
+        ..Answer::default()
+    })
+}
+
+/// Asks who is at work; where it must be quiet, or had better be, until it is or time is over. Returns the prepared
+/// transactions that were there then.
+fn activity(places: &[Place], answers: &mut Answers, must: bool, may: bool) -> Result<Vec<String>> {
+    let until = deadline();
+    let soon = Instant::now() + Duration::from_millis(200);
+    loop {
+        let mut prepared = Vec::new();
+        for (place, rows) in places.iter().zip(ask(places, |_| ACTIVITY.into())?) {
+            let Some(answer) = answers.nodes.get_mut(&place.group) else { continue };
+            let mut rows = rows.into_iter().map(|row| row.into_iter().next().flatten());
+            let number = |text: Option<Option<String>>| text.flatten().and_then(|t| t.parse::<i64>().ok());
+            let at = number(rows.next()).ok_or_else(|| internal("no clock"))?;
+            if answer.at == 0 {
+                answer.at = at;
+            }
+            answer.oldest = number(rows.next());
+            prepared.extend(rows.flatten());
+        }
+        let now = Instant::now();
+        if answers.quiet() || !(must && now < until || may && now < soon) {
+            return Ok(prepared);
+        }
+        pause()?;
+    }
+}
+
+fn pause() -> Result<()> {
+    catalog::read("SELECT pg_catalog.pg_sleep(0.01)", &[], |_| Ok(())).map(drop)
+}
+
+/// Waits for prepared transactions to end; returns the groups that began those which have not.
+fn in_doubt(places: &[Place], mut prepared: Vec<String>) -> Result<Vec<i32>> {
+    let until = deadline();
+    while !prepared.is_empty() {
+        if Instant::now() >= until {
+            // citus_<group>_<process>_<transaction>_<connection>
+            let group = |gid: &String| gid.split('_').nth(1).and_then(|g| g.parse::<i32>().ok());
+            let mut groups: Vec<i32> = prepared.iter().filter_map(group).collect();
+            groups.sort_unstable();
+            groups.dedup();
+            return Ok(groups);
+        }
+        pause()?;
+        let mut left = Vec::new();
+        for rows in ask(places, |_| ACTIVITY.into())? {
+            left.extend(rows.into_iter().skip(2).filter_map(|row| row.into_iter().next().flatten()));
+        }
+        prepared.retain(|gid| left.contains(gid));
+    }
+    Ok(Vec::new())
+}

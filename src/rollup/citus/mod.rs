@@ -1,0 +1,111 @@
+//! Rollups of tables that a Citus cluster keeps: their rows are written on every node, and their rollup lies beside
+//! them. How far such a rollup has come is a vector of snapshots, one a group of nodes (`vector`); what that says of
+//! rows is in `bounds`, how nodes are asked in `gather`, a run in `run`, and its tables in `create`.
+use super::catalog::{self, Definition};
+use super::error::{Result, fail, internal};
+use crate::pg::node;
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys;
+
+pub mod bounds;
+pub mod create;
+mod gather;
+pub mod run;
+pub mod status;
+pub mod vector;
+pub mod view;
+
+use vector::{GROUP, SOURCE, Vector};
+
+/// Called once when the library is loaded.
+pub fn init() {
+    gather::init();
+}
+
+/// What is added to the id of this process's transactions to give the stamps of rows: the group of the node, and
+/// whether the connection is one of Citus. 0 without Citus.
+pub fn stamp_base() -> i64 {
+    if !node::citus_loaded() {
+        return 0;
+    }
+    let group = gather::own_group().unwrap_or_default();
+    i64::from(group) * GROUP + if node::opened_by_citus() { SOURCE } else { 0 }
+}
+
+/// What is added to the id of transactions of this node's own sessions.
+pub fn own_base() -> Result<i64> {
+    if node::citus_loaded() { Ok(i64::from(gather::own_group()?) * GROUP) } else { Ok(0) }
+}
+
+/// How Citus keeps a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In shards, by the values of this column.
+    Distributed(String),
+    /// In one shard, on some node.
+    Single,
+    /// Whole, on every node.
+    Reference,
+    /// On this node, known to the others.
+    Local,
+    /// In shards that grow by what is added to them.
+    Appended,
+}
+
+/// How Citus keeps a table; None where it does not know it.
+pub fn place(relation: pg_sys::Oid) -> Result<Option<Place>> {
+    if !node::citus_loaded() {
+        return Ok(None);
+    }
+    let there = "SELECT pg_catalog.to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL";
+    if catalog::read(there, &[], |row| row.get::<bool>(1))?.first() != Some(&Some(true)) {
+        return Ok(None);
+    }
+    let found = catalog::read(
+        "SELECT p.partmethod::pg_catalog.text, p.repmodel::pg_catalog.text, p.colocationid::pg_catalog.int4, \
+         pg_catalog.column_to_column_name(p.logicalrelid, p.partkey) FROM pg_catalog.pg_dist_partition p WHERE p.logicalrelid = $1",
+        &[relation.into()],
+        |row| {
+            let texts = [row.get::<String>(1)?, row.get::<String>(2)?, row.get::<String>(4)?];
+            Ok((texts.map(Option::unwrap_or_default), row.get::<i32>(3)?.unwrap_or_default()))
+        },
+    )?;
+    Ok(found.into_iter().next().map(|([method, model, column], colocation)| {
+        match (method.as_str(), model.as_str(), colocation) {
+            ("n", "t", _) => Place::Reference,
+            ("n", _, 0) => Place::Local,
+            ("n", ..) => Place::Single,
+            ("a", ..) => Place::Appended,
+            _ => Place::Distributed(column),
+        }
+    }))
+}
+
+/// Refuses a run over a table that was given to Citus after its rollup had been made.
+pub fn refuse_distributed(d: &Definition) -> Result<()> {
+    if place(d.source_oid)?.is_none() {
+        return Ok(());
+    }
+    fail(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("the source of rollup {} was given to Citus after the rollup had been made", d.name),
+        "Its rows are written on every node now. Drop the rollup and create it again.",
+    )
+}
+
+/// Refuses what rollups of tables that Citus keeps do not do.
+pub fn refuse(d: &Definition, what: &str, hint: &str) -> Result<()> {
+    if d.state.nodes.is_none() {
+        return Ok(());
+    }
+    fail(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        format!("{what} is not supported for rollup {}, whose source Citus keeps", d.name),
+        hint,
+    )
+}
+
+/// A vector as the catalog keeps it.
+pub fn written(vector: &Vector) -> Result<String> {
+    serde_json::to_string(vector).map_err(internal)
+}

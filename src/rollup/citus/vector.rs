@@ -1,0 +1,358 @@
+//! How far a rollup has come whose rows are written on several nodes: for each group of nodes the snapshot up to
+//! which its transactions are merged.
+//!
+//! A stamp says which node's transaction wrote a row: the group in the bits from 48 on, bit 47 where a connection of
+//! Citus evaluated it, and the transaction id below. Three things may make a row visible after the transaction that
+//! its stamp names has finished, because another transaction on another node writes it:
+//! - a connection of Citus evaluated the stamp (bit 47), and a sister of that connection writes the row;
+//! - the transaction was aborted on its node, but the statement it had sent goes on elsewhere;
+//! - its node crashed meanwhile.
+//!
+//! So each group has two snapshots. `seen` counts for rows whose own transaction had to hear of every commit before
+//! it finished; `safe`, which comes later, for the rest. It is a snapshot after which every connection of Citus that
+//! was at work when it was taken has come to its end, on all nodes.
+use crate::pg::xact::Snapshot;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Ids of one group are below this.
+pub const GROUP: i64 = 1 << 48;
+/// Set in stamps that a connection of Citus evaluated.
+pub const SOURCE: i64 = 1 << 47;
+/// Everything: what has finished on a node that is no more.
+const ALL: i64 = SOURCE;
+/// More ids than this between two runs are not looked through for those that were aborted.
+pub const MANY: i64 = 100_000;
+
+/// A snapshot as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seen {
+    /// Ids at or above had not finished.
+    pub xmax: i64,
+    /// Ids below that had not finished.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub xip: Vec<i64>,
+}
+
+impl Seen {
+    /// Every id has finished.
+    pub fn all() -> Seen {
+        Seen { xmax: ALL, xip: Vec::new() }
+    }
+
+    /// True where transaction `x` had finished.
+    pub fn finished(&self, x: i64) -> bool {
+        Snapshot::from(self.clone()).finished(x)
+    }
+
+    /// True where everything that had finished in `older` has finished here.
+    pub fn contains(&self, older: &Seen) -> bool {
+        Snapshot::from(self.clone()).contains(&older.clone().into())
+    }
+
+    /// Both: what had finished in one of them.
+    fn join(&self, other: &Seen) -> Seen {
+        let (low, high) = if self.xmax <= other.xmax { (self, other) } else { (other, self) };
+        let xip = high.xip.iter().copied().filter(|&x| !low.finished(x)).collect();
+        Seen { xmax: high.xmax, xip }
+    }
+}
+
+impl From<Seen> for Snapshot {
+    fn from(s: Seen) -> Snapshot {
+        Snapshot { xmax: s.xmax, xip: s.xip }
+    }
+}
+
+/// What is known of one group of nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Rows of transactions that had finished here are merged, but for those that wait for `safe`.
+    pub seen: Seen,
+    /// Rows that a connection of Citus stamped are merged where their transaction had finished here.
+    pub safe: Seen,
+    /// When the server last began to work: another value tells of a crash.
+    #[serde(default)]
+    pub since: String,
+    /// The server's system identifier.
+    #[serde(default)]
+    pub system: String,
+}
+
+/// A snapshot of every group that becomes `safe` once the connections of Citus at work then are done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Candidate {
+    /// The snapshots.
+    pub seen: BTreeMap<i32, Seen>,
+    /// When each node was asked, by its own clock: microseconds.
+    pub at: BTreeMap<i32, i64>,
+}
+
+/// How far a rollup has come on every node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vector {
+    /// By group.
+    pub nodes: BTreeMap<i32, Node>,
+    /// What comes after `safe`.
+    #[serde(default)]
+    pub candidate: Option<Candidate>,
+}
+
+/// What one node said.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Answer {
+    /// Its snapshot, after which its log was made safe.
+    pub now: Seen,
+    /// Ids that finished since the last run and were not committed; None where they were too many to look at.
+    pub aborted: Option<Vec<i64>>,
+    /// When the server began to work.
+    pub since: String,
+    /// Its system identifier.
+    pub system: String,
+    /// Its clock, once all snapshots had been taken: microseconds.
+    pub at: i64,
+    /// Since when the oldest connection of Citus that is at work has been so.
+    pub oldest: Option<i64>,
+}
+
+/// What became of the groups that were not asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    /// The node is in the cluster, and not to be asked.
+    Disabled,
+    /// There is no such node any more.
+    Gone,
+}
+
+/// What all nodes said.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Answers {
+    /// By group.
+    pub nodes: BTreeMap<i32, Answer>,
+    /// Groups that were not asked.
+    pub absent: BTreeMap<i32, Absent>,
+    /// Groups of which a transaction is in doubt: a node has prepared its part, and not heard how it ended.
+    pub held: Vec<i32>,
+}
+
+impl Answers {
+    /// True where every connection of Citus that was at work when these snapshots were taken is done.
+    pub fn quiet(&self) -> bool {
+        self.held.is_empty() && self.nodes.values().all(|a| a.oldest.is_none_or(|since| since > a.at))
+    }
+
+    /// True where every connection of Citus that was at work at `candidate` is done.
+    fn past(&self, candidate: &Candidate) -> bool {
+        let done = |(group, answer): (&i32, &Answer)| match candidate.at.get(group) {
+            Some(at) => answer.oldest.is_none_or(|since| since > *at),
+            None => true,
+        };
+        self.held.is_empty() && self.disabled().next().is_none() && self.nodes.iter().all(done)
+    }
+
+    fn disabled(&self) -> impl Iterator<Item = i32> {
+        self.absent.iter().filter(|(_, a)| **a == Absent::Disabled).map(|(group, _)| *group)
+    }
+}
+
+/// Why a vector does not advance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// Ids of a group were given out anew: xmax before, xmax now.
+    Backwards(i32, i64, i64),
+    /// The server of a group is another one.
+    Other(i32),
+}
+
+impl Vector {
+    /// Groups whose server has crashed, or was stopped, since the last run.
+    pub fn restarted(&self, answers: &Answers) -> Vec<i32> {
+        let changed = |group: &i32, a: &Answer| {
+            self.nodes.get(group).is_some_and(|n| !n.since.is_empty() && n.since != a.since)
+        };
+        answers.nodes.iter().filter(|(group, a)| changed(group, a)).map(|(group, _)| *group).collect()
+    }
+
+    /// The vector of the next run: rows that had not finished here and have finished there are what it merges.
+    pub fn advance(&self, answers: &Answers) -> Result<Vector, Refused> {
+        let mut next = Vector { nodes: self.nodes.clone(), candidate: self.candidate.clone() };
+        // What has come to be known of every group, as the next candidate would have it.
+        let mut known: BTreeMap<i32, Seen> =
+            answers.nodes.iter().map(|(group, a)| (*group, a.now.clone())).collect();
+        for (group, absent) in &answers.absent {
+            if *absent == Absent::Gone {
+                known.insert(*group, Seen::all());
+            }
+        }
+        for group in answers.nodes.keys().chain(answers.absent.keys()) {
+            next.nodes.entry(*group).or_default();
+        }
+        let quiet = answers.quiet() && answers.disabled().next().is_none();
+        let promoted = if quiet {
+            next.candidate = None;
+            Some(known.clone())
+        } else {
+            next.candidate.take_if(|c| answers.past(c)).map(|c| c.seen)
+        };
+        if !quiet && next.candidate.is_none() {
+            let at = answers.nodes.iter().map(|(group, a)| (*group, a.at)).collect();
+            next.candidate = Some(Candidate { seen: known, at });
+        }
+        for (group, node) in &mut next.nodes {
+            if let Some(safe) = promoted.as_ref().and_then(|p| p.get(group)) {
+                node.safe = node.safe.join(safe);
+            }
+            let Some(answer) = answers.nodes.get(group) else {
+                // Of a node that is not there to ask, what is safe has finished.
+                if answers.absent.get(group) == Some(&Absent::Gone) && node.safe == Seen::all() {
+                    node.seen = Seen::all();
+                }
+                continue;
+            };
+            if !node.system.is_empty() && node.system != answer.system {
+                return Err(Refused::Other(*group));
+            }
+            if !answer.now.contains(&node.seen) || !answer.now.contains(&node.safe) {
+                return Err(Refused::Backwards(*group, node.seen.xmax.max(node.safe.xmax), answer.now.xmax));
+            }
+            if answers.held.contains(group) {
+                continue;
+            }
+            node.seen = match &answer.aborted {
+                None => node.seen.join(&node.safe),
+                Some(aborted) => {
+                    let mut seen = answer.now.clone();
+                    let pending = |x: &&i64| !node.safe.finished(**x) && !node.seen.finished(**x);
+                    seen.xip.extend(aborted.iter().filter(pending));
+                    seen.xip.sort_unstable();
+                    seen.xip.dedup();
+                    seen
+                }
+            };
+            node.since = answer.since.clone();
+            node.system = answer.system.clone();
+        }
+        Ok(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(xmax: i64, xip: &[i64]) -> Seen {
+        Seen { xmax, xip: xip.to_vec() }
+    }
+
+    fn answer(xmax: i64, aborted: &[i64], oldest: Option<i64>) -> Answer {
+        Answer {
+            now: seen(xmax, &[]),
+            aborted: Some(aborted.to_vec()),
+            since: "s".into(),
+            system: "1".into(),
+            at: 100,
+            oldest,
+        }
+    }
+
+    fn answers(list: &[(i32, Answer)]) -> Answers {
+        Answers { nodes: list.iter().cloned().collect(), ..Answers::default() }
+    }
+
+    #[test]
+    fn a_quiet_cluster_is_safe_at_once() {
+        let v = Vector::default().advance(&answers(&[(0, answer(9, &[], None))])).unwrap();
+        assert_eq!((&v.nodes[&0].seen, &v.nodes[&0].safe), (&seen(9, &[]), &seen(9, &[])));
+        assert_eq!(v.candidate, None);
+    }
+
+    #[test]
+    fn what_is_at_work_holds_safe_back_until_it_is_done() {
+        let first = answers(&[(0, answer(9, &[5], None)), (1, answer(7, &[], Some(50)))]);
+        let v = Vector::default().advance(&first).unwrap();
+        // Aborted, and not known to be over elsewhere: not finished yet.
+        assert_eq!((&v.nodes[&0].seen, v.nodes[&0].safe.xmax), (&seen(9, &[5]), 0));
+        let still =
+            v.advance(&answers(&[(0, answer(12, &[5], None)), (1, answer(8, &[], Some(50)))])).unwrap();
+        assert_eq!(still.candidate, v.candidate);
+        assert_eq!(still.nodes[&0].seen, seen(12, &[5]));
+        let done =
+            still.advance(&answers(&[(0, answer(13, &[5, 12], None)), (1, answer(9, &[], Some(101)))]));
+        let done = done.unwrap();
+        assert_eq!((&done.nodes[&0].safe, &done.nodes[&1].safe), (&seen(13, &[]), &seen(9, &[])));
+        assert_eq!(done.nodes[&0].seen, seen(13, &[]));
+    }
+
+    #[test]
+    fn a_candidate_is_promoted_as_it_was_taken() {
+        let first = answers(&[(0, answer(9, &[], Some(50)))]);
+        let v = Vector::default().advance(&first).unwrap();
+        // The connection of then is done; another has been at work since.
+        let mut second = answer(20, &[15], Some(120));
+        second.at = 200;
+        let v = v.advance(&answers(&[(0, second)])).unwrap();
+        assert_eq!(v.nodes[&0].safe, seen(9, &[]));
+        assert_eq!(v.nodes[&0].seen, seen(20, &[15]));
+        assert_eq!(v.candidate.unwrap().at[&0], 200);
+    }
+
+    #[test]
+    fn a_group_in_doubt_stays_where_it_was() {
+        let v = Vector::default()
+            .advance(&answers(&[(0, answer(9, &[], None)), (1, answer(5, &[], None))]))
+            .unwrap();
+        let mut a = answers(&[(0, answer(19, &[], None)), (1, answer(15, &[], None))]);
+        a.held = vec![1];
+        let next = v.advance(&a).unwrap();
+        assert_eq!((next.nodes[&0].seen.xmax, next.nodes[&1].seen.xmax), (19, 5));
+        assert_eq!(next.nodes[&0].safe.xmax, 9);
+    }
+
+    #[test]
+    fn too_many_ids_come_when_they_are_safe() {
+        let mut many = answer(9_000_000, &[], Some(50));
+        many.aborted = None;
+        let v = Vector::default().advance(&answers(&[(0, many.clone())])).unwrap();
+        assert_eq!(v.nodes[&0].seen.xmax, 0);
+        many.oldest = None;
+        assert_eq!(v.advance(&answers(&[(0, many)])).unwrap().nodes[&0].seen.xmax, 9_000_000);
+    }
+
+    #[test]
+    fn a_node_that_is_gone_has_finished_once_that_is_safe() {
+        let v = Vector::default()
+            .advance(&answers(&[(0, answer(9, &[], None)), (3, answer(5, &[], None))]))
+            .unwrap();
+        let mut a = answers(&[(0, answer(10, &[], Some(50)))]);
+        a.absent.insert(3, Absent::Gone);
+        let held = v.advance(&a).unwrap();
+        assert_eq!(held.nodes[&3].seen.xmax, 5);
+        a.nodes.get_mut(&0).unwrap().oldest = None;
+        assert_eq!(held.advance(&a).unwrap().nodes[&3].seen, Seen::all());
+        a.absent.insert(3, Absent::Disabled);
+        let disabled = held.advance(&a).unwrap();
+        assert_eq!((disabled.nodes[&3].seen.xmax, disabled.nodes[&0].safe.xmax), (5, 9));
+    }
+
+    #[test]
+    fn ids_that_go_backwards_and_other_servers_are_refused() {
+        let v = Vector::default().advance(&answers(&[(0, answer(9, &[], None))])).unwrap();
+        assert_eq!(v.advance(&answers(&[(0, answer(8, &[], None))])), Err(Refused::Backwards(0, 9, 8)));
+        let mut other = answer(10, &[], None);
+        other.system = "2".into();
+        assert_eq!(v.advance(&answers(&[(0, other)])), Err(Refused::Other(0)));
+    }
+
+    #[test]
+    fn a_restart_is_noticed() {
+        let v = Vector::default().advance(&answers(&[(0, answer(9, &[], None))])).unwrap();
+        let mut again = answer(10, &[], None);
+        assert!(v.restarted(&answers(&[(0, again.clone())])).is_empty());
+        again.since = "t".into();
+        assert_eq!(v.restarted(&answers(&[(0, again)])), vec![0]);
+    }
+}

@@ -1,0 +1,50 @@
+//! The live view of a rollup that lies on several nodes.
+//!
+//! State, rollup and raw rows cannot be read under one snapshot there: each node takes its own. So the view first
+//! takes a lock in share mode that a run holds, from its first write until every node has committed, and then the
+//! state: what the rollup holds is what that says, for as long as the reader's transaction lasts.
+use super::bounds;
+use crate::pg::lock;
+use crate::pg::xact::keeps_one_snapshot;
+use crate::rollup::catalog;
+use crate::rollup::error::{Result, fail};
+use crate::rollup::levels::Level;
+use crate::rollup::plan::Plan;
+use crate::rollup::sql::{self, STAMP, ident};
+use pgrx::PgSqlErrorCode;
+
+/// The view over `target`. That it names a table of this node alone keeps the look at the state here, whatever Citus
+/// sends to other nodes; on another node there is no state, which is an error. The rows of `target` are merged with those of `source` that it lacks.
+pub fn live(plan: &Plan, view: &str, source: &str, target: &str, level: Option<&Level>, id: i64) -> String {
+    let mut joined = plan.clone();
+    let alias = ident(&plan.alias);
+    joined.joins = Some(format!("{source} AS {alias}, \"rollup rest\" AS \"the rest\""));
+    let bounds = format!(
+        "{alias}.{STAMP} OPERATOR(pg_catalog.>=) \"the rest\".\"the first\" AND {alias}.{STAMP} OPERATOR(pg_catalog.<=) \"the rest\".\"the last\""
+    );
+    format!(
+        "CREATE OR REPLACE VIEW {view} AS WITH \"rollup rest\" (\"the first\", \"the last\") AS MATERIALIZED (SELECT r.first, r.last FROM (VALUES ({id}::pg_catalog.int8)) v (id) LEFT JOIN rollup.definition d ON d.id OPERATOR(pg_catalog.=) v.id CROSS JOIN LATERAL rollup.rest(v.id) r) {}",
+        sql::live_query(plan, target, &sql::groups(&joined, source, &bounds, level))
+    )
+}
+
+/// The stamps of rows that the rollup has not merged, as ranges, with runs locked out until the transaction ends.
+pub fn rest(id: i64) -> Result<Vec<(i64, i64)>> {
+    if keeps_one_snapshot() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            "the live view of a distributed rollup is read in READ COMMITTED transactions only",
+            "SET TRANSACTION ISOLATION LEVEL READ COMMITTED: nodes of Citus have no snapshot in common.",
+        );
+    }
+    lock::share_state(id);
+    let found = catalog::by_id_now(id)?.and_then(|d| d.state.nodes);
+    let Some(nodes) = found else {
+        return fail(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("this node does not know the state of rollup {id}"),
+            "Read the view on the node where the rollup was made, the coordinator.",
+        );
+    };
+    Ok(bounds::rest(&nodes))
+}

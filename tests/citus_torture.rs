@@ -1,0 +1,237 @@
+//! Writers of every kind on every node of a Citus cluster, runs all the while, and everything that can go wrong:
+//! statements cancelled, sessions terminated, processes killed and stopped, servers crashed, shards moved and split,
+//! a node added and taken away. TORTURE_SECONDS says for how long.
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hll_lab::{Citus, wait_for};
+use hll_tests::load::Dice;
+use hll_tests::nodes::{prepared, run_and_compare};
+use hll_tests::number;
+use postgres::{Client, Config, NoTls};
+
+/// One transaction of a writer.
+fn write(client: &mut Client, dice: &mut Dice) -> Result<(), postgres::Error> {
+    let (site, seed, rows) = (dice.roll(40), dice.roll(1 << 30), 1 + dice.roll(12));
+    let late = dice.roll(5_000);
+    let columns = "(site_id, ingest_time, ip_address, request_country, status_code, response_time_msec)";
+    let values = format!(
+        "now() - interval '{late} s', '10.' || ({seed} + g) % 200, (ARRAY['USA','DE','FR',NULL])[1 + ({seed} + g) % 4], 200, ({seed} + g) % 1000"
+    );
+    let one =
+        format!("INSERT INTO http_request {columns} SELECT {site}, {values} FROM generate_series(1, 1) g");
+    let many = format!(
+        "INSERT INTO http_request {columns} SELECT ({site} + g) % 40, {values} FROM generate_series(1, {rows}) g"
+    );
+    let from = |table: &str, rest: &str| {
+        format!(
+            "INSERT INTO http_request {columns} SELECT id, {values} FROM {table} s(id, g) WHERE g % 7 = {} {rest}",
+            seed % 7
+        )
+    };
+    match dice.roll(11) {
+        0 => client.batch_execute(&format!("BEGIN; {many}; ROLLBACK")),
+        1 => client.batch_execute(&format!(
+            "BEGIN; {many}; SAVEPOINT a; {one}; ROLLBACK TO a; SAVEPOINT b; {one}; RELEASE b; COMMIT"
+        )),
+        2 => {
+            use std::io::Write;
+            let mut sink = client.copy_in("COPY http_request (site_id, ip_address, request_country, status_code, response_time_msec) FROM STDIN")?;
+            for row in 0..rows {
+                let line = format!(
+                    "{}\t10.1.{}.{row}\tUSA\t200\t{}\n",
+                    (site + row) % 40,
+                    dice.roll(99),
+                    dice.roll(500)
+                );
+                sink.write_all(line.as_bytes()).expect("a line of COPY");
+            }
+            sink.finish().map(drop)
+        }
+        3 => client.batch_execute(&format!(
+            "BEGIN; {many}; SELECT pg_sleep({}); {one}; COMMIT",
+            dice.roll(10) as f64 / 10.0
+        )),
+        // On each node, brought to other nodes, and by way of the node that is asked.
+        4 => client.batch_execute(&from("beside", "")),
+        5 | 6 => client.batch_execute(&from("apart", "")),
+        7 => client.batch_execute(&from("apart", "LIMIT 5")),
+        8 => client.batch_execute(&format!("{many}; SELECT 1 / 0")),
+        9 => client.batch_execute(&format!("BEGIN; {one}; COMMIT")),
+        _ => client.batch_execute(&one),
+    }
+}
+
+/// A connection, tried until `stop`.
+fn connected(to: &Config, stop: &AtomicBool) -> Option<Client> {
+    while !stop.load(Relaxed) {
+        match to.connect(NoTls) {
+            Ok(client) => return Some(client),
+            Err(_) => thread::sleep(Duration::from_millis(50)),
+        }
+    }
+    None
+}
+
+/// Does `what` again and again, over new connections where one is lost.
+fn keep_on(
+    to: &Config,
+    stop: &AtomicBool,
+    count: &AtomicU64,
+    mut what: impl FnMut(&mut Client) -> Result<(), postgres::Error>,
+) {
+    while let Some(mut client) = connected(to, stop) {
+        while !stop.load(Relaxed) {
+            match what(&mut client) {
+                Ok(()) => drop(count.fetch_add(1, Relaxed)),
+                Err(_) if client.batch_execute("ROLLBACK").is_err() => break,
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Harm {
+    ended: u64,
+    stopped: u64,
+    crashes: u64,
+    moves: u64,
+    splits: u64,
+}
+
+fn victim(client: &mut Client, dice: &mut Dice) -> Option<i64> {
+    let sql = "SELECT pid::bigint FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' AND state = 'active' ORDER BY pid";
+    let found = client.query(sql, &[]).ok()?;
+    (!found.is_empty()).then(|| found[dice.roll(found.len() as u64) as usize].get(0))
+}
+
+fn signal(signal: &str, pid: i64) -> bool {
+    std::process::Command::new("sh")
+        .args(["-c", "kill \"$0\" \"$1\" 2>/dev/null", signal, &pid.to_string()])
+        .status()
+        .is_ok_and(|s| s.success())
+}
+
+fn move_a_shard(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
+    let Ok(mut client) = citus.connect(0) else { return };
+    let shards = "SELECT shardid, nodename, nodeport FROM citus_shards WHERE table_name = 'http_request'::regclass ORDER BY shardid";
+    let Ok(found) = client.query(shards, &[]) else { return };
+    if found.is_empty() {
+        return;
+    }
+    let row = &found[dice.roll(found.len() as u64) as usize];
+    let (shard, host, port): (i64, String, i32) = (row.get(0), row.get(1), row.get(2));
+    if dice.roll(5) == 0 && found.len() < 14 {
+        let split = format!(
+            "SELECT citus_split_shard_by_split_points({shard}, ARRAY[((shardminvalue::bigint + shardmaxvalue::bigint) / 2)::text],
+               ARRAY(SELECT nodeid FROM pg_dist_node WHERE noderole = 'primary' AND shouldhaveshards ORDER BY nodeid LIMIT 2), 'block_writes') FROM pg_dist_shard WHERE shardid = {shard}"
+        );
+        harm.splits += u64::from(client.batch_execute(&split).is_ok());
+        return;
+    }
+    let to = citus.nodes[1 + dice.roll(citus.size() as u64 - 1) as usize].port();
+    let mode = if dice.roll(3) == 0 { "force_logical" } else { "block_writes" };
+    let call = format!(
+        "SELECT citus_move_shard_placement({shard}, '{host}', {port}, '127.0.0.1', {to}, shard_transfer_mode => '{mode}')"
+    );
+    harm.moves += u64::from(client.batch_execute(&call).is_ok());
+}
+
+fn harm_once(citus: &mut Citus, dice: &mut Dice, harm: &mut Harm) {
+    let node = dice.roll(citus.size() as u64) as usize;
+    let Ok(mut client) = citus.connect(node) else { return };
+    match dice.roll(16) {
+        0 => {
+            citus.nodes[node].quit().unwrap();
+            citus.nodes[node].start().unwrap();
+            harm.crashes += 1;
+        }
+        1 | 2 => {
+            if let Some(pid) = victim(&mut client, dice) {
+                harm.crashes += u64::from(signal("-KILL", pid));
+                let end = Instant::now() + Duration::from_secs(10);
+                while client.simple_query("SELECT 1").is_ok() && Instant::now() < end {}
+                wait_for("the server answers again", 60, || citus.connect(node).is_ok());
+            }
+        }
+        3..=6 => {
+            if let Some(pid) = victim(&mut client, dice) {
+                harm.stopped += u64::from(signal("-STOP", pid));
+                thread::sleep(Duration::from_millis(100 + dice.roll(400)));
+                signal("-CONT", pid);
+            }
+        }
+        7..=9 => move_a_shard(citus, dice, harm),
+        _ => {
+            if let Some(pid) = victim(&mut client, dice) {
+                let call = if dice.roll(2) == 0 { "terminate" } else { "cancel" };
+                harm.ended +=
+                    u64::from(client.batch_execute(&format!("SELECT pg_{call}_backend({pid}::int)")).is_ok());
+            }
+        }
+    }
+}
+
+#[test]
+fn torture() {
+    let seconds = std::env::var("TORTURE_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(20);
+    let Some((mut citus, mut client)) = prepared() else { return };
+    client
+        .batch_execute(
+            "CREATE TABLE beside (id int, g int); SELECT create_distributed_table('beside', 'id', colocate_with => 'http_request');
+             CREATE TABLE apart (id int, g int); SELECT create_distributed_table('apart', 'g', shard_count => 5, colocate_with => 'none');
+             INSERT INTO beside SELECT g % 40, g FROM generate_series(1, 80) g; INSERT INTO apart TABLE beside",
+        )
+        .unwrap();
+    let node = citus.start_node().unwrap();
+    citus.add(node).unwrap();
+    let (stop, written, runs) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let (mut harm, mut dice) = (Harm::default(), Dice(20_261_124));
+    let addresses: Vec<Config> = (0..citus.size()).map(|n| citus.address(n)).collect();
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for (at, to) in addresses.iter().chain(&addresses[..3]).enumerate() {
+            let (stop, written) = (&stop, &written);
+            scope.spawn(move || {
+                let mut dice = Dice((at as u64 + 1) * 0x9E37_79B9_7F4A_7C15);
+                keep_on(to, stop, written, |client| write(client, &mut dice));
+            });
+        }
+        scope.spawn(|| {
+            keep_on(&addresses[0], &stop, &runs, |client| {
+                client.batch_execute("SELECT rollup_http_request()")
+            })
+        });
+        while begun.elapsed() < Duration::from_secs(seconds) {
+            harm_once(&mut citus, &mut dice, &mut harm);
+            thread::sleep(Duration::from_millis(100 + dice.roll(400)));
+        }
+        stop.store(true, Relaxed);
+    });
+    // The node that was added goes, with rows of it that no run has merged.
+    let mut client = citus.connect(0).unwrap();
+    let port = citus.nodes[node].port();
+    citus.connect(node).unwrap().batch_execute("INSERT INTO http_request SELECT g % 40, now(), 'last', 'DE', 200, g FROM generate_series(1, 30) g").unwrap();
+    wait_for("its shards are elsewhere", 60, || {
+        client.batch_execute(&format!("SELECT citus_drain_node('127.0.0.1', {port}, 'block_writes')")).is_ok()
+    });
+    wait_for("the node is gone", 60, || {
+        client.batch_execute(&format!("SELECT citus_remove_node('127.0.0.1', {port})")).is_ok()
+    });
+    for at in 0..3 {
+        wait_for("nothing is in doubt", 60, || {
+            citus.connect(at).is_ok_and(|mut c| number(&mut c, "SELECT count(*) FROM pg_prepared_xacts") == 0)
+        });
+    }
+    run_and_compare(&mut client, "after all of it");
+    let rows = number(&mut client, "SELECT count(*) FROM http_request");
+    let late = number(&mut client, "SELECT count(*) FROM http_request WHERE (rollup_stamp >> 47) & 1 = 1");
+    println!(
+        "{rows} rows, {late} stamped by connections of Citus, {} transactions, {} runs, {harm:?}",
+        written.load(Relaxed),
+        runs.load(Relaxed)
+    );
+    assert!(rows > 100 && late > 0 && runs.load(Relaxed) > 1);
+}
