@@ -79,8 +79,8 @@ SELECT * FROM rollup.check('http_request_1min');
 -- a transaction that is not merged yet does not count; a wrong value is found
 BEGIN; INSERT INTO http_request (site_id, ingest_time) VALUES (1, now()); SELECT count(*) FROM rollup.check('http_request_1min'); ROLLBACK;
 INSERT INTO http_request (site_id, ingest_time, url) VALUES (1, now(), '/x');
-UPDATE http_request_1hour SET total = total + 1, country_counters = NULL WHERE ctid = (SELECT min(ctid) FROM http_request_1hour);
-DELETE FROM http_request_1min WHERE ctid = (SELECT min(ctid) FROM http_request_1min);
+UPDATE http_request_1hour SET total = total + 1, country_counters = NULL WHERE (ingest_time, site_id) = (SELECT ingest_time, site_id FROM http_request_1hour ORDER BY 1, 2 LIMIT 1);
+DELETE FROM http_request_1min WHERE (ingest_time, site_id) = (SELECT ingest_time, site_id FROM http_request_1min ORDER BY 1, 2 LIMIT 1);
 SELECT relation, column_name, stored IS NULL AS missing FROM rollup.check('http_request_1min') ORDER BY 1, 2;
 SELECT rollup.rebuild('http_request_1min') > 0 AS written;
 SELECT * FROM rollup.check('http_request_1min');
