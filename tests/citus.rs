@@ -215,9 +215,13 @@ fn what_cannot_be_is_refused(citus: &Citus, client: &mut Client) {
         ),
     );
     assert!(e.contains("depends on settings of the session"), "{e}");
+    let query = "$$ SELECT site_id, date_trunc('hour', ingest_time) AS at, count(*) FROM http_request GROUP BY 1, 2 $$";
     for call in [
         "rollup.add_column('http_request_1min', 'more', 'max(ingest_time::text)')",
         "rollup.rebase('http_request')",
+        &format!("rollup.create('refused', {query}, on_change => 'recompute')"),
+        &format!("rollup.create('refused', {query}, into_table => 'http_request_1hour')"),
+        &format!("rollup.create('refused', {query}, backfill => false)"),
     ] {
         let e = error(client, &format!("SELECT {call}"));
         assert!(e.starts_with("0A000"), "{e}");
