@@ -1,6 +1,6 @@
 //! The extension on a Citus cluster: it is there on every node, its aggregates are split between nodes, and rollups
 //! lie beside the rows that they count.
-use hll_lab::{Citus, wait_for};
+use hll_lab::{Citus, root, wait_for};
 use hll_tests::nodes::{one_row, prepared, run_and_compare, site_on};
 use hll_tests::{differences, number};
 use postgres::Client;
@@ -25,8 +25,35 @@ fn a_cluster() {
     rollups_lie_beside_their_rows(&citus, &mut client);
     what_cannot_be_is_refused(&citus, &mut client);
     other_kinds_of_tables(&citus, &mut client);
+    the_page_runs(&mut client);
     nodes_added_later(&mut citus, &mut client);
     the_worker_runs_it(&mut client);
+}
+
+/// The statements of docs/citus.md, which no single server can run, over a table in a schema of its own.
+fn the_page_runs(client: &mut Client) {
+    let page = std::fs::read_to_string(root().join("docs/citus.md")).unwrap();
+    let block = page.split("```psql\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    client
+        .batch_execute("CREATE SCHEMA page; CREATE TABLE page.http_request (site_id int, ingest_time timestamptz, ip_address text); SET search_path TO page, public")
+        .unwrap();
+    // A transaction each, as psql runs them.
+    for statement in block.split_inclusive(";\n") {
+        client.batch_execute(statement).unwrap();
+    }
+    client.batch_execute("INSERT INTO page.http_request (site_id, ingest_time, ip_address) SELECT g % 7, timestamptz '2026-01-01' + g * interval '1 s', g FROM generate_series(1, 3000) g").unwrap();
+    let counted = |client: &mut Client, table: &str| {
+        number(client, &format!("SELECT sum(request_count)::bigint FROM page.{table}"))
+    };
+    assert_eq!(counted(client, "http_request_1min_live"), 3000);
+    client.batch_execute("SELECT page.rollup_http_request()").unwrap();
+    assert_eq!(counted(client, "http_request_1min"), 3000);
+    assert_eq!(counted(client, "http_request_1hour"), 3000);
+    client
+        .batch_execute(
+            "SELECT rollup.drop('page.http_request_1min'); RESET search_path; DROP SCHEMA page CASCADE",
+        )
+        .unwrap();
 }
 
 fn on_every_node(citus: &Citus) {

@@ -83,7 +83,8 @@ fn every_page_runs_and_prints_what_it_shows() {
         let name = path.file_name().unwrap().to_string_lossy();
         let page = fs::read_to_string(path).unwrap();
         let blocks = blocks(&page);
-        assert!(!blocks.is_empty() || name == "reference.md", "{name} has no SQL");
+        // The cluster's page runs where there is one: tests/citus.rs.
+        assert!(!blocks.is_empty() || ["reference.md", "citus.md"].contains(&&*name), "{name} has no SQL");
         let db = format!("page{number}");
         let mut client = cluster.connect("postgres").unwrap();
         client.batch_execute(&format!("CREATE DATABASE {db}")).unwrap();
