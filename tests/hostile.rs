@@ -211,18 +211,19 @@ fn cancellation_answers_at_once_and_failure_leaves_nothing() {
     ];
     let failing = "SELECT count(h), sum(d) FROM (SELECT hll_add_agg(hll_hash_bigint(i * j)) AS h, sum(1 / (300000 - i)) AS d FROM numbers, generate_series(1, 2) j GROUP BY i % 5000) s";
     let pid = pid_of(&mut client);
-    let mut settled = 0;
-    for round in 0..6 {
+    let mut residents = Vec::new();
+    for _ in 0..8 {
         for sql in long {
             let took = cancelled(&mut client, &mut observer, sql);
             assert!(took < Duration::from_secs(1), "{took:?}: {sql}");
         }
         let failed = client.batch_execute(failing).expect_err("a division by zero");
         assert_eq!(failed.code(), Some(&SqlState::DIVISION_BY_ZERO));
-        if round == 2 {
-            settled = resident(pid);
-        }
+        residents.push(resident(pid));
     }
-    let grown = resident(pid) - settled;
-    assert!(grown < 8192, "the backend grew by {grown} KiB in three rounds");
+    // What stays resident of freed memory goes up and down by 25 MiB, as the last block that is in use lies: the
+    // least of the last rounds is compared with the most of the first ones. What leaks only goes up.
+    let (first, last) = residents.split_at(4);
+    let grown = last.iter().min().unwrap() - first.iter().max().unwrap();
+    assert!(grown < 4096, "the backend grew by {grown} KiB in four rounds: {residents:?}");
 }
