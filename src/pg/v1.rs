@@ -181,14 +181,21 @@ pub unsafe fn varlena_payload<'a>(d: pg_sys::Datum) -> &'a [u8] {
     // SAFETY: the caller vouches for the varlena; a de-toasted copy lives in the current memory context. The
     // length counts the header: one byte (odd first byte, length in the upper seven bits) or four.
     unsafe {
-        let p = if is_plain(d) { d.cast_mut_ptr::<u8>() } else { detoasted(d) };
-        let first = *p;
-        if first & 1 == 1 {
-            std::slice::from_raw_parts(p.add(1), usize::from(first >> 1) - 1)
-        } else {
-            let len = (p.cast::<u32>().read_unaligned() >> 2) as usize;
-            std::slice::from_raw_parts(p.add(pg_sys::VARHDRSZ), len - pg_sys::VARHDRSZ)
+        let mut p = d.cast_mut_ptr::<u8>();
+        let mut first = *p;
+        // Short values first: most are. 0x01 alone is the header of one that lies out of line.
+        if first & 1 == 1 && first != 0x01 {
+            return std::slice::from_raw_parts(p.add(1), usize::from(first >> 1) - 1);
         }
+        if first & 0x03 != 0 {
+            p = detoasted(d);
+            first = *p;
+            if first & 1 == 1 {
+                return std::slice::from_raw_parts(p.add(1), usize::from(first >> 1) - 1);
+            }
+        }
+        let len = (p.cast::<u32>().read_unaligned() >> 2) as usize;
+        std::slice::from_raw_parts(p.add(pg_sys::VARHDRSZ), len - pg_sys::VARHDRSZ)
     }
 }
 

@@ -18,10 +18,12 @@ pub fn hash(bytes: &[u8], seed: i32) -> i64 {
         h2 ^= scramble2(high);
         h2 = h2.rotate_left(31).wrapping_add(h1).wrapping_mul(5).wrapping_add(0x3849_5ab5);
     }
-    // A word of zero scrambles to zero, so absent bytes need no branch of their own.
-    let [low, high] = padded(tail);
-    h1 ^= scramble1(low);
-    h2 ^= scramble2(high);
+    if !tail.is_empty() {
+        // A word of zero scrambles to zero, so absent bytes need no branch of their own.
+        let [low, high] = padded(tail);
+        h1 ^= scramble1(low);
+        h2 ^= scramble2(high);
+    }
     finish(h1, h2, bytes.len() as u64)
 }
 
