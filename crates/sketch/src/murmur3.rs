@@ -9,22 +9,45 @@ const C2: u64 = 0x4cf5_ad43_2745_937f;
 /// Hashes bytes.
 #[inline]
 pub fn hash(bytes: &[u8], seed: i32) -> i64 {
+    // Names, addresses and keys are short: a block at most, and no loop.
+    if bytes.len() > 16 {
+        return long(bytes, seed);
+    }
+    let (h1, h2) = start(seed);
+    let (h1, h2) = match bytes.first_chunk::<16>() {
+        Some(block) => round(h1, h2, block),
+        None => last(h1, h2, bytes),
+    };
+    finish(h1, h2, bytes.len() as u64)
+}
+
+#[inline(never)]
+fn long(bytes: &[u8], seed: i32) -> i64 {
     let (mut h1, mut h2) = start(seed);
     let (blocks, tail) = bytes.as_chunks::<16>();
     for block in blocks {
-        let [low, high] = halves(block);
-        h1 ^= scramble1(low);
-        h1 = h1.rotate_left(27).wrapping_add(h2).wrapping_mul(5).wrapping_add(0x52dc_e729);
-        h2 ^= scramble2(high);
-        h2 = h2.rotate_left(31).wrapping_add(h1).wrapping_mul(5).wrapping_add(0x3849_5ab5);
+        (h1, h2) = round(h1, h2, block);
     }
-    if !tail.is_empty() {
-        // A word of zero scrambles to zero, so absent bytes need no branch of their own.
-        let [low, high] = padded(tail);
-        h1 ^= scramble1(low);
-        h2 ^= scramble2(high);
-    }
+    (h1, h2) = last(h1, h2, tail);
     finish(h1, h2, bytes.len() as u64)
+}
+
+/// Takes in a block.
+#[inline]
+fn round(mut h1: u64, mut h2: u64, block: &[u8; 16]) -> (u64, u64) {
+    let [low, high] = halves(block);
+    h1 ^= scramble1(low);
+    h1 = h1.rotate_left(27).wrapping_add(h2).wrapping_mul(5).wrapping_add(0x52dc_e729);
+    h2 ^= scramble2(high);
+    h2 = h2.rotate_left(31).wrapping_add(h1).wrapping_mul(5).wrapping_add(0x3849_5ab5);
+    (h1, h2)
+}
+
+/// Takes in what is left after the blocks. A word of zero scrambles to zero, so absent bytes need no branch of their own.
+#[inline]
+fn last(h1: u64, h2: u64, tail: &[u8]) -> (u64, u64) {
+    let [low, high] = padded(tail);
+    (h1 ^ scramble1(low), h2 ^ scramble2(high))
 }
 
 /// Hashes the eight bytes of `v`.
