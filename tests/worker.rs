@@ -179,6 +179,10 @@ fn what_is_gone_stops_no_other() {
     wait_for("the scheduler leaves", 30, || number(&mut client, SCHEDULER) == 0);
     client.batch_execute("CREATE EXTENSION hll").unwrap();
     wait_for("a scheduler comes", 60, || number(&mut client, SCHEDULER) > 0);
+    assert!(
+        !cluster.log().contains("you don't own a lock"),
+        "a lock was given back that another process has"
+    );
     assert!(!cluster.log().contains("PANIC") && !cluster.log().contains("was terminated by signal"));
 }
 

@@ -33,7 +33,8 @@ impl Work {
                 pg_sys::USER_LOCKMETHOD,
             );
             let got = pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, true, true);
-            (got != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL).then_some(Work(tag))
+            // Made only where it is had: to drop one gives the lock back.
+            (got != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL).then(|| Work(tag))
         }
     }
 }
