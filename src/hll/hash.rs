@@ -49,8 +49,17 @@ fn eight(call: &mut Call) -> Datum {
     Datum::from(murmur3::hash_i64(call.i64(0).unwrap_or(0), seed(call)))
 }
 
+/// Values that lie in line under a seed that calls for no warning take a path without calls, which saves no registers.
 #[inline]
 fn varlena(call: &mut Call) -> Datum {
+    match (call.short_bytes(0), call.i32(1)) {
+        (Some(bytes), Some(seed)) if seed >= 0 => Datum::from(murmur3::hash(bytes, seed)),
+        _ => any_varlena(call),
+    }
+}
+
+#[inline(never)]
+fn any_varlena(call: &mut Call) -> Datum {
     Datum::from(murmur3::hash(call.bytes(0).unwrap_or_default(), seed(call)))
 }
 

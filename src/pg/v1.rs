@@ -82,6 +82,14 @@ impl Call {
         self.arg(n).map(|d| unsafe { varlena_payload(d) })
     }
 
+    /// Payload of varlena argument `n` where it is in line under a header of one byte, as values below 127 bytes are in
+    /// a table's rows; None for every other, and for NULL.
+    #[inline(always)]
+    pub fn short_bytes(&self, n: usize) -> Option<&[u8]> {
+        // SAFETY: the declaration says a varlena type, so the datum points at a valid one.
+        self.arg(n).and_then(|d| unsafe { short_payload(d) })
+    }
+
     /// As `bytes`, for a function that will be called for the next row too: a scan of a heap page finds the next
     /// row's value below this one, and asks the processor for it while this one is worked on.
     #[inline(always)]
@@ -172,6 +180,22 @@ unsafe fn is_plain(d: pg_sys::Datum) -> bool {
     first != 0x01 && first & 0x03 != 0x02
 }
 
+/// The payload of the varlena `d`, if its header has one byte.
+///
+/// # Safety
+/// `d` must point at a valid varlena that outlives the slice.
+#[inline(always)]
+unsafe fn short_payload<'a>(d: pg_sys::Datum) -> Option<&'a [u8]> {
+    // SAFETY: the caller vouches for the varlena. The length, in the upper seven bits, counts the header. 0x01 alone
+    // is the header of a value that lies out of line.
+    unsafe {
+        let p = d.cast_mut_ptr::<u8>();
+        let first = *p;
+        let short = first & 1 == 1 && first != 0x01;
+        short.then(|| std::slice::from_raw_parts(p.add(1), usize::from(first >> 1) - 1))
+    }
+}
+
 /// The payload of the varlena `d`, de-toasted when compressed or out of line.
 ///
 /// # Safety
@@ -181,12 +205,12 @@ pub unsafe fn varlena_payload<'a>(d: pg_sys::Datum) -> &'a [u8] {
     // SAFETY: the caller vouches for the varlena; a de-toasted copy lives in the current memory context. The
     // length counts the header: one byte (odd first byte, length in the upper seven bits) or four.
     unsafe {
+        // Short values first: most are.
+        if let Some(payload) = short_payload(d) {
+            return payload;
+        }
         let mut p = d.cast_mut_ptr::<u8>();
         let mut first = *p;
-        // Short values first: most are. 0x01 alone is the header of one that lies out of line.
-        if first & 1 == 1 && first != 0x01 {
-            return std::slice::from_raw_parts(p.add(1), usize::from(first >> 1) - 1);
-        }
         if first & 0x03 != 0 {
             p = detoasted(d);
             first = *p;

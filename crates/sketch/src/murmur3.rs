@@ -7,7 +7,7 @@ const C1: u64 = 0x87c3_7b91_1142_53d5;
 const C2: u64 = 0x4cf5_ad43_2745_937f;
 
 /// Hashes bytes.
-#[inline]
+#[inline(always)]
 pub fn hash(bytes: &[u8], seed: i32) -> i64 {
     // Names, addresses and keys are short: a block at most, and no loop.
     if bytes.len() > 16 {

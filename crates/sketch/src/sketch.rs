@@ -76,19 +76,30 @@ impl<M: Memory> Sketch<M> {
     /// Adds one element by its hash.
     #[inline(always)]
     pub fn add(&mut self, hash: i64) {
+        if !self.add_to_registers(hash) {
+            self.add_to_list(hash);
+        }
+    }
+
+    /// Adds one element by its hash if the sketch has come to registers; else leaves it as it is and returns false.
+    #[inline(always)]
+    pub fn add_to_registers(&mut self, hash: i64) -> bool {
         match &mut self.state {
-            State::Registers(registers) => add_register(self.params, registers, hash),
-            State::Undefined => {}
-            State::Empty | State::Explicit(_) => self.add_to_list(hash),
+            State::Registers(registers) => {
+                add_register(&self.params, registers, hash);
+                true
+            }
+            _ => false,
         }
     }
 
     #[inline(never)]
     fn add_to_list(&mut self, hash: i64) {
-        let threshold = self.params.explicit_threshold();
+        let params = self.params;
+        let threshold = params.explicit_threshold();
         if let State::Empty = self.state {
             if threshold == 0 {
-                add_register(self.params, self.as_registers(), hash);
+                add_register(&params, self.as_registers(), hash);
                 return;
             }
             self.state = State::Explicit(self.memory.words(4.min(threshold)));
@@ -98,7 +109,7 @@ impl<M: Memory> Sketch<M> {
             if hashes.len() < threshold {
                 hashes.insert(at, hash);
             } else {
-                add_register(self.params, self.as_registers(), hash);
+                add_register(&params, self.as_registers(), hash);
             }
         }
     }
@@ -159,7 +170,7 @@ impl<M: Memory> Sketch<M> {
             }
             State::Explicit(_) => hashes.for_each(|hash| self.add(hash)),
             State::Registers(registers) => {
-                hashes.for_each(|hash| add_register(self.params, registers, hash));
+                hashes.for_each(|hash| add_register(&self.params, registers, hash));
             }
             State::Undefined => {}
         }
@@ -170,7 +181,7 @@ impl<M: Memory> Sketch<M> {
         if !matches!(self.state, State::Registers(_)) {
             let mut registers = self.memory.zeroed_bytes(self.params.registers());
             if let State::Explicit(hashes) = &self.state {
-                hashes.iter().for_each(|hash| add_register(self.params, &mut registers, *hash));
+                hashes.iter().for_each(|hash| add_register(&self.params, &mut registers, *hash));
             }
             self.state = State::Registers(registers);
         }
@@ -276,10 +287,12 @@ pub(crate) fn rank(params: &Params, hash: i64) -> (usize, u8) {
 
 /// Raises the register that a hash belongs to.
 #[inline(always)]
-fn add_register(params: Params, registers: &mut [u8], hash: i64) {
-    let (_, value) = rank(&params, hash);
+fn add_register(params: &Params, registers: &mut [u8], hash: i64) {
     // There is a power of two of them.
     let mask = registers.len() - 1;
     let register = &mut registers[hash as usize & mask];
-    *register = (*register).max(value);
+    // Most hashes raise nothing once a sketch has seen some; that much is known before their value is.
+    if (hash as u64 >> params.log2m).trailing_zeros() >= u32::from(*register) {
+        *register = (*register).max(rank(params, hash).1);
+    }
 }
