@@ -2,7 +2,8 @@
 //! answer; messages in kcat's format come in once, however often they are given.
 use std::fs;
 use std::io::Write as _;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use hll_lab::{Cluster, root};
 use hll_tests::{TABLE, number};
@@ -188,6 +189,41 @@ fn the_dashboard_is_one() {
                 assert!(!std::mem::replace(cell, true), "{} lies on another panel", panel["title"]);
             }
         }
+    }
+}
+
+/// Whether the compiler finds that text a dashboard by Grafana's own types, or what it says.
+fn typed(folder: &Path, name: &str, dashboard: &str) -> Result<(), String> {
+    // A literal in place: only there are fields refused that no type knows.
+    let program = format!(
+        "import type {{ Dashboard }} from '@grafana/schema';\nexport const it: Dashboard = {dashboard};\n"
+    );
+    let file = folder.join(name);
+    fs::write(&file, program).unwrap();
+    let done = Command::new(folder.join("node_modules/.bin/tsc"))
+        .args(["--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stdout).into_owned()) }
+}
+
+#[test]
+fn the_dashboard_is_one_by_grafanas_types() {
+    let folder = root().join("target/grafana");
+    if !folder.join("node_modules/.bin/tsc").exists() {
+        return println!("skipped: Grafana's types are not there: make setup-test");
+    }
+    let text = fs::read_to_string(root().join("examples/grafana.json")).unwrap();
+    typed(&folder, "dashboard.ts", &text).unwrap_or_else(|e| panic!("{e}"));
+    for (right, wrong) in [
+        ("\"graphTooltip\": 1", "\"graphTooltip\": 7"),
+        ("\"gridPos\"", "\"position\""),
+        ("\"h\": 9", "\"h\": \"9\""),
+    ] {
+        assert!(text.contains(right), "{right}");
+        let said = typed(&folder, "wrong.ts", &text.replace(right, wrong)).expect_err(wrong);
+        assert!(said.contains("error TS2"), "{wrong}: {said}");
     }
 }
 

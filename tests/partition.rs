@@ -389,10 +389,10 @@ fn beside_pg_partman() {
         )
         .unwrap();
     client.batch_execute(ROLLUP).unwrap();
+    let old = "SELECT (extversion LIKE '4.%')::int::bigint FROM pg_extension WHERE extname = 'pg_partman'";
+    let days = if number(&mut client, old) == 1 { "'native', 'daily'" } else { "'1 day'" };
     client
-        .batch_execute(
-            "SELECT partman.create_parent('public.event', 'at', 'native', 'daily', p_premake => 2)",
-        )
+        .batch_execute(&format!("SELECT partman.create_parent('public.event', 'at', {days}, p_premake => 2)"))
         .unwrap();
     let theirs = number(&mut client, PARTITIONS);
     assert!(theirs >= 3, "{theirs}");

@@ -14,24 +14,38 @@ struct Block<'a> {
     shown: Option<&'a str>,
 }
 
-fn blocks(page: &str) -> Vec<Block<'_>> {
+/// The blocks of a page. None escapes: a fence is of a kind that runs here, or holds no SQL.
+fn blocks<'a>(name: &str, page: &'a str) -> Vec<Block<'a>> {
     let mut found: Vec<Block> = Vec::new();
     let mut rest = page;
     // Where the text before a fence is blank, the fence belongs to the block above it.
     while let Some((before, fenced)) = rest.split_once("```") {
+        without_sql(name, before.lines().filter_map(|line| line.strip_prefix("    ")));
         let (language, body) = fenced.split_once('\n').expect("a fence that opens ends its line");
         let (body, after) = body.split_once("```").expect("a fence that opens is closed");
         match language {
             "sql" => found.push(Block { sql: body, shown: None }),
-            "text" if before.trim().is_empty() => {
-                let above = found.last_mut().expect("output has its SQL above it");
-                above.shown = Some(body);
+            "text" => {
+                let above =
+                    found.last_mut().filter(|above| above.shown.is_none() && before.trim().is_empty());
+                above.unwrap_or_else(|| panic!("{name}: output of no SQL:{body}")).shown = Some(body);
             }
-            _ => {}
+            // The cluster's page runs where there is one: tests/citus.rs.
+            "psql" if name == "citus.md" => {}
+            "" => without_sql(name, body.lines()),
+            other => panic!("{name}: a block of {other}"),
         }
         rest = after;
     }
+    without_sql(name, rest.lines().filter_map(|line| line.strip_prefix("    ")));
     found
+}
+
+/// Lines that are set off, but not run.
+fn without_sql<'a>(name: &str, mut lines: impl Iterator<Item = &'a str>) {
+    const VERBS: [&str; 8] = ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "SET"];
+    let found = lines.find(|line| VERBS.contains(&line.trim_start().split(' ').next().unwrap_or_default()));
+    assert_eq!(found, None, "{name}: SQL that does not run");
 }
 
 fn pages() -> Vec<PathBuf> {
@@ -82,8 +96,7 @@ fn every_page_runs_and_prints_what_it_shows() {
     for (number, path) in pages().iter().enumerate() {
         let name = path.file_name().unwrap().to_string_lossy();
         let page = fs::read_to_string(path).unwrap();
-        let blocks = blocks(&page);
-        // The cluster's page runs where there is one: tests/citus.rs.
+        let blocks = blocks(&name, &page);
         assert!(!blocks.is_empty() || ["reference.md", "citus.md"].contains(&&*name), "{name} has no SQL");
         let db = format!("page{number}");
         let mut client = cluster.connect("postgres").unwrap();
@@ -100,6 +113,10 @@ fn every_page_runs_and_prints_what_it_shows() {
                 }
             }
         }
+    }
+    for page in ["CHANGELOG.md", "docs/bench/figures.md"] {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        assert!(blocks(page, &text).is_empty(), "{page} is not run");
     }
     assert!(wrong.is_empty(), "{wrong}");
     assert!(shown > 0, "no page shows what its SQL prints");

@@ -26,11 +26,6 @@ impl Tree {
         }
         Ok(Ok(tree))
     }
-
-    /// The major version of the PostgreSQL under test.
-    pub fn major(&self) -> Option<u32> {
-        self.share.file_name()?.to_str()?.parse().ok()
-    }
 }
 
 impl Cluster {
@@ -38,8 +33,7 @@ impl Cluster {
     pub fn upgraded(&mut self, tree: Tree, settings: &str) -> Outcome<Cluster> {
         self.stop()?;
         // The clusters of tests are without checksums, which 18 has by default; both must be alike.
-        let options: &[&str] =
-            if tree.major().is_some_and(|major| major >= 18) { &["--no-data-checksums"] } else { &[] };
+        let options: &[&str] = if tree.major >= 18 { &["--no-data-checksums"] } else { &[] };
         let mut new = Cluster::made(tree, settings, options, PORT)?;
         let done = new
             .command("pg_upgrade")

@@ -55,6 +55,8 @@ impl Account {
 /// The private copy: programs, libraries and shared files in the layout PostgreSQL relocates by.
 #[derive(Clone, Debug)]
 pub struct Tree {
+    /// The major version.
+    pub major: u32,
     /// The folder of `postgres`, `initdb`, `psql`.
     pub bin: PathBuf,
     /// The folder of loadable libraries.
@@ -104,7 +106,7 @@ impl Tree {
         lock.lock()?;
         let unpacked = top.join("unpacked");
         if !unpacked.exists() {
-            let package = package(&format!("postgresql-{}-hll", tree.major().unwrap_or_default()));
+            let package = package(&format!("postgresql-{}-hll", tree.major));
             let Some(package) = package else { return Ok(None) };
             // The tree copied from may have an `hll` in it, ours even: nothing of it may pass for the original.
             for (folder, start) in [(tree.share.join("extension"), "hll"), (tree.lib.clone(), "hll.")] {
@@ -146,8 +148,7 @@ impl Tree {
     pub fn beside(extension: &str) -> Outcome<Option<Tree>> {
         let tree = Tree::prepare()?;
         let (_, top, _) = Self::copied("private-pg")?;
-        let Some(package) = package(&format!("postgresql-{}-{extension}", tree.major().unwrap_or_default()))
-        else {
+        let Some(package) = package(&format!("postgresql-{}-{extension}", tree.major)) else {
             return Ok(None);
         };
         let lock = fs::File::create(top.join("lock"))?;
@@ -188,32 +189,44 @@ impl Tree {
             Ok(String::from_utf8(out.stdout)?.trim().to_string())
         };
         let version = ask("--version")?;
-        let major: String = version.chars().filter(|c| c.is_ascii_digit() || *c == '.').collect();
-        let major = major.split('.').next().unwrap_or_default().to_string();
+        let digits = version.split(|c: char| !c.is_ascii_digit()).find(|part| !part.is_empty());
+        let major: u32 = digits.ok_or_else(|| format!("{config}: no version in {version}"))?.parse()?;
 
-        let top = Self::place(kind, &major)?;
+        let top = Self::place(kind, major)?;
         fs::create_dir_all(&top)?;
+        let top = top.canonicalize()?;
         let lock = fs::File::create(top.join("lock"))?;
         lock.lock()?;
-        let home = top.join("usr/lib/postgresql").join(&major);
-        let tree = Tree {
-            bin: home.join("bin"),
-            lib: home.join("lib"),
-            share: top.join("usr/share/postgresql").join(&major),
-            environment: Vec::new(),
-        };
+        let bin = top.join("usr/lib/postgresql").join(major.to_string()).join("bin");
         let complete = top.join("complete");
-        if fs::read_to_string(&complete).ok().as_deref() != Some(&version) {
-            copy(Path::new(&ask("--bindir")?), &tree.bin)?;
-            copy(Path::new(&ask("--pkglibdir")?), &tree.lib)?;
-            copy(Path::new(&ask("--sharedir")?), &tree.share)?;
+        let fresh = fs::read_to_string(&complete).ok().as_deref() != Some(&version);
+        if fresh {
+            copy(Path::new(&ask("--bindir")?), &bin)?;
+        }
+        // Programs find the rest from where they lie, in the layout that they were built for.
+        let copied = |what: &str| -> Outcome<PathBuf> {
+            let out = Command::new(bin.join("pg_config")).arg(what).output()?;
+            let path = PathBuf::from(String::from_utf8(out.stdout)?.trim());
+            if !path.starts_with(&top) {
+                return Err(
+                    format!("{config}: a copy of this PostgreSQL would use {}", path.display()).into()
+                );
+            }
+            if fresh {
+                copy(Path::new(&ask(what)?), &path)?;
+            }
+            Ok(path)
+        };
+        let (lib, share) = (copied("--pkglibdir")?, copied("--sharedir")?);
+        let tree = Tree { major, bin, lib, share, environment: Vec::new() };
+        if fresh {
             fs::write(&complete, &version)?;
         }
         Ok((tree, top, config))
     }
 
     /// Under `target/`, unless the server's account cannot walk there.
-    fn place(kind: &str, major: &str) -> Outcome<PathBuf> {
+    fn place(kind: &str, major: u32) -> Outcome<PathBuf> {
         let target = root().join("target");
         fs::create_dir_all(&target)?;
         let open = |dir: &Path| fs::metadata(dir).is_ok_and(|m| m.permissions().mode() & 0o001 != 0);
