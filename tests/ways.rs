@@ -27,10 +27,11 @@ const WAYS: [Way; 4] = [
         name: "a function that cron calls, bounded by time",
         made: "CREATE TABLE daily (day timestamptz PRIMARY KEY, events bigint);
             CREATE TABLE done (until timestamptz); INSERT INTO done VALUES ('-infinity');
-            CREATE FUNCTION roll_up() RETURNS void LANGUAGE sql AS $$
-              INSERT INTO daily SELECT date_trunc('day', at), count(*) FROM event, done WHERE at >= until AND at < now() GROUP BY 1
+            CREATE FUNCTION roll_up() RETURNS void LANGUAGE plpgsql AS $$ DECLARE since timestamptz; BEGIN
+              SELECT until INTO since FROM done;
+              INSERT INTO daily SELECT date_trunc('day', at), count(*) FROM event WHERE at >= since AND at < now() GROUP BY 1
               ON CONFLICT (day) DO UPDATE SET events = daily.events + EXCLUDED.events;
-              UPDATE done SET until = now() $$",
+              UPDATE done SET until = now(); END $$",
         run: "SELECT roll_up()",
         expire: "DELETE FROM event WHERE at < now() - interval '7 days'",
     },

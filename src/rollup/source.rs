@@ -1,5 +1,6 @@
 //! The source of a rollup: its stamp column, the index on it, its row in the catalog, the functions beside it.
 use super::catalog;
+use super::citus::{self, Place};
 use super::error::{Result, fail, internal};
 use super::plan::Plan;
 use super::sql::{STAMP, ident, literal};
@@ -115,6 +116,11 @@ pub fn lock_exclusively(source: &Source) -> Result<()> {
 }
 
 /// The index that runs find new rows by, unless the table has one on the stamp.
+///
+/// The summary of a block range must never outgrow its place. PostgreSQL moves one that does, and an insertion that has
+/// just looked the place up then takes the range for one without a summary: its value is left out for good, and runs
+/// pass by the row. A least and a greatest value keep their size, sets of values (minmax_multi) do not.
+/// Stamps of a cluster's nodes lie far apart, so that between the least and the greatest is everything: a B-tree.
 pub fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<()> {
     let there = catalog::read(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid \
@@ -125,11 +131,15 @@ pub fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<
     if there.first().copied().flatten() == Some(true) {
         return Ok(());
     }
+    let (table, time) = (source.qualified(), ident(&plan.time_column));
+    let distributed = matches!(citus::place(relation)?, Some(Place::Distributed(_)));
+    let summarized = if distributed { time } else { format!("{time}, {STAMP}") };
+    if distributed {
+        catalog::execute(&format!("CREATE INDEX ON {table} ({STAMP})"), &[])?;
+    }
     catalog::execute(
         &format!(
-            "CREATE INDEX ON {} USING brin ({}, {STAMP} int8_minmax_multi_ops) WITH (autosummarize = on, pages_per_range = 32)",
-            source.qualified(),
-            ident(&plan.time_column)
+            "CREATE INDEX ON {table} USING brin ({summarized}) WITH (autosummarize = on, pages_per_range = 32)"
         ),
         &[],
     )

@@ -32,8 +32,9 @@ impl Cluster {
     /// Stops this cluster; a started one of `tree` with those settings, which pg_upgrade made of it.
     pub fn upgraded(&mut self, tree: Tree, settings: &str) -> Outcome<Cluster> {
         self.stop()?;
-        // The clusters of tests are without checksums, which 18 has by default; both must be alike.
-        let options: &[&str] = if tree.major >= 18 { &["--no-data-checksums"] } else { &[] };
+        // From 18 on clusters have checksums by default; both must be alike.
+        let alike = tree.major < 18 || self.tree.major >= 18;
+        let options: &[&str] = if alike { &[] } else { &["--no-data-checksums"] };
         let mut new = Cluster::made(tree, settings, options, PORT)?;
         let done = new
             .command("pg_upgrade")
