@@ -215,7 +215,7 @@ fn rollup_explain(name: &str) -> Result<String> {
     let plan = d.plan()?;
     let new = bounds::new(&sql::prefix(&plan), &d.state.seen, &now);
     Ok(format!(
-        "-- delta:\n{};\n-- merges it:\n{};",
+        "-- The groups of the new rows, which are called delta:\n{};\n-- Merges them:\n{};",
         sql::delta(&plan, source, &new),
         sql::merge_delta(&plan, target, &levels::of(&d)?, &[])
     ))
