@@ -48,7 +48,7 @@ pub fn aggregate_source(
     format!(
         "SELECT {}{extra} FROM {} WHERE {bounds}{filter} GROUP BY {}",
         list(plan.kept(), |c| format!("{} AS {}", source_expression(plan, c, level), ident(&c.name))),
-        from_clause(plan.joins.as_deref(), source, &plan.alias),
+        from_clause(plan.joins.as_ref(), source, &plan.alias),
         key_positions(plan)
     )
 }
@@ -124,7 +124,7 @@ pub fn query(plan: &Plan, source: &str) -> String {
     format!(
         "SELECT {} FROM {}{filter} GROUP BY {}",
         list(visible.iter().copied(), |c| format!("{} AS {}", c.written, ident(&c.name))),
-        from_clause(plan.joins.as_deref(), source, &plan.alias),
+        from_clause(plan.joins.as_ref(), source, &plan.alias),
         keys.collect::<Vec<_>>().join(", ")
     )
 }
@@ -224,7 +224,7 @@ pub fn count_new(plan: &Plan, source: &str, bounds: &str) -> String {
     let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
     format!(
         "SELECT pg_catalog.count(*) FROM {} WHERE {bounds}{filter}",
-        from_clause(plan.joins.as_deref(), source, &plan.alias)
+        from_clause(plan.joins.as_ref(), source, &plan.alias)
     )
 }
 
