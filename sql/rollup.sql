@@ -49,11 +49,13 @@ CREATE TABLE rollup.definition (
   backlog_done      bigint,
   backlog_started   timestamptz,
   refused_changes   tstzmultirange,
+  joined      regclass[],
   nodes             jsonb
 ) WITH (fillfactor = 50);
 COMMENT ON COLUMN rollup.definition.on_change IS 'what it does when raw rows change: ignore, error, or recompute their buckets';
 COMMENT ON COLUMN rollup.definition.adopted IS 'its table was there before, by rollup.create(into_table), and stays when the rollup is dropped';
 COMMENT ON COLUMN rollup.definition.refused_changes IS 'times of rows that changed when their bucket could not be computed again';
+COMMENT ON COLUMN rollup.definition.joined IS 'the tables of its FROM clause, which the plan numbers; NULL: the source alone';
 COMMENT ON COLUMN rollup.definition.nodes IS 'on a Citus cluster how far rows are rolled up, by group of nodes, in the place of seen_xmax and seen_xip; NULL: the source is a table of this node alone';
 COMMENT ON COLUMN rollup.definition.backlog_to_xmax IS 'with backlog_from_xmax and both xip: rows of transactions between two snapshots, too many for one transaction, that are merged piece by piece, newest first; NULL: none';
 COMMENT ON COLUMN rollup.definition.backlog_cursor IS 'rows of the backlog at this time or later are merged; NULL: none yet';
@@ -479,7 +481,7 @@ COMMENT ON FUNCTION rollup.drop(text, boolean) IS
 
 CREATE FUNCTION rollup.explain(name text) RETURNS text
 AS 'MODULE_PATHNAME', 'rollup_explain_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.explain(text) IS 'The statement that the next run of a rollup would execute. NULL gives NULL';
+COMMENT ON FUNCTION rollup.explain(text) IS 'The statements that the next run of a rollup would execute: one that reads the new raw rows, one that merges their groups. NULL gives NULL';
 
 CREATE FUNCTION rollup.check(name text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL)
 RETURNS TABLE (relation regclass, keys jsonb, column_name text, stored text, recomputed text)

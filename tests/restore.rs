@@ -29,6 +29,10 @@ fn a_restored_database_goes_on() {
         .batch_execute("UPDATE http_request SET response_time_msec = 0 WHERE response_time_msec % 10 = 0")
         .unwrap();
     client.batch_execute("CREATE FUNCTION longer(text, text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT greatest($1, $2)'; CREATE AGGREGATE longest(text) (SFUNC = longer, STYPE = text); SELECT rollup.add_merge_rule('longest(text)', 'longer(text,text)', 'longest(text)'::regprocedure)").unwrap();
+    // The tables that a query joins are found again, whatever they are called by then.
+    client.batch_execute("CREATE SCHEMA lookup; CREATE TABLE lookup.site (id int PRIMARY KEY, title text); INSERT INTO lookup.site VALUES (1, 'one'); CREATE TABLE sale (at timestamptz, site int);
+        SELECT rollup.create('sale_1h', 'SELECT date_trunc(''hour'', at) AS at, title, count(*) AS n FROM sale JOIN lookup.site ON id = site GROUP BY 1, 2', every => NULL, joins => 'snapshot');
+        INSERT INTO sale VALUES ('2026-01-01', 1); SELECT rollup_sale()").unwrap();
     let dump = old.socket().join("dump.sql");
     let dumped = old.command("pg_dump").args(["-d", "shop", "-f"]).arg(&dump).output().unwrap();
     assert!(dumped.status.success(), "{}", String::from_utf8_lossy(&dumped.stderr));
@@ -47,6 +51,8 @@ fn a_restored_database_goes_on() {
 
     let mut client = new.connect("shop").unwrap();
     assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.merge_rule WHERE added_by IS NOT NULL"), 1);
+    client.batch_execute("ALTER TABLE lookup.site RENAME TO place; INSERT INTO sale VALUES ('2026-01-01', 1); SELECT rollup_sale()").unwrap();
+    assert_eq!(number(&mut client, "SELECT n FROM sale_1h WHERE title = 'one'"), 2);
     // Rows of the new cluster, whose ids the old one has used, before anything has run here.
     client.batch_execute(&insert(3, 200)).unwrap();
     client.batch_execute("UPDATE http_request SET site_id = 7 WHERE response_time_msec = 15").unwrap();

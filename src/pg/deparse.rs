@@ -1,6 +1,8 @@
 //! Expressions back as text, every name in it qualified.
+use super::holes::fill;
 use pgrx::{PgList, pg_sys};
-use std::ffi::{CStr, c_char};
+use serde::{Deserialize, Serialize};
+use std::ffi::{CStr, CString, c_char};
 
 /// What the columns of an expression belong to: the tables of one query.
 #[derive(Clone, Copy)]
@@ -49,11 +51,34 @@ impl Names {
     }
 }
 
-/// The FROM clause of `query`, joins and all.
+/// A FROM clause of several tables. What they are called is looked up whenever it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Joins {
+    /// `$1`, `$2`, … stand for the tables.
+    from: String,
+    /// The tables.
+    #[serde(skip)]
+    pub tables: Vec<pg_sys::Oid>,
+}
+
+impl Joins {
+    /// A clause whose tables are written as they are called.
+    pub fn written(from: String) -> Joins {
+        Joins { from, tables: Vec::new() }
+    }
+
+    /// The clause.
+    pub fn text(&self) -> String {
+        fill(&self.from, |n| n.checked_sub(1).and_then(|n| self.tables.get(n)).map(|table| name_of(*table)))
+    }
+}
+
+/// The FROM clause of `query`.
 ///
 /// # Safety
 /// `query` is an analysed SELECT.
-pub unsafe fn from_clause(query: &pg_sys::Query) -> String {
+pub unsafe fn from_clause(query: &pg_sys::Query) -> Joins {
     // SAFETY: the copy is the callee's to change; what is left of it is SELECT true FROM ….
     unsafe {
         let copy = pg_sys::copyObjectImpl((query as *const pg_sys::Query).cast()).cast::<pg_sys::Query>();
@@ -69,8 +94,44 @@ pub unsafe fn from_clause(query: &pg_sys::Query) -> String {
         (*copy).groupClause = std::ptr::null_mut();
         (*copy).hasAggs = false;
         (*(*copy).jointree).quals = std::ptr::null_mut();
-        let text = qualified(|| string(pg_sys::pg_get_querydef(copy, false)));
-        text.split_once("FROM ").map(|(_, from)| from.to_string()).unwrap_or_default()
+        let text = || {
+            let text = qualified(|| string(pg_sys::pg_get_querydef(copy, false)));
+            text.split_once("FROM ").map(|(_, from)| from.to_string()).unwrap_or_default()
+        };
+        let mut mark = "rollup_table".to_string();
+        while text().contains(&mark) {
+            mark.push('_');
+        }
+        // Of a common table expression the name is written as it stands, and the alias after it.
+        let (mut tables, mut only) = (Vec::new(), Vec::new());
+        for rte in PgList::<pg_sys::RangeTblEntry>::from_pg((*copy).rtable).iter_ptr() {
+            if (*rte).rtekind == pg_sys::RTEKind::RTE_RELATION {
+                tables.push((*rte).relid);
+                only.push(!(*rte).inh);
+                let name = CString::new(format!("{mark}_{}_", tables.len())).unwrap_or_default();
+                (*rte).rtekind = pg_sys::RTEKind::RTE_CTE;
+                (*rte).ctename = pg_sys::pstrdup(name.as_ptr());
+            }
+        }
+        let mut from = text();
+        for (n, only) in (1..).zip(only) {
+            let hole = if only { format!("ONLY ${n}") } else { format!("${n}") };
+            from = from.replace(&format!("{mark}_{n}_"), &hole);
+        }
+        Joins { from, tables }
+    }
+}
+
+/// The name of a table, qualified and quoted.
+fn name_of(table: pg_sys::Oid) -> String {
+    // SAFETY: look-ups in the catalog, which give NULL where there is no such table.
+    unsafe {
+        let name = pg_sys::get_rel_name(table);
+        if name.is_null() {
+            return "\"a table that was dropped\"".into();
+        }
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(table));
+        string(pg_sys::quote_qualified_identifier(schema, name))
     }
 }
 

@@ -1,5 +1,5 @@
 //! Reading a SELECT with PostgreSQL's own parser and analyser, and writing its parts back as text.
-pub use super::deparse::set_local;
+pub use super::deparse::{Joins, set_local};
 use super::deparse::{Names, from_clause, string, type_of};
 pub use super::expression::{Aggregate, EPOCH, Part};
 use super::expression::{Rewriter, collation, constant};
@@ -68,7 +68,7 @@ pub struct Select {
     /// It is temporary.
     pub temporary: bool,
     /// The FROM clause, where it joins.
-    pub joins: Option<String>,
+    pub joins: Option<Joins>,
     /// The name of the source inside the query.
     pub alias: String,
     /// The WHERE clause.

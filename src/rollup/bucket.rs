@@ -108,10 +108,11 @@ impl Bucket {
 
     /// True where it is longer than `other`.
     pub fn longer_than(self, other: Bucket) -> bool {
-        self.rank() > other.rank()
+        self.shortest() > other.shortest()
     }
 
-    fn rank(self) -> i64 {
+    /// Microseconds of the shortest; 0 where nothing is known.
+    pub fn shortest(self) -> i64 {
         match self {
             Bucket::Unknown => 0,
             Bucket::Fixed { length, .. } => length,

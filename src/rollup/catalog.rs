@@ -107,13 +107,19 @@ pub struct Definition {
     pub same_cluster: bool,
     /// It follows changes of raw rows.
     pub follows: bool,
+    /// The tables that its query joins.
+    joined: Vec<pg_sys::Oid>,
 }
 
 impl Definition {
     /// The plan.
     pub fn plan(&self) -> Result<Plan> {
-        serde_json::from_str(&self.plan)
-            .map_err(|e| internal(format!("the plan of rollup {} cannot be read: {e}", self.name)))
+        let mut plan: Plan = serde_json::from_str(&self.plan)
+            .map_err(|e| internal(format!("the plan of rollup {} cannot be read: {e}", self.name)))?;
+        if let Some(joins) = &mut plan.joins {
+            joins.tables = self.joined.clone();
+        }
+        Ok(plan)
     }
 
     /// Source, target and owner, or which of them is gone.
@@ -182,7 +188,7 @@ const DEFINITION: &str = "SELECT d.id, d.name, \
   s.stamp_offset, d.backlog_from_xmax, d.backlog_from_xip, d.backlog_to_xmax, d.backlog_to_xip, \
   pg_catalog.timezone('UTC', d.backlog_cursor)::pg_catalog.text, \
   ARRAY(SELECT pg_catalog.timezone('UTC', c)::pg_catalog.text FROM pg_catalog.unnest(d.backlog_cuts) WITH ORDINALITY u (c, n) ORDER BY n), \
-  d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.on_change = 'recompute', d.nodes::pg_catalog.text \
+  d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.on_change = 'recompute', d.nodes::pg_catalog.text, d.joined::pg_catalog.oid[] \
   FROM rollup.definition d JOIN rollup.source s ON s.relation = d.source";
 
 fn snapshot(row: &SpiHeapTupleData, at: usize) -> SpiResult<Snapshot> {
@@ -215,6 +221,7 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<Definition> {
         offset: row.get(13)?.unwrap_or_default(),
         same_cluster: row.get(20)?.unwrap_or_default(),
         follows: row.get(21)?.unwrap_or_default(),
+        joined: row.get(23)?.unwrap_or_default(),
     })
 }
 

@@ -53,7 +53,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         citus::create::refuse_options(&options)?;
     }
     let source = source::describe(select.source)?;
-    let from = definition::from_clause(select.joins.as_deref(), &source.qualified(), &select.alias);
+    let from = definition::from_clause(select.joins.as_ref(), &source.qualified(), &select.alias);
     let mut plan = definition::plan(&select, &from, timezone)?;
     if options.on_change == OnChange::Recompute {
         watch::check_followed(select.source, &plan)?;
@@ -278,11 +278,12 @@ fn insert_definition(
     on_change: OnChange,
     adopted: bool,
 ) -> Result<i64> {
+    let joined = plan.joins.as_ref().map(|joins| joins.tables.clone());
     let plan = serde_json::to_string(plan).map_err(internal)?;
     let _acting = xact::ActingAs::catalog();
     catalog::write(
-        "INSERT INTO rollup.definition (name, relation, source, owner, query, plan, timezone, every, on_change, adopted, system_id) \
-         SELECT $1, $2::pg_catalog.regclass, $3, $4::pg_catalog.name, $5, $6::pg_catalog.jsonb, $7, $8, $9, $10, system_identifier \
+        "INSERT INTO rollup.definition (name, relation, source, owner, query, plan, timezone, every, on_change, adopted, joined, system_id) \
+         SELECT $1, $2::pg_catalog.regclass, $3, $4::pg_catalog.name, $5, $6::pg_catalog.jsonb, $7, $8, $9, $10, $11::pg_catalog.regclass[], system_identifier \
          FROM pg_catalog.pg_control_system() RETURNING id",
         &[
             name.into(),
@@ -295,6 +296,7 @@ fn insert_definition(
             every.into(),
             on_change.text().into(),
             adopted.into(),
+            joined.into(),
         ],
         |row| row.get::<i64>(1),
     )?

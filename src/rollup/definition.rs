@@ -6,7 +6,7 @@ use super::plan::{Column, Merge, Plan, Role};
 use super::rules::{self, Rule};
 use super::sql::ident;
 use crate::pg::holes::fill;
-use crate::pg::query::{self, Aggregate, Entry, Part, Select, Target};
+use crate::pg::query::{self, Aggregate, Entry, Joins, Part, Select, Target};
 use pgrx::prelude::*;
 
 const UNSUPPORTED: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
@@ -357,9 +357,9 @@ impl Builder<'_> {
 }
 
 /// The FROM clause of a query over `source`, qualified and quoted.
-pub fn from_clause(joins: Option<&str>, source: &str, alias: &str) -> String {
+pub fn from_clause(joins: Option<&Joins>, source: &str, alias: &str) -> String {
     match joins {
-        Some(joins) => joins.to_string(),
+        Some(joins) => joins.text(),
         None => format!("{source} AS {}", ident(alias)),
     }
 }

@@ -21,7 +21,7 @@ const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
 pub fn add_column(d: &Definition, name: &str, expression: &str, backfill: bool) -> Result<()> {
     let old = d.plan()?;
     let (source, _, _) = d.parts()?;
-    let from = definition::from_clause(old.joins.as_deref(), source, &old.alias);
+    let from = definition::from_clause(old.joins.as_ref(), source, &old.alias);
     let keys: Vec<String> = old.keys().map(|c| format!("{} AS {}", c.written, ident(&c.name))).collect();
     let positions: Vec<String> = (1..=keys.len()).map(|n| n.to_string()).collect();
     let text = format!(
@@ -87,7 +87,7 @@ pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
         );
     }
     let alias = select.alias.clone();
-    let from = definition::from_clause(old.joins.as_deref(), source, &alias);
+    let from = definition::from_clause(old.joins.as_ref(), source, &alias);
     let new = definition::plan(&select, &from, &d.timezone)?;
     let key = |c: &Column| (c.name.clone(), c.expression.clone(), c.sql_type.clone(), c.collation.clone());
     if !old.keys().map(key).eq(new.keys().map(key)) || old.time_key != new.time_key {

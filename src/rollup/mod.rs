@@ -45,6 +45,7 @@ mod watch;
 pub fn init() {
     backlog::init();
     citus::init();
+    crate::pg::buckets::install();
 }
 
 crate::v1!(rollup_stamp, stamp);
@@ -213,7 +214,11 @@ fn rollup_explain(name: &str) -> Result<String> {
     let now = catalog::current_snapshot(false, d.offset)?;
     let plan = d.plan()?;
     let new = bounds::new(&sql::prefix(&plan), &d.state.seen, &now);
-    Ok(sql::run(&plan, source, target, &levels::of(&d)?, &new, &[]))
+    Ok(format!(
+        "-- The groups of the new rows, which are called delta:\n{};\n-- Merges them:\n{};",
+        sql::delta(&plan, source, &new),
+        sql::merge_delta(&plan, target, &levels::of(&d)?, &[])
+    ))
 }
 
 #[pg_extern(sql = false)]

@@ -1,5 +1,6 @@
 //! The plan of a rollup: what the analysed SELECT became, as a typed document kept in `rollup.definition`.
 use super::bucket::Bucket;
+use crate::pg::query::Joins;
 use serde::{Deserialize, Serialize};
 
 /// How values of one column become one. `$1` is the column, `$2` the same of another row; `$3` and `$4` are the
@@ -88,7 +89,7 @@ pub struct Plan {
     /// Columns in the order of the select list; hidden ones last.
     pub columns: Vec<Column>,
     /// The FROM clause, where the query joins lookup tables.
-    pub joins: Option<String>,
+    pub joins: Option<Joins>,
     /// The name of the source inside the query.
     pub alias: String,
     /// WHERE of the SELECT.

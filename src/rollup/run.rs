@@ -7,10 +7,12 @@
 use super::bounds::State;
 use super::catalog::{self, Definition};
 use super::citus;
-use super::error::{Result, fail};
+use super::error::{Result, fail, internal};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::sql;
+use crate::pg::buckets::FewBuckets;
+use crate::pg::kept::with_rows;
 use crate::pg::query::set_local;
 use crate::pg::xact::{ActingAs, Snapshot, accept_invalidations, own_transaction_id};
 use pgrx::pg_sys;
@@ -168,16 +170,23 @@ fn merge(d: &Definition, plan: &Plan, bounds: &str) -> Result<(i64, i64)> {
     let levels = super::levels::of(d)?;
     let late = super::late::conditions(d, plan, &levels)?;
     let conditions: Vec<String> = late.iter().map(|l| l.condition.clone()).collect();
-    let statement = sql::run(plan, source, target, &levels, bounds, &conditions);
+    let delta = CString::new(sql::delta(plan, source, bounds)).map_err(internal)?;
+    let statement = sql::merge_delta(plan, target, &levels, &conditions);
     let _acting = ActingAs::role(owner);
     set_timezone(&d.timezone);
     prefer_hashing();
-    let counted = catalog::write(&statement, &[], |row| {
-        let ignored = if late.is_empty() { None } else { row.get::<Vec<i64>>(3)? };
-        let counts = (row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default());
-        Ok((counts, ignored.unwrap_or_default()))
-    })?;
-    let (counts, ignored) = counted.into_iter().next().unwrap_or_default();
+    let few = FewBuckets::of(d.source_oid, &plan.time_column, plan.bucket.shortest());
+    // The raw rows are read by the first statement alone, whose snapshot is no older than `now`.
+    let merged = with_rows(&delta, sql::DELTA, |client, groups| {
+        drop(few);
+        if groups == 0 {
+            return Ok((0, 0, Vec::new()));
+        }
+        let row = client.update(&*statement, None, &[])?.first();
+        let rows = row.get::<i64>(1)?.unwrap_or_default();
+        Ok((rows, groups, row.get::<Vec<i64>>(2)?.unwrap_or_default()))
+    });
+    let (rows, groups, ignored) = merged.map_err(internal)?;
     super::late::store(&late, &ignored)?;
     prefer_the_index();
     let own = own_transaction_id() + d.offset;
@@ -195,7 +204,7 @@ fn merge(d: &Definition, plan: &Plan, bounds: &str) -> Result<(i64, i64)> {
             "They are merged when that id comes. Leave the column to its default; it is never to be written."
         );
     }
-    Ok(counts)
+    Ok((rows, groups))
 }
 
 /// New rows lie at the end of the table, all of them: to the planner, which takes them to be anywhere, reading the

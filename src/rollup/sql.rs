@@ -8,6 +8,7 @@ use super::range::Range;
 use crate::pg::holes::fill;
 pub use crate::pg::literal;
 use crate::pg::xact::Snapshot;
+use std::ffi::CStr;
 
 /// The column that every rolled-up table has.
 pub const STAMP: &str = "rollup_stamp";
@@ -47,7 +48,7 @@ pub fn aggregate_source(
     format!(
         "SELECT {}{extra} FROM {} WHERE {bounds}{filter} GROUP BY {}",
         list(plan.kept(), |c| format!("{} AS {}", source_expression(plan, c, level), ident(&c.name))),
-        from_clause(plan.joins.as_deref(), source, &plan.alias),
+        from_clause(plan.joins.as_ref(), source, &plan.alias),
         key_positions(plan)
     )
 }
@@ -123,7 +124,7 @@ pub fn query(plan: &Plan, source: &str) -> String {
     format!(
         "SELECT {} FROM {}{filter} GROUP BY {}",
         list(visible.iter().copied(), |c| format!("{} AS {}", c.written, ident(&c.name))),
-        from_clause(plan.joins.as_deref(), source, &plan.alias),
+        from_clause(plan.joins.as_ref(), source, &plan.alias),
         keys.collect::<Vec<_>>().join(", ")
     )
 }
@@ -185,22 +186,19 @@ pub fn coarser(plan: &Plan, level: &Level, from: &str) -> String {
     format!("SELECT {columns} FROM {from} GROUP BY {}", key_positions(plan))
 }
 
-/// The statement of one run: merges the rows that satisfy `bounds` into the rollup and its levels, the levels from
-/// the groups of the next finer one; returns (raw rows, groups, for each condition of `late` the raw rows of groups that
-/// satisfy it).
-pub fn run(
-    plan: &Plan,
-    source: &str,
-    target: &str,
-    levels: &[Level],
-    bounds: &str,
-    late: &[String],
-) -> String {
-    let mut statement = format!(
-        "WITH delta AS MATERIALIZED (\n  {}),\nmerged AS (\n  {})",
-        aggregate_source(plan, source, bounds, None, ", pg_catalog.count(*) AS \"rollup rows\""),
-        upsert(plan, target, "delta")
-    );
+/// The relation that the groups of a run lie in until they are merged.
+pub const DELTA: &CStr = c"delta";
+
+/// The groups of a run: of the rows that satisfy `bounds`, each with how many they are. It reads and writes nothing, so
+/// that parallel workers may serve it.
+pub fn delta(plan: &Plan, source: &str, bounds: &str) -> String {
+    aggregate_source(plan, source, bounds, None, ", pg_catalog.count(*) AS \"rollup rows\"")
+}
+
+/// Merges the groups of `delta` into the rollup and its levels, the levels from the groups of the next finer one; returns
+/// (raw rows, for each condition of `late` the raw rows of groups that satisfy it).
+pub fn merge_delta(plan: &Plan, target: &str, levels: &[Level], late: &[String]) -> String {
+    let mut statement = format!("WITH merged AS (\n  {})", upsert(plan, target, "delta"));
     for (at, level) in levels.iter().enumerate() {
         let finer = levels[..at].iter().rposition(|f| f.bucket.nests_in(level.bucket, level.utc));
         let from = finer.map_or("delta".into(), |f| format!("delta_{}", f + 1));
@@ -212,13 +210,13 @@ pub fn run(
         );
     }
     let rows = "coalesce(pg_catalog.sum(\"rollup rows\")";
-    statement += &format!("\nSELECT {rows}, 0)::pg_catalog.int8, pg_catalog.count(*)");
-    if !late.is_empty() {
-        let counts: Vec<String> =
-            late.iter().map(|condition| format!("{rows} FILTER (WHERE {condition}), 0)")).collect();
-        statement += &format!(", ARRAY[{}]::pg_catalog.int8[]", counts.join(", "));
-    }
-    statement + " FROM delta"
+    let counts: Vec<String> =
+        late.iter().map(|condition| format!("{rows} FILTER (WHERE {condition}), 0)")).collect();
+    statement
+        + &format!(
+            "\nSELECT {rows}, 0)::pg_catalog.int8, ARRAY[{}]::pg_catalog.int8[] FROM delta",
+            counts.join(", ")
+        )
 }
 
 /// Counts the rows of the query that satisfy `bounds`.
@@ -226,7 +224,7 @@ pub fn count_new(plan: &Plan, source: &str, bounds: &str) -> String {
     let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
     format!(
         "SELECT pg_catalog.count(*) FROM {} WHERE {bounds}{filter}",
-        from_clause(plan.joins.as_deref(), source, &plan.alias)
+        from_clause(plan.joins.as_ref(), source, &plan.alias)
     )
 }
 

@@ -23,6 +23,20 @@ UPDATE site SET name = 'new' WHERE site = 1;
 INSERT INTO event VALUES ('2026-01-01 00:10', 1, 5);
 SELECT rollup_event();
 SELECT name, sum(n) FROM joined_live WHERE name IN ('one', 'new') GROUP BY 1 ORDER BY 1;
+-- under whatever names the tables have come to have
+ALTER TABLE site RENAME TO "rollup_table $1 place";
+CREATE SCHEMA lookup;
+ALTER TABLE zone SET SCHEMA lookup;
+ALTER TABLE event RENAME TO happened;
+INSERT INTO happened VALUES ('2026-01-01 00:11', 2, 7), ('2026-01-01 00:12', 3, 9);
+SELECT rollup.run('happened');
+SELECT rollup.rebuild('joined');
+SELECT differs('joined_live', replace(replace(replace(:'joined', 'JOIN site', 'JOIN "rollup_table $1 place"'), 'JOIN zone', 'JOIN lookup.zone'), 'FROM event', 'FROM happened'));
+SELECT rollup.add_column('joined', 'most', 'max(e.ms)');
+SELECT name, sum(n), max(most) FROM joined_live GROUP BY 1 ORDER BY 1;
+SELECT count(*) AS differences FROM rollup.check('joined');
+SELECT substring(rollup.explain('joined') FROM 'FROM (.*?) WHERE') AS tables;
+ALTER TABLE happened RENAME TO event;
 SELECT rollup.drop('joined');
 -- partitions, also one that comes later, and rows written to a leaf
 CREATE TABLE parted (at timestamptz NOT NULL, v int) PARTITION BY RANGE (at);

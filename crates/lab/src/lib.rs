@@ -7,6 +7,7 @@ mod cluster;
 pub mod drawing;
 pub mod figures;
 mod major;
+pub mod plans;
 mod reference;
 mod tree;
 

@@ -21,6 +21,9 @@ pub(crate) enum State<M: Memory> {
     Registers(M::Bytes),
 }
 
+/// A list so many times as long as another is searched for each of its hashes; a shorter one is walked along with it.
+const STEPS: usize = 8;
+
 impl<M: Memory> Sketch<M> {
     /// A sketch of nothing.
     pub fn empty(params: Params, memory: M) -> Self {
@@ -168,7 +171,21 @@ impl<M: Memory> Sketch<M> {
                 }
                 self.state = State::Explicit(own);
             }
-            State::Explicit(_) => hashes.for_each(|hash| self.add(hash)),
+            State::Explicit(own) if own.len() > count * STEPS => hashes.for_each(|hash| self.add(hash)),
+            // Both ascend: what is there already is passed over in step.
+            State::Explicit(_) => {
+                let mut at = 0;
+                hashes.for_each(|hash| {
+                    if let State::Explicit(own) = &self.state {
+                        at += own[at..].iter().take_while(|&&held| held < hash).count();
+                        if own.get(at) == Some(&hash) {
+                            at += 1;
+                            return;
+                        }
+                    }
+                    self.add(hash);
+                });
+            }
             State::Registers(registers) => {
                 hashes.for_each(|hash| add_register(&self.params, registers, hash));
             }

@@ -53,7 +53,7 @@ pub fn prepare(place: &Place, select: &mut Select) -> Result<()> {
     if let Some(joins) = &select.joins {
         return fail(
             UNSUPPORTED,
-            format!("the query joins {source}, which Citus keeps, to other tables: {joins}"),
+            format!("the query joins {source}, which Citus keeps, to other tables: {}", joins.text()),
             "Store what the lookup table says in the row itself, or join it in the query over the rollup.",
         );
     }

@@ -5,6 +5,7 @@
 //! state: what the rollup holds is what that says, for as long as the reader's transaction lasts.
 use super::bounds;
 use crate::pg::lock;
+use crate::pg::query::Joins;
 use crate::pg::xact::keeps_one_snapshot;
 use crate::rollup::catalog;
 use crate::rollup::error::{Result, fail};
@@ -18,7 +19,7 @@ use pgrx::PgSqlErrorCode;
 pub fn live(plan: &Plan, view: &str, source: &str, target: &str, level: Option<&Level>, id: i64) -> String {
     let mut joined = plan.clone();
     let alias = ident(&plan.alias);
-    joined.joins = Some(format!("{source} AS {alias}, \"rollup rest\" AS \"the rest\""));
+    joined.joins = Some(Joins::written(format!("{source} AS {alias}, \"rollup rest\" AS \"the rest\"")));
     let bounds = format!(
         "{alias}.{STAMP} OPERATOR(pg_catalog.>=) \"the rest\".\"the first\" AND {alias}.{STAMP} OPERATOR(pg_catalog.<=) \"the rest\".\"the last\""
     );
