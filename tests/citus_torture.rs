@@ -92,6 +92,14 @@ fn keep_on(
     }
 }
 
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[derive(Debug, Default)]
 struct Harm {
     ended: u64,
@@ -204,11 +212,12 @@ fn torture() {
                 client.batch_execute("SELECT rollup_http_request()")
             })
         });
+        // Also where this thread panics: else the others would go on for ever.
+        let _stop = StopAtEnd(&stop);
         while begun.elapsed() < Duration::from_secs(seconds) {
             harm_once(&mut citus, &mut dice, &mut harm);
             thread::sleep(Duration::from_millis(100 + dice.roll(400)));
         }
-        stop.store(true, Relaxed);
     });
     // The node that was added goes, with rows of it that no run has merged.
     let mut client = citus.connect(0).unwrap();
