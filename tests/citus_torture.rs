@@ -195,7 +195,16 @@ fn torture() {
         .unwrap();
     let node = citus.start_node().unwrap();
     citus.add(node).unwrap();
-    let (stop, written, runs) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    // Another rollup has a backlog, of which pieces come all the while.
+    client.batch_execute("ALTER DATABASE cluster SET rollup.batch_rows = 100").unwrap();
+    client
+        .batch_execute(
+            "INSERT INTO http_request SELECT g % 40, now() - g * interval '7 s', 'before', 'DE', 200, g FROM generate_series(1, 8000) g;
+             SELECT rollup.create('by_hour', 'SELECT site_id, date_trunc(''hour'', ingest_time) AS at, count(*) AS n, sum(response_time_msec) AS s FROM http_request GROUP BY 1, 2', every => NULL)",
+        )
+        .unwrap();
+    let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (runs, pieces) = (AtomicU64::new(0), AtomicU64::new(0));
     let (mut harm, mut dice) = (Harm::default(), Dice(20_261_124));
     let addresses: Vec<Config> = (0..citus.size()).map(|n| citus.address(n)).collect();
     let begun = Instant::now();
@@ -207,11 +216,13 @@ fn torture() {
                 keep_on(to, stop, written, |client| write(client, &mut dice));
             });
         }
-        scope.spawn(|| {
-            keep_on(&addresses[0], &stop, &runs, |client| {
-                client.batch_execute("SELECT rollup_http_request()")
-            })
-        });
+        for (name, count) in [("http_request_1min", &runs), ("by_hour", &pieces)] {
+            let (to, stop) = (&addresses[0], &stop);
+            scope.spawn(move || {
+                let sql = format!("SELECT rollup.work_off('{name}')");
+                keep_on(to, stop, count, |client| client.batch_execute(&sql))
+            });
+        }
         // Also where this thread panics: else the others would go on for ever.
         let _stop = StopAtEnd(&stop);
         while begun.elapsed() < Duration::from_secs(seconds) {
@@ -236,11 +247,14 @@ fn torture() {
     }
     run_and_compare(&mut client, "after all of it");
     let rows = number(&mut client, "SELECT count(*) FROM http_request");
+    assert_eq!(number(&mut client, "SELECT sum(n)::bigint FROM by_hour"), rows);
+    assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.check('by_hour')"), 0);
     let late = number(&mut client, "SELECT count(*) FROM http_request WHERE (rollup_stamp >> 47) & 1 = 1");
     println!(
-        "{rows} rows, {late} stamped by connections of Citus, {} transactions, {} runs, {harm:?}",
+        "{rows} rows, {late} stamped by connections of Citus, {} transactions, {} runs, {} pieces, {harm:?}",
         written.load(Relaxed),
-        runs.load(Relaxed)
+        runs.load(Relaxed),
+        pieces.load(Relaxed)
     );
-    assert!(rows > 100 && late > 0 && runs.load(Relaxed) > 1);
+    assert!(rows > 100 && late > 0 && runs.load(Relaxed) > 1 && pieces.load(Relaxed) > 1);
 }
