@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 use hll_lab::{Citus, wait_for};
-use hll_tests::nodes::{one_row, page, prepared, rows, run_and_compare, site_on};
+use hll_tests::nodes::{StopAtEnd, one_row, page, prepared, rows, run_and_compare, site_on};
 use hll_tests::{differences, number};
 use postgres::NoTls;
 
@@ -45,8 +45,10 @@ fn a_promoted_coordinator_goes_on() {
                 }
             });
         }
+        let _stop = StopAtEnd(&stop);
         wait_for("runs and writers are under way", 60, || {
-            written.load(Relaxed) > 300 && number(&mut client, "SELECT runs FROM rollup.status") > 5
+            written.load(Relaxed) > 300
+                && number(&mut client, "SELECT coalesce(runs, 0) FROM rollup.status") > 5
         });
         citus.nodes[0].crash().unwrap();
         let port = standby.port();
@@ -59,7 +61,6 @@ fn a_promoted_coordinator_goes_on() {
         wait_for("it takes writes", 30, || promoted.batch_execute(&told).is_ok());
         let before = written.load(Relaxed);
         wait_for("writers go on", 30, || written.load(Relaxed) > before + 50);
-        stop.store(true, Relaxed);
     });
     let mut client = to.connect(NoTls).unwrap();
     let runs = number(&mut client, "SELECT runs FROM rollup.status");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hll_lab::{Citus, wait_for};
 use hll_tests::load::Dice;
-use hll_tests::nodes::{prepared, run_and_compare};
+use hll_tests::nodes::{StopAtEnd, prepared, run_and_compare};
 use hll_tests::number;
 use postgres::{Client, Config, NoTls};
 
@@ -89,14 +89,6 @@ fn keep_on(
                 Err(_) => {}
             }
         }
-    }
-}
-
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
     }
 }
 
@@ -223,7 +215,6 @@ fn torture() {
                 keep_on(to, stop, count, |client| client.batch_execute(&sql))
             });
         }
-        // Also where this thread panics: else the others would go on for ever.
         let _stop = StopAtEnd(&stop);
         while begun.elapsed() < Duration::from_secs(seconds) {
             harm_once(&mut citus, &mut dice, &mut harm);

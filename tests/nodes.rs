@@ -1,4 +1,6 @@
 //! What the tests of a Citus cluster share.
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use hll_lab::{Citus, root, wait_for};
 use postgres::Client;
 
@@ -15,6 +17,16 @@ pub fn prepared() -> Option<(Citus, Client)> {
     let create = format!("SELECT rollup.create('http_request_1min', $q${QUERY}$q$, every => NULL)");
     client.batch_execute(&create).expect("the rollup");
     Some((citus, client))
+}
+
+/// Tells other threads to stop, also where this one panics: else they would go on for ever.
+#[derive(Debug)]
+pub struct StopAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 /// The statements of an example of docs/citus.md, which no single server can run.

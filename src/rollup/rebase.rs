@@ -57,6 +57,9 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
     let (_, _, owner) = first.parts()?;
     let table = source::describe(relation)?;
     let place = citus::place(relation)?;
+    if place.is_some() {
+        citus::rebase::one_by_one();
+    }
     let (offset, nodes) = {
         let _acting = ActingAs::role(owner);
         shift_stamps(&table, place.is_some())?

@@ -14,6 +14,11 @@ use pgrx::prelude::*;
 /// The part of a stamp that is a transaction id.
 const ID: i64 = super::vector::SOURCE - 1;
 
+/// Shards are made, and filled after: over the same connections, from the first statement on.
+pub fn one_by_one() {
+    set_local(c"citus.multi_shard_modify_mode", c"sequential");
+}
+
 /// What stamps of the locked table are lifted by, to come above every one that is there; and the state of a rollup
 /// that holds all its rows, whichever group they name.
 pub fn begin(table: &str) -> Result<(i64, Vector)> {
@@ -34,8 +39,6 @@ pub fn begin(table: &str) -> Result<(i64, Vector)> {
 
 /// Puts the tables of a rollup where the rows of its source lie now. Returns its plan, as nodes run it.
 pub fn settle(d: &Definition, plan: Plan, levels: &[Level], at: &Place) -> Result<Plan> {
-    // Shards are made, and filled after: over the same connections.
-    set_local(c"citus.multi_shard_modify_mode", c"sequential");
     let plan = if d.state.nodes.is_some() { plan } else { understood(d, plan, at)? };
     let (source, target, _) = d.parts()?;
     let key = create::key(at, &plan, source)?;
