@@ -189,12 +189,12 @@ fn torture() {
     citus.add(node).unwrap();
     // Another rollup has a backlog, of which pieces come all the while.
     client.batch_execute("ALTER DATABASE cluster SET rollup.batch_rows = 100").unwrap();
-    client
-        .batch_execute(
-            "INSERT INTO http_request SELECT g % 40, now() - g * interval '7 s', 'before', 'DE', 200, g FROM generate_series(1, 8000) g;
-             SELECT rollup.create('by_hour', 'SELECT site_id, date_trunc(''hour'', ingest_time) AS at, count(*) AS n, sum(response_time_msec) AS s FROM http_request GROUP BY 1, 2', every => NULL)",
-        )
-        .unwrap();
+    for sql in [
+        "INSERT INTO http_request SELECT g % 40, now() - g * interval '7 s', 'before', 'DE', 200, g FROM generate_series(1, 8000) g",
+        "SELECT rollup.create('by_hour', 'SELECT site_id, date_trunc(''hour'', ingest_time) AS at, count(*) AS n, sum(response_time_msec) AS s FROM http_request GROUP BY 1, 2', every => NULL)",
+    ] {
+        client.batch_execute(sql).unwrap();
+    }
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
     let (runs, pieces) = (AtomicU64::new(0), AtomicU64::new(0));
     let (mut harm, mut dice) = (Harm::default(), Dice(20_261_124));
@@ -238,6 +238,10 @@ fn torture() {
     }
     run_and_compare(&mut client, "after all of it");
     let rows = number(&mut client, "SELECT count(*) FROM http_request");
+    wait_for("the other rollup is there too", 30, || {
+        client.batch_execute("SELECT rollup_http_request()").is_ok()
+            && number(&mut client, "SELECT sum(lag_rows)::bigint FROM rollup.status") == 0
+    });
     assert_eq!(number(&mut client, "SELECT sum(n)::bigint FROM by_hour"), rows);
     assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.check('by_hour')"), 0);
     let late = number(&mut client, "SELECT count(*) FROM http_request WHERE (rollup_stamp >> 47) & 1 = 1");
