@@ -336,6 +336,8 @@ fn other_kinds_of_tables(citus: &Citus, client: &mut Client) {
         assert_eq!(merged, number(client, "SELECT count(*) FROM plain"), "{table}");
     };
     same(client, "plain_1h");
+    let index = "SELECT count(*) FROM pg_indexes WHERE tablename = 'plain' AND indexdef LIKE '%USING btree (rollup_stamp)'";
+    assert_eq!(number(client, index), 1);
     let mut worker = citus.connect(1).unwrap();
     worker.batch_execute("INSERT INTO plain SELECT now(), g, 1 FROM generate_series(1, 20) g").unwrap();
     same(client, "plain_1h_live");

@@ -39,8 +39,11 @@ pub fn begin(table: &str) -> Result<(i64, Vector)> {
 
 /// Puts the tables of a rollup where the rows of its source lie now. Returns its plan, as nodes run it.
 pub fn settle(d: &Definition, plan: Plan, levels: &[Level], at: &Place) -> Result<Plan> {
-    let plan = if d.state.nodes.is_some() { plan } else { understood(d, plan, at)? };
     let (source, target, _) = d.parts()?;
+    let plan = if d.state.nodes.is_some() { plan } else { understood(d, plan, at)? };
+    if matches!(at, Place::Distributed(_)) {
+        add_index(source)?;
+    }
     let key = create::key(at, &plan, source)?;
     for table in std::iter::once(target).chain(levels.iter().map(|l| l.target.as_str())) {
         if place(create::relation(table)?)?.is_none() {
@@ -48,6 +51,21 @@ pub fn settle(d: &Definition, plan: Plan, levels: &[Level], at: &Place) -> Resul
         }
     }
     Ok(plan)
+}
+
+/// The index that a distributed table gets when its first rollup is made there.
+fn add_index(source: &str) -> Result<()> {
+    let there = catalog::read(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
+         WHERE i.indrelid = $1::pg_catalog.regclass AND m.amname = 'btree' AND a.attname = $2::pg_catalog.name)",
+        &[source.into(), STAMP.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    if there.first().copied().flatten() == Some(true) {
+        return Ok(());
+    }
+    catalog::execute(&format!("CREATE INDEX ON {source} ({STAMP})"), &[])
 }
 
 /// The plan of a rollup that was made on one node, as all nodes run it; an error where they would not run it alike.
