@@ -42,18 +42,25 @@ fn a_run_costs_what_the_statement_costs() {
         ON CONFLICT (site_id, ingest_time) DO UPDATE SET request_count = t.request_count + excluded.request_count,
                total_msec = t.total_msec + excluded.total_msec, hash_sum = t.hash_sum + excluded.hash_sum,
                distinct_ips = hll_union(t.distinct_ips, excluded.distinct_ips), countries = t.countries + excluded.countries";
+    let explained: String =
+        client.query_one("SELECT rollup.explain('http_request_1min')", &[]).unwrap().get(0);
+    let (select, rest) = explained.split_once(" WHERE ").unwrap();
+    let (_, upsert) = rest.split_once(" GROUP BY 1, 2 ON CONFLICT").unwrap();
+    let best_statement = format!("{select} GROUP BY 1, 2 ON CONFLICT{upsert}")
+        .replace("INTO public.http_request_1min ", "INTO by_hand ");
     let (mut run, mut typed, mut best) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         client.batch_execute("TRUNCATE by_hand").unwrap();
         typed.push(timed(&mut client, statement));
         client.batch_execute("TRUNCATE by_hand").unwrap();
-        // The same with the plan that a run asks the nodes for. One by one: Citus hands on the whole of a query.
+        // What a run sends, without its condition, and as it has nodes plan it. One by one: Citus hands on the whole of
+        // a query.
         let begun = Instant::now();
         for sql in [
             "BEGIN",
             "SET LOCAL citus.propagate_set_commands = 'local'",
             "SET LOCAL enable_sort = off",
-            statement,
+            &best_statement,
             "COMMIT",
         ] {
             client.batch_execute(sql).unwrap();
@@ -69,7 +76,7 @@ fn a_run_costs_what_the_statement_costs() {
     assert_eq!(number(&mut client, differing), 0);
     let (run, typed, best) = (median(run), median(typed), median(best));
     println!(
-        "a run over {ROWS} rows on two workers: {run:.3} s; INSERT ... SELECT typed by hand: {typed:.3} s, ratio {:.2}; typed with enable_sort = off: {best:.3} s, ratio {:.2}",
+        "a run over {ROWS} rows on two workers: {run:.3} s; INSERT ... SELECT typed by hand: {typed:.3} s, ratio {:.2}; as a run has it planned, without condition and count: {best:.3} s, ratio {:.2}",
         run / typed,
         run / best
     );
