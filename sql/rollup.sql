@@ -57,7 +57,7 @@ COMMENT ON COLUMN rollup.definition.adopted IS 'its table was there before, by r
 COMMENT ON COLUMN rollup.definition.refused_changes IS 'times of rows that changed when their bucket could not be computed again';
 COMMENT ON COLUMN rollup.definition.joined IS 'the tables of its FROM clause, which the plan numbers; NULL: the source alone';
 COMMENT ON COLUMN rollup.definition.nodes IS 'on a Citus cluster how far rows are rolled up, by group of nodes, in the place of seen_xmax and seen_xip; NULL: the source is a table of this node alone';
-COMMENT ON COLUMN rollup.definition.backlog_to_xmax IS 'with backlog_from_xmax and both xip: rows of transactions between two snapshots, too many for one transaction, that are merged piece by piece, newest first; NULL: none';
+COMMENT ON COLUMN rollup.definition.backlog_to_xmax IS 'with backlog_from_xmax and both xip: rows of transactions between two snapshots, too many for one transaction, that are merged piece by piece, newest first; on a Citus cluster 0, the snapshots are in nodes; NULL: none';
 COMMENT ON COLUMN rollup.definition.backlog_cursor IS 'rows of the backlog at this time or later are merged; NULL: none yet';
 COMMENT ON COLUMN rollup.definition.backlog_cuts IS 'where the next pieces begin';
 COMMENT ON TABLE rollup.definition IS 'One row a rollup: its SELECT, the plan made of it, and the snapshot up to which rows are rolled up. The row is locked by a run, and changes in the transaction that merges the rows';
@@ -449,7 +449,7 @@ COMMENT ON FUNCTION rollup.run_due() IS
 CREATE FUNCTION rollup.rebase(source regclass) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_rebase_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.rebase(regclass) IS
-'Computes the rollups of a table again from the rows that are there, and lifts stamps to come above those that are: what the next run does by itself after a restore into another cluster. Locks the table meanwhile. Buckets of which raw rows have expired stay. NULL does nothing';
+'Computes the rollups of a table again from the rows that are there, and lifts stamps to come above those that are: what the next run does by itself after a restore into another cluster. For a table that was given to Citus, puts the rollups where its rows lie. Locks the table meanwhile. Buckets of which raw rows have expired stay. NULL does nothing';
 
 CREATE FUNCTION rollup.retain(relation regclass, keep interval, time_column text DEFAULT NULL) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_retain_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
@@ -570,10 +570,10 @@ AS 'MODULE_PATHNAME', 'rollup_nodes_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL
 COMMENT ON FUNCTION rollup.nodes(text) IS
 'On a Citus cluster, node by node: the transaction id up to which rows are rolled up, how many transactions below it are open or not known to be over, and what the next run waits for there (NULL: nothing). Asks every node; one that does not answer says so within rollup.node_timeout. No row for a rollup of a table of this node alone. NULL gives none';
 
-CREATE FUNCTION rollup.rest(id bigint) RETURNS TABLE (first bigint, last bigint)
+CREATE FUNCTION rollup.rest(id bigint) RETURNS TABLE (first bigint, last bigint, before timestamptz)
 AS 'MODULE_PATHNAME', 'rollup_rest_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
 COMMENT ON FUNCTION rollup.rest(bigint) IS
-'On a Citus cluster: the stamps of rows that the rollup with this id has not merged, as ranges; no run changes that until the transaction ends. For live views';
+'On a Citus cluster: the stamps of rows that the rollup with this id has not merged, as ranges, of a backlog those before a moment (NULL: all); no run changes that until the transaction ends. For live views';
 
 -- rollups: views
 

@@ -1,7 +1,7 @@
 //! The extension on a Citus cluster: it is there on every node, its aggregates are split between nodes, and rollups
 //! lie beside the rows that they count.
-use hll_lab::{Citus, root, wait_for};
-use hll_tests::nodes::{one_row, prepared, run_and_compare, site_on};
+use hll_lab::{Citus, wait_for};
+use hll_tests::nodes::{one_row, page, prepared, run_and_compare, site_on};
 use hll_tests::{differences, number};
 use postgres::Client;
 
@@ -32,14 +32,12 @@ fn a_cluster() {
 
 /// The statements of docs/citus.md, which no single server can run, over a table in a schema of its own.
 fn the_page_runs(client: &mut Client) {
-    let page = std::fs::read_to_string(root().join("docs/citus.md")).unwrap();
-    let block = page.split("```psql\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     client
         .batch_execute("CREATE SCHEMA page; CREATE TABLE page.http_request (site_id int, ingest_time timestamptz, ip_address text); SET search_path TO page, public")
         .unwrap();
     // A transaction each, as psql runs them.
-    for statement in block.split_inclusive(";\n") {
-        client.batch_execute(statement).unwrap();
+    for statement in page(0) {
+        client.batch_execute(&statement).unwrap();
     }
     client.batch_execute("INSERT INTO page.http_request (site_id, ingest_time, ip_address) SELECT g % 7, timestamptz '2026-01-01' + g * interval '1 s', g FROM generate_series(1, 3000) g").unwrap();
     let counted = |client: &mut Client, table: &str| {
@@ -245,7 +243,6 @@ fn what_cannot_be_is_refused(citus: &Citus, client: &mut Client) {
     let query = "$$ SELECT site_id, date_trunc('hour', ingest_time) AS at, count(*) FROM http_request GROUP BY 1, 2 $$";
     for call in [
         "rollup.add_column('http_request_1min', 'more', 'max(ingest_time::text)')",
-        "rollup.rebase('http_request')",
         &format!("rollup.create('refused', {query}, on_change => 'recompute')"),
         &format!("rollup.create('refused', {query}, into_table => 'http_request_1hour')"),
         &format!("rollup.create('refused', {query}, backfill => false)"),
@@ -332,7 +329,20 @@ fn other_kinds_of_tables(citus: &Citus, client: &mut Client) {
         )
         .unwrap();
     let e = error(client, "SELECT rollup_plain()");
-    assert!(e.contains("was given to Citus after"), "{e}");
+    assert!(e.contains("was given to Citus after") && e.contains("rollup.rebase"), "{e}");
+    client.batch_execute("SELECT rollup.rebase('plain')").unwrap();
+    let same = |client: &mut Client, table: &str| {
+        let merged = number(client, &format!("SELECT sum(n)::bigint FROM {table}"));
+        assert_eq!(merged, number(client, "SELECT count(*) FROM plain"), "{table}");
+    };
+    same(client, "plain_1h");
+    let index = "SELECT count(*) FROM pg_indexes WHERE tablename = 'plain' AND indexdef LIKE '%USING btree (rollup_stamp)'";
+    assert_eq!(number(client, index), 1);
+    let mut worker = citus.connect(1).unwrap();
+    worker.batch_execute("INSERT INTO plain SELECT now(), g, 1 FROM generate_series(1, 20) g").unwrap();
+    same(client, "plain_1h_live");
+    assert_eq!(number(client, "SELECT rollup_plain()"), 20);
+    same(client, "plain_1h");
     // A schema that is distributed as a whole.
     client
         .batch_execute(

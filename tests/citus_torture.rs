@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hll_lab::{Citus, wait_for};
 use hll_tests::load::Dice;
-use hll_tests::nodes::{prepared, run_and_compare};
+use hll_tests::nodes::{StopAtEnd, prepared, run_and_compare};
 use hll_tests::number;
 use postgres::{Client, Config, NoTls};
 
@@ -187,7 +187,16 @@ fn torture() {
         .unwrap();
     let node = citus.start_node().unwrap();
     citus.add(node).unwrap();
-    let (stop, written, runs) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    // Another rollup has a backlog, of which pieces come all the while.
+    client.batch_execute("ALTER DATABASE cluster SET rollup.batch_rows = 100").unwrap();
+    for sql in [
+        "INSERT INTO http_request SELECT g % 40, now() - g * interval '7 s', 'before', 'DE', 200, g FROM generate_series(1, 8000) g",
+        "SELECT rollup.create('by_hour', 'SELECT site_id, date_trunc(''hour'', ingest_time) AS at, count(*) AS n, sum(response_time_msec) AS s FROM http_request GROUP BY 1, 2', every => NULL)",
+    ] {
+        client.batch_execute(sql).unwrap();
+    }
+    let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (runs, pieces) = (AtomicU64::new(0), AtomicU64::new(0));
     let (mut harm, mut dice) = (Harm::default(), Dice(20_261_124));
     let addresses: Vec<Config> = (0..citus.size()).map(|n| citus.address(n)).collect();
     let begun = Instant::now();
@@ -199,16 +208,18 @@ fn torture() {
                 keep_on(to, stop, written, |client| write(client, &mut dice));
             });
         }
-        scope.spawn(|| {
-            keep_on(&addresses[0], &stop, &runs, |client| {
-                client.batch_execute("SELECT rollup_http_request()")
-            })
-        });
+        for (name, count) in [("http_request_1min", &runs), ("by_hour", &pieces)] {
+            let (to, stop) = (&addresses[0], &stop);
+            scope.spawn(move || {
+                let sql = format!("SELECT rollup.work_off('{name}')");
+                keep_on(to, stop, count, |client| client.batch_execute(&sql))
+            });
+        }
+        let _stop = StopAtEnd(&stop);
         while begun.elapsed() < Duration::from_secs(seconds) {
             harm_once(&mut citus, &mut dice, &mut harm);
             thread::sleep(Duration::from_millis(100 + dice.roll(400)));
         }
-        stop.store(true, Relaxed);
     });
     // The node that was added goes, with rows of it that no run has merged.
     let mut client = citus.connect(0).unwrap();
@@ -227,11 +238,18 @@ fn torture() {
     }
     run_and_compare(&mut client, "after all of it");
     let rows = number(&mut client, "SELECT count(*) FROM http_request");
+    wait_for("the other rollup is there too", 30, || {
+        client.batch_execute("SELECT rollup_http_request()").is_ok()
+            && number(&mut client, "SELECT sum(lag_rows)::bigint FROM rollup.status") == 0
+    });
+    assert_eq!(number(&mut client, "SELECT sum(n)::bigint FROM by_hour"), rows);
+    assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.check('by_hour')"), 0);
     let late = number(&mut client, "SELECT count(*) FROM http_request WHERE (rollup_stamp >> 47) & 1 = 1");
     println!(
-        "{rows} rows, {late} stamped by connections of Citus, {} transactions, {} runs, {harm:?}",
+        "{rows} rows, {late} stamped by connections of Citus, {} transactions, {} runs, {} pieces, {harm:?}",
         written.load(Relaxed),
-        runs.load(Relaxed)
+        runs.load(Relaxed),
+        pieces.load(Relaxed)
     );
-    assert!(rows > 100 && late > 0 && runs.load(Relaxed) > 1);
+    assert!(rows > 100 && late > 0 && runs.load(Relaxed) > 1 && pieces.load(Relaxed) > 1);
 }

@@ -1,5 +1,7 @@
 //! What the tests of a Citus cluster share.
-use hll_lab::{Citus, wait_for};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use hll_lab::{Citus, root, wait_for};
 use postgres::Client;
 
 use crate::{QUERY, TABLE, differences, number};
@@ -15,6 +17,23 @@ pub fn prepared() -> Option<(Citus, Client)> {
     let create = format!("SELECT rollup.create('http_request_1min', $q${QUERY}$q$, every => NULL)");
     client.batch_execute(&create).expect("the rollup");
     Some((citus, client))
+}
+
+/// Tells other threads to stop, also where this one panics: else they would go on for ever.
+#[derive(Debug)]
+pub struct StopAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// The statements of an example of docs/citus.md, which no single server can run.
+pub fn page(example: usize) -> Vec<String> {
+    let page = std::fs::read_to_string(root().join("docs/citus.md")).expect("the page");
+    let block = page.split("```psql\n").nth(example + 1).and_then(|rest| rest.split("```").next());
+    block.expect("an example").split_inclusive(";\n").map(String::from).collect()
 }
 
 /// Runs until nothing is left to merge, and compares.

@@ -1,13 +1,13 @@
 //! A backlog: rows that are too many for one transaction are merged in pieces by time, newest first, a transaction a
 //! piece, while new rows go on being merged beside them. What is left is in the state row; whoever is killed, the
 //! next run goes on from there.
-use super::bounds::{self, Backlog};
+use super::bounds::Backlog;
 use super::catalog::{self, Definition};
 use super::error::Result;
 use super::plan::Plan;
 use super::run::set_timezone;
 use super::sql::ident;
-use crate::pg::xact::{ActingAs, Snapshot};
+use crate::pg::xact::ActingAs;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 /// Rows of one piece, about.
@@ -33,16 +33,16 @@ pub fn init() {
     );
 }
 
-/// The backlog that the rows between the state and `now` make, and how many rows it has; None where they are few.
-pub fn begin(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<Option<(Backlog, i64)>> {
-    if d.state.seen.xmax > 0 && !away(d.id)? {
+/// Where the pieces of the backlog begin that `rows` make, the rows of the next run, and how many rows it has; None
+/// where they are few. `first`: nothing was merged before.
+pub fn begin(d: &Definition, plan: &Plan, rows: &str, first: bool) -> Result<Option<(Vec<String>, i64)>> {
+    if !first && !away(d.id)? {
         return Ok(None);
     }
     let (source, _, owner) = d.parts()?;
     let piece = i64::from(PIECE.get());
     let _acting = ActingAs::role(owner);
     set_timezone("UTC");
-    let rows = bounds::new("", &d.state.seen, now);
     let counted =
         catalog::write(&format!("SELECT pg_catalog.count(*) FROM {source} WHERE {rows}"), &[], |row| {
             row.get::<i64>(1)
@@ -66,7 +66,7 @@ pub fn begin(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<Option<(Back
         |row| row.get::<String>(2),
     )?;
     let cuts: Vec<String> = cuts.into_iter().flatten().collect();
-    Ok(Some((Backlog { from: d.state.seen.clone(), to: now.clone(), cursor: None, cuts }, total)))
+    Ok(Some((cuts, total)))
 }
 
 fn away(id: i64) -> Result<bool> {

@@ -2,19 +2,24 @@
 //!
 //! Merged is what had finished in `seen`, but for the backlog: rows between two snapshots that are worked off by
 //! time, newest first, of which those at `cursor` or later are merged.
-use super::citus::{self, vector::Vector};
+use super::citus::{
+    self,
+    vector::{Span, Vector},
+};
 use super::plan::Plan;
 use super::sql::{STAMP, ident};
 use crate::pg::literal;
 use crate::pg::xact::Snapshot;
 
 /// Rows that were too many for one transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Backlog {
     /// They had not finished here.
     pub from: Snapshot,
     /// They had finished here.
     pub to: Snapshot,
+    /// On a Citus cluster, this instead of the two.
+    pub nodes: Option<Span>,
     /// Those at this time or later are merged; None: none yet. UTC.
     pub cursor: Option<String>,
     /// Where the next pieces begin, newest first; what is before the last is the last piece. UTC.
@@ -66,10 +71,18 @@ fn moment(plan: &Plan, text: &str) -> String {
     if plan.time_zoned { format!("({local} AT TIME ZONE 'UTC')") } else { local }
 }
 
+/// All rows of a backlog, merged or not.
+fn rows(prefix: &str, b: &Backlog) -> String {
+    match &b.nodes {
+        Some(span) => citus::bounds::new(prefix, &span.from, &span.to),
+        None => new(prefix, &b.from, &b.to),
+    }
+}
+
 /// Rows of the backlog that are not merged.
 fn left(prefix: &str, plan: &Plan, b: &Backlog) -> String {
     let time = format!("{prefix}{}", ident(&plan.time_column));
-    let rows = new(prefix, &b.from, &b.to);
+    let rows = rows(prefix, b);
     match &b.cursor {
         None => format!("({rows})"),
         Some(c) => {
@@ -89,7 +102,7 @@ pub fn piece(prefix: &str, plan: &Plan, b: &Backlog) -> String {
                 .as_ref()
                 .map(|c| format!(" AND {time} OPERATOR(pg_catalog.<) {}", moment(plan, c)))
                 .unwrap_or_default();
-            let rows = new(prefix, &b.from, &b.to);
+            let rows = rows(prefix, b);
             format!("({rows} AND {time} OPERATOR(pg_catalog.>=) {}{before})", moment(plan, cut))
         }
     }
@@ -97,10 +110,10 @@ pub fn piece(prefix: &str, plan: &Plan, b: &Backlog) -> String {
 
 /// Rows that are merged.
 pub fn merged(prefix: &str, plan: &Plan, state: &State) -> String {
-    if let Some(nodes) = &state.nodes {
-        return citus::bounds::merged(prefix, nodes);
-    }
-    let finished = finished(prefix, &state.seen);
+    let finished = match &state.nodes {
+        Some(nodes) => citus::bounds::merged(prefix, nodes),
+        None => finished(prefix, &state.seen),
+    };
     match &state.backlog {
         None => finished,
         Some(b) => format!("({finished} AND NOT {})", left(prefix, plan, b)),
@@ -109,10 +122,10 @@ pub fn merged(prefix: &str, plan: &Plan, state: &State) -> String {
 
 /// Rows that are not merged.
 pub fn unmerged(prefix: &str, plan: &Plan, state: &State) -> String {
-    if let Some(nodes) = &state.nodes {
-        return citus::bounds::unmerged(prefix, nodes);
-    }
-    let unfinished = unfinished(prefix, &state.seen);
+    let unfinished = match &state.nodes {
+        Some(nodes) => citus::bounds::unmerged(prefix, nodes),
+        None => unfinished(prefix, &state.seen),
+    };
     match &state.backlog {
         None => unfinished,
         Some(b) => format!("({unfinished} OR {})", left(prefix, plan, b)),
@@ -190,6 +203,7 @@ mod tests {
         let mut b = Backlog {
             from: Snapshot::default(),
             to: to.clone(),
+            nodes: None,
             cursor: None,
             cuts: vec!["2026-01-02".into()],
         };

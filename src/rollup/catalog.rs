@@ -201,6 +201,7 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<Definition> {
         Some(_) => Some(Backlog {
             from: snapshot(row, 14)?,
             to: snapshot(row, 16)?,
+            nodes: None,
             cursor: row.get(18)?,
             cuts: row.get(19)?.unwrap_or_default(),
         }),
@@ -231,10 +232,12 @@ fn understood(found: Vec<Definition>) -> Result<Vec<Definition>> {
     let understand = |mut d: Definition| {
         d.offset += base;
         if let Some(nodes) = d.nodes.take() {
-            d.state.nodes = Some(
-                serde_json::from_str(&nodes)
-                    .map_err(|e| internal(format!("the state of rollup {} cannot be read: {e}", d.name)))?,
-            );
+            let nodes: citus::vector::Vector = serde_json::from_str(&nodes)
+                .map_err(|e| internal(format!("the state of rollup {} cannot be read: {e}", d.name)))?;
+            if let Some(backlog) = &mut d.state.backlog {
+                backlog.nodes = nodes.backlog.clone();
+            }
+            d.state.nodes = Some(nodes);
         }
         Ok(d)
     };

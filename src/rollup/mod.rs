@@ -303,14 +303,22 @@ fn rollup_nodes(
 > {
     let d = owned(name)?;
     let found = match &d.state.nodes {
-        Some(nodes) => citus::status::nodes(nodes)?,
+        Some(nodes) => citus::status::nodes(nodes, d.offset)?,
         None => Vec::new(),
     };
     Ok(TableIterator::new(found))
 }
 
 #[pg_extern(sql = false)]
-fn rollup_rest(id: i64) -> Result<TableIterator<'static, (name!(first, i64), name!(last, i64))>> {
+#[allow(clippy::type_complexity)]
+fn rollup_rest(
+    id: i64,
+) -> Result<
+    TableIterator<
+        'static,
+        (name!(first, i64), name!(last, i64), name!(before, Option<TimestampWithTimeZone>)),
+    >,
+> {
     Ok(TableIterator::new(citus::view::rest(id)?))
 }
 

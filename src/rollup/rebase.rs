@@ -1,4 +1,4 @@
-//! A table that was restored into another cluster: its stamps are ids of a cluster that is not this one.
+//! A table that was restored into another cluster, or given to Citus: its stamps are ids of where it was.
 //!
 //! What the rows say of which of them were merged ends where rows are added here, whose ids may be the same. So the
 //! buckets are computed again from the rows that are there, with the table locked, and from then on stamps are ids
@@ -6,6 +6,7 @@
 use super::bounds;
 use super::catalog::{self, Definition};
 use super::check;
+use super::citus::{self, vector::Vector};
 use super::error::{Result, fail};
 use super::expire::name_of;
 use super::levels;
@@ -53,16 +54,15 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
     }
     let ids: Vec<i64> = catalog::of_source(relation, true)?.iter().map(|d| d.id).collect();
     let Some(first) = ids.first().map(|id| catalog::lock(*id)).transpose()?.flatten() else { return Ok(()) };
-    super::citus::refuse(
-        &first,
-        "another cluster's state",
-        "Drop the rollup and create it again: it is built from the rows that are there.",
-    )?;
     let (_, _, owner) = first.parts()?;
     let table = source::describe(relation)?;
-    let offset = {
+    let place = citus::place(relation)?;
+    if place.is_some() {
+        citus::rebase::one_by_one();
+    }
+    let (offset, nodes) = {
         let _acting = ActingAs::role(owner);
-        shift_stamps(&table)?
+        shift_stamps(&table, place.is_some())?
     };
     {
         let _acting = ActingAs::catalog();
@@ -75,7 +75,15 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
     super::watch::forget(relation, true)?;
     for id in ids {
         let Some(mut d) = catalog::lock(id)? else { continue };
-        let plan = d.plan()?;
+        let mut plan = d.plan()?;
+        if d.state.nodes.is_some() || place.is_some() {
+            crate::pg::lock::take_state(id);
+            let levels = levels::of(&d)?;
+            if let Some(place) = &place {
+                plan = citus::rebase::settle(&d, plan, &levels, place)?;
+            }
+            citus::rebase::views(&d, &plan, &levels, place.is_some())?;
+        }
         let (source, target, _) = d.parts()?;
         let floors = [range::whole_from(source, &plan)?, range::whole_from(target, &plan)?];
         let range = Range::of(&plan, &d.timezone, None, None).after(&floors)?;
@@ -83,13 +91,15 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
         {
             let _acting = ActingAs::catalog();
             catalog::execute(
-                "UPDATE rollup.definition SET seen_xmax = $2, seen_xip = '{}', \
+                "UPDATE rollup.definition SET seen_xmax = $2, seen_xip = '{}', nodes = $3::pg_catalog.jsonb, \
                  system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()) WHERE id = $1",
-                &[id.into(), offset.into()],
+                &[id.into(), offset.into(), nodes.as_ref().map(citus::written).transpose()?.into()],
             )?;
             super::backlog::store(id, None)?;
         }
-        d.state = State { seen: Snapshot { xmax: offset, xip: Vec::new() }, ..State::default() };
+        let seen = Snapshot { xmax: offset, xip: Vec::new() };
+        d.state = State { seen, nodes: nodes.clone(), ..State::default() };
+        d.same_cluster = true;
         let groups = check::rebuild_range(&d, &plan, &range, check::Levels::WhereWhole)?;
         ereport!(
             PgLogLevel::NOTICE,
@@ -123,18 +133,25 @@ fn merge_late(d: &Definition, plan: &Plan, range: &Range) -> Result<()> {
     Ok(())
 }
 
-/// Lifts stamps to come above every stamp that is there; returns by how much. The table stays locked.
-fn shift_stamps(table: &Source) -> Result<i64> {
+/// Lifts stamps to come above every stamp that is there; returns by how much and, where Citus keeps the table, the
+/// state of who has merged them. The table stays locked.
+fn shift_stamps(table: &Source, on_nodes: bool) -> Result<(i64, Option<Vector>)> {
     source::lock_exclusively(table)?;
     let name = table.qualified();
-    let highest =
-        catalog::write(&format!("SELECT pg_catalog.max({STAMP}) FROM {name}"), &[], |row| row.get::<i64>(1))?;
-    let offset = highest.into_iter().flatten().next().unwrap_or_default() + 1;
+    let (offset, nodes) = if on_nodes {
+        let (offset, nodes) = citus::rebase::begin(&name)?;
+        (offset, Some(nodes))
+    } else {
+        let highest = catalog::write(&format!("SELECT pg_catalog.max({STAMP}) FROM {name}"), &[], |row| {
+            row.get::<i64>(1)
+        })?;
+        (highest.into_iter().flatten().next().unwrap_or_default() + 1, None)
+    };
     catalog::execute(
         &format!(
             "ALTER TABLE {name} ALTER COLUMN {STAMP} SET DEFAULT (rollup.stamp() OPERATOR(pg_catalog.+) '{offset}'::pg_catalog.int8)"
         ),
         &[],
     )?;
-    Ok(offset)
+    Ok((offset, nodes))
 }

@@ -44,9 +44,12 @@ fn run_definition(before: &Definition, backlog: Backlog) -> Result<i64> {
     }
     if before.state.nodes.is_some() {
         // How far the nodes are tells more than a look at the rows, which it comes before.
+        if !before.same_cluster {
+            super::rebase::rebase(before.source_oid)?;
+        }
         let Some(definition) = catalog::lock(before.id)? else { return Ok(0) };
         return match (&definition.state.nodes, definition.active) {
-            (Some(nodes), true) => citus::run::run_locked(&definition, nodes),
+            (Some(nodes), true) => citus::run::run_locked(&definition, nodes, backlog),
             _ => Ok(0),
         };
     }
@@ -57,7 +60,8 @@ fn run_definition(before: &Definition, backlog: Backlog) -> Result<i64> {
         super::rebase::rebase(before.source_oid)?;
     }
     let Some(definition) = catalog::lock(before.id)? else { return Ok(0) };
-    if !definition.active {
+    // A rebase may have found that Citus keeps the table: then everything is merged.
+    if !definition.active || definition.state.nodes.is_some() {
         return Ok(0);
     }
     let now = catalog::current_snapshot(true, definition.offset)?;
@@ -78,9 +82,12 @@ fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64>
     let prefix = sql::prefix(&plan);
     let mut total = 0;
     let seen = d.state.seen.clone();
+    let new = super::bounds::new("", &seen, &now);
     if d.state.backlog.is_none()
-        && let Some((started, rows)) = super::backlog::begin(&d, &plan, &now)?
+        && let Some((cuts, rows)) = super::backlog::begin(&d, &plan, &new, seen.xmax == 0)?
     {
+        let started =
+            super::bounds::Backlog { from: seen.clone(), to: now.clone(), nodes: None, cursor: None, cuts };
         d.state.seen = now.clone();
         d.state.backlog = Some(started);
         store(&d, &d.state, 0, 0)?;
@@ -119,11 +126,14 @@ pub fn has_rows(id: i64) -> Result<bool> {
 }
 
 fn has_work(d: &Definition) -> Result<bool> {
-    if let Some(nodes) = &d.state.nodes {
-        return citus::run::is_due(d, nodes);
+    if d.state.nodes.is_some() {
+        return Ok(d.state.backlog.is_some() || !d.same_cluster || citus::run::is_due(d)?);
+    }
+    if !d.same_cluster {
+        return Ok(true);
     }
     citus::refuse_distributed(d)?;
-    Ok(d.state.backlog.is_some() || !d.same_cluster || is_due(d)?)
+    Ok(d.state.backlog.is_some() || is_due(d)?)
 }
 
 /// Asked read-only, at every tick. Where not one transaction of the cluster has ended since this session asked last
@@ -215,7 +225,7 @@ pub fn prefer_the_index() {
 
 /// The planner cannot know how few groups a bucket expression makes, and would sort all rows. Hashing spills where
 /// it does not fit. Until the current role ends.
-fn prefer_hashing() {
+pub fn prefer_hashing() {
     set_local(c"enable_sort", c"off");
 }
 

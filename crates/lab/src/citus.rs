@@ -51,6 +51,8 @@ shared_preload_libraries = 'citus, pg_stat_statements, hll'
 listen_addresses = '127.0.0.1'
 max_prepared_transactions = 100
 max_connections = 200
+# After a crash a server waits this long for connections that it has accepted and that say nothing.
+authentication_timeout = 5s
 wal_level = logical
 citus.node_conninfo = 'sslmode=prefer'
 citus.enable_statistics_collection = off
@@ -69,6 +71,27 @@ rollup.naptime = 200ms
         let port = self.nodes[node].port();
         self.connect(0)?.batch_execute(&format!("SELECT citus_add_node('127.0.0.1', {port})"))?;
         Ok(())
+    }
+
+    /// A server that follows a node, to take its place.
+    pub fn standby(&self, node: usize) -> Outcome<Cluster> {
+        self.nodes[node].standby_on(free_port()?)
+    }
+
+    /// Puts a server in the place of a node, which it was the standby of; returns where it is to be reached.
+    pub fn replace(&mut self, node: usize, by: Cluster) -> postgres::Config {
+        self.nodes[node] = by;
+        self.address(node)
+    }
+
+    /// What pg_dump writes of a node.
+    pub fn dump(&self, node: usize) -> Outcome<String> {
+        self.nodes[node].dump(DATABASE)
+    }
+
+    /// Restores a dump into a node.
+    pub fn restore(&self, node: usize, dump: &str) -> Outcome<Client> {
+        self.nodes[node].restore_into(DATABASE, dump)
     }
 
     /// How many nodes there are.

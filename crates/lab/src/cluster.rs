@@ -181,6 +181,11 @@ impl Cluster {
     /// A new database `db` of what pg_dump wrote, and a connection to it; the first error ends it.
     pub fn restore(&self, db: &str, dump: &str) -> Outcome<Client> {
         self.connect("postgres")?.batch_execute(&format!("CREATE DATABASE {db} TEMPLATE template0"))?;
+        self.restore_into(db, dump)
+    }
+
+    /// The same into a database that is there.
+    pub fn restore_into(&self, db: &str, dump: &str) -> Outcome<Client> {
         let mut psql = self
             .command("psql")
             .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", db])
@@ -236,7 +241,13 @@ impl Cluster {
 
     /// A new cluster that follows this one.
     pub fn standby(&self) -> Outcome<Cluster> {
+        self.standby_on(self.port)
+    }
+
+    /// The same, under another port.
+    pub fn standby_on(&self, port: u16) -> Outcome<Cluster> {
         let mut standby = Cluster::empty(self.tree.clone())?;
+        standby.port = port;
         let copied = self
             .command("pg_basebackup")
             .args(["-R", "-X", "stream", "-c", "fast", "-D"])
@@ -246,8 +257,8 @@ impl Cluster {
             return Err(format!("pg_basebackup: {}", String::from_utf8_lossy(&copied.stderr)).into());
         }
         let conf = standby.data().join("postgresql.conf");
-        let socket = format!("unix_socket_directories = '{}'\n", standby.folder.display());
-        fs::write(&conf, fs::read_to_string(&conf)? + &socket)?;
+        let place = format!("port = {port}\nunix_socket_directories = '{}'\n", standby.folder.display());
+        fs::write(&conf, fs::read_to_string(&conf)? + &place)?;
         standby.start()?;
         Ok(standby)
     }

@@ -1,7 +1,7 @@
 //! Which rows a rollup has merged whose rows are written on several nodes: conditions on the stamp, with the state of
 //! each group of nodes as constants. Each group has two ranges of stamps; groups that the state does not know have
 //! none, and their rows are not merged.
-use super::vector::{GROUP, Node, SOURCE, Seen, Vector};
+use super::vector::{GROUP, Node, Nodes, SOURCE, Seen, Vector};
 use crate::rollup::sql::STAMP;
 
 fn ids(base: i64, ids: &[i64]) -> String {
@@ -25,11 +25,11 @@ fn any(parts: Vec<String>) -> String {
 }
 
 /// Rows that had not finished in `old` and have in `now`.
-pub fn new(prefix: &str, old: &Vector, now: &Vector) -> String {
+pub fn new(prefix: &str, old: &Nodes, now: &Nodes) -> String {
     let nothing = Node::default();
     let mut parts = Vec::new();
-    for (group, node) in &now.nodes {
-        let before = old.nodes.get(group).unwrap_or(&nothing);
+    for (group, node) in now {
+        let before = old.get(group).unwrap_or(&nothing);
         for ((base, seen), (_, now)) in ranges(*group, before).into_iter().zip(ranges(*group, node)) {
             if seen.contains(now) {
                 continue;
@@ -59,15 +59,15 @@ pub fn new(prefix: &str, old: &Vector, now: &Vector) -> String {
 
 /// Rows that are merged.
 pub fn merged(prefix: &str, state: &Vector) -> String {
-    new(prefix, &Vector::default(), state)
+    new(prefix, &Nodes::new(), &state.nodes)
 }
 
-/// The stamps of rows that are not merged, as ranges: first and last.
-pub fn rest(state: &Vector) -> Vec<(i64, i64)> {
+/// The stamps of rows that had not finished, as ranges: first and last.
+pub fn rest(nodes: &Nodes) -> Vec<(i64, i64)> {
     let mut found = Vec::new();
     // Where the range before ended.
     let mut end = i64::MIN;
-    for (group, node) in &state.nodes {
+    for (group, node) in nodes {
         for (base, seen) in ranges(*group, node) {
             if end < base {
                 found.push((end, base - 1));
@@ -83,9 +83,31 @@ pub fn rest(state: &Vector) -> Vec<(i64, i64)> {
     found
 }
 
+/// The stamps of `ranges` that lie in none of `others`; both are in order.
+pub fn without(ranges: Vec<(i64, i64)>, others: &[(i64, i64)]) -> Vec<(i64, i64)> {
+    let mut left = Vec::new();
+    for (first, last) in ranges {
+        let mut first = Some(first);
+        for (from, to) in others {
+            match first {
+                Some(f) if *to >= f && *from <= last => {
+                    if *from > f {
+                        left.push((f, from - 1));
+                    }
+                    first = to.checked_add(1).filter(|f| *f <= last);
+                }
+                _ => {}
+            }
+        }
+        left.extend(first.map(|f| (f, last)));
+    }
+    left
+}
+
 /// Rows that are not merged.
 pub fn unmerged(prefix: &str, state: &Vector) -> String {
-    let (single, wide): (Vec<_>, Vec<_>) = rest(state).into_iter().partition(|(first, last)| first == last);
+    let (single, wide): (Vec<_>, Vec<_>) =
+        rest(&state.nodes).into_iter().partition(|(first, last)| first == last);
     // The planner takes a range to hold few rows, and half a range to hold a third of the table.
     let range = |(first, last): (i64, i64)| {
         format!("({} AND {})", compare(prefix, ">=", first), compare(prefix, "<=", last))
@@ -108,7 +130,7 @@ mod tests {
             safe: Seen { xmax: safe, xip: Vec::new() },
             ..Node::default()
         };
-        Vector { nodes: list.iter().map(|(g, s, x, f)| (*g, node(*s, x, *f))).collect(), candidate: None }
+        Vector { nodes: list.iter().map(|(g, s, x, f)| (*g, node(*s, x, *f))).collect(), ..Vector::default() }
     }
 
     /// What the conditions say, read by a small evaluator of the SQL that is written here.
@@ -198,13 +220,26 @@ mod tests {
         let now = vector(&[(0, 12, &[6, 10], 9), (1, 3, &[2], 0), (2, 7, &[], 5)]);
         for stamp in stamps() {
             let first = holds(&merged("", &old), stamp);
-            let second = holds(&new("", &old, &now), stamp);
+            let second = holds(&new("", &old.nodes, &now.nodes), stamp);
             let both = holds(&merged("", &now), stamp);
             assert!(!(first && second), "{stamp} is merged twice");
             assert_eq!(first || second, both, "{stamp}");
             assert_eq!(holds(&unmerged("", &now), stamp), !both, "{stamp}");
             assert_eq!(holds(&unmerged("", &old), stamp), !first, "{stamp}");
         }
+    }
+
+    #[test]
+    fn what_lies_between_two_moments_is_ranges_too() {
+        let old = vector(&[(0, 8, &[3, 6], 4), (2, 5, &[], 5)]);
+        let now = vector(&[(0, 12, &[6, 10], 9), (1, 3, &[2], 0), (2, 7, &[], 5)]);
+        let between = without(rest(&old.nodes), &rest(&now.nodes));
+        for stamp in stamps() {
+            let inside = between.iter().any(|(first, last)| (*first..=*last).contains(&stamp));
+            assert_eq!(inside, holds(&new("", &old.nodes, &now.nodes), stamp), "{stamp}");
+        }
+        assert!(without(rest(&now.nodes), &rest(&now.nodes)).is_empty());
+        assert_eq!(without(vec![(1, 9)], &[(i64::MIN, 0), (3, 4), (9, i64::MAX)]), [(1, 2), (5, 8)]);
     }
 
     #[test]

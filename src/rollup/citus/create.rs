@@ -158,7 +158,8 @@ pub fn distribute_level(d: &Definition, plan: &Plan, source: &str, target: &str)
     }
 }
 
-fn relation(table: &str) -> Result<pg_sys::Oid> {
+/// A table that is named, qualified and quoted.
+pub fn relation(table: &str) -> Result<pg_sys::Oid> {
     let found = catalog::read("SELECT $1::pg_catalog.regclass::pg_catalog.oid", &[table.into()], |row| {
         row.get::<pg_sys::Oid>(1)
     })?;

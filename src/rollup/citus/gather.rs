@@ -9,6 +9,7 @@ use crate::pg::node;
 use crate::pg::xact::ActingAs;
 use crate::rollup::catalog;
 use crate::rollup::error::{Result, internal, report};
+use crate::rollup::sql::literal;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::cell::RefCell;
@@ -192,17 +193,17 @@ fn ask_here(sql: &str) -> Result<Vec<Row>> {
 /// When the server began to work: a crash starts this process anew.
 const SINCE: &str = "SELECT a.backend_start::pg_catalog.text FROM pg_catalog.pg_stat_activity a WHERE a.backend_type = 'checkpointer'";
 
-/// Round 1: the snapshot; everything else comes after it.
-fn snapshot_of(group: i32, before: Option<&Node>) -> String {
-    let before = before.map(|n| &n.seen).filter(|s| s.xmax > 0);
+/// Round 1: the snapshot; everything else comes after it. Stamps are ids plus `offset`.
+fn snapshot_of(group: i32, before: Option<&Node>, offset: i64) -> String {
+    let before = before.map(|n| &n.seen).filter(|s| s.xmax > offset);
     let aborted = before.map_or("NULL".into(), |s| {
-        let ids: Vec<String> = s.xip.iter().map(i64::to_string).collect();
+        let ids: Vec<String> = s.xip.iter().map(|x| (x - offset).to_string()).collect();
         format!(
             "CASE WHEN n.xmax - {xmax} <= {MANY} THEN (SELECT coalesce(pg_catalog.string_agg(x::pg_catalog.text, ','), '') FROM \
              (SELECT pg_catalog.generate_series({xmax}::pg_catalog.int8, n.xmax - 1) UNION SELECT pg_catalog.unnest('{{{}}}'::pg_catalog.int8[])) a (x) \
              WHERE x <> ALL (n.xip) AND x < n.xmax AND pg_catalog.pg_xact_status(x::pg_catalog.text::pg_catalog.xid8) = 'aborted') END",
             ids.join(","),
-            xmax = s.xmax
+            xmax = s.xmax - offset
         )
     });
     format!(
@@ -215,13 +216,18 @@ fn snapshot_of(group: i32, before: Option<&Node>) -> String {
     )
 }
 
-/// Round 2. In this order: the clock; who has been at work since when; what is prepared. Who ended work by preparing
-/// it is in the last list if not in the one before.
-const ACTIVITY: &str = "SELECT (1000000 * extract(epoch FROM pg_catalog.clock_timestamp()))::pg_catalog.int8::pg_catalog.text;
+/// Round 2. In this order: the clock; who has been at work since when, but for connections called `but`; what is
+/// prepared. Who ended work by preparing it is in the last list if not in the one before.
+fn activity_of(but: &str) -> String {
+    format!(
+        "SELECT (1000000 * extract(epoch FROM pg_catalog.clock_timestamp()))::pg_catalog.int8::pg_catalog.text;
 SELECT (1000000 * extract(epoch FROM pg_catalog.min(a.xact_start)))::pg_catalog.int8::pg_catalog.text FROM pg_catalog.pg_stat_activity a \
-WHERE a.datname = pg_catalog.current_database() AND (a.application_name LIKE 'citus\\_internal%' OR a.application_name NOT LIKE 'citus\\_%' \
-AND a.pid IN (SELECT t.process_id FROM pg_catalog.get_all_active_transactions() t WHERE t.worker_query));
-SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE gid LIKE 'citus\\_%' AND database = pg_catalog.current_database()";
+WHERE a.datname = pg_catalog.current_database() AND (a.application_name LIKE 'citus\\_internal%' AND a.application_name <> {} \
+OR a.application_name NOT LIKE 'citus\\_%' AND a.pid IN (SELECT t.process_id FROM pg_catalog.get_all_active_transactions() t WHERE t.worker_query));
+SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE gid LIKE 'citus\\_%' AND database = pg_catalog.current_database()",
+        literal(but)
+    )
+}
 
 fn numbers(text: &str) -> Vec<i64> {
     text.split(',').filter_map(|x| x.parse().ok()).collect()
@@ -247,7 +253,7 @@ pub fn each() -> Result<Vec<Asked>> {
     let _acting = ActingAs::catalog();
     let (places, absent) = nodes()?;
     let one = |place: &Place| {
-        let sql = format!("{SINCE};\n{ACTIVITY}");
+        let sql = format!("{SINCE};\n{}", activity_of(""));
         let rows = ask(std::slice::from_ref(place), |_| sql.clone()).map_err(|e| e.message().to_string())?;
         let mut rows = rows.into_iter().flatten().map(|row| row.into_iter().next().flatten());
         let since = rows.next().flatten().unwrap_or_default();
@@ -260,23 +266,51 @@ pub fn each() -> Result<Vec<Asked>> {
     Ok(found)
 }
 
-/// What all nodes say; `before` is how far the rollup has come.
-pub fn all(before: &Vector) -> Result<Answers> {
+/// Waits until every statement that Citus has at work has ended, but for those of this session; the groups of nodes.
+pub fn wait_for_quiet() -> Result<Vec<i32>> {
+    let _acting = ActingAs::catalog();
+    let own = catalog::read(
+        "SELECT pg_catalog.concat('citus_internal gpid=', pg_catalog.citus_backend_gpid())",
+        &[],
+        |row| row.get::<String>(1),
+    )?;
+    let own = own.into_iter().flatten().next().unwrap_or_default();
+    let (places, absent) = nodes()?;
+    let groups: Vec<i32> = places.iter().map(|p| p.group).collect();
+    let nodes = groups.iter().map(|g| (*g, Answer::default())).collect();
+    let mut answers = Answers { nodes, absent, ..Answers::default() };
+    let prepared = activity(&places, &mut answers, (true, false), &own)?;
+    answers.held = in_doubt(&places, prepared)?;
+    if answers.quiet() {
+        return Ok(groups);
+    }
+    Err(report(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "statements of Citus are at work, or in doubt, that were sent before the table was locked",
+        "Try again when they have ended: citus_stat_activity and pg_prepared_xacts show them.",
+    ))
+}
+
+/// What all nodes say, ids as stamps: `offset` added to each; `before` is how far the rollup has come.
+pub fn all(before: &Vector, offset: i64) -> Result<Answers> {
     let _acting = ActingAs::catalog();
     let so_far = groups_so_far()?;
     let (places, absent) = nodes()?;
     let mut answers = Answers { absent, ..Answers::default() };
-    let first = ask(&places, |p| snapshot_of(p.group, before.nodes.get(&p.group)))?;
+    let first = ask(&places, |p| snapshot_of(p.group, before.nodes.get(&p.group), offset))?;
     for (place, rows) in places.iter().zip(first) {
-        answers.nodes.insert(place.group, snapshot(place, rows)?);
+        answers.nodes.insert(place.group, snapshot(place, rows, offset)?);
     }
-    for group in before.nodes.keys().copied().chain(0..so_far.map_or(0, |n| n + 1)) {
+    let given = so_far.unwrap_or(-1);
+    // A restored table may name groups that are still to be given out here.
+    for group in before.nodes.keys().copied().filter(|g| *g <= given).chain(0..given + 1) {
         if !answers.nodes.contains_key(&group) {
             answers.absent.entry(group).or_insert(Absent::Gone);
         }
     }
     let restarted = before.restarted(&answers);
-    let prepared = activity(&places, &mut answers, !restarted.is_empty(), before.nodes.is_empty())?;
+    let wait = (!restarted.is_empty(), before.nodes.is_empty());
+    let prepared = activity(&places, &mut answers, wait, "")?;
     if !restarted.is_empty() && !answers.quiet() {
         return Err(report(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -291,15 +325,17 @@ pub fn all(before: &Vector) -> Result<Answers> {
     Ok(answers)
 }
 
-fn snapshot(place: &Place, rows: Vec<Row>) -> Result<Answer> {
+fn snapshot(place: &Place, rows: Vec<Row>, offset: i64) -> Result<Answer> {
     let Some([_, Some(xmax), Some(xip), aborted, Some(since), Some(system), _]) =
         rows.first().map(Vec::as_slice)
     else {
         return Err(unreachable(place, "it is no node of this group"));
     };
+    let stamps = |text: &str| numbers(text).into_iter().map(|x| x + offset).collect::<Vec<_>>();
+    let xmax: i64 = xmax.parse().map_err(internal)?;
     Ok(Answer {
-        now: Seen { xmax: xmax.parse().map_err(internal)?, xip: numbers(xip) },
-        aborted: aborted.as_deref().map(numbers),
+        now: Seen { xmax: xmax + offset, xip: stamps(xip) },
+        aborted: aborted.as_deref().map(stamps),
         since: since.clone(),
         system: system.clone(),
         ..Answer::default()
@@ -308,12 +344,17 @@ fn snapshot(place: &Place, rows: Vec<Row>) -> Result<Answer> {
 
 /// Asks who is at work; where it must be quiet, or had better be, until it is or time is over. Returns the prepared
 /// transactions that were there then.
-fn activity(places: &[Place], answers: &mut Answers, must: bool, may: bool) -> Result<Vec<String>> {
+fn activity(
+    places: &[Place],
+    answers: &mut Answers,
+    (must, may): (bool, bool),
+    but: &str,
+) -> Result<Vec<String>> {
     let until = deadline();
     let soon = Instant::now() + Duration::from_millis(200);
     loop {
         let mut prepared = Vec::new();
-        for (place, rows) in places.iter().zip(ask(places, |_| ACTIVITY.into())?) {
+        for (place, rows) in places.iter().zip(ask(places, |_| activity_of(but))?) {
             let Some(answer) = answers.nodes.get_mut(&place.group) else { continue };
             let mut rows = rows.into_iter().map(|row| row.into_iter().next().flatten());
             let number = |text: Option<Option<String>>| text.flatten().and_then(|t| t.parse::<i64>().ok());
@@ -350,7 +391,7 @@ fn in_doubt(places: &[Place], mut prepared: Vec<String>) -> Result<Vec<i32>> {
         }
         pause()?;
         let mut left = Vec::new();
-        for rows in ask(places, |_| ACTIVITY.into())? {
+        for rows in ask(places, |_| activity_of(""))? {
             left.extend(rows.into_iter().skip(2).filter_map(|row| row.into_iter().next().flatten()));
         }
         prepared.retain(|gid| left.contains(gid));

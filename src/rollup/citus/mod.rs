@@ -3,6 +3,7 @@
 //! rows is in `bounds`, how nodes are asked in `gather`, a run in `run`, and its tables in `create`.
 use super::catalog::{self, Definition};
 use super::error::{Result, fail, internal};
+use super::sql;
 use crate::pg::node;
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
@@ -10,6 +11,7 @@ use pgrx::pg_sys;
 pub mod bounds;
 pub mod create;
 mod gather;
+pub mod rebase;
 pub mod run;
 pub mod status;
 pub mod vector;
@@ -89,19 +91,10 @@ pub fn refuse_distributed(d: &Definition) -> Result<()> {
     fail(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!("the source of rollup {} was given to Citus after the rollup had been made", d.name),
-        "Its rows are written on every node now. Drop the rollup and create it again.",
-    )
-}
-
-/// Refuses what rollups of tables that Citus keeps do not do.
-pub fn refuse(d: &Definition, what: &str, hint: &str) -> Result<()> {
-    if d.state.nodes.is_none() {
-        return Ok(());
-    }
-    fail(
-        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-        format!("{what} is not supported for rollup {}, whose source Citus keeps", d.name),
-        hint,
+        format!(
+            "Its rows are written on every node now. SELECT rollup.rebase({}) brings its rollups to where it lies.",
+            sql::literal(d.source.as_deref().unwrap_or_default())
+        ),
     )
 }
 

@@ -8,7 +8,7 @@ use crate::rollup::error::Result;
 pub type Row = (i32, Option<String>, Option<i64>, Option<i32>, Option<String>);
 
 /// What is known of every group, and what each node says now; one that does not answer fails nothing.
-pub fn nodes(state: &Vector) -> Result<Vec<Row>> {
+pub fn nodes(state: &Vector, offset: i64) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let asked = gather::each()?;
     for (group, name, answer) in &asked {
@@ -38,7 +38,7 @@ pub fn nodes(state: &Vector) -> Result<Vec<Row>> {
         rows.push((
             *group,
             Some(name.clone()),
-            known.map(|n| n.seen.xmax),
+            known.map(|n| n.seen.xmax - offset),
             known.map(|n| i32::try_from(n.seen.xip.len()).unwrap_or(i32::MAX)),
             waits,
         ));
@@ -46,7 +46,7 @@ pub fn nodes(state: &Vector) -> Result<Vec<Row>> {
     for (group, node) in &state.nodes {
         if asked.iter().all(|(g, ..)| g != group) && node.seen != Seen::all() {
             let waits = "the node is gone: its rows come once no statement of it is at work".to_string();
-            rows.push((*group, None, Some(node.seen.xmax), None, Some(waits)));
+            rows.push((*group, None, Some(node.seen.xmax - offset), None, Some(waits)));
         }
     }
     rows.sort_by_key(|row| row.0);

@@ -91,15 +91,32 @@ pub struct Candidate {
     pub at: BTreeMap<i32, i64>,
 }
 
+/// What is known of the groups.
+pub type Nodes = BTreeMap<i32, Node>;
+
+/// What lies between two moments of a rollup.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Span {
+    /// Its rows were not merged here.
+    pub from: Nodes,
+    /// They would have been here.
+    pub to: Nodes,
+}
+
 /// How far a rollup has come on every node.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vector {
     /// By group.
-    pub nodes: BTreeMap<i32, Node>,
+    pub nodes: Nodes,
     /// What comes after `safe`.
     #[serde(default)]
     pub candidate: Option<Candidate>,
+    /// Rows that are merged in pieces by time, in spite of `nodes`. Every one of them could be seen when `nodes` was
+    /// stored, and no row that comes later has such a stamp: so they are the same rows at every piece.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<Span>,
 }
 
 /// What one node said.
@@ -179,7 +196,7 @@ impl Vector {
 
     /// The vector of the next run: rows that had not finished here and have finished there are what it merges.
     pub fn advance(&self, answers: &Answers) -> Result<Vector, Refused> {
-        let mut next = Vector { nodes: self.nodes.clone(), candidate: self.candidate.clone() };
+        let mut next = self.clone();
         // What has come to be known of every group, as the next candidate would have it.
         let mut known: BTreeMap<i32, Seen> =
             answers.nodes.iter().map(|(group, a)| (*group, a.now.clone())).collect();

@@ -6,13 +6,14 @@
 use super::bounds;
 use crate::pg::lock;
 use crate::pg::query::Joins;
-use crate::pg::xact::keeps_one_snapshot;
+use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use crate::rollup::catalog;
 use crate::rollup::error::{Result, fail};
 use crate::rollup::levels::Level;
 use crate::rollup::plan::Plan;
 use crate::rollup::sql::{self, STAMP, ident};
 use pgrx::PgSqlErrorCode;
+use pgrx::datum::TimestampWithTimeZone;
 
 /// The view over `target`. That it names a table of this node alone keeps the look at the state here, whatever Citus
 /// sends to other nodes; on another node there is no state, which is an error. The rows of `target` are merged with those of `source` that it lacks.
@@ -20,17 +21,27 @@ pub fn live(plan: &Plan, view: &str, source: &str, target: &str, level: Option<&
     let mut joined = plan.clone();
     let alias = ident(&plan.alias);
     joined.joins = Some(Joins::written(format!("{source} AS {alias}, \"rollup rest\" AS \"the rest\"")));
+    let time = format!("{alias}.{}", ident(&plan.time_column));
+    let before = if plan.time_zoned {
+        "\"the rest\".\"the end\""
+    } else {
+        "(\"the rest\".\"the end\" AT TIME ZONE 'UTC')"
+    };
     let bounds = format!(
-        "{alias}.{STAMP} OPERATOR(pg_catalog.>=) \"the rest\".\"the first\" AND {alias}.{STAMP} OPERATOR(pg_catalog.<=) \"the rest\".\"the last\""
+        "{alias}.{STAMP} OPERATOR(pg_catalog.>=) \"the rest\".\"the first\" AND {alias}.{STAMP} OPERATOR(pg_catalog.<=) \"the rest\".\"the last\" \
+         AND (\"the rest\".\"the end\" IS NULL OR {time} OPERATOR(pg_catalog.<) {before} OR {time} IS NULL)"
     );
     format!(
-        "CREATE OR REPLACE VIEW {view} AS WITH \"rollup rest\" (\"the first\", \"the last\") AS MATERIALIZED (SELECT r.first, r.last FROM (VALUES ({id}::pg_catalog.int8)) v (id) LEFT JOIN rollup.definition d ON d.id OPERATOR(pg_catalog.=) v.id CROSS JOIN LATERAL rollup.rest(v.id) r) {}",
+        "CREATE OR REPLACE VIEW {view} AS WITH \"rollup rest\" (\"the first\", \"the last\", \"the end\") AS MATERIALIZED (SELECT r.first, r.last, r.before FROM (VALUES ({id}::pg_catalog.int8)) v (id) LEFT JOIN rollup.definition d ON d.id OPERATOR(pg_catalog.=) v.id CROSS JOIN LATERAL rollup.rest(v.id) r) {}",
         sql::live_query(plan, target, &sql::groups(&joined, source, &bounds, level))
     )
 }
 
+/// Stamps from one to another, of rows before a moment where there is one.
+type Rest = (i64, i64, Option<TimestampWithTimeZone>);
+
 /// The stamps of rows that the rollup has not merged, as ranges, with runs locked out until the transaction ends.
-pub fn rest(id: i64) -> Result<Vec<(i64, i64)>> {
+pub fn rest(id: i64) -> Result<Vec<Rest>> {
     if keeps_one_snapshot() {
         return fail(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -47,5 +58,17 @@ pub fn rest(id: i64) -> Result<Vec<(i64, i64)>> {
             "Read the view on the node where the rollup was made, the coordinator.",
         );
     };
-    Ok(bounds::rest(&nodes))
+    let mut found: Vec<Rest> = bounds::rest(&nodes.nodes).into_iter().map(|(a, z)| (a, z, None)).collect();
+    if let Some(span) = &nodes.backlog {
+        let _acting = ActingAs::catalog();
+        let cursor = catalog::write(
+            "SELECT backlog_cursor FROM rollup.definition WHERE id = $1",
+            &[id.into()],
+            |row| row.get::<TimestampWithTimeZone>(1),
+        )?;
+        let cursor = cursor.into_iter().flatten().next();
+        let left = bounds::without(bounds::rest(&span.from), &bounds::rest(&span.to));
+        found.extend(left.into_iter().map(|(a, z)| (a, z, cursor)));
+    }
+    Ok(found)
 }

@@ -1,0 +1,113 @@
+//! Beginning again where Citus keeps the source: after a dump of the coordinator was restored and its table given to
+//! Citus, or after a table with rollups was given to Citus.
+use super::vector::{Node, Seen, Vector};
+use super::{Place, create, gather, place};
+use crate::pg::query::set_local;
+use crate::rollup::catalog::{self, Definition};
+use crate::rollup::error::{Result, fail};
+use crate::rollup::levels::Level;
+use crate::rollup::plan::Plan;
+use crate::rollup::sql::{self, STAMP};
+use crate::rollup::{create as create_here, definition, views};
+use pgrx::prelude::*;
+
+/// The part of a stamp that is a transaction id.
+const ID: i64 = super::vector::SOURCE - 1;
+
+/// Shards are made, and filled after: over the same connections, from the first statement on.
+pub fn one_by_one() {
+    set_local(c"citus.multi_shard_modify_mode", c"sequential");
+}
+
+/// What stamps of the locked table are lifted by, to come above every one that is there; and the state of a rollup
+/// that holds all its rows, whichever group they name.
+pub fn begin(table: &str) -> Result<(i64, Vector)> {
+    // A statement that was sent before the table was locked would write, after, with a stamp of before.
+    let nodes = gather::wait_for_quiet()?;
+    let found = catalog::write(
+        &format!("SELECT {STAMP} >> 48, pg_catalog.max({STAMP} & {ID}) FROM {table} GROUP BY 1"),
+        &[],
+        |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default())),
+    )?;
+    let offset = found.iter().map(|(_, id)| *id).max().unwrap_or_default() + 1;
+    let seen = Seen { xmax: offset, xip: Vec::new() };
+    let node = Node { seen: seen.clone(), safe: seen, ..Node::default() };
+    // A stamp has 16 bits for the group.
+    let groups = found.iter().filter_map(|(group, _)| i32::try_from(*group).ok()).chain(nodes);
+    Ok((offset, Vector { nodes: groups.map(|g| (g, node.clone())).collect(), ..Vector::default() }))
+}
+
+/// Puts the tables of a rollup where the rows of its source lie now. Returns its plan, as nodes run it.
+pub fn settle(d: &Definition, plan: Plan, levels: &[Level], at: &Place) -> Result<Plan> {
+    let (source, target, _) = d.parts()?;
+    let plan = if d.state.nodes.is_some() { plan } else { understood(d, plan, at)? };
+    if matches!(at, Place::Distributed(_)) {
+        add_index(source)?;
+    }
+    let key = create::key(at, &plan, source)?;
+    for table in std::iter::once(target).chain(levels.iter().map(|l| l.target.as_str())) {
+        if place(create::relation(table)?)?.is_none() {
+            create::distribute(at, key.as_deref(), source, table)?;
+        }
+    }
+    Ok(plan)
+}
+
+/// The index that a distributed table gets when its first rollup is made there.
+fn add_index(source: &str) -> Result<()> {
+    let there = catalog::read(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
+         WHERE i.indrelid = $1::pg_catalog.regclass AND m.amname = 'btree' AND a.attname = $2::pg_catalog.name)",
+        &[source.into(), STAMP.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    if there.first().copied().flatten() == Some(true) {
+        return Ok(());
+    }
+    catalog::execute(&format!("CREATE INDEX ON {source} ({STAMP})"), &[])
+}
+
+/// The plan of a rollup that was made on one node, as all nodes run it; an error where they would not run it alike.
+fn understood(d: &Definition, old: Plan, at: &Place) -> Result<Plan> {
+    let (source, ..) = d.parts()?;
+    if d.follows || old.follows.is_some() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("rollup {} follows changes of {source}, which Citus keeps now", d.name),
+            "Drop it and create it again with on_change => 'ignore'.",
+        );
+    }
+    let text = sql::query(&old, source);
+    let mut select = definition::analyse(&text, &d.timezone)?;
+    create::prepare(at, &mut select)?;
+    let from = definition::from_clause(select.joins.as_deref(), source, &select.alias);
+    let new = definition::plan(&select, &from, &d.timezone)?;
+    let columns = |p: &Plan| {
+        let mut all: Vec<_> = p.kept().map(|c| (c.name.clone(), c.sql_type.clone())).collect();
+        all.sort();
+        all
+    };
+    if columns(&old) != columns(&new) {
+        return fail(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("the table of rollup {} has other columns than its query makes today", d.name),
+            "Drop the rollup and create it again.",
+        );
+    }
+    d.store_plan(&new, &text)?;
+    Ok(new)
+}
+
+/// Makes the live views anew, which differ between a rollup on one node and on several.
+pub fn views(d: &Definition, plan: &Plan, levels: &[Level], nodes: bool) -> Result<()> {
+    let (source, target, _) = d.parts()?;
+    for level in std::iter::once(None).chain(levels.iter().map(Some)) {
+        let table = level.map_or(target, |l| l.target.as_str());
+        let width = level.map(Level::width).transpose()?;
+        let view = views::view_of(table)?;
+        catalog::define(&sql::live_view(nodes, plan, &view, source, target, level, d.id))?;
+        create_here::comment(plan, source, table, &view, width.as_deref())?;
+    }
+    Ok(())
+}
