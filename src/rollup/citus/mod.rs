@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 
 pub mod bounds;
 pub mod create;
+pub mod expire;
 mod gather;
 pub mod rebase;
 pub mod run;

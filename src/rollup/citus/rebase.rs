@@ -81,7 +81,7 @@ fn understood(d: &Definition, old: Plan, at: &Place) -> Result<Plan> {
     let text = sql::query(&old, source);
     let mut select = definition::analyse(&text, &d.timezone)?;
     create::prepare(at, &mut select)?;
-    let from = definition::from_clause(select.joins.as_deref(), source, &select.alias);
+    let from = definition::from_clause(select.joins.as_ref(), source, &select.alias);
     let new = definition::plan(&select, &from, &d.timezone)?;
     let columns = |p: &Plan| {
         let mut all: Vec<_> = p.kept().map(|c| (c.name.clone(), c.sql_type.clone())).collect();
