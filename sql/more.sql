@@ -235,3 +235,13 @@ CREATE AGGREGATE approx_count_distinct(anyelement, integer) (
   PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE approx_count_distinct(anyelement, integer) IS 'About how many distinct values there are: value, log2m (0 to 17). 2^log2m bytes a group; the standard error is 1.04 / sqrt(2^log2m), 0.81 % at 14';
+
+-- The same in two words, between which Citus splits it: src/pg/split.rs puts the one in the place of the other.
+
+CREATE FUNCTION approx_count_distinct_hash(anyelement) RETURNS hll_hashval
+AS 'MODULE_PATHNAME', 'approx_count_distinct_hash' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION approx_count_distinct_hash(anyelement) IS 'What approx_count_distinct counts: a hash of a value of any type, equal where the values are. Not that of hll_hash_any: no sketch that is stored is to be made of it. NULL gives NULL; an error (42883) for types without a hash function';
+
+CREATE FUNCTION approx_count_distinct_estimate(hll) RETURNS bigint
+AS 'MODULE_PATHNAME', 'approx_count_distinct_estimate' LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE;
+COMMENT ON FUNCTION approx_count_distinct_estimate(hll) IS 'The number that approx_count_distinct gives, from a sketch of what approx_count_distinct_hash gives; 0 for NULL, the sketch of no rows';

@@ -497,7 +497,7 @@ COMMENT ON FUNCTION rollup.rebuild(text, timestamptz, timestamptz) IS
 CREATE FUNCTION rollup.lag_rows(id bigint) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_lag_rows_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.lag_rows(bigint) IS
-'Raw rows, as this snapshot sees them, that the rollup with this id has not merged; NULL where the caller may not read the table';
+'Raw rows, as this snapshot sees them, that the rollup with this id has not merged; NULL where the caller may not read the table, or a node of its cluster does not answer';
 
 -- rollups: partitions
 
@@ -566,9 +566,9 @@ COMMENT ON FUNCTION rollup.partition_for(regclass, timestamptz) IS
 -- rollups: a cluster
 
 CREATE FUNCTION rollup.nodes(name text) RETURNS TABLE (group_id integer, node text, seen_xmax bigint, open integer, waits_for text)
-AS 'MODULE_PATHNAME', 'rollup_nodes_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+AS 'MODULE_PATHNAME', 'rollup_nodes_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE ROWS 10;
 COMMENT ON FUNCTION rollup.nodes(text) IS
-'On a Citus cluster, node by node: the transaction id up to which rows are rolled up, how many transactions below it are open or not known to be over, and what the next run waits for there (NULL: nothing). Asks every node; one that does not answer says so within rollup.node_timeout. No row for a rollup of a table of this node alone. NULL gives none';
+'On a Citus cluster, node by node: the transaction id up to which rows are rolled up, how many transactions below it are open or not known to be over, and what the next run waits for there (NULL: nothing). Asks every node; one that does not answer says so within rollup.node_timeout. For the owner and for who monitors the server. No row for a rollup of a table of this node alone. NULL gives none';
 
 CREATE FUNCTION rollup.rest(id bigint) RETURNS TABLE (first bigint, last bigint, before timestamptz)
 AS 'MODULE_PATHNAME', 'rollup_rest_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
@@ -611,6 +611,10 @@ SELECT d.name, d.source, d.owner,
          WHERE k.locktype = 'relation' AND k.mode = 'RowExclusiveLock' AND k.granted
            AND k.database = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())
            AND (k.relation = d.source::oid OR k.relation IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(d.source) p))) AS open_writers,
+       CASE WHEN d.nodes IS NOT NULL AND rollup.may_read(d.owner) THEN
+         (SELECT pg_catalog.string_agg(pg_catalog.concat('node ', w.node || ' ', '(group ', w.group_id, '): ', w.waits_for), '; ' ORDER BY w.group_id)
+            FROM rollup.nodes(d.name) w WHERE w.waits_for IS NOT NULL)
+       END AS held_back_by,
        a.runs, a.failures, a.failed, CASE WHEN rollup.may_read(d.owner) THEN a.last_error END AS last_error,
        d.backlog_rows, d.backlog_done, (d.backlog_done / NULLIF(extract(epoch FROM a.last_run - d.backlog_started), 0))::bigint AS backlog_rows_per_second,
        CASE WHEN d.backlog_done > 0 THEN a.last_run + (a.last_run - d.backlog_started) * ((d.backlog_rows - d.backlog_done)::float8 / d.backlog_done) END AS backlog_end,
@@ -643,6 +647,7 @@ COMMENT ON COLUMN rollup.status.rows_per_second IS 'of the last ten runs togethe
 COMMENT ON COLUMN rollup.status.lag_seconds IS 'longest that any committed row can have been waiting: since the last run, where rows wait';
 COMMENT ON COLUMN rollup.status.oldest_row IS 'least time of the rows that wait';
 COMMENT ON COLUMN rollup.status.open_writers IS 'whose transactions have the source open for writing: their rows come when they end, and hold no others back';
+COMMENT ON COLUMN rollup.status.held_back_by IS 'on a Citus cluster: what the next run waits for, node by node, as rollup.nodes says; NULL: nothing';
 COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was';
 COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';
 COMMENT ON COLUMN rollup.status.partitions_until IS 'up to when rows find a partition in the source and the tables of the rollup, of those that rollup.partition keeps ahead';

@@ -1,7 +1,7 @@
 //! The extension on a Citus cluster: it is there on every node, its aggregates are split between nodes, and rollups
 //! lie beside the rows that they count.
 use hll_lab::{Citus, wait_for};
-use hll_tests::nodes::{one_row, page, prepared, run_and_compare, site_on};
+use hll_tests::nodes::{error, one_row, page, prepared, run_and_compare, site_on};
 use hll_tests::{differences, number};
 use postgres::Client;
 
@@ -9,12 +9,6 @@ use postgres::Client;
 fn plan(client: &mut Client, sql: &str) -> String {
     let lines = client.query(&format!("EXPLAIN (VERBOSE, COSTS OFF) {sql}"), &[]).unwrap();
     lines.iter().map(|line| line.get::<_, String>(0) + "\n").collect()
-}
-
-fn error(client: &mut Client, sql: &str) -> String {
-    let e = client.batch_execute(sql).expect_err(sql);
-    let e = e.as_db_error().unwrap_or_else(|| panic!("{sql}: {e:?}"));
-    format!("{} {} {}", e.code().code(), e.message(), e.hint().unwrap_or_default())
 }
 
 #[test]
@@ -90,12 +84,8 @@ fn aggregates_are_split(client: &mut Client) {
         let p = plan(client, &format!("SELECT ingest_time, {call} FROM {of} GROUP BY 1"));
         assert!(p.contains("coord_combine_agg(") && p.contains("worker_partial_agg("), "{p}");
     }
-    // The state of approx_count_distinct is internal: Citus brings the values together, and the result is the same.
-    let p = plan(
-        client,
-        "SELECT request_country, approx_count_distinct(ip_address) FROM http_request GROUP BY 1",
-    );
-    assert!(p.contains("approx_count_distinct(remote_scan.approx_count_distinct)"), "{p}");
+    counters_take_every_type(client);
+    approx_count_distinct_is_split(client);
     client.batch_execute("SET citus.count_distinct_error_rate = 0.01").unwrap();
     let p = plan(client, "SELECT request_country, count(DISTINCT ip_address) FROM http_request GROUP BY 1");
     assert!(p.contains("hll_cardinality(hll_union_agg(remote_scan.count))"), "{p}");
@@ -116,6 +106,78 @@ fn aggregates_are_split(client: &mut Client) {
     // Values travel in binary: in text, a sketch of 2^11 registers has more than twice as many letters as bytes.
     let binary = "SELECT count(*) FROM pg_type WHERE typname IN ('hll', 'hll_hashval', 'jsonb_counter_state') AND typsend <> 0 AND typreceive <> 0";
     assert_eq!(number(client, binary), 3);
+}
+
+/// Citus takes no argument that is not of the very type which the aggregate declares: casts are written out.
+fn counters_take_every_type(client: &mut Client) {
+    client
+        .batch_execute(
+            "CREATE TABLE typed (k int, c varchar(9), b bpchar(3), n smallint, i int, l bigint, d numeric, f float8, j jsonb);
+             INSERT INTO typed SELECT g % 7, 'k' || g % 3, 'x' || g % 2, g % 5, g, g, g, g, jsonb_build_object('a', g) FROM generate_series(1, 500) g;
+             CREATE TABLE typed_here AS TABLE typed; SELECT create_distributed_table('typed', 'k', shard_count => 4)",
+        )
+        .unwrap();
+    for call in [
+        "agg(c)",
+        "agg(b)",
+        "agg(c, n)",
+        "agg(c, i)",
+        "agg(c, l, 2)",
+        "agg(c, d)",
+        "agg(c, f)",
+        "agg(c) FILTER (WHERE i > 9)",
+        "merge_agg(j)",
+        "merge_agg(j, 1)",
+    ] {
+        let [here, there] = ["typed_here", "typed"].map(|table| {
+            let sql = format!("SELECT n, jsonb_counter_{call}::text FROM {table} GROUP BY 1 ORDER BY 1");
+            let rows = client.query(&sql, &[]).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+            rows.iter().map(|row| row.get::<_, Option<String>>(1)).collect::<Vec<_>>()
+        });
+        assert_eq!((here.len(), &here), (5, &there), "{call}");
+    }
+    client.batch_execute("DROP TABLE typed, typed_here").unwrap();
+}
+
+/// In the words of `hll_add_agg`, wherever the call stands; the same numbers as over a table of this node alone.
+fn approx_count_distinct_is_split(client: &mut Client) {
+    client.batch_execute("CREATE TABLE copied AS SELECT * FROM http_request").unwrap();
+    let p = plan(
+        client,
+        "SELECT request_country, approx_count_distinct(ip_address) FROM http_request GROUP BY 1",
+    );
+    assert!(p.contains("approx_count_distinct_estimate(hll_union_agg(remote_scan."), "{p}");
+    let on_nodes =
+        "public.hll_add_agg(public.approx_count_distinct_hash(ip_address), 11, 6, '-1'::bigint, 1)";
+    assert!(p.contains(on_nodes) && p.contains("GROUP BY request_country"), "{p}");
+    let p = plan(client, "SELECT approx_count_distinct(ip_address) FROM copied");
+    assert!(p.contains("approx_count_distinct(ip_address)") && !p.contains("hll_add_agg"), "{p}");
+    for query in [
+        "SELECT request_country AS k, approx_count_distinct(ip_address) AS n FROM TABLE GROUP BY 1",
+        "SELECT status_code AS k, approx_count_distinct(response_time_msec, 14) AS n FROM TABLE GROUP BY 1",
+        "SELECT 1 AS k, approx_count_distinct(ingest_time) FILTER (WHERE site_id < 9) + approx_count_distinct(ip_address) AS n FROM TABLE",
+        "SELECT request_country AS k, count(*) AS n FROM TABLE GROUP BY 1 HAVING approx_count_distinct(response_time_msec) > 100",
+        "WITH w AS (SELECT site_id, approx_count_distinct(ip_address || status_code) AS n FROM TABLE GROUP BY 1) SELECT site_id AS k, n FROM w WHERE n > (SELECT approx_count_distinct(request_country) FROM TABLE)",
+        "SELECT 1 AS k, approx_count_distinct(ip_address) AS n FROM TABLE WHERE site_id = 3",
+        "SELECT 1 AS k, approx_count_distinct(ip_address) AS n FROM TABLE WHERE site_id < 0",
+        "SELECT 1 AS k, approx_count_distinct(NULL::text) AS n FROM TABLE",
+        "SELECT 1 AS k, approx_count_distinct(DISTINCT ip_address) AS n FROM TABLE",
+        "SELECT 1 AS k, approx_count_distinct(ip_address ORDER BY site_id) AS n FROM TABLE",
+        "SELECT 1 AS k, approx_count_distinct(ip_address, (SELECT 12)) AS n FROM TABLE",
+    ] {
+        let answer = |client: &mut Client, table: &str| -> Vec<(String, i64)> {
+            let text = query.replace("TABLE", table);
+            let sql = format!("SELECT k::text, n::bigint FROM ({text}) q ORDER BY 1, 2");
+            let rows = client.query(&sql, &[]).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+            rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+        };
+        let (here, there) = (answer(client, "copied"), answer(client, "http_request"));
+        assert!(!here.is_empty(), "{query}");
+        assert_eq!(here, there, "{query}");
+    }
+    let e = error(client, "SELECT approx_count_distinct(ip_address, 99) FROM http_request");
+    assert!(e.starts_with("22023 log2m"), "{e}");
+    client.batch_execute("DROP TABLE copied").unwrap();
 }
 
 fn rollups_lie_beside_their_rows(citus: &Citus, client: &mut Client) {
@@ -241,10 +303,17 @@ fn what_cannot_be_is_refused(citus: &Citus, client: &mut Client) {
     );
     assert!(e.contains("depends on settings of the session"), "{e}");
     let query = "$$ SELECT site_id, date_trunc('hour', ingest_time) AS at, count(*) FROM http_request GROUP BY 1, 2 $$";
+    client.batch_execute("CREATE TABLE looked_up (site int PRIMARY KEY, name text)").unwrap();
+    let joined = "SELECT e.site_id, l.name, date_trunc('hour', e.ingest_time) AS at, count(*) FROM http_request e JOIN looked_up l ON l.site = e.site_id GROUP BY 1, 2, 3";
+    let e = error(client, &format!("SELECT rollup.create('refused', $q${joined}$q$, joins => 'snapshot')"));
+    assert!(e.starts_with("0A000 looked_up, which the query joins to"), "{e}");
+    client
+        .batch_execute("CREATE TABLE elsewhere (site_id int, at timestamptz, count bigint, UNIQUE NULLS NOT DISTINCT (site_id, at))")
+        .unwrap();
     for call in [
         "rollup.add_column('http_request_1min', 'more', 'max(ingest_time::text)')",
         &format!("rollup.create('refused', {query}, on_change => 'recompute')"),
-        &format!("rollup.create('refused', {query}, into_table => 'http_request_1hour')"),
+        &format!("rollup.create('refused', {query}, into_table => 'elsewhere')"),
         &format!("rollup.create('refused', {query}, backfill => false)"),
     ] {
         let e = error(client, &format!("SELECT {call}"));

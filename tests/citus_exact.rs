@@ -204,10 +204,19 @@ fn a_group_in_doubt(citus: &Citus, client: &mut Client) {
     assert!(!is_seen(client, stamp, "seen"));
     let told = "SELECT count(*) FROM rollup.nodes('http_request_1min') WHERE group_id = 2 AND waits_for LIKE '%citus_0_4711_1_0 is in doubt'";
     assert_eq!(number(client, told), 1);
+    let held = held_back(client).unwrap();
+    let port = citus.nodes[2].port();
+    assert_eq!(held, format!("node 127.0.0.1:{port} (group 2): transaction citus_0_4711_1_0 is in doubt"));
     client.batch_execute("SELECT recover_prepared_transactions()").unwrap();
     assert_eq!(number(&mut worker, "SELECT count(*) FROM pg_prepared_xacts"), 0);
     run_and_compare(client, "a transaction in doubt");
+    assert_eq!(held_back(client), None);
     assert_eq!(merged(client), before + 3);
+}
+
+/// What `rollup.status` says of what the next run waits for.
+fn held_back(client: &mut Client) -> Option<String> {
+    client.query_one("SELECT held_back_by FROM rollup.status", &[]).unwrap().get(0)
 }
 
 /// A process that waits, as told in `pg_stat_activity`; its id.
@@ -252,6 +261,11 @@ fn an_orphan_after_a_crash(citus: &Citus, client: &mut Client) {
     let mut client = reconnected(citus);
     let e = held(&mut client);
     assert!(e.starts_with("55000 group 0 was restarted"), "{e}");
+    let why = held_back(&mut client).unwrap();
+    assert!(
+        why.contains(" (group 0): the server was restarted, and statements of Citus are at work"),
+        "{why}"
+    );
     worker.batch_execute("COMMIT").unwrap();
     wait_for("the orphan's row is there", 20, || rows(&mut client) == before + 1);
     run_and_compare(&mut client, "a statement that outlived its origin");
@@ -323,6 +337,12 @@ fn a_node_that_is_down(citus: &mut Citus, client: &mut Client) {
     assert!(e.message().contains("(group 2) does not answer"), "{}", e.message());
     let told = "SELECT count(*) FROM rollup.nodes('http_request_1min') WHERE (waits_for LIKE '%does not answer%') = (group_id = 2)";
     assert!(number(client, told) >= 1);
+    // The view that operators look at answers, and names the node.
+    let (held, port) = (held_back(client).unwrap(), citus.nodes[2].port());
+    assert!(held.starts_with(&format!("node 127.0.0.1:{port} (group 2): ")), "{held}");
+    assert!(held.contains("does not answer") && !held.contains("(group 1)"), "{held}");
+    let unknown: Option<i64> = client.query_one("SELECT lag_rows FROM rollup.status", &[]).unwrap().get(0);
+    assert_eq!(unknown, None, "nobody can count rows of a node that is down");
     let after: String = client.query_one("SELECT nodes::text FROM rollup.definition", &[]).unwrap().get(0);
     assert_eq!(before, after);
     citus.nodes[2].start().unwrap();

@@ -79,3 +79,10 @@ pub fn value_on(client: &mut Client, citus: &Citus, table: &str, node: usize) ->
 pub fn one_row(site: i32) -> String {
     format!("INSERT INTO http_request VALUES ({site}, now(), '10.0.0.1', 'DE', 200, 5)")
 }
+
+/// SQLSTATE, message and hint of a statement that fails.
+pub fn error(client: &mut Client, sql: &str) -> String {
+    let e = client.batch_execute(sql).expect_err(sql);
+    let e = e.as_db_error().unwrap_or_else(|| panic!("{sql}: {e:?}"));
+    format!("{} {} {}", e.code().code(), e.message(), e.hint().unwrap_or_default())
+}

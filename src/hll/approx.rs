@@ -8,7 +8,7 @@ use crate::pg::distinct;
 use crate::pg::error::{OrRaise, raise};
 use crate::pg::v1::Call;
 use crate::v1;
-use hll_sketch::{Estimator, Params, Sketch};
+use hll_sketch::{Estimator, Heap, Params, Sketch};
 use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
 
@@ -17,6 +17,8 @@ v1!(approx_count_distinct_combine, combine);
 v1!(approx_count_distinct_serialize, serialize);
 v1!(approx_count_distinct_deserialize, deserialize);
 v1!(approx_count_distinct_final, finish);
+v1!(approx_count_distinct_hash, hash);
+v1!(approx_count_distinct_estimate, estimate);
 
 /// A state that is never stored.
 type Values = Group<false>;
@@ -64,4 +66,18 @@ fn finish(call: &mut Call) -> Datum {
         None => 0.0,
     };
     Datum::from(estimate.round() as i64)
+}
+
+/// What `approx_count_distinct` counts, as an argument of `hll_add_agg`.
+fn hash(call: &mut Call) -> Datum {
+    distinct::hash(call, 0).map_or_else(|| call.null(), Datum::from)
+}
+
+/// What `approx_count_distinct` says of a sketch of such hashes.
+fn estimate(call: &mut Call) -> Datum {
+    let estimate = call.bytes(0).and_then(|bytes| {
+        let sketch = Sketch::decode(bytes, Heap).or_raise();
+        sketch.cardinality(Estimator::Improved).or_raise()
+    });
+    Datum::from(estimate.unwrap_or(0.0).round() as i64)
 }

@@ -25,6 +25,7 @@ pub mod numeric;
 pub mod planner;
 pub mod query;
 pub mod rows;
+pub mod split;
 pub mod tables;
 pub mod trigger;
 pub mod v1;

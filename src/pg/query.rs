@@ -258,6 +258,9 @@ unsafe fn read(q: &mut pg_sys::Query, zone: &str, has_time_key: bool) -> Result<
             rewriter.pin_time_zone(quals);
             rewriter.note_session(quals);
         }
+        for condition in tables.conditions() {
+            rewriter.note_session(*condition);
+        }
         let rte = tables.entry(source);
         Ok(Select {
             source: rte.relid,

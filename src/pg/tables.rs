@@ -25,6 +25,7 @@ pub struct Tables {
     entries: Vec<*mut pg_sys::RangeTblEntry>,
     /// Tables of which a joined row may hold nothing.
     missing: Vec<usize>,
+    conditions: Vec<*mut pg_sys::Node>,
 }
 
 impl Tables {
@@ -69,7 +70,7 @@ impl Tables {
                     }
                 }
             }
-            let mut tables = Tables { entries, missing: Vec::new() };
+            let mut tables = Tables { entries, missing: Vec::new(), conditions: Vec::new() };
             for item in PgList::<pg_sys::Node>::from_pg((*q.jointree).fromlist).iter_ptr() {
                 tables.join(item, false)?;
             }
@@ -95,6 +96,9 @@ impl Tables {
                         );
                     }
                 };
+                if !j.quals.is_null() {
+                    self.conditions.push(j.quals);
+                }
                 self.join(j.larg, missing || left)?;
                 return self.join(j.rarg, missing || right);
             }
@@ -114,6 +118,11 @@ impl Tables {
     pub fn entry(&self, number: usize) -> &pg_sys::RangeTblEntry {
         // SAFETY: the entry outlives the query, which outlives this.
         unsafe { &*self.entries[number - 1] }
+    }
+
+    /// What ON says of the tables joined.
+    pub fn conditions(&self) -> &[*mut pg_sys::Node] {
+        &self.conditions
     }
 
     /// A row of the query may come about without a row of this table.

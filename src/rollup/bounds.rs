@@ -114,6 +114,8 @@ pub fn merged(prefix: &str, plan: &Plan, state: &State) -> String {
         Some(nodes) => citus::bounds::merged(prefix, nodes),
         None => finished(prefix, &state.seen),
     };
+    // The same of a row, and no constant: Citus takes none beside an outer join.
+    let finished = if finished == "false" { format!("{prefix}{STAMP} IS NULL") } else { finished };
     match &state.backlog {
         None => finished,
         Some(b) => format!("({finished} AND NOT {})", left(prefix, plan, b)),

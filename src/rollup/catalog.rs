@@ -314,6 +314,12 @@ pub fn check_owner_of(d: &Definition) -> Result<()> {
     check_owner(&d.owner_name, &format!("rollup {}", d.name))
 }
 
+/// True of a caller who monitors the server.
+pub fn is_monitor() -> Result<bool> {
+    let sql = "SELECT pg_catalog.pg_has_role('pg_monitor', 'USAGE')";
+    Ok(read(sql, &[], |row| row.get::<bool>(1))?.first().copied().flatten() == Some(true))
+}
+
 /// Refuses a caller who is not, and may not act as, the role `owner`.
 pub fn check_owner(owner: &str, what: &str) -> Result<()> {
     let allowed = read(

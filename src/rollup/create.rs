@@ -84,7 +84,11 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         Some(_) => adopt::adopt(&mut plan, &source.qualified(), &target, options.backfill)?,
     }
     if let Some((key, place)) = &place {
-        citus::create::distribute(place, key.as_deref(), &source.qualified(), &target)?;
+        let (key, source) = (key.as_deref(), source.qualified());
+        match &options.into {
+            None => citus::create::distribute(place, key, &source, &target)?,
+            Some(_) => citus::create::check_adopted(place, key, &source, &target)?,
+        }
     }
     let id = insert_definition(
         in_catalog,

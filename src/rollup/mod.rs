@@ -301,7 +301,10 @@ fn rollup_nodes(
         ),
     >,
 > {
-    let d = owned(name)?;
+    let d = catalog::by_name(name)?;
+    if !catalog::is_monitor()? {
+        catalog::check_owner(&d.owner_name, &format!("rollup {name}"))?;
+    }
     let found = match &d.state.nodes {
         Some(nodes) => citus::status::nodes(nodes, d.offset)?,
         None => Vec::new(),
@@ -347,5 +350,6 @@ fn rollup_lag_rows(id: i64) -> Result<Option<i64>> {
         "SELECT pg_catalog.count(*) FROM {source} WHERE {}",
         bounds::unmerged("", &d.plan()?, &d.state)
     );
-    Ok(catalog::read(&count, &[], |row| row.get::<i64>(1))?.first().copied().flatten())
+    let count = || Ok(catalog::read(&count, &[], |row| row.get::<i64>(1))?.first().copied().flatten());
+    if d.state.nodes.is_some() { citus::status::unless_unreachable(count) } else { count() }
 }

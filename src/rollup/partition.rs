@@ -45,13 +45,6 @@ pub fn partition(
         catalog::execute("DELETE FROM rollup.partitioning WHERE relation = $1", &[relation.into()])?;
         return Ok(0);
     };
-    if super::citus::place(relation)?.is_some() {
-        return fail(
-            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-            format!("Citus keeps {name}, and its partitions lie on every node"),
-            "create_time_partitions of Citus makes them ahead.",
-        );
-    }
     super::create::check_timezone(timezone)?;
     check_width(&width, &ahead, whole_days)?;
     {
@@ -245,10 +238,17 @@ fn make(k: &Kept, bound: &str) -> Result<Option<i64>> {
     let waiting = match &k.default {
         None => false,
         Some(default) => {
-            let any = format!("SELECT EXISTS (SELECT FROM ONLY {default} WHERE {within})");
-            catalog::write(&any, &[], |row| row.get::<bool>(1))?.first().copied().flatten() == Some(true)
+            let any = format!("SELECT true FROM ONLY {default} WHERE {within} LIMIT 1");
+            !catalog::write(&any, &[], |row| row.get::<bool>(1))?.is_empty()
         }
     };
+    if waiting && super::citus::place(k.oid)?.is_some() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("rows of {} from {from} on lie in its default partition, and Citus keeps it", k.name),
+            "Rows are not moved between shards: copy them out, delete them, and insert them with their rollup_stamp once the partition is there.",
+        );
+    }
     if waiting {
         catalog::execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", k.name), &[])?;
     }

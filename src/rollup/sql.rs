@@ -228,6 +228,21 @@ pub fn count_new(plan: &Plan, source: &str, bounds: &str) -> String {
     )
 }
 
+/// Counts, for each condition of `late` on the time key, the rows of the query that satisfy `bounds` and it.
+pub fn count_late(plan: &Plan, source: &str, bounds: &str, late: &[&str]) -> String {
+    let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
+    let key = plan.column(&plan.time_key).map(|c| c.expression.as_str()).unwrap_or_default();
+    let counts: Vec<String> =
+        late.iter().map(|condition| format!("pg_catalog.count(*) FILTER (WHERE {condition})")).collect();
+    format!(
+        "SELECT ARRAY[{}] FROM (SELECT {key} AS {} FROM {} WHERE {bounds}{filter}) g WHERE {}",
+        counts.join(", "),
+        ident(&plan.time_key),
+        from_clause(plan.joins.as_ref(), source, &plan.alias),
+        late.join(" OR ")
+    )
+}
+
 /// Merges the rows that satisfy `bounds` into one table of the rollup: one statement, which Citus hands on to every
 /// node as it is.
 pub fn merge_directly(

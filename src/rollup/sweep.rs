@@ -3,11 +3,11 @@
 //! Interlock: the row of `rollup.source` is held in share mode from before the definitions are read until the
 //! removal commits, and rollup.create takes it in update mode. So no rollup can come into being between the
 //! two, and what each rollup has seen only grows: a row that every one of them had merged stays merged.
-use super::catalog;
 use super::error::Result;
 use super::expire::{Retention, merged_by_all, old_rows, past};
 use super::sql;
 use super::watch::Expiring;
+use super::{catalog, citus};
 use crate::pg::query::set_local;
 use crate::pg::xact::ActingAs;
 use pgrx::prelude::*;
@@ -26,6 +26,8 @@ pub struct Leaf {
     next: i64,
     last: i64,
     times: Vec<String>,
+    /// Where the first piece begins; None: without bound.
+    from: Option<String>,
 }
 
 /// A partition that lies wholly before the cutoff.
@@ -33,6 +35,8 @@ pub struct Leaf {
 pub struct Partition {
     /// Its name, qualified and quoted.
     pub name: String,
+    /// Where it ends.
+    upto: String,
 }
 
 fn acting(r: &Retention) -> Result<ActingAs> {
@@ -57,7 +61,8 @@ fn lock_out_creation(r: &Retention, force: bool) -> Result<(String, String)> {
 pub fn leaves(r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Leaf>> {
     let _acting = acting(r)?;
     if r.cutoff.is_some() {
-        return pieces(r, old);
+        // Partitions go oldest first: what is to be dropped ends where the last of them does.
+        return pieces(r, old, without.last().map(|p| p.upto.clone()));
     }
     let tables = catalog::read(
         "WITH RECURSIVE t(oid) AS (SELECT $1::pg_catalog.oid UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
@@ -77,35 +82,49 @@ pub fn leaves(r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Lea
             |row| Ok(row.get::<i64>(1)?.zip(row.get::<i64>(2)?)),
         )?;
         if let Some((next, last)) = pages.into_iter().next().flatten() {
-            found.push(Leaf { name, next, last, times: Vec::new() });
+            found.push(Leaf { name, next, last, times: Vec::new(), from: None });
         }
     }
     Ok(found)
 }
 
 /// Old rows of a table that lies on several nodes, in pieces of equal time.
-fn pieces(r: &Retention, old: &str) -> Result<Vec<Leaf>> {
+fn pieces(r: &Retention, old: &str, from: Option<String>) -> Result<Vec<Leaf>> {
     let time = sql::ident(&r.time_column);
+    let since = since(r, from.as_deref());
     let found = catalog::read(
         &format!(
             "SELECT ARRAY(SELECT (a + (z - a) * (n::pg_catalog.float8 / pieces))::pg_catalog.text FROM pg_catalog.generate_series(1, pieces - 1) n) || 'infinity'::pg_catalog.text \
              FROM (SELECT a, z, least(rows / {BATCH} + 1, 1000) AS pieces FROM \
-             (SELECT pg_catalog.min({time}) AS a, pg_catalog.max({time}) AS z, pg_catalog.count(*) AS rows FROM {} WHERE {old}) o) p WHERE a IS NOT NULL",
+             (SELECT pg_catalog.min({time}) AS a, pg_catalog.max({time}) AS z, pg_catalog.count(*) AS rows FROM {} WHERE {old}{since}) o) p WHERE a IS NOT NULL",
             r.relation
         ),
         &[],
         |row| row.get::<Vec<String>>(1),
     )?;
-    let leaf = |times| Leaf { name: r.relation.clone(), next: 0, last: 0, times };
+    let leaf = |times| Leaf { name: r.relation.clone(), next: 0, last: 0, times, from: from.clone() };
     Ok(found.into_iter().flatten().map(leaf).collect())
 }
 
+/// The condition that a row is not older than `from`.
+fn since(r: &Retention, from: Option<&str>) -> String {
+    let condition = |from| {
+        format!(
+            " AND {} OPERATOR(pg_catalog.>=) {}::pg_catalog.timestamptz",
+            sql::ident(&r.time_column),
+            sql::literal(from)
+        )
+    };
+    from.map(condition).unwrap_or_default()
+}
+
 /// Removes the next piece of a table that lies on several nodes; returns how many rows.
-fn clear_piece(r: &Retention, before: &str, old: &str) -> Result<i64> {
+fn clear_piece(r: &Retention, leaf: &Leaf, before: &str, old: &str) -> Result<i64> {
     let _acting = acting(r)?;
     catalog::modify(&format!(
-        "DELETE FROM {} WHERE {old} AND {} OPERATOR(pg_catalog.<) {}::pg_catalog.timestamptz",
+        "DELETE FROM {} WHERE {old}{} AND {} OPERATOR(pg_catalog.<) {}::pg_catalog.timestamptz",
         r.relation,
+        since(r, leaf.from.as_deref()),
         sql::ident(&r.time_column),
         sql::literal(before)
     ))
@@ -115,7 +134,7 @@ fn clear_piece(r: &Retention, before: &str, old: &str) -> Result<i64> {
 pub fn clear(r: &Retention, leaf: &Leaf, force: bool) -> Result<i64> {
     let (old, _) = lock_out_creation(r, force)?;
     let removed = if let Some(before) = leaf.times.first() {
-        clear_piece(r, before, &old)?
+        clear_piece(r, leaf, before, &old)?
     } else {
         let _acting = acting(r)?;
         let _expiring = Expiring::new();
@@ -170,10 +189,6 @@ impl Leaf {
 
 /// Partitions that lie wholly before the cutoff, oldest first; never the newest of the table.
 pub fn partitions(r: &Retention) -> Result<Vec<Partition>> {
-    if r.cutoff.is_some() {
-        // No lock is known to hold back what may still come to a partition on another node: its rows go by themselves.
-        return Ok(Vec::new());
-    }
     let _acting = acting(r)?;
     catalog::read(
         &format!(
@@ -184,22 +199,18 @@ pub fn partitions(r: &Retention) -> Result<Vec<Partition>> {
              WHERE i.inhparent = $1 AND NOT i.inhdetachpending AND p.partstrat = 'r' AND p.partnatts = 1 AND a.attname = $2::pg_catalog.name), \
              ends AS MATERIALIZED (SELECT name, CASE WHEN bound LIKE '% TO (MAXVALUE)' THEN 'infinity' \
              ELSE pg_catalog.substring(bound, ' TO \\(''([^'']*)''\\)$') END::pg_catalog.timestamptz AS upto FROM bounds WHERE bound <> 'DEFAULT') \
-             SELECT name FROM ends e WHERE {} AND EXISTS (SELECT FROM ends newer WHERE newer.upto > e.upto) ORDER BY upto",
+             SELECT name, upto::pg_catalog.text FROM ends e WHERE {} AND EXISTS (SELECT FROM ends newer WHERE newer.upto > e.upto) ORDER BY upto",
             past("upto", r, "<=")
         ),
         &[r.oid.into(), r.time_column.clone().into()],
-        |row| Ok(Partition { name: row.get(1)?.unwrap_or_default() }),
+        |row| Ok(Partition { name: row.get(1)?.unwrap_or_default(), upto: row.get(2)?.unwrap_or_default() }),
     )
 }
 
 fn holds_unmerged(r: &Retention, p: &Partition, merged: &str) -> Result<bool> {
     let _acting = acting(r)?;
-    let found = catalog::write(
-        &format!("SELECT EXISTS (SELECT FROM {} WHERE NOT ({merged}))", p.name),
-        &[],
-        |row| row.get::<bool>(1),
-    )?;
-    Ok(found.first().copied().flatten() == Some(true))
+    let any = format!("SELECT true FROM {} WHERE NOT ({merged}) LIMIT 1", p.name);
+    Ok(!catalog::write(&any, &[], |row| row.get::<bool>(1))?.is_empty())
 }
 
 /// True of the errors that say that somebody uses a table: the next attempt may do better.
@@ -212,8 +223,23 @@ pub fn in_use(code: PgSqlErrorCode) -> bool {
 /// who want it wait behind.
 fn take(r: &Retention, table: &str) -> Result<()> {
     let _acting = acting(r)?;
-    set_local(c"lock_timeout", c"50ms");
+    if r.cutoff.is_some() {
+        citus::expire::wait_shortly()?;
+    } else {
+        set_local(c"lock_timeout", c"50ms");
+    }
     catalog::execute(&format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"), &[])
+}
+
+/// The same for a partition whose rows `merged` is asked of.
+fn take_partition(r: &Retention, p: &Partition, merged: &str) -> Result<()> {
+    take(r, &p.name)?;
+    if r.cutoff.is_some() && merged != "true" {
+        let _acting = acting(r)?;
+        citus::expire::wait_shortly()?;
+        citus::expire::lock_shards(&p.name)?;
+    }
+    Ok(())
 }
 
 /// Drops a partition, if every rollup has all of it; says whether. That takes a lock on the table above, too, which
@@ -224,14 +250,20 @@ pub fn drop_partition(r: &Retention, p: &Partition, force: bool) -> Result<bool>
         return Ok(false);
     }
     take(r, &format!("ONLY {}", r.relation))?;
-    take(r, &p.name)?;
+    take_partition(r, p, &merged)?;
     // Nobody has an uncommitted row in it now, nor will one come.
     if holds_unmerged(r, p, &merged)? {
         return Ok(false);
     }
     {
         let _acting = acting(r)?;
+        if r.cutoff.is_some() {
+            citus::expire::wait_shortly()?;
+        }
         catalog::execute(&format!("DROP TABLE {}", p.name), &[])?;
+        if r.cutoff.is_some() {
+            citus::expire::wait_again()?;
+        }
     }
     let _acting = ActingAs::catalog();
     catalog::execute(
@@ -248,19 +280,25 @@ pub fn empty_partition(r: &Retention, p: &Partition, force: bool) -> Result<i64>
     let (_, merged) = lock_out_creation(r, force)?;
     let any = {
         let _acting = acting(r)?;
-        catalog::write(&format!("SELECT EXISTS (SELECT FROM {})", p.name), &[], |row| row.get::<bool>(1))?
+        catalog::write(&format!("SELECT true FROM {} LIMIT 1", p.name), &[], |row| row.get::<bool>(1))?
     };
-    if any.first().copied().flatten() != Some(true) || holds_unmerged(r, p, &merged)? {
+    if any.is_empty() || holds_unmerged(r, p, &merged)? {
         return Ok(0);
     }
-    take(r, &p.name)?;
+    take_partition(r, p, &merged)?;
     let rows = {
         let _acting = acting(r)?;
         let sql = format!("SELECT pg_catalog.count(*) FROM {} HAVING pg_catalog.bool_and({merged})", p.name);
         let rows = catalog::write(&sql, &[], |row| row.get::<i64>(1))?.into_iter().next().flatten();
         let Some(rows) = rows else { return Ok(0) };
         let _expiring = Expiring::new();
+        if r.cutoff.is_some() {
+            citus::expire::wait_shortly()?;
+        }
         catalog::execute(&format!("TRUNCATE TABLE {}", p.name), &[])?;
+        if r.cutoff.is_some() {
+            citus::expire::wait_again()?;
+        }
         rows
     };
     let _acting = ActingAs::catalog();

@@ -16,6 +16,11 @@ SELECT a.aggfnoid::regprocedure, a.aggtranstype::regtype, a.aggcombinefn <> 0 AS
 SELECT typname, typsend, typreceive FROM pg_type WHERE typname IN ('hll', 'hll_hashval', 'jsonb_counter_state') ORDER BY 1;
 -- log2m that an error rate comes to: 4 to 17
 SELECT n, hll_log2m(hll_add_agg(hll_hash_integer(1), n)) FROM generate_series(4, 17) n GROUP BY n ORDER BY n;
+-- what the library puts in the place of approx_count_distinct on a cluster gives the same number
+SELECT n, approx_count_distinct(v) AS number, approx_count_distinct_estimate(hll_add_agg(approx_count_distinct_hash(v), 11, 6, -1, 1)) = approx_count_distinct(v) AS same,
+       approx_count_distinct_estimate(hll_add_agg(approx_count_distinct_hash(v), 14, 6, -1, 1)) = approx_count_distinct(v, 14) AS same_14
+  FROM unnest(ARRAY[0, 1, 190, 3000, 50000]) n LEFT JOIN LATERAL (SELECT 'v' || g AS v FROM generate_series(1, n) g) v ON true GROUP BY n ORDER BY n;
+SELECT approx_count_distinct_estimate(NULL), approx_count_distinct_hash(NULL::text) IS NULL AS null, approx_count_distinct_hash(1.0) = approx_count_distinct_hash(1.00) AS equal;
 -- what merges two values of the extension's own aggregates is immutable
 SELECT p.oid::regprocedure, p.provolatile, p.proparallel FROM pg_proc p WHERE p.proname IN ('hll_union', 'jsonb_counter_merge') ORDER BY 1::text;
 SELECT proname, provolatile FROM pg_proc WHERE oid = 'rollup.stamp()'::regprocedure;

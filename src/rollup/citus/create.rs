@@ -23,8 +23,6 @@ pub fn refuse_options(options: &Options) -> Result<()> {
             "on_change",
             "Leave it at 'ignore'. rollup.check finds buckets whose rows have changed, rollup.rebuild takes them in.",
         )
-    } else if options.into.is_some() {
-        ("into_table", "Let the rollup make its table, and fill it from the old one.")
     } else if !options.backfill {
         ("backfill => false", "Rows that are there are counted by the first run.")
     } else {
@@ -50,12 +48,15 @@ pub fn prepare(place: &Place, select: &mut Select) -> Result<()> {
             "Distribute it by hash: create_distributed_table(table, column).",
         );
     }
-    if let Some(joins) = &select.joins {
-        return fail(
-            UNSUPPORTED,
-            format!("the query joins {source}, which Citus keeps, to other tables: {}", joins.text()),
-            "Store what the lookup table says in the row itself, or join it in the query over the rollup.",
-        );
+    let joined = select.joins.iter().flat_map(|joins| &joins.tables);
+    for lookup in joined.filter(|table| **table != select.source) {
+        if super::place(*lookup)? != Some(Place::Reference) {
+            return fail(
+                UNSUPPORTED,
+                format!("{}, which the query joins to {source}, is no reference table", name_of(*lookup)?),
+                "Every node looks its rows up by itself: SELECT create_reference_table(…) puts the table on each.",
+            );
+        }
     }
     if let Some(what) = &select.session_dependent {
         return fail(
@@ -105,9 +106,11 @@ fn write_parameters(select: &mut Select) {
 /// The key of the rollup that its tables are distributed by; None where they are not distributed by one.
 pub fn key(place: &Place, plan: &Plan, source: &str) -> Result<Option<String>> {
     let Place::Distributed(column) = place else { return Ok(None) };
-    let written = [column.clone(), ident(column)];
-    let qualified = written.clone().map(|c| format!("{}.{c}", ident(&plan.alias)));
-    let key = plan.keys().find(|k| written.contains(&k.expression) || qualified.contains(&k.expression));
+    // Quoted or not, behind the table's name or not: as the key was written.
+    let either = |name: &str| [name.to_string(), ident(name)];
+    let qualified = either(&plan.alias).map(|table| either(column).map(|c| format!("{table}.{c}")));
+    let written: Vec<String> = either(column).into_iter().chain(qualified.into_iter().flatten()).collect();
+    let key = plan.keys().find(|k| written.contains(&k.expression));
     match key {
         Some(key) => Ok(Some(key.name.clone())),
         None => fail(
@@ -116,6 +119,47 @@ pub fn key(place: &Place, plan: &Plan, source: &str) -> Result<Option<String>> {
             "Group by it too: then every node makes the groups of its own rows. Without it they would have to be brought together in each run.",
         ),
     }
+}
+
+/// Refuses a table that is there and lies elsewhere than its source.
+pub fn check_adopted(place: &Place, key: Option<&str>, source: &str, target: &str) -> Result<()> {
+    let [of_source, of_target] = [source, target].map(|table| {
+        catalog::read(
+            "SELECT p.colocationid::pg_catalog.int4 FROM pg_catalog.pg_dist_partition p WHERE p.logicalrelid = $1::pg_catalog.regclass",
+            &[table.into()],
+            |row| row.get::<i32>(1),
+        )
+    });
+    let there = super::place(relation(target)?)?;
+    let beside = of_source?.first() == of_target?.first();
+    let (fits, call) = match (place, key) {
+        (Place::Distributed(_), Some(key)) => (
+            beside && there == Some(Place::Distributed(key.into())),
+            format!(
+                "create_distributed_table({}, {}, colocate_with => {})",
+                literal(target),
+                literal(key),
+                literal(source)
+            ),
+        ),
+        (Place::Single, _) => (
+            beside && there == Some(Place::Single),
+            format!(
+                "create_distributed_table({}, NULL, colocate_with => {})",
+                literal(target),
+                literal(source)
+            ),
+        ),
+        _ => (there.is_none(), format!("undistribute_table({})", literal(target))),
+    };
+    if fits {
+        return Ok(());
+    }
+    fail(
+        UNSUPPORTED,
+        format!("table {target} does not lie where the rows of {source} are"),
+        format!("SELECT {call}; every node makes the groups of its own rows."),
+    )
 }
 
 /// Puts an empty table of a rollup where the rows of its source lie.
@@ -151,6 +195,17 @@ pub fn begin(id: i64) -> Result<()> {
 pub fn distribute_level(d: &Definition, plan: &Plan, source: &str, target: &str) -> Result<()> {
     if d.state.nodes.is_none() {
         return Ok(());
+    }
+    if plan.joins.is_some() {
+        // Each table of a rollup is merged by a statement of its own: a lookup table might change between two.
+        return fail(
+            UNSUPPORTED,
+            format!(
+                "rollup {} joins lookup tables, and its tables could come to disagree about them",
+                d.name
+            ),
+            "Group the rollup's table when it is read, or make another rollup with the longer buckets.",
+        );
     }
     match place(d.source_oid)? {
         Some(place) => distribute(&place, key(&place, plan, source)?.as_deref(), source, target),

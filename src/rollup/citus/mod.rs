@@ -4,12 +4,13 @@
 use super::catalog::{self, Definition};
 use super::error::{Result, fail, internal};
 use super::sql;
-use crate::pg::node;
+use crate::pg::{node, split};
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 
 pub mod bounds;
 pub mod create;
+pub mod expire;
 mod gather;
 pub mod rebase;
 pub mod run;
@@ -22,6 +23,9 @@ use vector::{GROUP, SOURCE, Vector};
 /// Called once when the library is loaded.
 pub fn init() {
     gather::init();
+    if node::citus_loaded() {
+        split::install(|table| place(table).is_ok_and(|place| place.is_some()));
+    }
 }
 
 /// What is added to the id of this process's transactions to give the stamps of rows: the group of the node, and

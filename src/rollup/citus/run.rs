@@ -6,8 +6,10 @@ use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use crate::rollup::bounds as rows;
 use crate::rollup::catalog::{self, Definition};
 use crate::rollup::error::{Result, fail, report};
+use crate::rollup::levels::Level;
+use crate::rollup::plan::Plan;
 use crate::rollup::run::Backlog;
-use crate::rollup::{attempt, backlog, levels, run, sql};
+use crate::rollup::{attempt, backlog, late, levels, run, sql};
 use pgrx::prelude::*;
 
 /// True as soon as one row is not merged that can be seen. Takes no transaction id, and asks no node for more.
@@ -109,6 +111,7 @@ fn merge(d: &Definition, bounds: &str) -> Result<(i64, i64)> {
         return Ok((0, 0));
     }
     crate::pg::lock::take_state(d.id);
+    count_late(d, &plan, &levels, bounds)?;
     run::prefer_hashing();
     prefer_hashing("off")?;
     let groups = catalog::modify(&sql::merge_directly(&plan, source, target, None, bounds))?;
@@ -117,6 +120,19 @@ fn merge(d: &Definition, bounds: &str) -> Result<(i64, i64)> {
     }
     prefer_hashing("DEFAULT")?;
     Ok((rows, groups))
+}
+
+/// Counts rows that come after their bucket has expired.
+fn count_late(d: &Definition, plan: &Plan, levels: &[Level], bounds: &str) -> Result<()> {
+    let late = late::conditions(d, plan, levels)?;
+    if late.is_empty() {
+        return Ok(());
+    }
+    let (source, ..) = d.parts()?;
+    let conditions: Vec<&str> = late.iter().map(|l| l.condition.as_str()).collect();
+    let count = sql::count_late(plan, source, bounds, &conditions);
+    let rows = catalog::write(&count, &[], |row| row.get::<Vec<i64>>(1))?;
+    late::store(&late, &rows.into_iter().flatten().next().unwrap_or_default())
 }
 
 /// What `run::prefer_hashing` sets for the planner here, for those of the nodes. Citus hands settings on that are made

@@ -8,6 +8,7 @@ use crate::pg::lock;
 use crate::pg::query::Joins;
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use crate::rollup::catalog;
+use crate::rollup::definition::from_clause;
 use crate::rollup::error::{Result, fail};
 use crate::rollup::levels::Level;
 use crate::rollup::plan::Plan;
@@ -20,7 +21,8 @@ use pgrx::datum::TimestampWithTimeZone;
 pub fn live(plan: &Plan, view: &str, source: &str, target: &str, level: Option<&Level>, id: i64) -> String {
     let mut joined = plan.clone();
     let alias = ident(&plan.alias);
-    joined.joins = Some(Joins::written(format!("{source} AS {alias}, \"rollup rest\" AS \"the rest\"")));
+    let from = from_clause(plan.joins.as_ref(), source, &plan.alias);
+    joined.joins = Some(Joins::written(format!("{from}, \"rollup rest\" AS \"the rest\"")));
     let time = format!("{alias}.{}", ident(&plan.time_column));
     let before = if plan.time_zoned {
         "\"the rest\".\"the end\""
