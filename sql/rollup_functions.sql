@@ -1,0 +1,341 @@
+-- rollups: functions
+
+CREATE FUNCTION rollup.create(name text, query text, every interval DEFAULT '10 seconds', coarser jsonb DEFAULT NULL,
+  timezone text DEFAULT 'UTC', joins text DEFAULT NULL, on_change text DEFAULT 'ignore', into_table text DEFAULT NULL, backfill boolean DEFAULT true)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'rollup_create_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.create(text, text, interval, jsonb, text, text, text, text, boolean) IS
+'Defines a rollup: makes table NAME from the SELECT (group keys, mergeable aggregates and expressions over both), view NAME_live, and functions rollup_SOURCE() and expire_SOURCE(); returns its id. The worker runs it EVERY interval (NULL: only when called). COARSER names levels and their widths, as in {"name_1hour": "1 hour"}. Buckets are those of TIMEZONE. JOINS ''snapshot'': lookup tables may be joined, each row to what they hold when it is counted. ON_CHANGE says what UPDATE, DELETE and TRUNCATE of raw rows do: ''ignore'' nothing, ''error'' fail, ''recompute'' have their buckets computed again by the next run. INTO_TABLE names a table that becomes the rollups, where its columns fit by name and type and it has a unique key on the group keys. BACKFILL false takes the rows that are there as counted, in a table that holds them. Needs ownership of the source. Errors name what cannot be merged and what to write instead';
+
+CREATE FUNCTION rollup.note_change() RETURNS trigger
+AS 'MODULE_PATHNAME', 'rollup_note_change' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.note_change() IS
+'Trigger of tables with a rollup that was made with on_change ''error'' or ''recompute'': refuses changes, or notes when the rows are, before and after';
+
+CREATE FUNCTION rollup.own_stamp() RETURNS trigger LANGUAGE plpgsql
+SET search_path TO pg_catalog, pg_temp AS $$
+BEGIN
+  IF TG_OP = 'UPDATE' THEN
+    NEW.rollup_stamp := OLD.rollup_stamp;
+  ELSE
+    NEW.rollup_stamp := rollup.stamp() + coalesce((SELECT s.stamp_offset FROM rollup.source s WHERE s.relation = TG_RELID
+      OR s.relation IN (SELECT a.relid FROM pg_partition_ancestors(TG_RELID) a) LIMIT 1), 0);
+  END IF;
+  RETURN NEW;
+END $$;
+COMMENT ON FUNCTION rollup.own_stamp() IS
+'Trigger of tables with a rollup whose rows a subscription brings: gives them stamps of this server in place of those that come along';
+
+CREATE FUNCTION rollup.watch_children() RETURNS event_trigger
+AS 'MODULE_PATHNAME', 'rollup_watch_children' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.watch_children() IS
+'Event trigger: gives a new partition or child of such a table the triggers that it does not inherit, and tables with a rollup that a subscription fills the trigger rollup.own_stamp()';
+CREATE EVENT TRIGGER rollup_watch_children ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE SUBSCRIPTION', 'ALTER SUBSCRIPTION')
+  EXECUTE FUNCTION rollup.watch_children();
+COMMENT ON EVENT TRIGGER rollup_watch_children IS 'Watches new partitions of tables with rollups, and subscriptions that fill them';
+
+CREATE FUNCTION rollup.add_level(name text, level text, width interval) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_add_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.add_level(text, text, interval) IS
+'Adds a coarser level to a rollup: table LEVEL with the same columns in buckets of WIDTH, filled from the rollup, and view LEVEL_live. Each bucket of the rollup must lie inside one of the level. NULL does nothing';
+
+CREATE FUNCTION rollup.drop_level(name text, level text, keep_data boolean DEFAULT false) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_drop_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.drop_level(text, text, boolean) IS
+'Removes a level of a rollup with its view; its table too, unless KEEP_DATA. NULL does nothing';
+
+CREATE FUNCTION rollup.add_column(name text, column_name text, expression text, backfill boolean DEFAULT true) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_add_column_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.add_column(text, text, text, boolean) IS
+'Adds a column to a rollup and its levels: EXPRESSION over aggregates and group keys, as in its query. BACKFILL computes it from the raw rows that are there; rows without hold NULL, as all do without BACKFILL, until rows come for them. NULL does nothing';
+
+CREATE FUNCTION rollup.drop_column(name text, column_name text) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_drop_column_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.drop_column(text, text) IS
+'Removes a column from a rollup and its levels; what other columns are made of stays in the table. Group keys stay. NULL does nothing';
+
+CREATE FUNCTION rollup.replace(name text, query text, backfill boolean DEFAULT true) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_replace_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.replace(text, text, boolean) IS
+'Makes a rollup that of another query over the same rows with the same group keys: equal columns stay as they are, others go and come, filled as rollup.add_column does. NULL does nothing';
+
+CREATE FUNCTION rollup.add_merge_rule(aggregate regprocedure, combine regprocedure, unite regprocedure) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_add_merge_rule_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.add_merge_rule(regprocedure, regprocedure, regprocedure) IS
+'Lets rollups use an aggregate that gives type T: COMBINE(T, T), immutable, makes one value of two, the aggregate UNITE(T) one of many; NULL is nothing to both. Needs ownership of the aggregate. NULL does nothing';
+
+CREATE FUNCTION rollup.add_merge_rule(aggregate regprocedure, parts regprocedure[], result regprocedure) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_add_made_rule_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.add_merge_rule(regprocedure, regprocedure[], regprocedure) IS
+'Lets rollups use an aggregate whose value RESULT, an immutable function, makes of PARTS: aggregates over the same arguments that have rules of their own. Needs ownership of the aggregate. NULL does nothing';
+
+CREATE FUNCTION rollup.drop_merge_rule(aggregate regprocedure) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_drop_merge_rule_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.drop_merge_rule(regprocedure) IS
+'Removes a rule that was added; rollups made with it go on. Needs ownership of the aggregate. NULL does nothing';
+
+CREATE FUNCTION rollup.run(source regclass) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rollup_run_source_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.run(regclass) IS
+'Rolls up what has been committed since the last run, for every active rollup of the table; returns the raw rows merged (of the rollup that merged most). NULL gives NULL';
+
+CREATE FUNCTION rollup.work_off(name text) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rollup_work_off_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.work_off(text) IS
+'Rolls up what is new and one piece of the backlog; returns the rows of the backlog that are left, 0 when there is none. NULL gives NULL';
+
+CREATE PROCEDURE rollup.catch_up(name text) LANGUAGE plpgsql AS $$
+DECLARE rest bigint := 1; said timestamptz := '-infinity';
+BEGIN
+  WHILE rest > 0 LOOP
+    rest := rollup.work_off(name);
+    COMMIT;
+    IF rest > 0 AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) (said OPERATOR(pg_catalog.+) interval '1 second') THEN
+      RAISE NOTICE 'rollup %: % rows left', name, rest;
+      said := pg_catalog.clock_timestamp();
+    END IF;
+  END LOOP;
+END $$;
+COMMENT ON PROCEDURE rollup.catch_up(text) IS
+'Works the backlog of a rollup off, a transaction a piece; stopped at any point, it goes on from there when called again, as the worker does';
+
+CREATE FUNCTION rollup.run_due() RETURNS bigint
+AS 'MODULE_PATHNAME', 'rollup_run_due_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.run_due() IS
+'Makes partitions that lack, by rollup.partition, and runs every active rollup of the caller that is due, for any scheduler; returns the raw rows merged';
+
+CREATE FUNCTION rollup.rebase(source regclass) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_rebase_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.rebase(regclass) IS
+'Computes the rollups of a table again from the rows that are there, and lifts stamps to come above those that are: what the next run does by itself after a restore into another cluster. For a table that was given to Citus, puts the rollups where its rows lie. Locks the table meanwhile. Buckets of which raw rows have expired stay. NULL does nothing';
+
+CREATE FUNCTION rollup.retain(relation regclass, keep interval, time_column text DEFAULT NULL) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_retain_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.retain(regclass, interval, text) IS
+'Rows of a table older than KEEP by TIME_COLUMN expire: by default that of its rollup, or the time key of the rollup that it is. Partitions that lie wholly before are dropped. A row never goes before every rollup of its table has counted it. KEEP NULL: keep everything. Needs ownership of the table';
+
+CREATE FUNCTION rollup.expire(relation regclass, dry_run boolean DEFAULT false, force boolean DEFAULT false) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rollup_expire_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.expire(regclass, boolean, boolean) IS
+'Removes now what rollup.retain lets go of, in this transaction; returns the rows removed, without those of dropped partitions. DRY_RUN: removes nothing and returns the rows that would go, with a notice for each partition. FORCE: also rows that a rollup does not have. NULL gives NULL';
+
+CREATE FUNCTION rollup.partition(relation regclass, width interval, ahead interval DEFAULT NULL, timezone text DEFAULT 'UTC') RETURNS bigint
+AS 'MODULE_PATHNAME', 'rollup_partition_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.partition(regclass, interval, interval, text) IS
+'Keeps partitions of WIDTH in existence for AHEAD from now (NULL: three widths) for a table partitioned by range of one date or time column: makes those that lack now, and returns how many; the worker and rollup.run_due go on. They continue those that are there; days and longer begin in TIMEZONE. Rows that lie in a default partition move to theirs and are not counted again. WIDTH NULL: makes no more. Needs ownership of the table';
+
+CREATE FUNCTION rollup.pause(name text) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_pause_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.pause(text) IS 'Stops runs of a rollup until rollup.resume; expiry of its source waits. NULL does nothing';
+
+CREATE FUNCTION rollup.resume(name text) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_resume_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.resume(text) IS 'Lets a paused rollup run again, from where it stopped. NULL does nothing';
+
+CREATE FUNCTION rollup.drop(name text, keep_data boolean DEFAULT false) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_drop_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.drop(text, boolean) IS
+'Removes a rollup with its view; its table too, unless KEEP_DATA. Column rollup_stamp stays on the source. NULL does nothing';
+
+CREATE FUNCTION rollup.explain(name text) RETURNS text
+AS 'MODULE_PATHNAME', 'rollup_explain_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.explain(text) IS 'The statements that the next run of a rollup would execute: one that reads the new raw rows, one that merges their groups. NULL gives NULL';
+
+CREATE FUNCTION rollup.check(name text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL)
+RETURNS TABLE (relation regclass, keys jsonb, column_name text, stored text, recomputed text)
+AS 'MODULE_PATHNAME', 'rollup_check_wrapper' LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION rollup.check(text, timestamptz, timestamptz) IS
+'Aggregates raw rows again and lists what differs from a rollup and its levels, for buckets from FROM_TIME to before TO_TIME (NULL: without bound): no row where all is well. Rows not yet rolled up do not count, nor buckets of which raw rows have expired. Float sums may differ in their last digits. Errors: no such rollup, not its owner';
+
+CREATE FUNCTION rollup.rebuild(name text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rollup_rebuild_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.rebuild(text, timestamptz, timestamptz) IS
+'Replaces buckets from FROM_TIME to before TO_TIME (NULL: without bound) by what the raw rows merged so far give, after raw rows were changed; levels too. Returns the groups written. Refused where raw rows have expired';
+
+CREATE FUNCTION rollup.lag_rows(id bigint) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rollup_lag_rows_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.lag_rows(bigint) IS
+'Raw rows, as this snapshot sees them, that the rollup with this id has not merged; NULL where the caller may not read the table, or a node of its cluster does not answer';
+
+-- rollups: partitions
+
+CREATE FUNCTION rollup.partition_bounds(relation regclass) RETURNS TABLE (partition regclass, lower timestamptz, upper timestamptz)
+LANGUAGE sql STABLE STRICT PARALLEL SAFE ROWS 100
+SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET datestyle TO 'ISO, MDY' AS $$
+  SELECT oid::regclass, coalesce(bound[1], '-infinity')::timestamptz, coalesce(bound[2], 'infinity')::timestamptz
+    FROM (SELECT c.oid, regexp_match(pg_get_expr(c.relpartbound, c.oid), '^FOR VALUES FROM \((?:''([^'']*)''|MINVALUE)\) TO \((?:''([^'']*)''|MAXVALUE)\)$') AS bound
+            FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_partitioned_table p ON p.partrelid = i.inhparent
+            JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+           WHERE i.inhparent = $1 AND NOT i.inhdetachpending AND p.partstrat = 'r' AND p.partnatts = 1
+             AND a.atttypid IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)) b
+   WHERE bound IS NOT NULL $$;
+COMMENT ON FUNCTION rollup.partition_bounds(regclass) IS
+'Partitions of a table that is partitioned by range of one date or time column; a time without zone is read as UTC. NULL gives no row';
+
+CREATE FUNCTION rollup.partition_zones(relation regclass, OUT of_bounds text, OUT of_grid text) LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path TO pg_catalog, pg_temp AS $$
+  SELECT CASE WHEN a.atttypid = 'timestamptz'::regtype THEN 'UTC' ELSE s.timezone END,
+         -- An hour of the clock may come twice a year, a day does not.
+         CASE WHEN a.atttypid = 'timestamptz'::regtype AND (s.width >= interval '1 month' OR extract(epoch FROM s.width) % 86400 = 0) THEN s.timezone ELSE 'UTC' END
+    FROM rollup.partitioning s JOIN pg_partitioned_table p ON p.partrelid = s.relation
+    JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] WHERE s.relation = $1 $$;
+COMMENT ON FUNCTION rollup.partition_zones(regclass) IS
+'For a table of rollup.partition, the time zone whose clock its bounds show, where rollup.partition_bounds reads UTC, and the one in whose days its partitions begin. NULL for other tables and for NULL';
+
+CREATE FUNCTION rollup.covered_until(relation regclass, bound timestamptz) RETURNS timestamptz LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path TO pg_catalog, pg_temp AS $$
+  WITH b AS MATERIALIZED (SELECT * FROM rollup.partition_bounds($1))
+  SELECT min(e.upper) FROM b e WHERE e.upper > $2 AND NOT EXISTS (SELECT FROM b n WHERE n.lower = e.upper)
+     AND EXISTS (SELECT FROM b h WHERE h.lower <= $2 AND $2 < h.upper) $$;
+COMMENT ON FUNCTION rollup.covered_until(regclass, timestamptz) IS
+'Up to where partitions lie without a gap from this bound on; NULL where it lies in none. NULL gives NULL';
+
+CREATE FUNCTION rollup.partitions_until(relation regclass) RETURNS timestamptz LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path TO pg_catalog, pg_temp AS $$
+  SELECT coalesce(timezone(z.of_bounds, timezone('UTC', rollup.covered_until($1, timezone('UTC', timezone(z.of_bounds, now()))))), now())
+    FROM rollup.partition_zones($1) z WHERE z.of_bounds IS NOT NULL $$;
+COMMENT ON FUNCTION rollup.partitions_until(regclass) IS
+'Up to when rows from now on find a partition in a table that rollup.partition keeps ahead: now where there is none. NULL for other tables and for NULL';
+
+CREATE FUNCTION rollup.partition_for(relation regclass, bound timestamptz, OUT lower timestamptz, OUT upper timestamptz)
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path TO pg_catalog, pg_temp AS $$
+DECLARE width interval; zone text; anchor timestamp; here timestamp; months int; n bigint; free_from timestamptz; free_to timestamptz;
+BEGIN
+  SELECT p.width, z.of_grid INTO width, zone FROM rollup.partitioning p, rollup.partition_zones($1) z WHERE p.relation = $1;
+  IF width IS NULL OR rollup.covered_until($1, bound) IS NOT NULL THEN
+    RETURN;
+  END IF;
+  SELECT timezone(zone, max(b.upper) FILTER (WHERE isfinite(b.upper))), max(b.upper) FILTER (WHERE b.upper <= bound), min(b.lower) FILTER (WHERE b.lower > bound)
+    INTO anchor, free_from, free_to FROM rollup.partition_bounds($1) b;
+  months := extract(year FROM width) * 12 + extract(month FROM width);
+  -- A Monday, and the first day of a century.
+  anchor := coalesce(anchor, CASE WHEN months > 0 THEN timestamp '2001-01-01' ELSE timestamp '2000-01-03' END);
+  here := timezone(zone, bound);
+  n := CASE WHEN months > 0
+    THEN floor(((extract(year FROM here) - extract(year FROM anchor)) * 12 + extract(month FROM here) - extract(month FROM anchor)) / months)
+    ELSE floor(extract(epoch FROM here - anchor) / extract(epoch FROM width)) END;
+  SELECT greatest(free_from, e.lower), least(free_to, e.upper) INTO lower, upper
+    FROM (SELECT timezone(zone, anchor + k * width) AS lower, timezone(zone, anchor + (k + 1) * width) AS upper FROM generate_series(n - 1, n + 1) k) e
+   WHERE e.lower <= bound AND bound < e.upper LIMIT 1;
+END $$;
+COMMENT ON FUNCTION rollup.partition_for(regclass, timestamptz) IS
+'Bounds of the partition that rollup.partition would make for a row at this bound: one of its widths, counted from the newest partition, as far as no other partition lies there. NULL where one has it, and for NULL';
+
+-- rollups: a cluster
+
+CREATE FUNCTION rollup.nodes(name text) RETURNS TABLE (group_id integer, node text, seen_xmax bigint, open integer, waits_for text)
+AS 'MODULE_PATHNAME', 'rollup_nodes_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION rollup.nodes(text) IS
+'On a Citus cluster, node by node: the transaction id up to which rows are rolled up, how many transactions below it are open or not known to be over, and what the next run waits for there (NULL: nothing). Asks every node; one that does not answer says so within rollup.node_timeout. For the owner and for who monitors the server. No row for a rollup of a table of this node alone. NULL gives none';
+
+CREATE FUNCTION rollup.rest(id bigint) RETURNS TABLE (first bigint, last bigint, before timestamptz)
+AS 'MODULE_PATHNAME', 'rollup_rest_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION rollup.rest(bigint) IS
+'On a Citus cluster: the stamps of rows that the rollup with this id has not merged, as ranges, of a backlog those before a moment (NULL: all); no run changes that until the transaction ends. For live views';
+
+-- rollups: views
+
+-- Messages of errors may hold values of rows: they are shown to the owner and to who monitors the server.
+CREATE FUNCTION rollup.may_read(owner name) RETURNS boolean LANGUAGE sql STABLE STRICT PARALLEL SAFE
+RETURN coalesce((SELECT pg_has_role(r.oid, 'USAGE') FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) owner), false)
+  OR pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON FUNCTION rollup.may_read(name) IS 'True where the caller may act as this role, or monitors the server: who is shown the errors of its rollups. NULL gives NULL';
+
+CREATE FUNCTION rollup.oldest_row(id bigint) RETURNS timestamptz LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp AS $$
+DECLARE d record; oldest timestamptz;
+BEGIN
+  SELECT s.relation, s.time_column, x.seen_xmax, x.seen_xip INTO d FROM rollup.definition x
+    JOIN rollup.source s ON s.relation = x.source JOIN pg_catalog.pg_class c ON c.oid = s.relation WHERE x.id = $1 AND x.nodes IS NULL;
+  IF NOT FOUND OR NOT has_table_privilege(d.relation, 'SELECT') THEN
+    RETURN NULL;
+  END IF;
+  EXECUTE format('SELECT min(%I)::timestamptz FROM %s WHERE rollup_stamp >= $1 OR rollup_stamp = ANY ($2)', d.time_column, d.relation)
+    INTO oldest USING d.seen_xmax, d.seen_xip;
+  RETURN oldest;
+END $$;
+COMMENT ON FUNCTION rollup.oldest_row(bigint) IS
+'Least time of the raw rows, as this snapshot sees them, that came since the last run of the rollup with this id; NULL where there is none, the caller may not read the table, or rows are written on several nodes';
+
+CREATE VIEW rollup.status AS
+SELECT d.name, d.source, d.owner,
+       CASE WHEN a.failures > 0 AND d.state = 'active' THEN 'failing' ELSE d.state END AS state,
+       CASE WHEN rollup.may_read(d.owner) THEN a.paused_for END AS paused_for,
+       d.every, a.last_run, coalesce(a.hold_until, a.last_run + d.every) AS next_run, a.started AS running_since,
+       d.rows_total, a.last_rows, speed.rows_per_second, l.lag_rows,
+       CASE WHEN l.lag_rows = 0 THEN 0 ELSE extract(epoch FROM pg_catalog.clock_timestamp() - a.last_run) END::float8 AS lag_seconds,
+       CASE WHEN l.lag_rows > 0 THEN rollup.oldest_row(d.id) END AS oldest_row,
+       (SELECT pg_catalog.string_agg(DISTINCT coalesce('process ' || k.pid, 'a prepared transaction'), ', ') FROM pg_catalog.pg_locks k
+         WHERE k.locktype = 'relation' AND k.mode = 'RowExclusiveLock' AND k.granted
+           AND k.database = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())
+           AND (k.relation = d.source::oid OR k.relation IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(d.source) p))) AS open_writers,
+       CASE WHEN d.nodes IS NOT NULL AND rollup.may_read(d.owner) THEN
+         (SELECT pg_catalog.string_agg(pg_catalog.concat('node ', w.node || ' ', '(group ', w.group_id, '): ', w.waits_for), '; ' ORDER BY w.group_id)
+            FROM rollup.nodes(d.name) w WHERE w.waits_for IS NOT NULL)
+       END AS held_back_by,
+       a.runs, a.failures, a.failed, CASE WHEN rollup.may_read(d.owner) THEN a.last_error END AS last_error,
+       d.backlog_rows, d.backlog_done, (d.backlog_done / NULLIF(extract(epoch FROM a.last_run - d.backlog_started), 0))::bigint AS backlog_rows_per_second,
+       CASE WHEN d.backlog_done > 0 THEN a.last_run + (a.last_run - d.backlog_started) * ((d.backlog_rows - d.backlog_done)::float8 / d.backlog_done) END AS backlog_end,
+       CASE WHEN t.relation IS NOT NULL THEN
+         (SELECT pg_catalog.string_agg(h.name, ', ' ORDER BY h.name)
+            FROM rollup.definition h LEFT JOIN rollup.attempt ha ON ha.id OPERATOR(pg_catalog.=) h.id
+           WHERE h.source OPERATOR(pg_catalog.=) d.source AND (h.state OPERATOR(pg_catalog.=) 'paused' OR ha.failures OPERATOR(pg_catalog.>) 0 OR h.backlog_to_xmax IS NOT NULL))
+       END AS expiry_held_by,
+       (SELECT coalesce(max(o.late_ignored), 0) FROM rollup.retention o WHERE o.relation = d.relation
+           OR o.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
+       d.on_change, d.refused_changes,
+       p.partitions_until, p.partitions_error,
+       (SELECT pg_catalog.string_agg(y.query, '; ' ORDER BY y.query) FROM pg_catalog.pg_stat_activity y,
+           (SELECT pg_catalog.concat('rollup.', v, ' of ', d.name) AS call FROM pg_catalog.unnest(ARRAY['run', 'rebuild', 'rebase']) v UNION ALL
+            SELECT pg_catalog.format('rollup.expire of %I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.oid IN (d.source, d.relation) OR c.oid IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) w
+         WHERE y.state = 'active' AND y.datname = pg_catalog.current_database() AND (y.query = w.call OR pg_catalog.starts_with(y.query, w.call || ': '))) AS progress
+  FROM rollup.definition d
+  LEFT JOIN rollup.attempt a ON a.id OPERATOR(pg_catalog.=) d.id
+  LEFT JOIN rollup.retention t ON t.relation OPERATOR(pg_catalog.=) d.source
+  CROSS JOIN LATERAL (SELECT rollup.lag_rows(d.id) AS lag_rows OFFSET 0) l
+  CROSS JOIN LATERAL (SELECT (sum(r.rows_in) / NULLIF(extract(epoch FROM sum(r.finished - r.started)), 0))::float8 AS rows_per_second
+    FROM (SELECT * FROM rollup.run x WHERE x.definition = d.id AND x.error IS NULL ORDER BY x.id DESC LIMIT 10) r) speed
+  CROSS JOIN LATERAL (SELECT min(rollup.partitions_until(k.relation)) AS partitions_until,
+      pg_catalog.string_agg(CASE WHEN rollup.may_read(k.owner) THEN k.last_error END, '; ') AS partitions_error
+    FROM rollup.partitioning k WHERE k.relation IN (d.source, d.relation) OR k.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) p;
+COMMENT ON VIEW rollup.status IS 'One row a rollup: is it up to date, what did its last runs do, what holds it or the expiry of its source back';
+COMMENT ON COLUMN rollup.status.expiry_held_by IS 'rollups of the source that are paused, fail or have a backlog: their rows cannot expire';
+COMMENT ON COLUMN rollup.status.rows_per_second IS 'of the last ten runs together';
+COMMENT ON COLUMN rollup.status.lag_seconds IS 'longest that any committed row can have been waiting: since the last run, where rows wait';
+COMMENT ON COLUMN rollup.status.oldest_row IS 'least time of the rows that wait';
+COMMENT ON COLUMN rollup.status.open_writers IS 'whose transactions have the source open for writing: their rows come when they end, and hold no others back';
+COMMENT ON COLUMN rollup.status.held_back_by IS 'on a Citus cluster: what the next run waits for, node by node, as rollup.nodes says; NULL: nothing';
+COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was';
+COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';
+COMMENT ON COLUMN rollup.status.partitions_until IS 'up to when rows find a partition in the source and the tables of the rollup, of those that rollup.partition keeps ahead';
+COMMENT ON COLUMN rollup.status.late_ignored IS 'raw rows that came after their bucket, in the rollup or a level, had expired; what they make expires in turn';
+GRANT SELECT ON rollup.status TO PUBLIC;
+
+CREATE VIEW rollup.history AS
+SELECT d.name, r.started, r.finished, r.finished - r.started AS duration, r.rows_in, r.groups,
+       CASE WHEN rollup.may_read(d.owner) THEN r.error END AS error
+  FROM rollup.run r JOIN rollup.definition d ON d.id OPERATOR(pg_catalog.=) r.definition;
+COMMENT ON VIEW rollup.history IS 'Runs that merged rows or failed, the newest rollup.history_keep of each rollup';
+GRANT SELECT ON rollup.history TO PUBLIC;
+
+CREATE VIEW rollup.metrics AS
+SELECT m.name, pg_catalog.jsonb_build_object('rollup', s.name, 'source', s.source::text) AS labels, m.value
+  FROM rollup.status s CROSS JOIN LATERAL (VALUES
+    ('rollup_rows_total', s.rows_total::float8), ('rollup_runs_total', s.runs::float8), ('rollup_failures_total', s.failed::float8),
+    ('rollup_lag_rows', s.lag_rows::float8), ('rollup_lag_seconds', s.lag_seconds), ('rollup_rows_per_second', s.rows_per_second),
+    ('rollup_backlog_rows', coalesce(s.backlog_rows - s.backlog_done, 0)::float8),
+    ('rollup_paused', (s.state = 'paused')::int::float8), ('rollup_failing', (s.state = 'failing')::int::float8),
+    ('rollup_late_ignored_total', s.late_ignored::float8)) m(name, value)
+ WHERE m.value IS NOT NULL
+UNION ALL
+SELECT m.name, pg_catalog.jsonb_build_object('relation', t.relation::text), m.value
+  FROM rollup.retention t CROSS JOIN LATERAL (VALUES
+    ('rollup_expired_rows_total', t.removed::float8), ('rollup_dropped_partitions_total', t.dropped::float8)) m(name, value)
+UNION ALL
+SELECT m.name, pg_catalog.jsonb_build_object('relation', k.relation::text), m.value
+  FROM rollup.partitioning k JOIN pg_catalog.pg_class c ON c.oid = k.relation CROSS JOIN LATERAL (VALUES
+    ('rollup_partitions_ahead_seconds', extract(epoch FROM rollup.partitions_until(k.relation) - pg_catalog.now())::float8),
+    ('rollup_moved_rows_total', k.moved::float8)) m(name, value);
+COMMENT ON VIEW rollup.metrics IS 'Counters and gauges for a scraper: a name, labels, and a value';
+GRANT SELECT ON rollup.metrics TO PUBLIC;
