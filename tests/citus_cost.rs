@@ -1,12 +1,17 @@
 //! What a run on a Citus cluster costs beside the statement that somebody would type for the same aggregates.
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use hll_lab::Citus;
 use hll_tests::nodes::prepared;
-use hll_tests::number;
+use hll_tests::{differences, number};
 use postgres::Client;
 
 const ROWS: i64 = 1_000_000;
 const ROUNDS: usize = 5;
+
+/// Held by the test that measures.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn timed(client: &mut Client, sql: &str) -> f64 {
     let begun = Instant::now();
@@ -19,23 +24,71 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-#[test]
-fn a_run_costs_what_the_statement_costs() {
-    let Some((_citus, mut client)) = prepared() else { return };
-    // Of a rollup that has run: what comes then is a run of its own.
+/// A cluster with a rollup that has run, and rows since then.
+fn filled() -> Option<(Citus, Client)> {
+    let (citus, mut client) = prepared()?;
     client.batch_execute("SELECT rollup_http_request()").unwrap();
     client
         .batch_execute(&format!(
             "INSERT INTO http_request SELECT g % 40, timestamptz '2026-01-01' + g / 100 * interval '1 s', '10.0.' || g % 700 || '.1', (ARRAY['DE','US','FR'])[1 + g % 3], 200, g % 1000 FROM generate_series(1, {ROWS}) g"
         ))
         .unwrap();
+    client.batch_execute("CREATE TABLE state AS SELECT nodes FROM rollup.definition").unwrap();
+    client.batch_execute("VACUUM ANALYZE http_request").unwrap();
+    Some((citus, client))
+}
+
+/// Seconds of a run over these rows, after the rollup has forgotten them.
+fn run_again(client: &mut Client) -> f64 {
     client
         .batch_execute(
-            "CREATE TABLE by_hand (LIKE http_request_1min INCLUDING ALL); SELECT create_distributed_table('by_hand', 'site_id', colocate_with => 'http_request');
-             CREATE TABLE state AS SELECT nodes FROM rollup.definition",
+            "TRUNCATE http_request_1min; UPDATE rollup.definition SET nodes = (SELECT s.nodes FROM public.state s)",
         )
         .unwrap();
+    timed(client, "SELECT rollup_http_request()")
+}
+
+/// Nodes share the cores of this machine, so each gets one: a connection from the coordinator at a time.
+#[test]
+fn a_node_more_brings_its_core() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some((citus, mut client)) = filled() else { return };
+    client.batch_execute("SET citus.max_adaptive_executor_pool_size = 1").unwrap();
+    let two = median((0..ROUNDS).map(|_| run_again(&mut client)).collect());
+    let port = citus.nodes[2].port();
+    client
+        .batch_execute(&format!(
+            "SELECT citus_set_node_property(nodename, nodeport, 'shouldhaveshards', false) FROM pg_dist_node WHERE nodeport = {port}"
+        ))
+        .unwrap();
+    client
+        .batch_execute(
+            "SELECT rebalance_table_shards(drain_only => true, shard_transfer_mode => 'block_writes')",
+        )
+        .unwrap();
+    let left = format!(
+        "SELECT count(*) FROM citus_shards WHERE nodeport = {port} AND citus_table_type = 'distributed'"
+    );
+    assert_eq!(number(&mut client, &left), 0);
     client.batch_execute("VACUUM ANALYZE http_request").unwrap();
+    let one = median((0..ROUNDS).map(|_| run_again(&mut client)).collect());
+    assert_eq!(differences(&mut client, "http_request_1min"), 0);
+    println!(
+        "a run over {ROWS} rows, a connection a node: one worker {one:.3} s, two {two:.3} s, {:.2} times as fast",
+        one / two
+    );
+    assert!(one > 1.2 * two, "one worker takes {one:.3} s, two take {two:.3} s");
+}
+
+#[test]
+fn a_run_costs_what_the_statement_costs() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some((_citus, mut client)) = filled() else { return };
+    client
+        .batch_execute(
+            "CREATE TABLE by_hand (LIKE http_request_1min INCLUDING ALL); SELECT create_distributed_table('by_hand', 'site_id', colocate_with => 'http_request')",
+        )
+        .unwrap();
     let statement = "INSERT INTO by_hand AS t (site_id, ingest_time, request_count, total_msec, hash_sum, distinct_ips, countries)
         SELECT site_id, date_trunc('minute', ingest_time, 'UTC'), count(*), sum(response_time_msec), sum(hashtext(ip_address)),
                hll_add_agg(hll_hash_text(ip_address)), jsonb_counter_agg(request_country) FROM http_request GROUP BY 1, 2
@@ -66,8 +119,7 @@ fn a_run_costs_what_the_statement_costs() {
             client.batch_execute(sql).unwrap();
         }
         best.push(begun.elapsed().as_secs_f64());
-        client.batch_execute("TRUNCATE http_request_1min; UPDATE rollup.definition SET nodes = (SELECT s.nodes FROM public.state s)").unwrap();
-        run.push(timed(&mut client, "SELECT rollup_http_request()"));
+        run.push(run_again(&mut client));
     }
     let differing = "SELECT count(*) FROM (SELECT site_id, ingest_time, request_count, total_msec, hash_sum, distinct_ips::text, countries FROM by_hand) b
         FULL JOIN (SELECT site_id, ingest_time, request_count, total_msec, hash_sum, distinct_ips::text AS ips, countries FROM http_request_1min) r USING (site_id, ingest_time)
