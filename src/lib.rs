@@ -19,7 +19,8 @@ extension_sql_file!("../sql/aggregates.sql", name = "aggregates_sql", requires =
 extension_sql_file!("../sql/more.sql", name = "more_sql", requires = ["aggregates_sql"]);
 extension_sql_file!("../sql/counters.sql", name = "counters_sql", requires = ["more_sql"]);
 extension_sql_file!("../sql/rollup.sql", name = "rollup_sql", requires = ["counters_sql"]);
-extension_sql_file!("../sql/merge_rules.sql", name = "merge_rules_sql", requires = ["rollup_sql"]);
+extension_sql_file!("../sql/zonemap.sql", name = "zonemap_sql", requires = ["rollup_sql"]);
+extension_sql_file!("../sql/merge_rules.sql", name = "merge_rules_sql", requires = ["zonemap_sql"]);
 extension_sql_file!(
     "../sql/rollup_functions.sql",
     name = "rollup_functions_sql",

@@ -90,5 +90,5 @@ fn top(call: &mut Call) -> Datum {
     });
     let mut rows = Scratch::with_capacity(k);
     ranked[..k].iter().for_each(|(n, at)| rows.push((new_varlena(keys[*at]), n.num().datum())));
-    materialize(call, |row| rows.iter().for_each(|(key, n)| row(&mut [*key, *n])))
+    materialize(call, |row| rows.iter().for_each(|(key, n)| row(&[Some(*key), Some(*n)])))
 }

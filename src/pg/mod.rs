@@ -30,6 +30,7 @@ pub mod tables;
 pub mod trigger;
 pub mod v1;
 pub mod xact;
+pub mod zonemap;
 
 /// A quoted literal, whatever standard_conforming_strings says.
 pub fn literal(text: &str) -> String {

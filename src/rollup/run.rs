@@ -15,6 +15,7 @@ use crate::pg::buckets::FewBuckets;
 use crate::pg::kept::with_rows;
 use crate::pg::query::set_local;
 use crate::pg::xact::{ActingAs, Snapshot, accept_invalidations, own_transaction_id};
+use crate::pg::zonemap;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -114,6 +115,8 @@ fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64>
             break;
         }
     }
+    // The next run and the live view are not to read again what has been merged.
+    zonemap::summarize(d.source_oid);
     Ok(total)
 }
 

@@ -4,6 +4,7 @@ use super::citus::{self, Place};
 use super::error::{Result, fail, internal};
 use super::plan::Plan;
 use super::sql::{STAMP, ident, literal};
+use crate::pg::zonemap;
 use crate::pg::xact;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -117,14 +118,9 @@ pub fn lock_exclusively(source: &Source) -> Result<()> {
 
 /// The index that runs find new rows by, unless the table has one on the stamp.
 ///
-/// The summary of a block range must never outgrow its place. PostgreSQL moves one that does, and an insertion that has
-/// just looked the place up then takes the range for one without a summary: its value is left out for good, and runs
-/// pass by the row. A least and a greatest value keep their size, sets of values (minmax_multi) do not. While a range
-/// is summed up a short form stands for it, which grows once: so a whole number of summaries must fill a page, with no
-/// room left that the short form alone would fit in. The stamp is named as often as that takes.
-/// What is left: PostgreSQL clears the index's oldest page once in some 350 MB of rows, for its map to grow into, and the
-/// summary of a range without any row or time grows when it gets one.
-/// Stamps of a cluster's nodes lie far apart, so that between the least and the greatest is everything: a B-tree.
+/// It must never leave a row out, and costs every insertion: `crate::pg::zonemap` says how it does both, and why BRIN
+/// would not do. Stamps of a cluster's nodes lie far apart, so that between the least and the greatest is everything:
+/// there it is a B-tree, and the time has an index of its own.
 pub fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<()> {
     let there = catalog::read(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid \
@@ -136,30 +132,16 @@ pub fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<
         return Ok(());
     }
     let (table, time) = (source.qualified(), ident(&plan.time_column));
-    let distributed = matches!(citus::place(relation)?, Some(Place::Distributed(_)));
-    let summarized =
-        if distributed { time } else { time + &format!(", {STAMP}").repeat(stamps(relation, plan)?) };
-    if distributed {
+    if matches!(citus::place(relation)?, Some(Place::Distributed(_))) {
         catalog::execute(&format!("CREATE INDEX ON {table} ({STAMP})"), &[])?;
+        return catalog::execute(
+            &format!(
+                "CREATE INDEX ON {table} USING brin ({time}) WITH (autosummarize = on, pages_per_range = 32)"
+            ),
+            &[],
+        );
     }
-    catalog::execute(
-        &format!(
-            "CREATE INDEX ON {table} USING brin ({summarized}) WITH (autosummarize = on, pages_per_range = 32)"
-        ),
-        &[],
-    )
-}
-
-/// How often the stamp is named in the index so that its summaries fill pages. A page has 8,160 bytes for summaries, and
-/// one has 12 bytes and twice the width of each column, rounded up to 8: with an instant and two stamps 60, a 136th of
-/// that; with a date and three stamps 68, a 120th.
-fn stamps(relation: pg_sys::Oid, plan: &Plan) -> Result<usize> {
-    let width = catalog::read(
-        "SELECT attlen::pg_catalog.int4 FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attname = $2::pg_catalog.name",
-        &[relation.into(), plan.time_column.clone().into()],
-        |row| row.get::<i32>(1),
-    )?;
-    Ok(if width == [Some(4)] { 3 } else { 2 })
+    catalog::execute(&format!("CREATE INDEX ON {table} USING {} ({time}, {STAMP})", zonemap::NAME), &[])
 }
 
 /// The source's row in the catalog, locked.
