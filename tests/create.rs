@@ -33,15 +33,3 @@ fn waiting_for_the_table_holds_no_writer_up() {
     let rows = number(&mut client, "SELECT count(*) FROM http_request");
     assert_eq!(rows, number(&mut client, "SELECT rollup_http_request()"));
 }
-
-/// Summaries of block ranges that grow lose values where two sessions insert into one range: `add_index` says how. No
-/// test can bring that about without stopping a server in its midst, so this one looks at what the index is.
-#[test]
-fn the_index_has_no_summaries_that_grow() {
-    let (_cluster, mut client) = prepared("summaries", "1 day");
-    let classes = "SELECT string_agg(o.opcname, ' ' ORDER BY k.n) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-        JOIN pg_am a ON a.oid = c.relam AND a.amname = 'brin', unnest(i.indclass) WITH ORDINALITY k(class, n) JOIN pg_opclass o ON o.oid = k.class
-        WHERE i.indrelid = 'http_request'::regclass";
-    let found: String = client.query_one(classes, &[]).unwrap().get(0);
-    assert_eq!(found, "timestamptz_minmax_ops int8_minmax_ops int8_minmax_ops");
-}

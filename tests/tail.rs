@@ -129,37 +129,3 @@ fn a_live_view_reads_the_tail() {
         .unwrap();
     look(&cluster, &mut client2, "parted", "recompute", 400_000);
 }
-
-/// PostgreSQL loses a value where an index moves the summary of a block range while rows come into it. The last page
-/// aside, none has room for what stands for a summary in the making, 12 bytes with its pointer, and not for a whole one.
-#[test]
-fn summaries_of_the_index_have_no_cause_to_move() {
-    let cluster = Cluster::new().unwrap();
-    let mut client = cluster.database("summaries").unwrap();
-    if client.batch_execute("CREATE EXTENSION pageinspect").is_err() {
-        println!("skipped: no pageinspect");
-        return;
-    }
-    for (table, kind) in [("instant", "timestamptz"), ("local", "timestamp"), ("day", "date")] {
-        client
-            .batch_execute(&format!(
-                "CREATE TABLE {table} (at {kind}, filler text) WITH (fillfactor = 10);
-                 SELECT rollup.create('{table}_1day', 'SELECT date_trunc(''day'', at) AS at, count(*) AS n FROM {table} GROUP BY 1', every => NULL);
-                 INSERT INTO {table} SELECT timestamp '2026-01-01' + i * interval '1 minute', repeat('x', 600) FROM generate_series(1, 5000) i"
-            ))
-            .unwrap();
-        client.batch_execute(&format!("VACUUM {table}")).unwrap();
-        let free = client
-            .query(
-                "SELECT (h.upper - h.lower)::int FROM (SELECT indexrelid::regclass::text AS name FROM pg_index WHERE indrelid = $1::text::regclass) i,
-                   generate_series(2, pg_relation_size(name) / 8192 - 1) p, page_header(get_raw_page(name, p::int)) h
-                 WHERE brin_page_type(get_raw_page(name, p::int)) = 'regular' ORDER BY p",
-                &[&table],
-            )
-            .unwrap();
-        let mut free: Vec<i32> = free.iter().map(|row| row.get(0)).collect();
-        free.pop();
-        assert!(!free.is_empty(), "{table}: all summaries fit in one page");
-        assert!(free.iter().all(|room| *room < 12), "{table}: {free:?}");
-    }
-}

@@ -4,8 +4,8 @@ use super::citus::{self, Place};
 use super::error::{Result, fail, internal};
 use super::plan::Plan;
 use super::sql::{STAMP, ident, literal};
-use crate::pg::zonemap;
 use crate::pg::xact;
+use crate::pg::zonemap;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 

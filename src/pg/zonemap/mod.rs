@@ -71,8 +71,7 @@ unsafe fn known_pages<'a>(index: Relation) -> &'a mut u32 {
     // whenever PostgreSQL hears that the index was changed.
     unsafe {
         if (*index).rd_amcache.is_null() {
-            (*index).rd_amcache =
-                pg_sys::MemoryContextAllocZero((*index).rd_indexcxt, size_of::<u32>());
+            (*index).rd_amcache = pg_sys::MemoryContextAllocZero((*index).rd_indexcxt, size_of::<u32>());
         }
         &mut *(*index).rd_amcache.cast::<u32>()
     }
@@ -137,7 +136,9 @@ unsafe extern "C-unwind" fn build(
 ) -> *mut pg_sys::IndexBuildResult {
     // SAFETY: PostgreSQL hands over the open table, its new and empty index, and what it is to be.
     unsafe {
-        let refuse = |what: &str| raise(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, format!("access method {NAME} {what}"));
+        let refuse = |what: &str| {
+            raise(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, format!("access method {NAME} {what}"))
+        };
         if !(*info).ii_Expressions.is_null() || !(*info).ii_Predicate.is_null() {
             refuse("indexes columns, of all rows: neither expressions nor WHERE");
         }
@@ -150,7 +151,8 @@ unsafe extern "C-unwind" fn build(
         }
         buffer::reserve(index, 0);
         let closed = summarize::summarize(table, index, std::ptr::null_mut());
-        let result = pg_sys::palloc0(size_of::<pg_sys::IndexBuildResult>()).cast::<pg_sys::IndexBuildResult>();
+        let result =
+            pg_sys::palloc0(size_of::<pg_sys::IndexBuildResult>()).cast::<pg_sys::IndexBuildResult>();
         // Below 0: the rows of the table were not counted, what is known of them stays.
         (*result).heap_tuples = -1.0;
         (*result).index_tuples = f64::from(closed);
@@ -206,7 +208,10 @@ unsafe extern "C-unwind" fn vacuum_cleanup(
 #[pg_guard]
 unsafe extern "C-unwind" fn options(_options: Datum, validate: bool) -> *mut pg_sys::bytea {
     if validate {
-        raise(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, format!("access method {NAME} has no options"));
+        raise(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("access method {NAME} has no options"),
+        );
     }
     std::ptr::null_mut()
 }
@@ -289,7 +294,9 @@ pub fn summarize(table: pg_sys::Oid) -> u32 {
         }
         let method = method();
         let share = pg_sys::AccessShareLock as i32;
-        let tables = PgList::<pg_sys::Oid>::from_pg(pg_sys::ffi::pg_guard_ffi_boundary(|| find_all_inheritors(table, share, std::ptr::null_mut())));
+        let tables = PgList::<pg_sys::Oid>::from_pg(pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            find_all_inheritors(table, share, std::ptr::null_mut())
+        }));
         tables.iter_oid().map(|id| summarize_one(id, method)).sum()
     }
 }

@@ -226,7 +226,11 @@ mod tests {
 
         fn check(&self) {
             if let Some(b) = LAYOUT.bounds(&self.page, 0, 0) {
-                assert!(self.done.iter().all(|v| (b.least..=b.greatest).contains(v)), "{:?} in {b:?}", self.done);
+                assert!(
+                    self.done.iter().all(|v| (b.least..=b.greatest).contains(v)),
+                    "{:?} in {b:?}",
+                    self.done
+                );
             }
         }
     }

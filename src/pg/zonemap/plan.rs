@@ -43,7 +43,10 @@ pub unsafe extern "C-unwind" fn validate(class: pg_sys::Oid) -> bool {
     // SAFETY: a plain look at the catalog.
     let of = unsafe { pg_sys::get_opclass_input_type(class) };
     if !TYPES.contains(&of) {
-        pgrx::info!("an operator class of access method {} is for bigint, timestamptz, timestamp or date", super::NAME);
+        pgrx::info!(
+            "an operator class of access method {} is for bigint, timestamptz, timestamp or date",
+            super::NAME
+        );
         return false;
     }
     true

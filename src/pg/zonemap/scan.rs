@@ -38,16 +38,14 @@ impl Condition {
     /// `key` is a condition on `index`.
     unsafe fn of(key: &pg_sys::ScanKeyData, index: pg_sys::Relation) -> Condition {
         let column = key.sk_attno as usize - 1;
-        // SAFETY: the key's column is one of the index; each operator family has all five operators for each pair of
-        // types that it has one for (amvalidate), so that the functions exist.
+        // SAFETY: the key's column is one of the index. An operator that its family lacks has function 0.
         unsafe {
             let (family, own) = (*(*index).rd_opfamily.add(column), *(*index).rd_opcintype.add(column));
             let with = if [pg_sys::InvalidOid, own].contains(&key.sk_subtype) {
                 With::Own(number(key.sk_argument, width(index, column)))
             } else {
                 let function = |strategy: u16| {
-                    let operator =
-                        pg_sys::get_opfamily_member(family, own, key.sk_subtype, strategy as i16);
+                    let operator = pg_sys::get_opfamily_member(family, own, key.sk_subtype, strategy as i16);
                     pg_sys::get_opcode(operator)
                 };
                 let functions = match key.sk_strategy {
@@ -77,7 +75,10 @@ impl Condition {
             With::Other { argument, collation, functions } => {
                 // SAFETY: the functions take a value of the column's type, as bounds are, and one of the argument's.
                 let holds = |function: pg_sys::Oid, bound: i64| unsafe {
-                    pg_sys::OidFunctionCall2Coll(function, *collation, Datum::from(bound), *argument).value() != 0
+                    function == pg_sys::InvalidOid
+                        || pg_sys::OidFunctionCall2Coll(function, *collation, Datum::from(bound), *argument)
+                            .value()
+                            != 0
                 };
                 match self.strategy {
                     LESS | AT_MOST => holds(functions[1], bounds.least),
