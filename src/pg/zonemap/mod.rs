@@ -146,7 +146,7 @@ unsafe extern "C-unwind" fn build(
         if !types.iter().all(|t| TYPES.contains(t)) {
             refuse("indexes columns of types bigint, timestamptz, timestamp and date");
         }
-        if (*(*table).rd_rel).relam != pg_sys::Oid::from(pg_sys::HEAP_TABLE_AM_OID) {
+        if (*(*table).rd_rel).relam != pg_sys::HEAP_TABLE_AM_OID {
             refuse("indexes tables of access method heap");
         }
         buffer::reserve(index, 0);

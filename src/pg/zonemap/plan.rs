@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 
 /// A scan reads the whole map, which is small, and looks at every entry. New rows are at the table's end and old ones at
 /// its start: the zones that match are the share of the table that the rows are.
+#[allow(clippy::too_many_arguments)] // as PostgreSQL has it
 #[pg_guard]
 pub unsafe extern "C-unwind" fn cost_estimate(
     root: *mut pg_sys::PlannerInfo,
