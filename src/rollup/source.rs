@@ -1,6 +1,6 @@
 //! The source of a rollup: its stamp column, the index on it, its row in the catalog, the functions beside it.
 use super::catalog;
-use super::citus::{self, Place};
+use super::citus;
 use super::error::{Result, fail, internal};
 use super::plan::Plan;
 use super::sql::{STAMP, ident, literal};
@@ -119,8 +119,8 @@ pub fn lock_exclusively(source: &Source) -> Result<()> {
 /// The index that runs find new rows by, unless the table has one on the stamp.
 ///
 /// It must never leave a row out, and costs every insertion: `crate::pg::zonemap` says how it does both, and why BRIN
-/// would not do. Stamps of a cluster's nodes lie far apart, so that between the least and the greatest is everything:
-/// there it is a B-tree, and the time has an index of its own.
+/// would not do. In a cluster the rows are in shards, whose zones no run closes, and stamps of different nodes lie far
+/// apart: there the stamp has a B-tree, and the map, which VACUUM closes, is for expiry.
 pub fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<()> {
     let there = catalog::read(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid \
@@ -132,16 +132,13 @@ pub fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<
         return Ok(());
     }
     let (table, time) = (source.qualified(), ident(&plan.time_column));
-    if matches!(citus::place(relation)?, Some(Place::Distributed(_))) {
+    let columns = if citus::place(relation)?.is_some() {
         catalog::execute(&format!("CREATE INDEX ON {table} ({STAMP})"), &[])?;
-        return catalog::execute(
-            &format!(
-                "CREATE INDEX ON {table} USING brin ({time}) WITH (autosummarize = on, pages_per_range = 32)"
-            ),
-            &[],
-        );
-    }
-    catalog::execute(&format!("CREATE INDEX ON {table} USING {} ({time}, {STAMP})", zonemap::NAME), &[])
+        time
+    } else {
+        format!("{time}, {STAMP}")
+    };
+    catalog::execute(&format!("CREATE INDEX ON {table} USING {} ({columns})", zonemap::NAME), &[])
 }
 
 /// The source's row in the catalog, locked.

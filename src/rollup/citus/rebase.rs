@@ -41,9 +41,7 @@ pub fn begin(table: &str) -> Result<(i64, Vector)> {
 pub fn settle(d: &Definition, plan: Plan, levels: &[Level], at: &Place) -> Result<Plan> {
     let (source, target, _) = d.parts()?;
     let plan = if d.state.nodes.is_some() { plan } else { understood(d, plan, at)? };
-    if matches!(at, Place::Distributed(_)) {
-        add_index(source)?;
-    }
+    add_index(source)?;
     let key = create::key(at, &plan, source)?;
     for table in std::iter::once(target).chain(levels.iter().map(|l| l.target.as_str())) {
         if place(create::relation(table)?)?.is_none() {
@@ -53,7 +51,7 @@ pub fn settle(d: &Definition, plan: Plan, levels: &[Level], at: &Place) -> Resul
     Ok(plan)
 }
 
-/// The index that a distributed table gets when its first rollup is made there.
+/// The index on the stamp that a table of a cluster gets when its first rollup is made there.
 fn add_index(source: &str) -> Result<()> {
     let there = catalog::read(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam \
