@@ -115,3 +115,12 @@ SELECT count(*) AS classes, bool_and(amvalidate(o.oid)) AS valid FROM pg_opclass
 CREATE ROLE zone_reader; SET ROLE zone_reader;
 SELECT rollup.zones('t_zones');
 RESET ROLE; DROP ROLE zone_reader;
+-- times that clocks jump over are instants after later times: at 3:00 it is 1:00 UTC, at 2:30, which never is, 1:30
+CREATE TABLE jump (id int, local timestamp, filler text) WITH (fillfactor = 10);
+CREATE INDEX jump_zones ON jump USING rollup_zonemap (local);
+INSERT INTO jump SELECT i, CASE WHEN i = 10 THEN '2026-03-29 02:30' WHEN i <= 32 THEN '2026-03-29 03:00' ELSE '2026-04-05' END::timestamp, repeat('x', 600) FROM generate_series(1, 64) i;
+VACUUM jump;
+SET timezone = 'Europe/Berlin';
+SELECT id FROM jump WHERE local > timestamptz '2026-03-29 01:15Z' AND local < '2026-03-30';
+SELECT id FROM jump WHERE local = timestamptz '2026-03-29 01:30Z';
+SELECT count(*) FROM jump WHERE local = timestamptz '2026-03-29 01:00Z';

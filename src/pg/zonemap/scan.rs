@@ -29,9 +29,18 @@ struct Condition {
 enum With {
     /// A value of the column's own type.
     Own(i64),
-    /// A value of another type, that the operator's functions compare: with the greatest, with the least of a zone.
-    Other { argument: Datum, collation: pg_sys::Oid, functions: [pg_sys::Oid; 2] },
+    /// A value of another type, that the operator's functions compare: with the greatest, with the least of a zone, each
+    /// moved outwards by `slack`.
+    Other { argument: Datum, collation: pg_sys::Oid, functions: [pg_sys::Oid; 2], slack: i64 },
 }
+
+/// How far the bounds of times without a zone are moved outwards before they are compared with an instant.
+///
+/// Such a time is an instant only by the session's time zone, and a later time can be an earlier instant: where clocks
+/// jump from 2:00 to 3:00, 2:30 is taken for the instant of 3:30, which is after that of 3:00. What lies between two
+/// times then lies between their instants but for the width of the jump. The widest known, across the date line, is a
+/// day; so days keep their order as they are.
+const JUMP: i64 = 2 * 86_400_000_000;
 
 impl Condition {
     /// # Safety
@@ -52,7 +61,9 @@ impl Condition {
                     EQUAL => [function(AT_LEAST), function(AT_MOST)],
                     _ => [key.sk_func.fn_oid; 2],
                 };
-                With::Other { argument: key.sk_argument, collation: key.sk_collation, functions }
+                let local = own == pg_sys::TIMESTAMPOID && key.sk_subtype == pg_sys::TIMESTAMPTZOID;
+                let slack = if local { JUMP } else { 0 };
+                With::Other { argument: key.sk_argument, collation: key.sk_collation, functions, slack }
             };
             Condition { column, strategy: key.sk_strategy, with }
         }
@@ -72,7 +83,9 @@ impl Condition {
                 GREATER => bounds.greatest > *v,
                 _ => true,
             },
-            With::Other { argument, collation, functions } => {
+            With::Other { argument, collation, functions, slack } => {
+                let least = bounds.least.saturating_sub(*slack);
+                let greatest = bounds.greatest.saturating_add(*slack);
                 // SAFETY: the functions take a value of the column's type, as bounds are, and one of the argument's.
                 let holds = |function: pg_sys::Oid, bound: i64| unsafe {
                     function == pg_sys::InvalidOid
@@ -81,9 +94,9 @@ impl Condition {
                             != 0
                 };
                 match self.strategy {
-                    LESS | AT_MOST => holds(functions[1], bounds.least),
-                    EQUAL => holds(functions[1], bounds.least) && holds(functions[0], bounds.greatest),
-                    AT_LEAST | GREATER => holds(functions[0], bounds.greatest),
+                    LESS | AT_MOST => holds(functions[1], least),
+                    EQUAL => holds(functions[1], least) && holds(functions[0], greatest),
+                    AT_LEAST | GREATER => holds(functions[0], greatest),
                     _ => true,
                 }
             }
@@ -127,7 +140,7 @@ pub unsafe fn fill(scan: pg_sys::IndexScanDesc, bitmap: *mut pg_sys::TIDBitmap) 
             };
             for zone in matching {
                 let start = (first + zone) * ZONE;
-                for page in start..(start + ZONE).min(pages) {
+                for page in start..start.saturating_add(ZONE).min(pages) {
                     unguarded::tbm_add_page(bitmap, page);
                     added += 1;
                 }
