@@ -220,3 +220,24 @@ fn a_crash_and_a_standby_leave_none_out() {
     assert_eq!(differs(&mut follower), 0, "on the promoted standby");
     standby.stop().unwrap();
 }
+
+#[test]
+fn looking_at_an_index_waits_for_its_table_first() {
+    let cluster = Cluster::new().unwrap();
+    let mut client = cluster.database("zones").unwrap();
+    run(&mut client, &SETUP);
+    let mut holder = client.transaction().unwrap();
+    holder.batch_execute("LOCK TABLE event IN ACCESS EXCLUSIVE MODE").unwrap();
+    let mut looking = another(&cluster, "zones");
+    let looking = thread::spawn(move || {
+        looking.query("SELECT rollup.zones('event_at_rollup_stamp_idx')", &[]).map(|rows| rows.len())
+    });
+    let mut watcher = another(&cluster, "zones");
+    wait_for("somebody waits for the table", 60, || {
+        number(&mut watcher, "SELECT count(*) FROM pg_locks WHERE NOT granted") > 0
+    });
+    // Would wait for the one that waits, had that locked the index before the table.
+    holder.batch_execute("REINDEX INDEX event_at_rollup_stamp_idx").unwrap();
+    holder.commit().unwrap();
+    assert!(looking.join().unwrap().unwrap() > 0);
+}

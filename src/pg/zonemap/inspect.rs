@@ -19,21 +19,23 @@ fn zones(call: &mut Call) -> Datum {
     let id = pg_sys::Oid::from(id.value() as u32);
     // SAFETY: the relation stays open and locked while it is read, and is a zone map before its pages are read as one.
     unsafe {
-        let relation = pg_sys::relation_open(id, pg_sys::AccessShareLock as i32);
+        // The table first, as whoever drops or builds an index locks them: the other way round waits for each other.
+        let share = pg_sys::AccessShareLock as i32;
+        let table = pg_sys::IndexGetRelation(id, true);
+        let table = (table != pg_sys::InvalidOid).then(|| pg_sys::table_open(table, share));
+        let relation = pg_sys::relation_open(id, share);
         let class = &*(*relation).rd_rel;
-        if class.relkind as u8 != pg_sys::RELKIND_INDEX || class.relam != method() {
+        let is_map = class.relkind as u8 == pg_sys::RELKIND_INDEX && class.relam == method();
+        let Some(table) = table.filter(|_| is_map) else {
             let name = CStr::from_ptr(class.relname.data.as_ptr()).to_string_lossy();
             raise(
                 PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("\"{name}\" is not an index of access method {NAME}"),
             );
-        }
-        let table = pg_sys::IndexGetRelation((*relation).rd_id, false);
-        let table = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
-        let zones = blocks(table).div_ceil(ZONE);
-        pg_sys::table_close(table, pg_sys::AccessShareLock as i32);
-        let out = materialize(call, |row| each(relation, zones, row));
-        pg_sys::relation_close(relation, pg_sys::AccessShareLock as i32);
+        };
+        let out = materialize(call, |row| each(relation, blocks(table).div_ceil(ZONE), row));
+        pg_sys::relation_close(relation, share);
+        pg_sys::table_close(table, share);
         out
     }
 }
