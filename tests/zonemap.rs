@@ -222,6 +222,28 @@ fn a_crash_and_a_standby_leave_none_out() {
 }
 
 #[test]
+fn a_run_leaves_out_the_temporary_tables_of_other_sessions() {
+    let cluster = Cluster::new().unwrap();
+    let mut client = cluster.database("zones").unwrap();
+    run(&mut client, &SETUP);
+    let mut other = another(&cluster, "zones");
+    run(
+        &mut other,
+        &[
+            "CREATE TEMP TABLE mine (LIKE event INCLUDING ALL) INHERITS (event)",
+            "INSERT INTO mine SELECT '2026-01-01', 1, repeat('x', 600) FROM generate_series(1, 1000)",
+        ],
+    );
+    run(&mut client, &["INSERT INTO event SELECT '2026-01-01', 2, 'y'"]);
+    number(&mut client, "SELECT rollup_event()");
+    // Those of the session itself are its to close.
+    run(&mut other, &["INSERT INTO event SELECT '2026-01-01', 3, 'z'"]);
+    number(&mut other, "SELECT rollup_event()");
+    let closed = "SELECT count(*) FROM rollup.zones('mine_at_rollup_stamp_idx') WHERE closed";
+    assert!(number(&mut other, closed) > 0);
+}
+
+#[test]
 fn looking_at_an_index_waits_for_its_table_first() {
     let cluster = Cluster::new().unwrap();
     let mut client = cluster.database("zones").unwrap();

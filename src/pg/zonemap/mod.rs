@@ -8,7 +8,8 @@
 //! library replays it.
 //!
 //! An entry is opened by the first insertion into its zone, and closed again by the next run of a rollup, by VACUUM, and
-//! by REINDEX. Zones whose entry is open are read, whatever is asked for.
+//! by REINDEX, though not by REINDEX CONCURRENTLY (see `bulk_delete`). Zones whose entry is open are read, whatever is
+//! asked for.
 mod buffer;
 mod inspect;
 mod page;
@@ -164,6 +165,8 @@ unsafe extern "C-unwind" fn build(
 #[pg_guard]
 unsafe extern "C-unwind" fn build_empty(_index: Relation) {}
 
+/// Points at no row. VACUUM has nothing to remove; and where an index is built concurrently, PostgreSQL takes all rows for
+/// missing and inserts them again, which opens their zones: those who wrote while it was built did not know of it.
 #[pg_guard]
 unsafe extern "C-unwind" fn bulk_delete(
     _info: *mut pg_sys::IndexVacuumInfo,
@@ -306,7 +309,11 @@ unsafe fn summarize_one(table: pg_sys::Oid, method: pg_sys::Oid) -> u32 {
     unsafe {
         let relation = pg_sys::table_open(table, pg_sys::NoLock as i32);
         let mut closed = 0;
-        if (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_RELATION {
+        let class = &*(*relation).rd_rel;
+        // A temporary table can inherit from one that is not; the pages of another session's are in that session.
+        let foreign =
+            class.relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP && !(*relation).rd_islocaltemp;
+        if class.relkind as u8 == pg_sys::RELKIND_RELATION && !foreign {
             let indexes = PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(relation));
             for id in indexes.iter_oid() {
                 let index = pg_sys::index_open(id, pg_sys::RowExclusiveLock as i32);
