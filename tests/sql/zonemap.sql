@@ -124,3 +124,11 @@ SET timezone = 'Europe/Berlin';
 SELECT id FROM jump WHERE local > timestamptz '2026-03-29 01:15Z' AND local < '2026-03-30';
 SELECT id FROM jump WHERE local = timestamptz '2026-03-29 01:30Z';
 SELECT count(*) FROM jump WHERE local = timestamptz '2026-03-29 01:00Z';
+-- who monitors sees which entries are closed, and the values with the right to read the table
+CREATE ROLE zone_reader; GRANT pg_monitor TO zone_reader; SET ROLE zone_reader;
+SELECT count(*) FILTER (WHERE closed) > 0 AS closed, count(least) AS shown FROM rollup.zones('jump_zones');
+RESET ROLE; GRANT SELECT ON jump TO zone_reader; SET ROLE zone_reader;
+SELECT count(*) FILTER (WHERE closed) > 0 AS closed, count(least) > 0 AS shown FROM rollup.zones('jump_zones');
+RESET ROLE; ALTER TABLE jump ENABLE ROW LEVEL SECURITY; SET ROLE zone_reader;
+SELECT count(*) FILTER (WHERE closed) > 0 AS closed, count(least) AS shown FROM rollup.zones('jump_zones');
+RESET ROLE; ALTER TABLE jump DISABLE ROW LEVEL SECURITY; REVOKE ALL ON jump FROM zone_reader; DROP ROLE zone_reader;

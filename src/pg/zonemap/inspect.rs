@@ -1,12 +1,13 @@
 //! What a zone map says, as rows.
 use super::buffer::{self, blocks, layout};
-use super::page::ZONE;
+use super::page::{Bounds, ZONE};
 use super::summarize::width;
 use super::{NAME, method};
 use crate::pg::error::raise;
 use crate::pg::interrupt;
 use crate::pg::rows::materialize;
 use crate::pg::v1::Call;
+use pgrx::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
@@ -33,48 +34,86 @@ fn zones(call: &mut Call) -> Datum {
                 format!("\"{name}\" is not an index of access method {NAME}"),
             );
         };
-        let out = materialize(call, |row| each(relation, blocks(table).div_ceil(ZONE), row));
+        let shown = may_read((*table).rd_id);
+        let out = materialize(call, |row| each(relation, blocks(table).div_ceil(ZONE), shown, row));
         pg_sys::relation_close(relation, share);
         pg_sys::table_close(table, share);
         out
     }
 }
 
+/// True where the caller may read all rows of a table: their values are not for others.
+fn may_read(table: pg_sys::Oid) -> bool {
+    // SAFETY: plain looks at the catalog.
+    unsafe {
+        let granted = pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), pg_sys::ACL_SELECT.into());
+        granted == pg_sys::AclResult::ACLCHECK_OK
+            && pg_sys::check_enable_rls(table, pg_sys::InvalidOid, true)
+                != pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+    }
+}
+
 /// # Safety
 /// `index` must be an open zone map.
-unsafe fn each(index: pg_sys::Relation, zones: u32, row: &mut dyn FnMut(&[Option<Datum>])) {
+unsafe fn each(index: pg_sys::Relation, zones: u32, shown: bool, row: &mut dyn FnMut(&[Option<Datum>])) {
+    let mut texts = PgMemoryContexts::new("a zone's bounds as text");
     // SAFETY: the caller vouches for the index; a value of a column's type is given to that type's function.
     unsafe {
         let (layout, described) = (layout(index), blocks(index));
-        let columns = (*(*index).rd_rel).relnatts as usize;
+        let columns: Vec<Column> =
+            (0..(*(*index).rd_rel).relnatts as usize).map(|n| Column::of(index, n)).collect();
         for zone in 0..zones {
             interrupt::check();
             let (block, place) = layout.place(zone);
-            for n in 0..columns {
-                let bounds = (block < described)
-                    .then(|| buffer::read(index, block, |page| layout.bounds(page, place, n)))
-                    .flatten();
-                let kind = *(*index).rd_opcintype.add(n);
-                let text = |value: i64| {
-                    let value =
-                        if width(index, n) == 4 { Datum::from(value as i32) } else { Datum::from(value) };
-                    let (mut function, mut varlena) = (pg_sys::InvalidOid, false);
-                    pg_sys::getTypeOutputInfo(kind, &mut function, &mut varlena);
-                    let text = pg_sys::OidOutputFunctionCall(function, value);
-                    Datum::from(pg_sys::cstring_to_text(text))
-                };
-                let held = bounds.filter(|b| !b.is_none());
-                let name = pg_sys::get_attname((*index).rd_id, n as i16 + 1, false);
-                let mut padded = [0 as std::ffi::c_char; pg_sys::NAMEDATALEN as usize];
-                pg_sys::namestrcpy(padded.as_mut_ptr().cast(), name);
-                row(&[
-                    Some(Datum::from(i64::from(zone * ZONE))),
-                    Some(Datum::from(padded.as_ptr())),
-                    Some(Datum::from(bounds.is_some())),
-                    held.map(|b| text(b.least)),
-                    held.map(|b| text(b.greatest)),
-                ]);
+            let bounds = |page: &[u64]| (0..columns.len()).map(|n| layout.bounds(page, place, n)).collect();
+            let bounds: Vec<Option<Bounds>> = match block < described {
+                true => buffer::read(index, block, bounds),
+                false => vec![None; columns.len()],
+            };
+            for (column, bounds) in columns.iter().zip(bounds) {
+                let held = bounds.filter(|b| shown && !b.is_none());
+                texts.switch_to(|_| {
+                    row(&[
+                        Some(Datum::from(i64::from(zone) * i64::from(ZONE))),
+                        Some(Datum::from(column.name.as_ptr())),
+                        Some(Datum::from(bounds.is_some())),
+                        held.map(|b| column.text(b.least)),
+                        held.map(|b| column.text(b.greatest)),
+                    ])
+                });
             }
+            texts.reset();
         }
+    }
+}
+
+/// What is told of an indexed column.
+struct Column {
+    name: [std::ffi::c_char; pg_sys::NAMEDATALEN as usize],
+    width: usize,
+    /// Of the column's type, from a value to text.
+    output: pg_sys::Oid,
+}
+
+impl Column {
+    /// # Safety
+    /// `index` must be an open zone map and have column `n`, from 0.
+    unsafe fn of(index: pg_sys::Relation, n: usize) -> Column {
+        let mut name = [0; pg_sys::NAMEDATALEN as usize];
+        let (mut output, mut varlena) = (pg_sys::InvalidOid, false);
+        // SAFETY: the caller vouches for the index; the name is as long as a name is.
+        unsafe {
+            let of = pg_sys::get_attname((*index).rd_id, n as i16 + 1, false);
+            pg_sys::namestrcpy(name.as_mut_ptr().cast(), of);
+            pg_sys::getTypeOutputInfo(*(*index).rd_opcintype.add(n), &mut output, &mut varlena);
+            Column { name, width: width(index, n), output }
+        }
+    }
+
+    /// A value as text, allocated where the caller allocates.
+    unsafe fn text(&self, value: i64) -> Datum {
+        let value = if self.width == 4 { Datum::from(value as i32) } else { Datum::from(value) };
+        // SAFETY: the value is one of the column's type.
+        unsafe { Datum::from(pg_sys::cstring_to_text(pg_sys::OidOutputFunctionCall(self.output, value))) }
     }
 }

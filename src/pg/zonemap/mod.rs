@@ -246,6 +246,10 @@ unsafe extern "C-unwind" fn get_bitmap(scan: pg_sys::IndexScanDesc, bitmap: *mut
     // SAFETY: PostgreSQL hands over a scan that was begun here.
     unsafe {
         count_scan((*scan).indexRelation);
+        #[cfg(feature = "pg18")]
+        if let Some(instrument) = (*scan).instrument.as_mut() {
+            instrument.nsearches += 1;
+        }
         scan::fill(scan, bitmap)
     }
 }
