@@ -132,3 +132,34 @@ SELECT count(*) FILTER (WHERE closed) > 0 AS closed, count(least) > 0 AS shown F
 RESET ROLE; ALTER TABLE jump ENABLE ROW LEVEL SECURITY; SET ROLE zone_reader;
 SELECT count(*) FILTER (WHERE closed) > 0 AS closed, count(least) AS shown FROM rollup.zones('jump_zones');
 RESET ROLE; ALTER TABLE jump DISABLE ROW LEVEL SECURITY; REVOKE ALL ON jump FROM zone_reader; DROP ROLE zone_reader;
+-- an UPDATE that finds room in its page is HOT: from PostgreSQL 16 on also of an indexed column, which opens the entry
+CREATE TABLE hot (n bigint, at date, v int, filler text) WITH (fillfactor = 10, autovacuum_enabled = off);
+CREATE INDEX hot_zones ON hot USING rollup_zonemap (n, at);
+INSERT INTO hot SELECT i, NULL, 0, repeat('x', 600) FROM generate_series(1, 160) i;
+VACUUM hot;
+CREATE FUNCTION hot_updates(before_16 bigint, since bigint) RETURNS boolean LANGUAGE sql AS $$
+  SELECT pg_stat_get_xact_tuples_hot_updated('hot'::regclass) = CASE WHEN current_setting('server_version_num')::int < 160000 THEN before_16 ELSE since END $$;
+BEGIN;
+UPDATE hot SET v = 1 WHERE n = 5;
+UPDATE hot SET n = n WHERE n = 6;
+SELECT hot_updates(2, 2), count(*) FILTER (WHERE closed) AS closed FROM rollup.zones('hot_zones') WHERE "column" = 'n';
+UPDATE hot SET n = 1000 WHERE n = 40;
+UPDATE hot SET at = '2026-01-01' WHERE n = 70;
+SELECT hot_updates(2, 4);
+COMMIT;
+SELECT pg_stat_force_next_flush();
+SELECT first_page, closed FROM rollup.zones('hot_zones') WHERE "column" = 'n';
+SELECT n, at, ctid FROM hot WHERE n = 1000 OR at = '2026-01-01';
+-- the last of a chain is found, before and after VACUUM, which closes the entries with it; and one that was undone is not
+BEGIN;
+DO $$ BEGIN FOR i IN 1001..1005 LOOP UPDATE hot SET n = i WHERE n = i - 1; END LOOP; END $$;
+SELECT hot_updates(0, 5);
+COMMIT;
+BEGIN; UPDATE hot SET n = 2000 WHERE n = 100; ROLLBACK;
+SELECT n, (SELECT count(*) FROM hot WHERE hot.n = v.n) FROM unnest(ARRAY[40, 100, 1000, 1004, 1005, 2000]) v (n);
+VACUUM hot;
+SELECT * FROM rollup.zones('hot_zones') WHERE first_page IN (32, 64, 96);
+SELECT n, (SELECT count(*) FROM hot WHERE hot.n = v.n) FROM unnest(ARRAY[40, 100, 1000, 1004, 1005, 2000]) v (n);
+UPDATE hot SET n = 3000 WHERE n = 1005;
+SELECT n, (SELECT count(*) FROM hot WHERE hot.n = v.n) FROM unnest(ARRAY[1005, 3000]) v (n);
+EXPLAIN (COSTS OFF) SELECT FROM hot WHERE n = 3000;
