@@ -46,7 +46,8 @@ fn zones(call: &mut Call) -> Datum {
 fn may_read(table: pg_sys::Oid) -> bool {
     // SAFETY: plain looks at the catalog.
     unsafe {
-        let granted = pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), pg_sys::ACL_SELECT.into());
+        let granted =
+            pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), pg_sys::ACL_SELECT as pg_sys::AclMode);
         granted == pg_sys::AclResult::ACLCHECK_OK
             && pg_sys::check_enable_rls(table, pg_sys::InvalidOid, true)
                 != pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
