@@ -88,6 +88,8 @@ fn an_orderly_end_is_no_crash() {
 #[test]
 fn a_standby_waits_and_a_promoted_one_goes_on() {
     let (mut primary, mut client) = prepared("promoted", "200 milliseconds");
+    // The standby has it too: there the end of the primary is a crash, maybe in the middle of a run.
+    client.batch_execute("ALTER SYSTEM SET rollup.crash_hold = '3s'").unwrap();
     client.batch_execute(ROWS).unwrap();
     caught_up(&mut client);
     let standby = primary.standby().unwrap();
