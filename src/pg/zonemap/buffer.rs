@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use std::ffi::CStr;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Bytes before the words of a page: PostgreSQL's header.
 const HEADER: usize = std::mem::offset_of!(pg_sys::PageHeaderData, pd_linp);
@@ -13,12 +14,44 @@ pub const WORDS: usize = (pg_sys::BLCKSZ as usize - HEADER) / size_of::<u64>();
 
 /// Calls without pgrx's guard against errors, for what happens row by row. An error leaves by a jump past the frames
 /// that make these calls, which therefore own nothing.
-pub mod unguarded {
-    use pgrx::pg_sys::{BlockNumber, Buffer, Relation};
+mod unguarded {
+    use pgrx::pg_sys;
+    #[cfg(feature = "pg15")]
+    pub type Files = pg_sys::RelFileNode;
+    #[cfg(not(feature = "pg15"))]
+    pub type Files = pg_sys::RelFileLocator;
     unsafe extern "C-unwind" {
-        pub fn ReadBuffer(relation: Relation, block: BlockNumber) -> Buffer;
-        pub fn LockBuffer(buffer: Buffer, mode: std::ffi::c_int);
-        pub fn UnlockReleaseBuffer(buffer: Buffer);
+        pub fn ReadBuffer(relation: pg_sys::Relation, block: u32) -> pg_sys::Buffer;
+        pub fn ReadRecentBuffer(files: Files, fork: i32, block: u32, recent: pg_sys::Buffer) -> bool;
+        pub fn ReleaseBuffer(buffer: pg_sys::Buffer);
+    }
+}
+
+/// True where the byte at `byte` of a page's words is 0, looked at without a lock. `recent` is the buffer that was
+/// looked at last, or 0: mostly the page is still there, and need not be searched for.
+///
+/// # Safety
+/// `index` must be an open zone map with page `block`.
+#[inline(always)]
+pub unsafe fn is_zero(index: pg_sys::Relation, block: u32, byte: usize, recent: &mut pg_sys::Buffer) -> bool {
+    #[cfg(feature = "pg15")]
+    // SAFETY: the caller's index is open.
+    let files = unsafe { (*index).rd_node };
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: the caller's index is open.
+    let files = unsafe { (*index).rd_locator };
+    // SAFETY: the page is pinned while the byte is read, which others may write: hence an atomic. ReadRecentBuffer pins
+    // the buffer only where the very page is in it.
+    unsafe {
+        if *recent == 0
+            || !unguarded::ReadRecentBuffer(files, pg_sys::ForkNumber::MAIN_FORKNUM, block, *recent)
+        {
+            *recent = unguarded::ReadBuffer(index, block);
+        }
+        let page = pg_sys::BufferGetPage(*recent).cast::<u8>();
+        let zero = AtomicU8::from_ptr(page.add(HEADER + byte)).load(Ordering::Acquire) == 0;
+        unguarded::ReleaseBuffer(*recent);
+        zero
     }
 }
 

@@ -65,16 +65,25 @@ fn handler(_call: &mut Call) -> Datum {
     }
 }
 
-/// How many pages of an index are known to be there, kept with its entry in the relation cache.
+/// What insertions remember of an index, kept with its entry in the relation cache.
+struct Memory {
+    /// How many pages it has at least.
+    pages: u32,
+    /// The buffer of the page that the last row's entry is in; 0 for none.
+    recent: pg_sys::Buffer,
+}
+
+/// # Safety
+/// `index` must be an open zone map. What is returned is not to be used after a call that may take notice of changes.
 #[inline(always)]
-unsafe fn known_pages<'a>(index: Relation) -> &'a mut u32 {
+unsafe fn memory<'a>(index: Relation) -> &'a mut Memory {
     // SAFETY: rd_amcache belongs to the access method: NULL, or one chunk of the index's own memory context, which goes
     // whenever PostgreSQL hears that the index was changed.
     unsafe {
         if (*index).rd_amcache.is_null() {
-            (*index).rd_amcache = pg_sys::MemoryContextAllocZero((*index).rd_indexcxt, size_of::<u32>());
+            (*index).rd_amcache = pg_sys::MemoryContextAllocZero((*index).rd_indexcxt, size_of::<Memory>());
         }
-        &mut *(*index).rd_amcache.cast::<u32>()
+        &mut *(*index).rd_amcache.cast::<Memory>()
     }
 }
 
@@ -89,21 +98,16 @@ unsafe extern "C-unwind" fn insert(
     _unchanged: bool,
     _info: *mut pg_sys::IndexInfo,
 ) -> bool {
-    // SAFETY: PostgreSQL hands over an open index and where the row lies. The page is pinned and locked while the word
-    // is read.
+    // SAFETY: PostgreSQL hands over an open index and where the row lies.
     unsafe {
         let id = &(*row).ip_blkid;
         let zone = (u32::from(id.bi_hi) << 16 | u32::from(id.bi_lo)) / page::ZONE;
         let layout = buffer::layout(index);
         let (block, place) = layout.place(zone);
-        if (*index).rd_amcache.is_null() || *known_pages(index) <= block {
+        if (*index).rd_amcache.is_null() || memory(index).pages <= block {
             reserve(index, block);
         }
-        let buffer = buffer::unguarded::ReadBuffer(index, block);
-        buffer::unguarded::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
-        let open = layout.is_open(buffer::words(buffer), place);
-        buffer::unguarded::UnlockReleaseBuffer(buffer);
-        if !open {
+        if !buffer::is_zero(index, block, layout.state_byte(place), &mut memory(index).recent) {
             open_entry(index, block, place);
         }
         false
@@ -117,7 +121,7 @@ unsafe extern "C-unwind" fn reserve(index: Relation, block: u32) {
     // SAFETY: as in `insert`.
     unsafe {
         buffer::reserve(index, block);
-        *known_pages(index) = buffer::blocks(index);
+        memory(index).pages = buffer::blocks(index);
     }
 }
 

@@ -13,14 +13,21 @@
 //! A row that was written before the rows were read is among them. The insertion of one that was written after comes
 //! by after the token was left, and opens the entry: the token is gone, and nobody closes it with what was read. So
 //! is the token of whoever closes at the same time and came first. The tests go through every order of the steps.
+//!
+//! An insertion looks without locking the page. What it must not miss is a token that was left before the rows were
+//! read without its own. It does not: rows are read, and were written, under the lock of the table's page, which the
+//! writer has taken after the reader let go of it, and with it has all that the reader had written before. And what it
+//! looks at is a byte, which nobody can see half written.
 
 /// Pages of the table in a zone.
 pub const ZONE: u32 = 32;
 
-/// The entry says nothing, its zone may hold anything. Also what a page of zeros says.
-const OPEN: u64 = 0;
-/// The bounds hold. Every other state is the token of who is closing the entry, and says as little as `OPEN`.
-const CLOSED: u64 = 1;
+/// The least byte of a state. The entry says nothing, its zone may hold anything. Also what a page of zeros says.
+const OPEN: u8 = 0;
+/// The bounds hold.
+const CLOSED: u8 = 1;
+/// Somebody closes the entry, whose token the state is. It says as little as `OPEN`.
+const CLOSING: u8 = 2;
 
 /// Marks a page of this index, version 1, with the number of columns in the last byte.
 const MARK: u64 = 0x7a6f_6e65_6d70_0100;
@@ -89,26 +96,27 @@ impl Layout {
     /// Makes a page of zeros a page of open entries.
     pub fn init(self, page: &mut [u64]) {
         page[self.words - TRAILER] = MARK | self.columns as u64;
-        page[self.words - 1] = CLOSED;
     }
 
-    /// True where the entry at `place` is open: an insertion has nothing to do.
+    /// Where the byte lies that is 0 where the entry at `place` is open, and an insertion has nothing to do: bytes from
+    /// the first word's first.
     #[inline(always)]
-    pub fn is_open(self, page: &[u64], place: usize) -> bool {
-        page[place * self.width()] == OPEN
+    pub const fn state_byte(self, place: usize) -> usize {
+        let least = if cfg!(target_endian = "little") { 0 } else { size_of::<u64>() - 1 };
+        place * self.width() * size_of::<u64>() + least
     }
 
     /// What an insertion does that has written its row. True where it changed the page.
     pub fn open(self, page: &mut [u64], place: usize) -> bool {
         let state = &mut page[place * self.width()];
-        std::mem::replace(state, OPEN) != OPEN
+        std::mem::replace(state, u64::from(OPEN)) as u8 != OPEN
     }
 
     /// Leaves a new token in the entries at `places`, whose rows the caller will read.
     pub fn begin(self, page: &mut [u64], places: &[usize]) -> u64 {
         let last = &mut page[self.words - 1];
         *last += 1;
-        let token = *last;
+        let token = *last << 8 | u64::from(CLOSING);
         for place in places {
             page[place * self.width()] = token;
         }
@@ -121,7 +129,7 @@ impl Layout {
         if entry[0] != token {
             return false;
         }
-        entry[0] = CLOSED;
+        entry[0] = u64::from(CLOSED);
         for (words, b) in entry[1..].chunks_exact_mut(2).zip(bounds) {
             (words[0], words[1]) = (b.least as u64, b.greatest as u64);
         }
@@ -130,14 +138,14 @@ impl Layout {
 
     /// True where the entry at `place` says something.
     pub fn is_closed(self, page: &[u64], place: usize) -> bool {
-        page[place * self.width()] == CLOSED
+        page[place * self.width()] as u8 == CLOSED
     }
 
     /// The bounds of column `n` in the entry at `place`; None where it says nothing.
     #[inline(always)]
     pub fn bounds(self, page: &[u64], place: usize, n: usize) -> Option<Bounds> {
         let entry = &page[place * self.width()..][..self.width()];
-        (entry[0] == CLOSED)
+        (entry[0] as u8 == CLOSED)
             .then(|| Bounds { least: entry[1 + 2 * n] as i64, greatest: entry[2 + 2 * n] as i64 })
     }
 }
@@ -174,11 +182,34 @@ mod tests {
         }
     }
 
+    /// What an insertion looks at.
+    fn is_open(layout: Layout, page: &[u64], place: usize) -> bool {
+        let byte = layout.state_byte(place);
+        page[byte / 8].to_ne_bytes()[byte % 8] == OPEN
+    }
+
     #[test]
     fn a_page_of_zeros_says_nothing() {
         let layout = Layout::new(2, WORDS);
         let zeros = vec![0; WORDS];
-        assert!(layout.is_open(&zeros, 5) && layout.bounds(&zeros, 5, 1).is_none() && !layout.is_of(&zeros));
+        assert!(is_open(layout, &zeros, 5) && layout.bounds(&zeros, 5, 1).is_none() && !layout.is_of(&zeros));
+    }
+
+    #[test]
+    fn one_byte_says_whether_an_entry_is_open() {
+        let layout = Layout::new(2, WORDS);
+        let mut page = page(layout);
+        // As many tokens as fill a byte, and go on.
+        for _ in 0..600 {
+            let token = layout.begin(&mut page, &[3]);
+            assert!(!is_open(layout, &page, 3) && !layout.is_closed(&page, 3));
+            assert!(layout.open(&mut page, 3) && is_open(layout, &page, 3) && !layout.open(&mut page, 3));
+            assert!(!layout.finish(&mut page, 3, token, &[Bounds::NONE; 2]));
+            let token = layout.begin(&mut page, &[3]);
+            assert!(layout.finish(&mut page, 3, token, &[Bounds::NONE; 2]));
+            assert!(!is_open(layout, &page, 3) && layout.is_closed(&page, 3));
+        }
+        assert!(is_open(layout, &page, 2) && is_open(layout, &page, 4));
     }
 
     /// A step of a session: an insertion has two, closing has three.
