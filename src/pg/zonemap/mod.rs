@@ -4,7 +4,7 @@
 //! Why not BRIN: there a summary may move to another page, and an insertion that has just looked its place up takes the
 //! range for one without a summary and adds nothing to it (`brinGetTupleForHeapBlock` where the offset lies past the
 //! page's last): rows are left out for good. Here entries have fixed places (see `page`), an insertion touches no value
-//! of the row, and looks at one word of one page. What changes an entry is logged as generic WAL: a server without this
+//! of the row, and looks at one byte of one page. What changes an entry is logged as generic WAL: a server without this
 //! library replays it.
 //!
 //! An entry is opened by the first insertion into its zone, and closed again by the next run of a rollup, by VACUUM, and
