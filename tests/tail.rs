@@ -19,7 +19,8 @@ struct Scan {
 }
 
 fn scans(plan: &Value, prefix: &str, found: &mut Vec<Scan>) {
-    let int = |key: &str| plan[key].as_i64().unwrap_or_default();
+    // Since PostgreSQL 18 the rows of a loop are a mean, with decimals.
+    let int = |key: &str| plan[key].as_f64().unwrap_or_default().round() as i64;
     if let Some(table) =
         plan["Relation Name"].as_str().filter(|t| t.starts_with(prefix) && !t.contains("1min"))
     {
