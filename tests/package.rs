@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use hll_lab::root;
+use hll_lab::{Tree, root};
 
 /// SHA-256 of every script that databases may have run. One that differs would make two databases of one version differ:
 /// what is to change belongs into the next version's script.
@@ -57,6 +57,49 @@ fn changed(path: &Path) -> SystemTime {
     let own = fs::metadata(path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
     let below = fs::read_dir(path).into_iter().flatten().map(|entry| changed(&entry.unwrap().path()));
     below.fold(own, SystemTime::max)
+}
+
+/// The files below a folder, without the folder.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { below(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn make_installs_and_uninstalls() {
+    let tree = Tree::prepare().unwrap();
+    let staged = root().join("target/staged");
+    // A folder that is not there, named as in the Makefile: from the tree's top.
+    let scripts = root().join("target/staged-scripts");
+    for folder in [&staged, &scripts] {
+        _ = fs::remove_dir_all(folder);
+    }
+    let make = |goal: &str| {
+        let out = Command::new("make")
+            .args(["--no-print-directory", "-o", "build", "SCRIPTS=target/staged-scripts", goal])
+            .arg(format!("DESTDIR={}", staged.display()))
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "make {goal}: {}", String::from_utf8_lossy(&out.stderr));
+    };
+    make("install");
+    let mut installed = below(&staged);
+    installed.sort();
+    let names: Vec<String> =
+        installed.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    assert_eq!(
+        names.len(),
+        RELEASED.len() + 4,
+        "the scripts, two new ones, the control file, the library: {names:?}"
+    );
+    for (path, name) in installed.iter().zip(&names) {
+        let folder = if name == "hll.so" { tree.lib.clone() } else { tree.share.join("extension") };
+        let differs = fs::read(path).unwrap() != fs::read(folder.join(name)).unwrap();
+        assert!(!differs, "{name} is another than the tests run with");
+    }
+    make("uninstall");
+    assert_eq!(below(&staged), Vec::<PathBuf>::new(), "what uninstall leaves");
 }
 
 /// The packages of this tree's version, or why there is nothing to look at.
