@@ -1,6 +1,7 @@
 //! What the tests share: the events table, its rollup, and the comparison of the two.
 pub mod load;
 pub mod nodes;
+pub mod partitioned;
 
 use hll_lab::{Cluster, wait_for};
 use postgres::{Client, NoTls};

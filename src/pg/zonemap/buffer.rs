@@ -70,7 +70,7 @@ pub unsafe fn layout(index: pg_sys::Relation) -> Layout {
 /// # Safety
 /// The buffer must be pinned and locked for as long as the slice is used.
 #[inline(always)]
-pub unsafe fn words<'a>(buffer: pg_sys::Buffer) -> &'a [u64] {
+unsafe fn words<'a>(buffer: pg_sys::Buffer) -> &'a [u64] {
     // SAFETY: a buffer holds a page, which is aligned for any word.
     unsafe {
         let page = pg_sys::BufferGetPage(buffer).cast::<u8>();

@@ -1,0 +1,44 @@
+//! What the tests of partitions share: a partitioned table of events, its rollup, and the comparison of the two.
+use hll_lab::{Cluster, wait_for};
+use postgres::Client;
+
+use crate::number;
+
+/// Makes the rollup of `event`, which the worker runs.
+pub const ROLLUP: &str = "SELECT rollup.create('event_1h',
+    'SELECT date_trunc(''hour'', at) AS at, count(*) AS n, sum(x) AS total FROM event GROUP BY 1', every => '200 milliseconds')";
+
+/// A cluster with `event`, partitioned by time, its time zone that of the server.
+pub fn event(db: &str, more: &str) -> (Cluster, Client) {
+    let cluster = Cluster::new().unwrap();
+    let mut client = cluster.database(db).unwrap();
+    client.batch_execute("SET timezone = 'UTC'").unwrap();
+    client
+        .batch_execute("CREATE TABLE event (at timestamptz NOT NULL, x int) PARTITION BY RANGE (at)")
+        .unwrap();
+    client.batch_execute(more).unwrap();
+    client.batch_execute(ROLLUP).unwrap();
+    (cluster, client)
+}
+
+/// A default partition.
+pub const DEFAULT: &str = "CREATE TABLE event_rest PARTITION OF event DEFAULT";
+/// How many partitions with bounds there are.
+pub const PARTITIONS: &str = "SELECT count(*) FROM rollup.partition_bounds('event')";
+/// How many groups differ between the raw rows and the live view.
+pub const DIFFERENCES: &str =
+    "WITH raw AS (SELECT date_trunc('hour', at, 'UTC') AS at, count(*) AS n, sum(x) AS total FROM event GROUP BY 1),
+     kept AS (SELECT at, n, total FROM event_1h_live)
+     SELECT (SELECT count(*) FROM (TABLE raw EXCEPT TABLE kept) a) + (SELECT count(*) FROM (TABLE kept EXCEPT TABLE raw) b)";
+
+/// The one text that a query returns; NULL is empty.
+pub fn text(client: &mut Client, sql: &str) -> String {
+    client.query_one(sql, &[]).unwrap().get::<_, Option<String>>(0).unwrap_or_default()
+}
+
+/// Waits until the rollup has every row, and compares the two.
+pub fn caught_up(client: &mut Client) {
+    let merged = "SELECT (SELECT coalesce(sum(n), 0) FROM event_1h)::bigint - (SELECT count(*) FROM event)";
+    wait_for("the rollup has every row", 60, || number(client, merged) == 0);
+    assert_eq!(number(client, DIFFERENCES), 0);
+}
