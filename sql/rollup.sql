@@ -16,7 +16,6 @@ COMMENT ON FUNCTION rollup.flush_log() IS 'Makes what this node has logged so fa
 CREATE TABLE rollup.source (
   relation    regclass PRIMARY KEY,
   time_column name     NOT NULL,
-  owner       name     NOT NULL,
   stamp_offset bigint  NOT NULL DEFAULT 0
 );
 COMMENT ON COLUMN rollup.source.stamp_offset IS 'what is added to transaction ids to give stamps: more than any stamp that came with a restored table';
@@ -27,7 +26,6 @@ CREATE TABLE rollup.definition (
   name        text NOT NULL UNIQUE,
   relation    regclass NOT NULL UNIQUE,
   source      regclass NOT NULL REFERENCES rollup.source,
-  owner       name NOT NULL,
   query       text NOT NULL,
   plan        jsonb NOT NULL,
   timezone    text NOT NULL,
@@ -134,7 +132,6 @@ CREATE TABLE rollup.retention (
   relation    regclass PRIMARY KEY,
   time_column name NOT NULL,
   keep        interval NOT NULL CHECK (keep > interval '0'),
-  owner       name NOT NULL,
   removed     bigint NOT NULL DEFAULT 0,
   dropped     bigint NOT NULL DEFAULT 0,
   late_ignored bigint NOT NULL DEFAULT 0
@@ -168,7 +165,6 @@ CREATE TABLE rollup.partitioning (
   width       interval NOT NULL CHECK (width > interval '0'),
   ahead       interval NOT NULL CHECK (ahead >= interval '0'),
   timezone    text NOT NULL,
-  owner       name NOT NULL,
   made        bigint NOT NULL DEFAULT 0,
   moved       bigint NOT NULL DEFAULT 0,
   last_error  text
@@ -189,11 +185,11 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.partitioning', '');
 
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
-GRANT SELECT (id, name, relation, source, owner, timezone, every, on_change, refused_changes, adopted, state, system_id, seen_xmax, seen_xip, rows_total,
+GRANT SELECT (id, name, relation, source, timezone, every, on_change, refused_changes, adopted, state, system_id, seen_xmax, seen_xip, rows_total,
   backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, nodes)
   ON rollup.definition TO PUBLIC;
 GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed) ON rollup.attempt TO PUBLIC;
 GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run TO PUBLIC;
-GRANT SELECT (relation, width, ahead, timezone, owner, made, moved) ON rollup.partitioning TO PUBLIC;
+GRANT SELECT (relation, width, ahead, timezone, made, moved) ON rollup.partitioning TO PUBLIC;
 GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.retention, rollup.expired, rollup.change TO PUBLIC;
 

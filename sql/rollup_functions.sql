@@ -236,10 +236,14 @@ COMMENT ON FUNCTION rollup.rest(bigint) IS
 -- rollups: views
 
 -- Messages of errors may hold values of rows: they are shown to the owner and to who monitors the server.
-CREATE FUNCTION rollup.may_read(owner name) RETURNS boolean LANGUAGE sql STABLE STRICT PARALLEL SAFE
-RETURN coalesce((SELECT pg_has_role(r.oid, 'USAGE') FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) owner), false)
-  OR pg_has_role('pg_monitor', 'USAGE');
-COMMENT ON FUNCTION rollup.may_read(name) IS 'True where the caller may act as this role, or monitors the server: who is shown the errors of its rollups. NULL gives NULL';
+CREATE FUNCTION rollup.may_read(owner oid) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+RETURN coalesce(pg_catalog.pg_has_role(owner, 'USAGE'), false) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON FUNCTION rollup.may_read(oid) IS 'Whether the caller may act as this role, or monitors the server: who is shown the errors of its rollups. NULL: an owner that is gone, whose rollups superusers and monitors alone are shown';
+
+CREATE FUNCTION rollup.owner_of(relation regclass, source regclass DEFAULT NULL) RETURNS oid LANGUAGE sql STABLE PARALLEL SAFE
+RETURN coalesce((SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) relation::pg_catalog.oid),
+                (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) source::pg_catalog.oid));
+COMMENT ON FUNCTION rollup.owner_of(regclass, regclass) IS 'Owner of a rollup by its table and its source: that of the table, or of the source once the table was dropped. NULL where both were';
 
 CREATE FUNCTION rollup.oldest_row(id bigint) RETURNS timestamptz LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE
 SET search_path TO pg_catalog, pg_temp AS $$
@@ -258,9 +262,9 @@ COMMENT ON FUNCTION rollup.oldest_row(bigint) IS
 'Least time of the raw rows, as this snapshot sees them, that came since the last run of the rollup with this id; NULL where there is none, the caller may not read the table, or rows are written on several nodes';
 
 CREATE VIEW rollup.status AS
-SELECT d.name, d.source, d.owner,
+SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) o.owner) AS owner,
        CASE WHEN a.failures > 0 AND d.state = 'active' THEN 'failing' ELSE d.state END AS state,
-       CASE WHEN rollup.may_read(d.owner) THEN a.paused_for END AS paused_for,
+       CASE WHEN rollup.may_read(o.owner) THEN a.paused_for END AS paused_for,
        d.every, a.last_run, coalesce(a.hold_until, a.last_run + d.every) AS next_run, a.started AS running_since,
        d.rows_total, a.last_rows, speed.rows_per_second, l.lag_rows,
        CASE WHEN l.lag_rows = 0 THEN 0 ELSE extract(epoch FROM pg_catalog.clock_timestamp() - a.last_run) END::float8 AS lag_seconds,
@@ -269,11 +273,11 @@ SELECT d.name, d.source, d.owner,
          WHERE k.locktype = 'relation' AND k.mode = 'RowExclusiveLock' AND k.granted
            AND k.database = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())
            AND (k.relation = d.source::oid OR k.relation IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(d.source) p))) AS open_writers,
-       CASE WHEN d.nodes IS NOT NULL AND rollup.may_read(d.owner) THEN
+       CASE WHEN d.nodes IS NOT NULL AND rollup.may_read(o.owner) THEN
          (SELECT pg_catalog.string_agg(pg_catalog.concat('node ', w.node || ' ', '(group ', w.group_id, '): ', w.waits_for), '; ' ORDER BY w.group_id)
             FROM rollup.nodes(d.name) w WHERE w.waits_for IS NOT NULL)
        END AS held_back_by,
-       a.runs, a.failures, a.failed, CASE WHEN rollup.may_read(d.owner) THEN a.last_error END AS last_error,
+       a.runs, a.failures, a.failed, CASE WHEN rollup.may_read(o.owner) THEN a.last_error END AS last_error,
        d.backlog_rows, d.backlog_done, (d.backlog_done / NULLIF(extract(epoch FROM a.last_run - d.backlog_started), 0))::bigint AS backlog_rows_per_second,
        CASE WHEN d.backlog_done > 0 THEN a.last_run + (a.last_run - d.backlog_started) * ((d.backlog_rows - d.backlog_done)::float8 / d.backlog_done) END AS backlog_end,
        CASE WHEN t.relation IS NOT NULL THEN
@@ -281,8 +285,8 @@ SELECT d.name, d.source, d.owner,
             FROM rollup.definition h LEFT JOIN rollup.attempt ha ON ha.id OPERATOR(pg_catalog.=) h.id
            WHERE h.source OPERATOR(pg_catalog.=) d.source AND (h.state OPERATOR(pg_catalog.=) 'paused' OR ha.failures OPERATOR(pg_catalog.>) 0 OR h.backlog_to_xmax IS NOT NULL))
        END AS expiry_held_by,
-       (SELECT coalesce(max(o.late_ignored), 0) FROM rollup.retention o WHERE o.relation = d.relation
-           OR o.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
+       (SELECT coalesce(max(i.late_ignored), 0) FROM rollup.retention i WHERE i.relation = d.relation
+           OR i.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
        d.on_change, d.refused_changes,
        p.partitions_until, p.partitions_error,
        (SELECT pg_catalog.string_agg(y.query, '; ' ORDER BY y.query) FROM pg_catalog.pg_stat_activity y,
@@ -291,13 +295,14 @@ SELECT d.name, d.source, d.owner,
              WHERE c.oid IN (d.source, d.relation) OR c.oid IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) w
          WHERE y.state = 'active' AND y.datname = pg_catalog.current_database() AND (y.query = w.call OR pg_catalog.starts_with(y.query, w.call || ': '))) AS progress
   FROM rollup.definition d
+  CROSS JOIN LATERAL (SELECT rollup.owner_of(d.relation, d.source) AS owner OFFSET 0) o
   LEFT JOIN rollup.attempt a ON a.id OPERATOR(pg_catalog.=) d.id
   LEFT JOIN rollup.retention t ON t.relation OPERATOR(pg_catalog.=) d.source
   CROSS JOIN LATERAL (SELECT rollup.lag_rows(d.id) AS lag_rows OFFSET 0) l
   CROSS JOIN LATERAL (SELECT (sum(r.rows_in) / NULLIF(extract(epoch FROM sum(r.finished - r.started)), 0))::float8 AS rows_per_second
     FROM (SELECT * FROM rollup.run x WHERE x.definition = d.id AND x.error IS NULL ORDER BY x.id DESC LIMIT 10) r) speed
   CROSS JOIN LATERAL (SELECT min(rollup.partitions_until(k.relation)) AS partitions_until,
-      pg_catalog.string_agg(CASE WHEN rollup.may_read(k.owner) THEN k.last_error END, '; ') AS partitions_error
+      pg_catalog.string_agg(CASE WHEN rollup.may_read(rollup.owner_of(k.relation)) THEN k.last_error END, '; ') AS partitions_error
     FROM rollup.partitioning k WHERE k.relation IN (d.source, d.relation) OR k.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) p;
 COMMENT ON VIEW rollup.status IS 'One row a rollup: is it up to date, what did its last runs do, what holds it or the expiry of its source back';
 COMMENT ON COLUMN rollup.status.expiry_held_by IS 'rollups of the source that are paused, fail or have a backlog: their rows cannot expire';
@@ -314,7 +319,7 @@ GRANT SELECT ON rollup.status TO PUBLIC;
 
 CREATE VIEW rollup.history AS
 SELECT d.name, r.started, r.finished, r.finished - r.started AS duration, r.rows_in, r.groups,
-       CASE WHEN rollup.may_read(d.owner) THEN r.error END AS error
+       CASE WHEN rollup.may_read(rollup.owner_of(d.relation, d.source)) THEN r.error END AS error
   FROM rollup.run r JOIN rollup.definition d ON d.id OPERATOR(pg_catalog.=) r.definition;
 COMMENT ON VIEW rollup.history IS 'Runs that merged rows or failed, the newest rollup.history_keep of each rollup';
 GRANT SELECT ON rollup.history TO PUBLIC;

@@ -86,6 +86,30 @@ pub fn current_user() -> pg_sys::Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
+/// Whether the current user may act as `role`; as nobody, None, a superuser alone may.
+pub fn may_act_as(role: Option<pg_sys::Oid>) -> bool {
+    // SAFETY: look-ups in the catalog, for oids that need not exist.
+    unsafe {
+        let user = pg_sys::GetUserId();
+        match role {
+            Some(role) => user == role || pg_sys::has_privs_of_role(user, role),
+            None => pg_sys::superuser_arg(user),
+        }
+    }
+}
+
+/// The name of a role, or its number where there is none.
+pub fn role_name(role: pg_sys::Oid) -> String {
+    // SAFETY: a look-up that tolerates absence; the name is copied.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(role, true);
+        if name.is_null() {
+            return role.to_u32().to_string();
+        }
+        std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned()
+    }
+}
+
 /// Acts as another role until dropped. An error that unwinds past it restores the role as well, and the
 /// end of the (sub)transaction would.
 pub struct ActingAs {

@@ -4,7 +4,7 @@ use super::error::{Result, fail};
 use super::plan::{Column, Plan, Role};
 use super::sql::{column_definition, ident};
 use crate::pg::xact::ActingAs;
-use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
 
 /// A column that is there.
@@ -30,7 +30,6 @@ pub fn adopt(plan: &mut Plan, source: &str, target: &str, backfill: bool) -> Res
             "INTO_TABLE names the table that holds the groups.",
         );
     }
-    check_table(target)?;
     let (there, empty) = (columns(target)?, is_empty(target)?);
     let mut misfits: Vec<Misfit> = Vec::new();
     let mut missing: Vec<(bool, String)> = Vec::new();
@@ -169,16 +168,18 @@ fn refusal(target: &str, misfits: &[Misfit]) -> ErrorReport {
     )
 }
 
-fn check_table(target: &str) -> Result<()> {
+/// Refuses a table that cannot become that of a rollup of the caller's; gives its owner.
+pub fn check_table(target: &str) -> Result<pg_sys::Oid> {
     let found = catalog::read(
-        "SELECT c.relkind::pg_catalog.text, c.relpersistence = 't', r.rolname::pg_catalog.text, EXISTS (SELECT FROM rollup.level l WHERE l.relation = c.oid), \
+        "SELECT c.relkind::pg_catalog.text, c.relpersistence = 't', c.relowner, EXISTS (SELECT FROM rollup.level l WHERE l.relation = c.oid), \
          (SELECT d.name FROM rollup.definition d WHERE d.relation = c.oid OR d.source = c.oid LIMIT 1) \
-         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner WHERE c.oid = pg_catalog.to_regclass($1)",
+         FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1)",
         &[target.into()],
         |row| {
             let kind = row.get::<String>(1)?.unwrap_or_default();
             let taken = row.get::<bool>(4)? == Some(true) || row.get::<String>(5)?.is_some();
-            Ok((kind, row.get::<bool>(2)? == Some(true), row.get::<String>(3)?.unwrap_or_default(), taken))
+            let owner = row.get::<pg_sys::Oid>(3)?.unwrap_or(pg_sys::InvalidOid);
+            Ok((kind, row.get::<bool>(2)? == Some(true), owner, taken))
         },
     )?;
     let Some((kind, temporary, owner, taken)) = found.into_iter().next() else {
@@ -202,7 +203,8 @@ fn check_table(target: &str) -> Result<()> {
             "TABLE rollup.status and TABLE rollup.level list the tables of rollups.",
         );
     }
-    catalog::check_owner(&owner, &format!("table {target}"))
+    catalog::check_owner(Some(owner), &format!("table {target}"))?;
+    Ok(owner)
 }
 
 fn columns(target: &str) -> Result<Vec<There>> {

@@ -3,6 +3,7 @@
 //! A run and its end are one transaction; its start, and a failure, are transactions of their own. So a start that
 //! has no end is that of a run which was cut off.
 use super::error::Result;
+use super::catalog::OWNER;
 use super::{catalog, partition, run};
 use crate::pg::xact::ActingAs;
 use crate::worker::settings;
@@ -19,8 +20,8 @@ pub struct Due {
     pub id: i64,
     /// Its name.
     pub name: String,
-    /// Its owner.
-    pub owner: String,
+    /// Its owner; None where its table and its source are gone.
+    pub owner: Option<pg_sys::Oid>,
     /// Its source.
     pub source: pg_sys::Oid,
     /// Its next run is due.
@@ -49,14 +50,14 @@ pub fn catalog_version() -> Result<Option<String>> {
 pub fn scheduled() -> Result<Vec<Due>> {
     let _acting = ActingAs::catalog();
     let sql = format!(
-        "SELECT d.id, d.name, d.owner::pg_catalog.text, d.source::pg_catalog.oid, {IS_DUE}, d.backlog_to_xmax IS NOT NULL FROM rollup.definition d \
+        "SELECT d.id, d.name, {OWNER}, d.source::pg_catalog.oid, {IS_DUE}, d.backlog_to_xmax IS NOT NULL FROM rollup.definition d \
          LEFT JOIN rollup.attempt a ON a.id = d.id WHERE d.state = 'active' AND d.every IS NOT NULL ORDER BY a.last_run NULLS FIRST, d.id"
     );
     catalog::read(&sql, &[], |row| {
         Ok(Due {
             id: row.get(1)?.unwrap_or_default(),
             name: row.get(2)?.unwrap_or_default(),
-            owner: row.get(3)?.unwrap_or_default(),
+            owner: row.get(3)?,
             source: row.get(4)?.unwrap_or(pg_sys::InvalidOid),
             now: row.get(5)? == Some(true),
             backlog: row.get(6)? == Some(true),
@@ -219,7 +220,7 @@ pub fn run_due() -> Result<i64> {
     partition::make_due()?;
     let mut rows = 0;
     for d in scheduled()? {
-        if !d.now || catalog::check_owner(&d.owner, &d.name).is_err() {
+        if !d.now || catalog::check_owner(d.owner, &d.name).is_err() {
             continue;
         }
         let done = crate::pg::xact::in_subtransaction(|| {

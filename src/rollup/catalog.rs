@@ -87,10 +87,8 @@ pub struct Definition {
     pub source_oid: pg_sys::Oid,
     /// The source, qualified and quoted; None once it was dropped.
     pub source: Option<String>,
-    /// The owner; None once the role was dropped.
+    /// The owner: that of the rollup's table, or of the source once the table was dropped; None where both were.
     pub owner: Option<pg_sys::Oid>,
-    /// The owner's name.
-    pub owner_name: String,
     /// The plan, as JSON.
     plan: String,
     /// Time zone of each run.
@@ -135,7 +133,7 @@ impl Definition {
         Ok((
             self.source.as_deref().ok_or_else(|| gone("the source"))?,
             self.target.as_deref().ok_or_else(|| gone("the table"))?,
-            self.owner.ok_or_else(|| gone(&format!("the owner, role {},", self.owner_name)))?,
+            self.owner.ok_or_else(|| gone("the owner"))?,
         ))
     }
 
@@ -179,31 +177,41 @@ impl Definition {
     }
 }
 
-const DEFINITION: &str = "SELECT d.id, d.name, \
+/// Owner of the rollup `d`: that of its table, by pg_class, so that it follows ALTER … OWNER, REASSIGN OWNED and the
+/// names of roles; of its source, once the table was dropped.
+pub const OWNER: &str = "coalesce((SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = d.relation), \
+  (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = d.source))";
+
+/// The start of every statement that reads definitions.
+fn with_definition(rest: &str) -> String {
+    format!(
+        "SELECT d.id, d.name, \
   (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = d.relation), \
   d.source::pg_catalog.oid, \
   (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = d.source), \
-  (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = d.owner), d.owner::pg_catalog.text, d.plan::pg_catalog.text, d.timezone, \
-  d.state = 'active', d.seen_xmax, d.seen_xip, \
+  {OWNER}, \
+  d.plan::pg_catalog.text, d.timezone, d.state = 'active', d.seen_xmax, d.seen_xip, \
   s.stamp_offset, d.backlog_from_xmax, d.backlog_from_xip, d.backlog_to_xmax, d.backlog_to_xip, \
   pg_catalog.timezone('UTC', d.backlog_cursor)::pg_catalog.text, \
   ARRAY(SELECT pg_catalog.timezone('UTC', c)::pg_catalog.text FROM pg_catalog.unnest(d.backlog_cuts) WITH ORDINALITY u (c, n) ORDER BY n), \
   d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.on_change = 'recompute', d.nodes::pg_catalog.text, d.joined::pg_catalog.oid[] \
-  FROM rollup.definition d JOIN rollup.source s ON s.relation = d.source";
+  FROM rollup.definition d JOIN rollup.source s ON s.relation = d.source {rest}"
+    )
+}
 
 fn snapshot(row: &SpiHeapTupleData, at: usize) -> SpiResult<Snapshot> {
     Ok(Snapshot { xmax: row.get(at)?.unwrap_or_default(), xip: row.get(at + 1)?.unwrap_or_default() })
 }
 
 fn definition(row: &SpiHeapTupleData) -> SpiResult<Definition> {
-    let backlog = match row.get::<i64>(16)? {
+    let backlog = match row.get::<i64>(15)? {
         None => None,
         Some(_) => Some(Backlog {
-            from: snapshot(row, 14)?,
-            to: snapshot(row, 16)?,
+            from: snapshot(row, 13)?,
+            to: snapshot(row, 15)?,
             nodes: None,
-            cursor: row.get(18)?,
-            cuts: row.get(19)?.unwrap_or_default(),
+            cursor: row.get(17)?,
+            cuts: row.get(18)?.unwrap_or_default(),
         }),
     };
     Ok(Definition {
@@ -213,16 +221,15 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<Definition> {
         source_oid: row.get(4)?.unwrap_or(pg_sys::InvalidOid),
         source: row.get(5)?,
         owner: row.get(6)?,
-        owner_name: row.get(7)?.unwrap_or_default(),
-        plan: row.get(8)?.unwrap_or_default(),
-        timezone: row.get(9)?.unwrap_or_default(),
-        active: row.get(10)?.unwrap_or_default(),
-        state: State { seen: snapshot(row, 11)?, backlog, nodes: None },
-        nodes: row.get(22)?,
-        offset: row.get(13)?.unwrap_or_default(),
-        same_cluster: row.get(20)?.unwrap_or_default(),
-        follows: row.get(21)?.unwrap_or_default(),
-        joined: row.get(23)?.unwrap_or_default(),
+        plan: row.get(7)?.unwrap_or_default(),
+        timezone: row.get(8)?.unwrap_or_default(),
+        active: row.get(9)?.unwrap_or_default(),
+        state: State { seen: snapshot(row, 10)?, backlog, nodes: None },
+        nodes: row.get(21)?,
+        offset: row.get(12)?.unwrap_or_default(),
+        same_cluster: row.get(19)?.unwrap_or_default(),
+        follows: row.get(20)?.unwrap_or_default(),
+        joined: row.get(22)?.unwrap_or_default(),
     })
 }
 
@@ -247,28 +254,28 @@ fn understood(found: Vec<Definition>) -> Result<Vec<Definition>> {
 /// The definition with this id, if it is there.
 pub fn by_id(id: i64) -> Result<Option<Definition>> {
     let _acting = ActingAs::catalog();
-    let sql = format!("{DEFINITION} WHERE d.id = $1");
+    let sql = with_definition("WHERE d.id = $1");
     Ok(understood(read_often(&sql, Some((PgBuiltInOids::INT8OID, id.into())), definition)?)?.pop())
 }
 
 /// The definition with this id as it is committed now, if it is there.
 pub fn by_id_now(id: i64) -> Result<Option<Definition>> {
     let _acting = ActingAs::catalog();
-    Ok(understood(write(&format!("{DEFINITION} WHERE d.id = $1"), &[id.into()], definition)?)?.pop())
+    Ok(understood(write(&with_definition("WHERE d.id = $1"), &[id.into()], definition)?)?.pop())
 }
 
 /// The definition with this id, locked: the one run at a time that a rollup has. None where it is gone.
 pub fn lock(id: i64) -> Result<Option<Definition>> {
     let _acting = ActingAs::catalog();
-    let locked = format!("{DEFINITION} WHERE d.id = $1 FOR UPDATE OF d");
+    let locked = with_definition("WHERE d.id = $1 FOR UPDATE OF d");
     Ok(understood(write(&locked, &[id.into()], definition)?)?.pop())
 }
 
 /// The definition with this name, or with this name behind its schema's; an error where there is none.
 pub fn by_name(name: &str) -> Result<Definition> {
     let _acting = ActingAs::catalog();
-    let sql = format!(
-        "{DEFINITION} WHERE d.name = $1 OR d.relation = (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    let sql = with_definition(
+        "WHERE d.name = $1 OR d.relation = (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE pg_catalog.concat(n.nspname, '.', c.relname) = $1 AND c.relkind IN ('r', 'p') LIMIT 1) ORDER BY d.name = $1"
     );
     understood(read(&sql, &[name.into()], definition)?)?.pop().ok_or_else(|| {
@@ -284,7 +291,7 @@ pub fn by_name(name: &str) -> Result<Definition> {
 /// the calling statement sees them.
 pub fn of_source(source: pg_sys::Oid, fresh: bool) -> Result<Vec<Definition>> {
     let _acting = ActingAs::catalog();
-    let sql = format!("{DEFINITION} WHERE d.source = $1 ORDER BY d.id");
+    let sql = with_definition("WHERE d.source = $1 ORDER BY d.id");
     understood(if fresh {
         write(&sql, &[source.into()], definition)?
     } else {
@@ -308,10 +315,7 @@ pub fn current_snapshot(fresh: bool, offset: i64) -> Result<Snapshot> {
 
 /// Refuses a caller who is not, and may not act as, the owner of a rollup.
 pub fn check_owner_of(d: &Definition) -> Result<()> {
-    if d.owner == Some(crate::pg::xact::current_user()) {
-        return Ok(());
-    }
-    check_owner(&d.owner_name, &format!("rollup {}", d.name))
+    check_owner(d.owner, &format!("rollup {}", d.name))
 }
 
 /// True of a caller who monitors the server.
@@ -320,20 +324,14 @@ pub fn is_monitor() -> Result<bool> {
     Ok(read(sql, &[], |row| row.get::<bool>(1))?.first().copied().flatten() == Some(true))
 }
 
-/// Refuses a caller who is not, and may not act as, the role `owner`.
-pub fn check_owner(owner: &str, what: &str) -> Result<()> {
-    let allowed = read(
-        "SELECT coalesce((SELECT pg_catalog.pg_has_role(r.oid, 'USAGE') FROM pg_catalog.pg_roles r WHERE r.rolname = $1), \
-         (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user))",
-        &[owner.into()],
-        |row| row.get::<bool>(1),
-    )?;
-    if allowed.first().copied().flatten() == Some(true) {
+/// Refuses a caller who is not, and may not act as, the role `owner`; without an owner, all but superusers.
+pub fn check_owner(owner: Option<pg_sys::Oid>, what: &str) -> Result<()> {
+    if crate::pg::xact::may_act_as(owner) {
         return Ok(());
     }
-    fail(
-        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-        format!("must be owner of {what}"),
-        format!("It belongs to role {owner}."),
-    )
+    let hint = match owner {
+        Some(role) => format!("It belongs to role {}.", crate::pg::xact::role_name(role)),
+        None => "The role that owned it is gone: a superuser may act in its place.".to_string(),
+    };
+    fail(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("must be owner of {what}"), hint)
 }

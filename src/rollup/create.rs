@@ -1,5 +1,6 @@
-//! rollup.create, rollup.drop: everything in the caller's transaction, as the caller; only the catalog rows are
-//! written by the extension itself. An error leaves nothing behind.
+//! rollup.create, rollup.drop: everything in the caller's transaction. The query is read as the caller reads it; tables,
+//! views and functions are made as the owner of the source, who then owns the rollup; the catalog rows are written by
+//! the extension itself. An error leaves nothing behind.
 use super::adopt;
 use super::catalog::{self, Definition};
 use super::citus;
@@ -59,14 +60,19 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         watch::check_followed(select.source, &plan)?;
         plan.follows = Some(timezone.to_string());
     }
-    catalog::check_owner(&source.owner, &format!("table {}", source.qualified()))?;
+    catalog::check_owner(Some(source.owner), &format!("table {}", source.qualified()))?;
     let (schema, table) = split(name, &source.schema)?;
     let in_catalog = name_in_catalog(&schema, &table, &source.schema)?;
     let (target, view) = match &options.into {
         None => refuse_taken(&schema, &table)?,
         Some(into) => names_beside(into, &source)?,
     };
-    let role = current_role()?;
+    let owner = match &options.into {
+        None => source.owner,
+        Some(_) => adopt::check_table(&target)?,
+    };
+    // From here on what the owners of the tables define may be planned and run: as they, whoever calls.
+    let of_source = xact::ActingAs::role(source.owner);
     let place = match place {
         Some(place) => Some((citus::create::key(&place, &plan, &source.qualified())?, place)),
         None => None,
@@ -77,8 +83,9 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         // Whoever has changed rows before has committed; whoever will finds the triggers.
         source::lock_exclusively(&source)?;
     }
-    source::register(select.source, &plan, &source.owner)?;
+    source::register(select.source, &plan)?;
     source::add_index(select.source, &source, &plan)?;
+    let of_target = xact::ActingAs::role(owner);
     match &options.into {
         None => catalog::define(&sql::create_table(&plan, &target))?,
         Some(_) => adopt::adopt(&mut plan, &source.qualified(), &target, options.backfill)?,
@@ -94,7 +101,6 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         in_catalog,
         &target,
         select.source,
-        &role,
         text,
         &plan,
         options.every,
@@ -108,17 +114,19 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     if !options.backfill {
         begin_now(id)?;
     }
-    watch::arrange(select.source)?;
     catalog::define(&sql::live_view(place.is_some(), &plan, &view, &source.qualified(), &target, None, id))?;
     comment(&plan, &source.qualified(), &target, &view, None)?;
     say_what_the_table_lacks(&plan, &target, &view);
-    source::create_functions(&source)?;
     if !options.coarser.is_empty() {
         let d = catalog::lock(id)?.ok_or_else(|| internal("the rollup is not there"))?;
         for (level, width) in &options.coarser {
             levels::add(&d, &plan, level, width)?;
         }
     }
+    std::mem::drop(of_target);
+    watch::arrange(select.source)?;
+    source::create_functions(&source)?;
+    std::mem::drop(of_source);
     Ok(id)
 }
 
@@ -261,20 +269,11 @@ fn refuse_existing(relation: &str) -> Result<()> {
     Ok(())
 }
 
-fn current_role() -> Result<String> {
-    catalog::read("SELECT current_user::pg_catalog.text", &[], |row| row.get::<String>(1))?
-        .into_iter()
-        .next()
-        .flatten()
-        .ok_or_else(|| internal("no current role"))
-}
-
 #[allow(clippy::too_many_arguments)]
 fn insert_definition(
     name: String,
     target: &str,
     source: pg_sys::Oid,
-    role: &str,
     text: &str,
     plan: &Plan,
     every: Option<Interval>,
@@ -286,14 +285,13 @@ fn insert_definition(
     let plan = serde_json::to_string(plan).map_err(internal)?;
     let _acting = xact::ActingAs::catalog();
     catalog::write(
-        "INSERT INTO rollup.definition (name, relation, source, owner, query, plan, timezone, every, on_change, adopted, joined, system_id) \
-         SELECT $1, $2::pg_catalog.regclass, $3, $4::pg_catalog.name, $5, $6::pg_catalog.jsonb, $7, $8, $9, $10, $11::pg_catalog.regclass[], system_identifier \
+        "INSERT INTO rollup.definition (name, relation, source, query, plan, timezone, every, on_change, adopted, joined, system_id) \
+         SELECT $1, $2::pg_catalog.regclass, $3, $4, $5::pg_catalog.jsonb, $6, $7, $8, $9, $10::pg_catalog.regclass[], system_identifier \
          FROM pg_catalog.pg_control_system() RETURNING id",
         &[
             name.into(),
             target.into(),
             source.into(),
-            role.into(),
             text.into(),
             plan.into(),
             timezone.into(),
@@ -380,6 +378,11 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
     for (relation, adopted) in relations {
         drop_table(relation, keep_data || adopted)?;
     }
+    // The triggers of the source are its owner's, who need not be that of the rollup.
+    let _acting = match &d.source {
+        Some(_) => Some(xact::ActingAs::role(source::describe(d.source_oid)?.owner)),
+        None => None,
+    };
     if d.source.is_some() {
         watch::arrange(d.source_oid)?;
     }

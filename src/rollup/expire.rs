@@ -1,7 +1,7 @@
 //! Retention: old rows go, and a raw row never before every rollup of its table has counted it.
 use super::bounds;
 use super::catalog::{self, Definition};
-use super::error::{Result, fail, report};
+use super::error::{Result, fail};
 use super::progress::Progress;
 use super::sql;
 use super::sweep::{self, Leaf, Partition};
@@ -19,8 +19,8 @@ pub struct Retention {
     /// The column that says how old a row is.
     pub time_column: String,
     keep: String,
-    owner: String,
-    owner_oid: Option<pg_sys::Oid>,
+    /// Its owner, who removes the rows.
+    pub owner: pg_sys::Oid,
     /// It is the table of a rollup, or of a level.
     pub is_rollup: bool,
     /// Of a table that Citus keeps, the moment before which rows go: nodes do not share the clock and the time zone
@@ -29,17 +29,6 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// The role that removes the rows.
-    pub fn owner(&self) -> Result<pg_sys::Oid> {
-        self.owner_oid.ok_or_else(|| {
-            report(
-                PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-                format!("role {}, which set the retention of {}, is gone", self.owner, self.relation),
-                "SELECT rollup.retain(…) again.",
-            )
-        })
-    }
-
     /// Remembers that rows have expired.
     pub fn store_expired(&self) -> Result<()> {
         catalog::execute(
@@ -61,12 +50,12 @@ pub fn retain(
     let found = {
         let _acting = ActingAs::catalog();
         catalog::write(
-            "SELECT r.rolname::pg_catalog.text, (SELECT s.time_column::pg_catalog.text FROM rollup.source s WHERE s.relation = t.oid \
+            "SELECT t.relowner, (SELECT s.time_column::pg_catalog.text FROM rollup.source s WHERE s.relation = t.oid \
               UNION ALL SELECT d.plan->>'time_key' FROM rollup.definition d WHERE d.relation = t.oid \
               OR d.id IN (SELECT l.definition FROM rollup.level l WHERE l.relation = t.oid) LIMIT 1) \
-             FROM pg_catalog.pg_class t JOIN pg_catalog.pg_roles r ON r.oid = t.relowner WHERE t.oid = $1 AND t.relkind IN ('r', 'p')",
+             FROM pg_catalog.pg_class t WHERE t.oid = $1 AND t.relkind IN ('r', 'p')",
             &[relation.into()],
-            |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?)),
+            |row| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?)),
         )?
     };
     let Some((owner, known)) = found.into_iter().next() else {
@@ -76,7 +65,7 @@ pub fn retain(
             "Rows of tables expire, with or without partitions.",
         );
     };
-    catalog::check_owner(&owner, &name)?;
+    catalog::check_owner(owner, &format!("table {name}"))?;
     let Some(keep) = keep else {
         let _acting = ActingAs::catalog();
         return catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[relation.into()]);
@@ -110,9 +99,9 @@ pub fn retain(
     }
     let _acting = ActingAs::catalog();
     catalog::execute(
-        "INSERT INTO rollup.retention (relation, time_column, keep, owner) VALUES ($1, $2::pg_catalog.name, $3, $4::pg_catalog.name) \
-         ON CONFLICT (relation) DO UPDATE SET keep = excluded.keep, time_column = excluded.time_column, owner = excluded.owner",
-        &[relation.into(), column.into(), keep.into(), owner.into()],
+        "INSERT INTO rollup.retention (relation, time_column, keep) VALUES ($1, $2::pg_catalog.name, $3) \
+         ON CONFLICT (relation) DO UPDATE SET keep = excluded.keep, time_column = excluded.time_column",
+        &[relation.into(), column.into(), keep.into()],
     )
 }
 
@@ -131,8 +120,7 @@ pub fn name_of(relation: pg_sys::Oid) -> Result<String> {
 pub fn retention(relation: pg_sys::Oid) -> Result<Retention> {
     let _acting = ActingAs::catalog();
     let found = catalog::read(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), t.time_column::pg_catalog.text, t.keep::pg_catalog.text, t.owner::pg_catalog.text, \
-         (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = t.owner), \
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), t.time_column::pg_catalog.text, t.keep::pg_catalog.text, c.relowner, \
          EXISTS (SELECT FROM rollup.definition d WHERE d.relation = t.relation UNION ALL SELECT FROM rollup.level l WHERE l.relation = t.relation) \
          FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid = t.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE t.relation = $1",
         &[relation.into()],
@@ -142,9 +130,8 @@ pub fn retention(relation: pg_sys::Oid) -> Result<Retention> {
                 relation: row.get(1)?.unwrap_or_default(),
                 time_column: row.get(2)?.unwrap_or_default(),
                 keep: row.get(3)?.unwrap_or_default(),
-                owner: row.get(4)?.unwrap_or_default(),
-                owner_oid: row.get(5)?,
-                is_rollup: row.get(6)? == Some(true),
+                owner: row.get(4)?.unwrap_or(pg_sys::InvalidOid),
+                is_rollup: row.get(5)? == Some(true),
                 cutoff: None,
             })
         },
@@ -206,7 +193,7 @@ pub fn old_rows(r: &Retention, definitions: &[Definition]) -> Result<String> {
 
 /// True where a row may go. Takes no lock, and no transaction id.
 pub fn any_old(r: &Retention, old: &str) -> Result<bool> {
-    let _acting = ActingAs::role(r.owner()?);
+    let _acting = ActingAs::role(r.owner);
     super::run::set_timezone("UTC");
     let found = catalog::read(&format!("SELECT true FROM {} WHERE {old} LIMIT 1", r.relation), &[], |row| {
         row.get::<bool>(1)
@@ -244,14 +231,14 @@ pub fn store_swept(r: &Retention) -> Result<()> {
 /// whether rollups have them; `dry_run` removes nothing, and tells of what would go.
 pub fn expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> {
     let (r, partitions) = find(relation)?;
-    catalog::check_owner(&r.owner, &r.relation)?;
+    catalog::check_owner(Some(r.owner), &format!("table {}", r.relation))?;
     if dry_run {
         for p in &partitions {
             notice!("partition {} would be dropped", p.name);
         }
         let definitions = if force { Vec::new() } else { catalog::of_source(relation, false)? };
         let old = old_rows(&r, &definitions)?;
-        let _acting = ActingAs::role(r.owner()?);
+        let _acting = ActingAs::role(r.owner);
         super::run::set_timezone("UTC");
         let count = format!("SELECT pg_catalog.count(*) FROM {} WHERE {old}", r.relation);
         return Ok(catalog::read(&count, &[], |row| row.get::<i64>(1))?

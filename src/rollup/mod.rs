@@ -166,7 +166,7 @@ fn rollup_partition(
 /// The rollup of this name, if the caller may act for its owner.
 fn owned(name: &str) -> Result<Definition> {
     let d = catalog::by_name(name)?;
-    catalog::check_owner(&d.owner_name, &format!("rollup {name}"))?;
+    catalog::check_owner(d.owner, &format!("rollup {name}"))?;
     Ok(d)
 }
 
@@ -303,7 +303,7 @@ fn rollup_nodes(
 > {
     let d = catalog::by_name(name)?;
     if !catalog::is_monitor()? {
-        catalog::check_owner(&d.owner_name, &format!("rollup {name}"))?;
+        catalog::check_owner(d.owner, &format!("rollup {name}"))?;
     }
     let found = match &d.state.nodes {
         Some(nodes) => citus::status::nodes(nodes, d.offset)?,

@@ -39,7 +39,7 @@ pub fn partition(
 ) -> Result<i64> {
     let name = name_of(relation)?;
     let (owner, whole_days) = partitioned_by_time(relation, &name)?;
-    catalog::check_owner(&owner, &name)?;
+    catalog::check_owner(Some(owner), &format!("table {name}"))?;
     let Some(width) = width else {
         let _acting = ActingAs::catalog();
         catalog::execute("DELETE FROM rollup.partitioning WHERE relation = $1", &[relation.into()])?;
@@ -50,9 +50,9 @@ pub fn partition(
     {
         let _acting = ActingAs::catalog();
         catalog::execute(
-            "INSERT INTO rollup.partitioning (relation, width, ahead, timezone, owner) VALUES ($1, $2, coalesce($3, 3 * $2), $4, $5::pg_catalog.name) \
-             ON CONFLICT (relation) DO UPDATE SET width = excluded.width, ahead = excluded.ahead, timezone = excluded.timezone, owner = excluded.owner, last_error = NULL",
-            &[relation.into(), width.into(), ahead.into(), timezone.into(), owner.into()],
+            "INSERT INTO rollup.partitioning (relation, width, ahead, timezone) VALUES ($1, $2, coalesce($3, 3 * $2), $4) \
+             ON CONFLICT (relation) DO UPDATE SET width = excluded.width, ahead = excluded.ahead, timezone = excluded.timezone, last_error = NULL",
+            &[relation.into(), width.into(), ahead.into(), timezone.into()],
         )?;
     }
     let mut made = 0;
@@ -63,16 +63,16 @@ pub fn partition(
 }
 
 /// The owner of a table that is partitioned by range of one date or time column, and whether that holds days.
-fn partitioned_by_time(relation: pg_sys::Oid, name: &str) -> Result<(String, bool)> {
+fn partitioned_by_time(relation: pg_sys::Oid, name: &str) -> Result<(pg_sys::Oid, bool)> {
     let _acting = ActingAs::catalog();
     let found = catalog::read(
-        "SELECT pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text, a.atttypid = 'pg_catalog.date'::pg_catalog.regtype \
+        "SELECT c.relowner, a.atttypid = 'pg_catalog.date'::pg_catalog.regtype \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0] \
          WHERE c.oid = $1 AND p.partstrat = 'r' AND p.partnatts = 1 AND a.atttypid IN ('pg_catalog.timestamptz'::pg_catalog.regtype, \
          'pg_catalog.timestamp'::pg_catalog.regtype, 'pg_catalog.date'::pg_catalog.regtype)",
         &[relation.into()],
-        |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<bool>(2)? == Some(true))),
+        |row| Ok((row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid), row.get::<bool>(2)? == Some(true))),
     )?;
     found.into_iter().next().map_or_else(
         || {
@@ -108,50 +108,40 @@ fn check_width(width: &Interval, ahead: &Option<Interval>, whole_days: bool) -> 
 }
 
 /// Tables whose partitions are made ahead, with the owner of each.
-pub fn kept() -> Result<Vec<(pg_sys::Oid, String)>> {
+pub fn kept() -> Result<Vec<(pg_sys::Oid, pg_sys::Oid)>> {
     let _acting = ActingAs::catalog();
     catalog::read(
-        "SELECT p.relation::pg_catalog.oid, p.owner::pg_catalog.text FROM rollup.partitioning p JOIN pg_catalog.pg_class c ON c.oid = p.relation ORDER BY 1",
+        "SELECT p.relation::pg_catalog.oid, c.relowner FROM rollup.partitioning p JOIN pg_catalog.pg_class c ON c.oid = p.relation ORDER BY 1",
         &[],
-        |row| Ok((row.get(1)?.unwrap_or(pg_sys::InvalidOid), row.get(2)?.unwrap_or_default())),
+        |row| Ok((row.get(1)?.unwrap_or(pg_sys::InvalidOid), row.get(2)?.unwrap_or(pg_sys::InvalidOid))),
     )
 }
 
 fn find(relation: pg_sys::Oid) -> Result<Option<Kept>> {
     let _acting = ActingAs::catalog();
     let found = catalog::read(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), n.nspname::pg_catalog.text, c.relname::pg_catalog.text, r.oid, k.owner::pg_catalog.text, \
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner, \
          a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, NULL), \
          (SELECT pg_catalog.format('%I.%I', dn.nspname, d.relname) FROM pg_catalog.pg_class d JOIN pg_catalog.pg_namespace dn ON dn.oid = d.relnamespace WHERE d.oid = p.partdefid AND d.relkind = 'r') \
          FROM rollup.partitioning k JOIN pg_catalog.pg_class c ON c.oid = k.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0] \
-         LEFT JOIN pg_catalog.pg_roles r ON r.rolname = k.owner WHERE k.relation = $1",
+         WHERE k.relation = $1",
         &[relation.into()],
         |row| {
             let text = |at: usize| Ok::<_, pgrx::spi::SpiError>(row.get::<String>(at)?.unwrap_or_default());
-            let owner = row.get::<pg_sys::Oid>(4)?;
-            let kept = Kept {
+            Ok(Kept {
                 oid: relation,
                 name: text(1)?,
                 schema: text(2)?,
                 table: text(3)?,
-                owner: owner.unwrap_or(pg_sys::InvalidOid),
-                key: text(6)?,
-                key_type: text(7)?,
-                default: row.get(8)?,
-            };
-            Ok((kept, owner.is_some(), text(5)?))
+                owner: row.get(4)?.unwrap_or(pg_sys::InvalidOid),
+                key: text(5)?,
+                key_type: text(6)?,
+                default: row.get(7)?,
+            })
         },
     )?;
-    match found.into_iter().next() {
-        None => Ok(None),
-        Some((kept, true, _)) => Ok(Some(kept)),
-        Some((kept, false, owner)) => fail(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            format!("role {owner}, which set the partitions of {}, is gone", kept.name),
-            "SELECT rollup.partition(…) again.",
-        ),
-    }
+    Ok(found.into_iter().next())
 }
 
 /// Makes the next partition that lacks, if one does. Takes no transaction id where none does.
@@ -378,7 +368,7 @@ pub fn failed(relation: pg_sys::Oid, message: &str) -> Result<bool> {
 /// alone.
 pub fn make_due() -> Result<()> {
     for (relation, owner) in kept()? {
-        if catalog::check_owner(&owner, "").is_err() {
+        if catalog::check_owner(Some(owner), "").is_err() {
             continue;
         }
         loop {

@@ -4,7 +4,7 @@ use super::catalog;
 use super::error::{Result, fail, internal};
 use super::plan::Merge;
 use crate::pg::query::Aggregate;
-use crate::pg::xact::ActingAs;
+use crate::pg::xact::{ActingAs, role_name};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -108,7 +108,7 @@ struct Routine {
     arguments: Vec<pg_sys::Oid>,
     result: pg_sys::Oid,
     result_name: String,
-    owner: String,
+    owner: pg_sys::Oid,
     plain: bool,
 }
 
@@ -116,9 +116,9 @@ fn routine(id: pg_sys::Oid) -> Result<Routine> {
     let _acting = ActingAs::catalog();
     catalog::read(
         "SELECT pg_catalog.format('%I.%I', n.nspname, p.proname), p.oid::pg_catalog.regprocedure::pg_catalog.text, p.prokind::pg_catalog.text, \
-         p.provolatile::pg_catalog.text, p.proargtypes::pg_catalog.oid[], p.prorettype, pg_catalog.format_type(p.prorettype, NULL), r.rolname::pg_catalog.text, \
+         p.provolatile::pg_catalog.text, p.proargtypes::pg_catalog.oid[], p.prorettype, pg_catalog.format_type(p.prorettype, NULL), p.proowner, \
          coalesce((SELECT a.aggkind = 'n' FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid = p.oid), false) \
-         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_roles r ON r.oid = p.proowner WHERE p.oid = $1",
+         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = $1",
         &[id.into()],
         |row| {
             Ok(Routine {
@@ -129,7 +129,7 @@ fn routine(id: pg_sys::Oid) -> Result<Routine> {
                 arguments: row.get(5)?.unwrap_or_default(),
                 result: row.get(6)?.unwrap_or(pg_sys::InvalidOid),
                 result_name: row.get(7)?.unwrap_or_default(),
-                owner: row.get(8)?.unwrap_or_default(),
+                owner: row.get(8)?.unwrap_or(pg_sys::InvalidOid),
                 plain: row.get(9)?.unwrap_or_default(),
             })
         },
@@ -159,7 +159,7 @@ fn insertable(id: pg_sys::Oid) -> Result<Routine> {
         "is no ordinary aggregate",
         "A rule says how values of an aggregate merge.",
     )?;
-    catalog::check_owner(&a.owner, &format!("aggregate {}", a.signature))?;
+    catalog::check_owner(Some(a.owner), &format!("aggregate {}", a.signature))?;
     if find(&a.signature)?.is_some() {
         return fail(
             PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
@@ -194,7 +194,7 @@ pub fn add(aggregate: pg_sys::Oid, combine: pg_sys::Oid, unite: pg_sys::Oid) -> 
             a.name.rsplit('.').next().unwrap_or_default().trim_matches('"').into(),
             call(&c.name, 2).into(),
             call(&u.name, 1).into(),
-            a.owner.into(),
+            role_name(a.owner).into(),
         ],
     )
 }
@@ -233,14 +233,14 @@ pub fn add_made(aggregate: pg_sys::Oid, parts: &[pg_sys::Oid], result: pg_sys::O
     let _acting = ActingAs::catalog();
     catalog::execute(
         "INSERT INTO rollup.merge_rule (aggregate, parts, labels, result, added_by) VALUES ($1, $2, $3, $4, $5::pg_catalog.name)",
-        &[a.signature.into(), calls.into(), labels.into(), call(&r.name, parts.len()).into(), a.owner.into()],
+        &[a.signature.into(), calls.into(), labels.into(), call(&r.name, parts.len()).into(), role_name(a.owner).into()],
     )
 }
 
 /// Removes a rule that was added; rollups that were made with it keep it.
 pub fn drop(aggregate: pg_sys::Oid) -> Result<()> {
     let a = routine(aggregate)?;
-    catalog::check_owner(&a.owner, &format!("aggregate {}", a.signature))?;
+    catalog::check_owner(Some(a.owner), &format!("aggregate {}", a.signature))?;
     let _acting = ActingAs::catalog();
     let gone = catalog::write(
         "DELETE FROM rollup.merge_rule WHERE aggregate = $1 AND added_by IS NOT NULL RETURNING aggregate",

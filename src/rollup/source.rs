@@ -16,7 +16,7 @@ pub struct Source {
     /// Its name.
     pub table: String,
     /// Its owner.
-    pub owner: String,
+    pub owner: pg_sys::Oid,
 }
 
 impl Source {
@@ -29,14 +29,14 @@ impl Source {
 /// What there is to know of a table.
 pub fn describe(relation: pg_sys::Oid) -> Result<Source> {
     catalog::read(
-        "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, r.rolname::pg_catalog.text FROM pg_catalog.pg_class c \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_roles r ON r.oid = c.relowner WHERE c.oid = $1",
+        "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
         &[relation.into()],
         |row| {
             Ok(Source {
                 schema: row.get(1)?.unwrap_or_default(),
                 table: row.get(2)?.unwrap_or_default(),
-                owner: row.get(3)?.unwrap_or_default(),
+                owner: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
             })
         },
     )?
@@ -142,11 +142,11 @@ pub fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<
 }
 
 /// The source's row in the catalog, locked.
-pub fn register(relation: pg_sys::Oid, plan: &Plan, owner: &str) -> Result<()> {
+pub fn register(relation: pg_sys::Oid, plan: &Plan) -> Result<()> {
     let _acting = xact::ActingAs::catalog();
     catalog::execute(
-        "INSERT INTO rollup.source (relation, time_column, owner) VALUES ($1, $2::pg_catalog.name, $3::pg_catalog.name) ON CONFLICT DO NOTHING",
-        &[relation.into(), plan.time_column.clone().into(), owner.into()],
+        "INSERT INTO rollup.source (relation, time_column) VALUES ($1, $2::pg_catalog.name) ON CONFLICT DO NOTHING",
+        &[relation.into(), plan.time_column.clone().into()],
     )?;
     // Expiry holds this row in share mode: none is under way while the rollup comes into being.
     catalog::execute("SELECT FROM rollup.source WHERE relation = $1 FOR UPDATE", &[relation.into()])

@@ -40,7 +40,7 @@ pub struct Partition {
 }
 
 fn acting(r: &Retention) -> Result<ActingAs> {
-    let acting = ActingAs::role(r.owner()?);
+    let acting = ActingAs::role(r.owner);
     super::run::set_timezone("UTC");
     set_local(c"datestyle", c"ISO, MDY");
     Ok(acting)
