@@ -81,6 +81,8 @@ pub fn init() {
         GucContext::Backend,
         hidden,
     );
+    crate::pg::xact::undo_with_role(DEFAULTS_NAME);
+    crate::pg::xact::undo_with_role(SPARSE_NAME);
 }
 
 /// The estimator in force.

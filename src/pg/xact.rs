@@ -1,7 +1,9 @@
 //! Transactions, snapshots and who the current user is.
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
+use std::ffi::{CStr, CString};
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Mutex;
 
 /// A snapshot as rollups keep it: which 64-bit transaction ids had not finished.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -106,16 +108,31 @@ pub fn role_name(role: pg_sys::Oid) -> String {
         if name.is_null() {
             return role.to_u32().to_string();
         }
-        std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned()
+        CStr::from_ptr(name).to_string_lossy().into_owned()
+    }
+}
+
+/// Settings that the end of a GUC level does not undo, since they are no part of transactions.
+static LASTING: Mutex<Vec<&'static CStr>> = Mutex::new(Vec::new());
+
+/// Registers a setting that outlives ROLLBACK: what a rollup's statements make of it is undone with the rest.
+pub fn undo_with_role(setting: &'static CStr) {
+    if let Ok(mut lasting) = LASTING.lock() {
+        lasting.push(setting);
     }
 }
 
 /// Acts as another role until dropped. An error that unwinds past it restores the role as well, and the
 /// end of the (sub)transaction would.
+///
+/// Invariant: what the role's own code sets, for the session too, is undone: the level of settings ends as that of a
+/// transaction which is rolled back, and those of `LASTING` are put back by hand. So nothing that a rollup's owner can
+/// write is in force when its caller, or the worker for the next owner, goes on.
 pub struct ActingAs {
     user: pg_sys::Oid,
     context: i32,
     guc_level: i32,
+    lasting: Vec<(&'static CStr, CString)>,
 }
 
 impl ActingAs {
@@ -137,13 +154,16 @@ impl ActingAs {
 
     fn new(role: pg_sys::Oid, flags: i32) -> ActingAs {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        // Only the restricted ones run code that is not ours.
+        let restricted = flags & pg_sys::SECURITY_RESTRICTED_OPERATION as i32 != 0;
+        let lasting = if restricted { lasting_settings() } else { Vec::new() };
         // SAFETY: both calls read and write variables of this process; the old values are put back in drop.
         let guc_level = unsafe {
             pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
             pg_sys::SetUserIdAndSecContext(role, context | flags);
             pg_sys::NewGUCNestLevel()
         };
-        let acting = ActingAs { user, context, guc_level };
+        let acting = ActingAs { user, context, guc_level, lasting };
         super::query::set_local(c"search_path", c"pg_catalog, pg_temp");
         acting
     }
@@ -155,11 +175,30 @@ impl Drop for ActingAs {
         // the settings, and running their hooks here could raise a second one.
         unsafe {
             if !std::thread::panicking() {
-                pg_sys::AtEOXact_GUC(true, self.guc_level);
+                pg_sys::AtEOXact_GUC(false, self.guc_level);
             }
             pg_sys::SetUserIdAndSecContext(self.user, self.context);
         }
+        for (name, value) in &self.lasting {
+            if setting(name).as_ref() != Some(value) {
+                super::native::set_session_setting(name, value);
+            }
+        }
     }
+}
+
+/// The value of a setting.
+fn setting(name: &CStr) -> Option<CString> {
+    // SAFETY: a look-up that tolerates absence; the text is copied.
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        (!value.is_null()).then(|| CStr::from_ptr(value).to_owned())
+    }
+}
+
+fn lasting_settings() -> Vec<(&'static CStr, CString)> {
+    let names = LASTING.lock().map(|names| names.clone()).unwrap_or_default();
+    names.into_iter().filter_map(|name| Some((name, setting(name)?))).collect()
 }
 
 /// What went wrong in a transaction of a worker.

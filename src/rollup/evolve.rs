@@ -30,7 +30,9 @@ pub fn add_column(d: &Definition, name: &str, expression: &str, backfill: bool) 
         ident(name),
         positions.join(", ")
     );
+    // Names are read as the caller reads them; all that follows is done as the owner, whose expressions it plans.
     let mut select = definition::analyse(&text, &d.timezone)?;
+    let _acting = d.owner.map(ActingAs::role);
     citus::create::prepare_again(d, &mut select)?;
     let added = match select.targets.get(keys.len()..) {
         Some([one]) if one.name == name && !matches!(one.entry, Entry::Key { .. }) => one,
@@ -78,6 +80,7 @@ pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
     let old = d.plan()?;
     let (source, _, _) = d.parts()?;
     let mut select = definition::analyse(text, &d.timezone)?;
+    let _acting = d.owner.map(ActingAs::role);
     citus::create::prepare_again(d, &mut select)?;
     if select.source != d.source_oid || select.joins != old.joins || select.filter != old.filter {
         return fail(

@@ -1,7 +1,7 @@
 //! Rollups: the SQL functions of schema `rollup`. A SELECT becomes a plan (`definition`, with the merge rules of
 //! `rules`), the plan becomes SQL (`sql`), is run (`run`) and lets old rows go (`expire`).
 use crate::pg::v1::Call;
-use crate::pg::xact;
+use crate::pg::xact::{self, ActingAs};
 use catalog::Definition;
 use error::Result;
 use pgrx::datum::{Interval, JsonB, TimestampWithTimeZone};
@@ -170,6 +170,12 @@ fn owned(name: &str) -> Result<Definition> {
     Ok(d)
 }
 
+/// Acts as the owner of a rollup, who defined what is planned and run from here on; as the caller where its tables
+/// are gone, and with them all that could be run.
+fn as_owner(d: &Definition) -> Option<ActingAs> {
+    d.owner.map(ActingAs::role)
+}
+
 /// The same, locked against runs.
 fn locked(name: &str) -> Result<Definition> {
     let d = owned(name)?;
@@ -183,7 +189,7 @@ fn locked(name: &str) -> Result<Definition> {
 
 fn set_state(name: &str, state: &str) -> Result<()> {
     let d = owned(name)?;
-    let _acting = xact::ActingAs::catalog();
+    let _acting = ActingAs::catalog();
     catalog::execute("UPDATE rollup.definition SET state = $2 WHERE id = $1", &[d.id.into(), state.into()])
 }
 
@@ -207,6 +213,7 @@ fn rollup_drop(name: &str, keep_data: bool) -> Result<()> {
 #[pg_extern(sql = false)]
 fn rollup_explain(name: &str) -> Result<String> {
     let d = owned(name)?;
+    let _acting = as_owner(&d);
     if let Some(nodes) = &d.state.nodes {
         return citus::run::explain(&d, nodes);
     }
@@ -225,12 +232,15 @@ fn rollup_explain(name: &str) -> Result<String> {
 fn rollup_add_level(name: &str, level: &str, width: Interval) -> Result<()> {
     let d = locked(name)?;
     let width = catalog::read("SELECT $1::pg_catalog.text", &[width.into()], |row| row.get::<String>(1))?;
+    let _acting = as_owner(&d);
     levels::add(&d, &d.plan()?, level, &width.into_iter().flatten().next().unwrap_or_default())
 }
 
 #[pg_extern(sql = false)]
 fn rollup_drop_level(name: &str, level: &str, keep_data: bool) -> Result<()> {
-    levels::drop(&locked(name)?, level, keep_data)
+    let d = locked(name)?;
+    let _acting = as_owner(&d);
+    levels::drop(&d, level, keep_data)
 }
 
 #[pg_extern(sql = false)]
@@ -240,7 +250,9 @@ fn rollup_add_column(name: &str, column: &str, expression: &str, backfill: bool)
 
 #[pg_extern(sql = false)]
 fn rollup_drop_column(name: &str, column: &str) -> Result<()> {
-    evolve::drop_column(&locked(name)?, column)
+    let d = locked(name)?;
+    let _acting = as_owner(&d);
+    evolve::drop_column(&d, column)
 }
 
 #[pg_extern(sql = false)]
@@ -282,6 +294,7 @@ fn rollup_check(
     >,
 > {
     let d = owned(required(name, "name")?)?;
+    let _acting = as_owner(&d);
     Ok(TableIterator::new(check::check(&d, from, to)?))
 }
 
@@ -331,7 +344,9 @@ fn rollup_rebuild(
     from: Option<TimestampWithTimeZone>,
     to: Option<TimestampWithTimeZone>,
 ) -> Result<i64> {
-    check::rebuild(&locked(required(name, "name")?)?, from, to)
+    let d = locked(required(name, "name")?)?;
+    let _acting = as_owner(&d);
+    check::rebuild(&d, from, to)
 }
 
 #[pg_extern(sql = false)]
