@@ -245,21 +245,10 @@ RETURN coalesce((SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid OPERAT
                 (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) source::pg_catalog.oid));
 COMMENT ON FUNCTION rollup.owner_of(regclass, regclass) IS 'Owner of a rollup by its table and its source: that of the table, or of the source once the table was dropped. NULL where both were';
 
-CREATE FUNCTION rollup.oldest_row(id bigint) RETURNS timestamptz LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE
-SET search_path TO pg_catalog, pg_temp AS $$
-DECLARE d record; oldest timestamptz;
-BEGIN
-  SELECT s.relation, s.time_column, x.seen_xmax, x.seen_xip INTO d FROM rollup.definition x
-    JOIN rollup.source s ON s.relation = x.source JOIN pg_catalog.pg_class c ON c.oid = s.relation WHERE x.id = $1 AND x.nodes IS NULL;
-  IF NOT FOUND OR NOT has_table_privilege(d.relation, 'SELECT') THEN
-    RETURN NULL;
-  END IF;
-  EXECUTE format('SELECT min(%I)::timestamptz FROM %s WHERE rollup_stamp >= $1 OR rollup_stamp = ANY ($2)', d.time_column, d.relation)
-    INTO oldest USING d.seen_xmax, d.seen_xip;
-  RETURN oldest;
-END $$;
+CREATE FUNCTION rollup.oldest_row(id bigint) RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'rollup_oldest_row_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.oldest_row(bigint) IS
-'Least time of the raw rows, as this snapshot sees them, that came since the last run of the rollup with this id; NULL where there is none, the caller may not read the table, or rows are written on several nodes';
+'Least time of the raw rows, as this snapshot sees them, that the rollup with this id has not merged; NULL where there is none, the caller may not read the whole table, the table is locked, or rows are written on several nodes. Runs no code of the table''s owner and waits for no lock';
 
 CREATE VIEW rollup.status AS
 SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) o.owner) AS owner,

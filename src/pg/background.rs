@@ -26,7 +26,7 @@ pub fn register_launcher(name: &str, entry: &str) {
 }
 
 /// Starts a worker for one database; None where no worker slot is free.
-pub fn start_worker(name: &str, kind: &str, entry: &str, argument: u32) -> Option<DynamicBackgroundWorker> {
+pub fn start_worker(name: &str, kind: &str, entry: &str, argument: u64) -> Option<DynamicBackgroundWorker> {
     BackgroundWorkerBuilder::new(name)
         .set_type(kind)
         .set_library("hll")
@@ -229,7 +229,7 @@ macro_rules! worker_entry {
             #[pgrx::pg_guard]
             #[unsafe(export_name = stringify!($name))]
             extern "C-unwind" fn entry(argument: pgrx::pg_sys::Datum) {
-                $body(argument.value() as u32)
+                $body(argument.value() as u64)
             }
         };
     };

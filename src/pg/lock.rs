@@ -39,6 +39,49 @@ impl Work {
     }
 }
 
+/// A lock that a process holds until it ends, or gives back: on the turn of an owner, of whom one process at a time
+/// serves the rollups; and, held by the scheduler, the sign that other owners wait for a process.
+#[derive(Debug)]
+pub struct Turn(pg_sys::LOCKTAG);
+
+impl Turn {
+    /// That of an owner, where no other process has it.
+    pub fn of(owner: pg_sys::Oid) -> Option<Turn> {
+        Turn::take(owner.to_u32())
+    }
+
+    /// The sign that owners wait, where it is not given already.
+    pub fn sign() -> Option<Turn> {
+        Turn::take(0)
+    }
+
+    /// Whether the sign is given.
+    pub fn is_awaited() -> bool {
+        Turn::sign().is_none()
+    }
+
+    fn take(field: u32) -> Option<Turn> {
+        // SAFETY: reads a variable of this process; the tag is a value that is copied.
+        unsafe {
+            let tag = tag(
+                [pg_sys::MyDatabaseId.to_u32(), 0, field],
+                OURS + 2,
+                pg_sys::LockTagType::LOCKTAG_ADVISORY,
+                pg_sys::USER_LOCKMETHOD,
+            );
+            let got = pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, true, true);
+            (got != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL).then(|| Turn(tag))
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // SAFETY: `take` took exactly this lock for the session.
+        unsafe { pg_sys::LockRelease(&self.0, pg_sys::ExclusiveLock as i32, true) };
+    }
+}
+
 /// The lock between readers of a rollup's state that read on several nodes (share), and the run that changes it.
 fn state(id: i64) -> pg_sys::LOCKTAG {
     // SAFETY: reads a variable of this process.

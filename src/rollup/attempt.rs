@@ -4,6 +4,7 @@
 //! has no end is that of a run which was cut off.
 use super::error::Result;
 use super::catalog::OWNER;
+use super::waiting::New;
 use super::{catalog, partition, run};
 use crate::pg::xact::ActingAs;
 use crate::worker::settings;
@@ -71,7 +72,13 @@ fn first<T>(rows: Vec<Option<T>>) -> Option<T> {
 
 /// Writes that a run starts, if it has rows to merge, is still due, and no other run of the rollup is on.
 pub fn begin(id: i64) -> Result<bool> {
-    if !run::has_rows(id)? {
+    // What cannot be told by looking is asked here, in a process of the owner's.
+    let is_due = match run::look(id)? {
+        New::Came => true,
+        New::Nothing | New::Locked => false,
+        New::Unknown => run::has_rows(id)?,
+    };
+    if !is_due {
         return Ok(false);
     }
     let _acting = ActingAs::catalog();
@@ -189,17 +196,23 @@ pub fn forgive(id: i64) -> Result<()> {
 pub fn after_start() -> Result<Vec<String>> {
     let _acting = ActingAs::catalog();
     let text = |row: &pgrx::spi::SpiHeapTupleData| row.get::<String>(1);
+    // An owner who holds one of these rows, by rollup.resume in an open transaction, keeps nobody waiting.
     let known = catalog::read("SELECT 'known' FROM rollup.uptime", &[], text)?;
     if !known.is_empty() {
         let unfinished =
             catalog::read("SELECT 'started' FROM rollup.attempt WHERE started IS NOT NULL", &[], text)?;
         if !unfinished.is_empty() {
-            catalog::execute("UPDATE rollup.attempt SET started = NULL WHERE started IS NOT NULL", &[])?;
+            catalog::execute(
+                "UPDATE rollup.attempt SET started = NULL WHERE id IN \
+                 (SELECT a.id FROM rollup.attempt a WHERE a.started IS NOT NULL FOR UPDATE SKIP LOCKED)",
+                &[],
+            )?;
         }
         return Ok(Vec::new());
     }
     let crashed = catalog::write(
-        "SELECT a.id, d.name FROM rollup.attempt a JOIN rollup.definition d ON d.id = a.id WHERE a.started IS NOT NULL",
+        "SELECT a.id, d.name FROM rollup.attempt a JOIN rollup.definition d ON d.id = a.id WHERE a.started IS NOT NULL \
+         FOR UPDATE OF a SKIP LOCKED",
         &[],
         |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())),
     )?;

@@ -284,12 +284,12 @@ pub fn expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> 
     Ok(total)
 }
 
-/// Relations that have a retention.
-pub fn retained() -> Result<Vec<pg_sys::Oid>> {
+/// Relations that have a retention, with the owner of each.
+pub fn retained() -> Result<Vec<(pg_sys::Oid, pg_sys::Oid)>> {
     let _acting = ActingAs::catalog();
     catalog::read(
-        "SELECT t.relation::pg_catalog.oid FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid = t.relation",
+        "SELECT t.relation::pg_catalog.oid, c.relowner FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid = t.relation",
         &[],
-        |row| Ok(row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid)),
+        |row| Ok((row.get(1)?.unwrap_or(pg_sys::InvalidOid), row.get(2)?.unwrap_or(pg_sys::InvalidOid))),
     )
 }

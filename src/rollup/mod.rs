@@ -39,6 +39,7 @@ mod source;
 mod sql;
 pub mod sweep;
 mod views;
+mod waiting;
 mod watch;
 
 /// Called once when the library is loaded: registers the settings.
@@ -351,20 +352,15 @@ fn rollup_rebuild(
 
 #[pg_extern(sql = false)]
 fn rollup_lag_rows(id: i64) -> Result<Option<i64>> {
-    let Some(d) = catalog::by_id(id)? else { return Ok(None) };
-    let Some(source) = &d.source else { return Ok(None) };
-    let readable = catalog::read(
-        "SELECT pg_catalog.has_table_privilege($1::pg_catalog.oid, 'SELECT')",
-        &[d.source_oid.into()],
-        |row| row.get::<bool>(1),
-    )?;
-    if readable.first().copied().flatten() != Some(true) {
-        return Ok(None);
-    }
-    let count = format!(
-        "SELECT pg_catalog.count(*) FROM {source} WHERE {}",
-        bounds::unmerged("", &d.plan()?, &d.state)
-    );
-    let count = || Ok(catalog::read(&count, &[], |row| row.get::<i64>(1))?.first().copied().flatten());
-    if d.state.nodes.is_some() { citus::status::unless_unreachable(count) } else { count() }
+    waiting::rows(id)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_oldest_row(id: i64) -> Result<Option<TimestampWithTimeZone>> {
+    waiting::oldest(id)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_is_free(relation: pg_sys::Oid) -> bool {
+    crate::pg::zonemap::look::is_free(relation)
 }

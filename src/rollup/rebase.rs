@@ -56,12 +56,14 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
     let Some(first) = ids.first().map(|id| catalog::lock(*id)).transpose()?.flatten() else { return Ok(()) };
     let (_, _, owner) = first.parts()?;
     let table = source::describe(relation)?;
+    // Whoever calls, and the worker: what follows plans and runs what the owners define.
+    let _acting = ActingAs::role(owner);
     let place = citus::place(relation)?;
     if place.is_some() {
         citus::rebase::one_by_one();
     }
     let (offset, nodes) = {
-        let _acting = ActingAs::role(owner);
+        let _acting = ActingAs::role(table.owner);
         shift_stamps(&table, place.is_some())?
     };
     {

@@ -11,6 +11,7 @@ use super::error::{Result, fail, internal};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::sql;
+use super::waiting::{self, New};
 use crate::pg::buckets::FewBuckets;
 use crate::pg::kept::with_rows;
 use crate::pg::query::set_local;
@@ -142,19 +143,45 @@ fn has_work(d: &Definition) -> Result<bool> {
 /// Asked read-only, at every tick. Where not one transaction of the cluster has ended since this session asked last
 /// and found nothing, there is nothing now: every change of a table takes a transaction id.
 fn is_due(d: &Definition) -> Result<bool> {
+    let (source, _, owner) = d.parts()?;
+    let now = catalog::current_snapshot(false, d.offset)?;
+    match new_at(d, &now)? {
+        New::Came => Ok(true),
+        New::Nothing => Ok(false),
+        New::Locked | New::Unknown => finds_rows(d, source, owner, &now),
+    }
+}
+
+fn new_at(d: &Definition, now: &Snapshot) -> Result<New> {
     thread_local! {
         /// For each rollup the state and the moment for which there was nothing to merge.
         static NOTHING: RefCell<HashMap<i64, (Snapshot, Snapshot)>> = RefCell::default();
     }
-    let (source, _, owner) = d.parts()?;
-    let now = catalog::current_snapshot(false, d.offset)?;
     let asked = (d.state.seen.clone(), now.clone());
     if NOTHING.with_borrow(|nothing| nothing.get(&d.id) == Some(&asked)) {
-        return Ok(false);
+        return Ok(New::Nothing);
     }
-    let due = super::change::wait(d, &now)? || finds_rows(d, source, owner, &now)?;
-    NOTHING.with_borrow_mut(|nothing| if due { nothing.remove(&d.id) } else { nothing.insert(d.id, asked) });
-    Ok(due)
+    if super::change::wait(d, now)? {
+        return Ok(New::Came);
+    }
+    let found = waiting::any_new(d, now)?;
+    NOTHING.with_borrow_mut(|nothing| match found {
+        New::Nothing => nothing.insert(d.id, asked),
+        _ => nothing.remove(&d.id),
+    });
+    Ok(found)
+}
+
+/// Whether an active rollup may have rows to merge, as far as that can be told without a statement over its source,
+/// which runs what the owner has defined, and without waiting for a lock. The scheduler asks for every owner. What fails
+/// is for the run to tell.
+pub fn look(id: i64) -> Result<New> {
+    let Some(d) = catalog::by_id(id)?.filter(|d| d.active) else { return Ok(New::Nothing) };
+    if d.source.is_none() || d.state.nodes.is_some() || d.state.backlog.is_some() || !d.same_cluster {
+        return Ok(New::Unknown);
+    }
+    let now = catalog::current_snapshot(false, d.offset)?;
+    new_at(&d, &now)
 }
 
 fn finds_rows(d: &Definition, source: &str, owner: pg_sys::Oid, now: &Snapshot) -> Result<bool> {

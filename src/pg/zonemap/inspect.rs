@@ -42,8 +42,8 @@ fn zones(call: &mut Call) -> Datum {
     }
 }
 
-/// True where the caller may read all rows of a table: their values are not for others.
-fn may_read(table: pg_sys::Oid) -> bool {
+/// Whether the caller may read all rows of a table: their values are not for others.
+pub fn may_read(table: pg_sys::Oid) -> bool {
     // SAFETY: plain looks at the catalog.
     unsafe {
         let granted =

@@ -12,6 +12,7 @@
 //! asked for.
 mod buffer;
 mod inspect;
+pub mod look;
 mod page;
 mod plan;
 mod scan;

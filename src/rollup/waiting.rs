@@ -1,0 +1,136 @@
+//! Rows that wait to be merged: whether there are any, how many, since when. Asked by the scheduler for every owner and
+//! by readers of rollup.status: so on the source no SQL is run, and no lock is waited for (see `zonemap::look`).
+use super::catalog::{self, Definition};
+use super::error::Result;
+use super::{bounds, citus, sql};
+use crate::pg::xact::{ActingAs, Snapshot};
+use crate::pg::zonemap::look::{self, Found, Wanted};
+
+/// Rows of a backlog that are not merged: between the two snapshots, and before the cursor.
+struct Backlog<'a> {
+    from: &'a Snapshot,
+    to: &'a Snapshot,
+    /// Microseconds since 2000; None: all of them.
+    before: Option<i64>,
+}
+
+impl Backlog<'_> {
+    fn holds(&self, stamp: i64, at: Option<i64>) -> bool {
+        let early = match (self.before, at) {
+            (Some(before), Some(at)) => at < before,
+            _ => true,
+        };
+        early && !self.from.finished(stamp) && self.to.finished(stamp)
+    }
+}
+
+/// Whether a transaction with an id between these two, both included, may not have finished.
+fn unfinished_between(s: &Snapshot, least: i64, greatest: i64) -> bool {
+    greatest >= s.xmax || s.xip.iter().any(|x| (least..=greatest).contains(x))
+}
+
+/// Whether rows came that a run would merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum New {
+    /// They did.
+    Came,
+    /// None did.
+    Nothing,
+    /// Somebody has locked the table, or a part of it: a run would wait.
+    Locked,
+    /// It takes a statement over the source to tell.
+    Unknown,
+}
+
+/// Whether rows came that a run at `now` would merge.
+pub fn any_new(d: &Definition, now: &Snapshot) -> Result<New> {
+    let seen = &d.state.seen;
+    let plan = d.plan()?;
+    let found = look::look(
+        d.source_oid,
+        &Wanted {
+            stamp: sql::STAMP,
+            time: &plan.time_column,
+            between: &|least, greatest| least < now.xmax && unfinished_between(seen, least, greatest),
+            row: &|stamp, _| !seen.finished(stamp) && now.finished(stamp),
+            one: true,
+        },
+    );
+    Ok(match found {
+        Found::Rows(0, _) => New::Nothing,
+        Found::Rows(..) => New::Came,
+        Found::Locked => New::Locked,
+        Found::Unknown => New::Unknown,
+    })
+}
+
+/// Rows that wait, and the least time of them as the session reads it. None where that cannot be told: the caller may
+/// not read the whole table, somebody has locked it, or its stamps are not what they were.
+fn look(id: i64) -> Result<Option<(i64, Option<i64>)>> {
+    let Some(d) = catalog::by_id(id)? else { return Ok(None) };
+    if d.source.is_none() || !look::may_read(d.source_oid) {
+        return Ok(None);
+    }
+    let plan = d.plan()?;
+    if d.state.nodes.is_some() {
+        return on_nodes(&d, &plan);
+    }
+    let seen = &d.state.seen;
+    let backlog = match &d.state.backlog {
+        None => None,
+        Some(b) => Some(Backlog { from: &b.from, to: &b.to, before: micros(b.cursor.as_deref())? }),
+    };
+    let found = look::look(
+        d.source_oid,
+        &Wanted {
+            stamp: sql::STAMP,
+            time: &plan.time_column,
+            between: &|least, greatest| {
+                unfinished_between(seen, least, greatest)
+                    || backlog.as_ref().is_some_and(|b| unfinished_between(b.from, least, greatest))
+            },
+            row: &|stamp, at| {
+                !seen.finished(stamp) || backlog.as_ref().is_some_and(|b| b.holds(stamp, at))
+            },
+            one: false,
+        },
+    );
+    Ok(match found {
+        Found::Rows(rows, oldest) => Some((rows, oldest)),
+        Found::Locked | Found::Unknown => None,
+    })
+}
+
+/// On a Citus cluster a statement counts them, on the nodes where they are, as the owner, whose code it may run.
+fn on_nodes(d: &Definition, plan: &super::plan::Plan) -> Result<Option<(i64, Option<i64>)>> {
+    let (source, _, owner) = d.parts()?;
+    let _acting = ActingAs::role(owner);
+    let count = format!(
+        "SELECT pg_catalog.count(*) FROM {source} WHERE {}",
+        bounds::unmerged("", plan, &d.state)
+    );
+    let count = || Ok(catalog::read(&count, &[], |row| row.get::<i64>(1))?.first().copied().flatten());
+    Ok(citus::status::unless_unreachable(count)?.map(|rows| (rows, None)))
+}
+
+/// A moment in UTC as microseconds since 2000.
+fn micros(moment: Option<&str>) -> Result<Option<i64>> {
+    let Some(moment) = moment else { return Ok(None) };
+    let found = catalog::read(
+        "SELECT (pg_catalog.date_part('epoch', $1::pg_catalog.timestamp)::pg_catalog.numeric OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 \
+         OPERATOR(pg_catalog.-) 946684800000000",
+        &[moment.into()],
+        |row| row.get::<i64>(1),
+    )?;
+    Ok(found.into_iter().next().flatten())
+}
+
+/// `rollup.lag_rows`.
+pub fn rows(id: i64) -> Result<Option<i64>> {
+    Ok(look(id)?.map(|(rows, _)| rows))
+}
+
+/// `rollup.oldest_row`.
+pub fn oldest(id: i64) -> Result<Option<pgrx::datum::TimestampWithTimeZone>> {
+    Ok(look::timestamptz(look(id)?.and_then(|(_, oldest)| oldest)))
+}
