@@ -155,7 +155,12 @@ COMMENT ON FUNCTION rollup.rebuild(text, timestamptz, timestamptz) IS
 CREATE FUNCTION rollup.lag_rows(id bigint) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_lag_rows_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.lag_rows(bigint) IS
-'Raw rows, as this snapshot sees them, that the rollup with this id has not merged; NULL where the caller may not read the table, or a node of its cluster does not answer';
+'Raw rows, as this snapshot sees them, that the rollup with this id has not merged; NULL where the caller may not read the whole table, the table is locked, or a node of its cluster does not answer. Runs no code of the table''s owner and waits for no lock';
+
+CREATE FUNCTION rollup.is_free(relation regclass) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rollup_is_free_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.is_free(regclass) IS
+'Whether nobody holds a lock on the table, or a part of it, that its readers would wait for. NULL gives NULL';
 
 -- rollups: partitions
 
@@ -261,8 +266,10 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
        (SELECT pg_catalog.string_agg(DISTINCT coalesce('process ' || k.pid, 'a prepared transaction'), ', ') FROM pg_catalog.pg_locks k
          WHERE k.locktype = 'relation' AND k.mode = 'RowExclusiveLock' AND k.granted
            AND k.database = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())
-           AND (k.relation = d.source::oid OR k.relation IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(d.source) p))) AS open_writers,
-       CASE WHEN d.nodes IS NOT NULL AND rollup.may_read(o.owner) THEN
+           AND k.relation IN (WITH RECURSIVE t (id) AS (SELECT d.source::oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.id)
+             SELECT t.id FROM t)) AS open_writers,
+       CASE WHEN NOT rollup.is_free(d.source) THEN 'a lock on ' || d.source
+            WHEN d.nodes IS NOT NULL AND rollup.may_read(o.owner) THEN
          (SELECT pg_catalog.string_agg(pg_catalog.concat('node ', w.node || ' ', '(group ', w.group_id, '): ', w.waits_for), '; ' ORDER BY w.group_id)
             FROM rollup.nodes(d.name) w WHERE w.waits_for IS NOT NULL)
        END AS held_back_by,
@@ -290,7 +297,7 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
   CROSS JOIN LATERAL (SELECT rollup.lag_rows(d.id) AS lag_rows OFFSET 0) l
   CROSS JOIN LATERAL (SELECT (sum(r.rows_in) / NULLIF(extract(epoch FROM sum(r.finished - r.started)), 0))::float8 AS rows_per_second
     FROM (SELECT * FROM rollup.run x WHERE x.definition = d.id AND x.error IS NULL ORDER BY x.id DESC LIMIT 10) r) speed
-  CROSS JOIN LATERAL (SELECT min(rollup.partitions_until(k.relation)) AS partitions_until,
+  CROSS JOIN LATERAL (SELECT min(CASE WHEN rollup.is_free(k.relation) THEN rollup.partitions_until(k.relation) END) AS partitions_until,
       pg_catalog.string_agg(CASE WHEN rollup.may_read(rollup.owner_of(k.relation)) THEN k.last_error END, '; ') AS partitions_error
     FROM rollup.partitioning k WHERE k.relation IN (d.source, d.relation) OR k.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) p;
 COMMENT ON VIEW rollup.status IS 'One row a rollup: is it up to date, what did its last runs do, what holds it or the expiry of its source back';
@@ -299,7 +306,7 @@ COMMENT ON COLUMN rollup.status.rows_per_second IS 'of the last ten runs togethe
 COMMENT ON COLUMN rollup.status.lag_seconds IS 'longest that any committed row can have been waiting: since the last run, where rows wait';
 COMMENT ON COLUMN rollup.status.oldest_row IS 'least time of the rows that wait';
 COMMENT ON COLUMN rollup.status.open_writers IS 'whose transactions have the source open for writing: their rows come when they end, and hold no others back';
-COMMENT ON COLUMN rollup.status.held_back_by IS 'on a Citus cluster: what the next run waits for, node by node, as rollup.nodes says; NULL: nothing';
+COMMENT ON COLUMN rollup.status.held_back_by IS 'what the next run waits for: a lock on the source or a part of it; on a Citus cluster, node by node, as rollup.nodes says. NULL: nothing';
 COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was';
 COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';
 COMMENT ON COLUMN rollup.status.partitions_until IS 'up to when rows find a partition in the source and the tables of the rollup, of those that rollup.partition keeps ahead';
@@ -329,7 +336,8 @@ SELECT m.name, pg_catalog.jsonb_build_object('relation', t.relation::text), m.va
 UNION ALL
 SELECT m.name, pg_catalog.jsonb_build_object('relation', k.relation::text), m.value
   FROM rollup.partitioning k JOIN pg_catalog.pg_class c ON c.oid = k.relation CROSS JOIN LATERAL (VALUES
-    ('rollup_partitions_ahead_seconds', extract(epoch FROM rollup.partitions_until(k.relation) - pg_catalog.now())::float8),
-    ('rollup_moved_rows_total', k.moved::float8)) m(name, value);
+    ('rollup_partitions_ahead_seconds', CASE WHEN rollup.is_free(k.relation) THEN extract(epoch FROM rollup.partitions_until(k.relation) - pg_catalog.now()) END::float8),
+    ('rollup_moved_rows_total', k.moved::float8)) m(name, value)
+ WHERE m.value IS NOT NULL;
 COMMENT ON VIEW rollup.metrics IS 'Counters and gauges for a scraper: a name, labels, and a value';
 GRANT SELECT ON rollup.metrics TO PUBLIC;

@@ -130,6 +130,8 @@ pub fn connect(database: Option<pg_sys::Oid>) {
             None => pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0),
         }
     }
+    // Whatever ALTER DATABASE or ALTER ROLE says of the superuser that it runs as.
+    super::xact::fix_search_path();
 }
 
 /// Waits for `milliseconds` or until woken; takes in a changed configuration; ends the process when told to.

@@ -187,6 +187,11 @@ impl Drop for ActingAs {
     }
 }
 
+/// Sees that names of this process, which serves no session, are those of pg_catalog alone.
+pub fn fix_search_path() {
+    super::native::set_session_setting(c"search_path", c"pg_catalog, pg_temp");
+}
+
 /// The value of a setting.
 fn setting(name: &CStr) -> Option<CString> {
     // SAFETY: a look-up that tolerates absence; the text is copied.

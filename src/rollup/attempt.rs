@@ -2,8 +2,8 @@
 //!
 //! A run and its end are one transaction; its start, and a failure, are transactions of their own. So a start that
 //! has no end is that of a run which was cut off.
-use super::error::Result;
 use super::catalog::OWNER;
+use super::error::Result;
 use super::waiting::New;
 use super::{catalog, partition, run};
 use crate::pg::xact::ActingAs;

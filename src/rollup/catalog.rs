@@ -276,7 +276,7 @@ pub fn by_name(name: &str) -> Result<Definition> {
     let _acting = ActingAs::catalog();
     let sql = with_definition(
         "WHERE d.name = $1 OR d.relation = (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE pg_catalog.concat(n.nspname, '.', c.relname) = $1 AND c.relkind IN ('r', 'p') LIMIT 1) ORDER BY d.name = $1"
+         WHERE pg_catalog.concat(n.nspname, '.', c.relname) = $1 AND c.relkind IN ('r', 'p') LIMIT 1) ORDER BY d.name = $1",
     );
     understood(read(&sql, &[name.into()], definition)?)?.pop().ok_or_else(|| {
         report(

@@ -39,7 +39,7 @@ mod source;
 mod sql;
 pub mod sweep;
 mod views;
-mod waiting;
+pub mod waiting;
 mod watch;
 
 /// Called once when the library is loaded: registers the settings.

@@ -72,7 +72,9 @@ fn partitioned_by_time(relation: pg_sys::Oid, name: &str) -> Result<(pg_sys::Oid
          WHERE c.oid = $1 AND p.partstrat = 'r' AND p.partnatts = 1 AND a.atttypid IN ('pg_catalog.timestamptz'::pg_catalog.regtype, \
          'pg_catalog.timestamp'::pg_catalog.regtype, 'pg_catalog.date'::pg_catalog.regtype)",
         &[relation.into()],
-        |row| Ok((row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid), row.get::<bool>(2)? == Some(true))),
+        |row| {
+            Ok((row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid), row.get::<bool>(2)? == Some(true)))
+        },
     )?;
     found.into_iter().next().map_or_else(
         || {

@@ -233,7 +233,13 @@ pub fn add_made(aggregate: pg_sys::Oid, parts: &[pg_sys::Oid], result: pg_sys::O
     let _acting = ActingAs::catalog();
     catalog::execute(
         "INSERT INTO rollup.merge_rule (aggregate, parts, labels, result, added_by) VALUES ($1, $2, $3, $4, $5::pg_catalog.name)",
-        &[a.signature.into(), calls.into(), labels.into(), call(&r.name, parts.len()).into(), role_name(a.owner).into()],
+        &[
+            a.signature.into(),
+            calls.into(),
+            labels.into(),
+            call(&r.name, parts.len()).into(),
+            role_name(a.owner).into(),
+        ],
     )
 }
 

@@ -89,9 +89,7 @@ fn look(id: i64) -> Result<Option<(i64, Option<i64>)>> {
                 unfinished_between(seen, least, greatest)
                     || backlog.as_ref().is_some_and(|b| unfinished_between(b.from, least, greatest))
             },
-            row: &|stamp, at| {
-                !seen.finished(stamp) || backlog.as_ref().is_some_and(|b| b.holds(stamp, at))
-            },
+            row: &|stamp, at| !seen.finished(stamp) || backlog.as_ref().is_some_and(|b| b.holds(stamp, at)),
             one: false,
         },
     );
@@ -105,10 +103,8 @@ fn look(id: i64) -> Result<Option<(i64, Option<i64>)>> {
 fn on_nodes(d: &Definition, plan: &super::plan::Plan) -> Result<Option<(i64, Option<i64>)>> {
     let (source, _, owner) = d.parts()?;
     let _acting = ActingAs::role(owner);
-    let count = format!(
-        "SELECT pg_catalog.count(*) FROM {source} WHERE {}",
-        bounds::unmerged("", plan, &d.state)
-    );
+    let count =
+        format!("SELECT pg_catalog.count(*) FROM {source} WHERE {}", bounds::unmerged("", plan, &d.state));
     let count = || Ok(catalog::read(&count, &[], |row| row.get::<i64>(1))?.first().copied().flatten());
     Ok(citus::status::unless_unreachable(count)?.map(|rows| (rows, None)))
 }

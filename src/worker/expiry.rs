@@ -1,4 +1,4 @@
-//! Expiry by the scheduler: a little at a time, so that runs do not wait for it.
+//! Expiry by an owner's process: a little at a time, so that runs do not wait for it.
 use super::settings::expire_sleep;
 use super::work::timed;
 use crate::pg::background;
@@ -25,14 +25,15 @@ struct Table {
 
 /// Where expiry is.
 pub struct Expiry {
-    looked: Instant,
+    owner: pg_sys::Oid,
+    looked: Option<Instant>,
     tables: Vec<pg_sys::Oid>,
     current: Option<Table>,
 }
 
 impl Expiry {
-    pub fn new() -> Expiry {
-        Expiry { looked: Instant::now(), tables: Vec::new(), current: None }
+    pub fn new(owner: pg_sys::Oid) -> Expiry {
+        Expiry { owner, looked: None, tables: Vec::new(), current: None }
     }
 
     /// There is more to do right now.
@@ -43,12 +44,18 @@ impl Expiry {
     /// Works for a turn, if there is something to do.
     pub fn work(&mut self) {
         if !self.has_begun() {
-            if self.looked.elapsed() < EVERY {
+            if self.looked.is_some_and(|at| at.elapsed() < EVERY) {
                 return;
             }
-            self.looked = Instant::now();
+            self.looked = Some(Instant::now());
             match timed(expire::retained) {
-                Ok(tables) => self.tables = tables,
+                Ok(tables) => {
+                    self.tables = tables
+                        .into_iter()
+                        .filter(|(_, o)| *o == self.owner)
+                        .map(|(table, _)| table)
+                        .collect();
+                }
                 Err(e) => return log!("rollup: expiry: {}", e.message),
             }
         }

@@ -1,39 +1,53 @@
-//! A helper of a scheduler: runs sources that nobody works on, and leaves when there has been nothing to do for
-//! a while.
+//! A process that serves one owner: runs the rollups of the owner's that are due, makes partitions, and lets old rows go
+//! between the runs. It leaves when there has been nothing to do for a while, and after a turn where others wait.
+use super::expiry::Expiry;
+use super::partitions::Partitions;
 use super::settings::naptime;
 use super::work::{self, Found};
 use crate::pg::background;
+use crate::pg::lock::Turn;
 use pgrx::prelude::*;
 use std::time::{Duration, Instant};
 
-/// A helper without work leaves after this.
+/// A process without work leaves after this.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 crate::worker_entry!(rollup_helper_main, main);
 
-/// A helper; the argument is the oid of its database.
-fn main(database: u32) {
+/// The argument is the oid of the owner and, in its lower half, that of the database.
+fn main(argument: u64) {
     background::take_signals();
-    background::connect(Some(pg_sys::Oid::from(database)));
+    background::connect(Some(pg_sys::Oid::from(argument as u32)));
+    let owner = pg_sys::Oid::from((argument >> 32) as u32);
+    // A scheduler that was started anew does not know of those that the one before has started.
+    let Some(_turn) = Turn::of(owner) else { background::exit_done() };
     let name = background::own_database_name();
+    let mut expiry = Expiry::new(owner);
+    let mut partitions = Partitions::new(owner);
     let mut worked = Instant::now();
     while worked.elapsed() < PATIENCE {
         background::report("rollup worker", None);
         let mut more = false;
         match work::look(&name) {
-            Ok(Found::Ready(due)) => {
+            Ok(Found::Ready(mut due)) => {
+                due.retain(|d| d.owner == Some(owner));
                 let sources = work::with_rows(due);
                 if !sources.is_empty() {
                     worked = Instant::now();
                 }
                 more = work::run_all(sources);
+                partitions.work();
+                expiry.work();
             }
             Ok(_) => break,
             Err(e) => log!("rollup worker: {}", e.message),
         }
         background::report_statistics();
         background::report("rollup worker", None);
-        background::pause(if more { 0 } else { naptime().min(1000) });
+        if Turn::is_awaited() {
+            break;
+        }
+        background::pause(if more || expiry.has_begun() { 0 } else { naptime().min(1000) });
     }
     background::exit_done();
 }

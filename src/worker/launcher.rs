@@ -19,7 +19,7 @@ struct Slot {
 
 crate::worker_entry!(rollup_launcher_main, main);
 
-fn main(_: u32) {
+fn main(_: u64) {
     background::take_signals();
     background::connect(None);
     background::report("rollup launcher", None);
@@ -70,7 +70,7 @@ fn look_after(
         &format!("rollup scheduler {name}"),
         "rollup scheduler",
         "rollup_scheduler_main",
-        oid,
+        u64::from(oid),
     );
     if slot.worker.is_none() && !*warned {
         *warned = true;

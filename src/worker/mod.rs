@@ -1,10 +1,11 @@
-//! The background workers: one launcher a server, one scheduler a database that has the extension, and helpers
-//! of a scheduler that has more than one source to run.
+//! The background workers: one launcher a server, one scheduler a database that has the extension, and
+//! for each owner whose rollups are due a process of its own.
 use crate::pg::background;
 
 mod expiry;
 mod helper;
 mod launcher;
+mod owners;
 mod partitions;
 mod scheduler;
 pub mod settings;

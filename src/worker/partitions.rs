@@ -1,4 +1,4 @@
-//! Partitions ahead by the scheduler, a transaction each.
+//! Partitions ahead by an owner's process, a transaction each.
 use super::work::timed;
 use crate::pg::background;
 use crate::rollup::partition;
@@ -11,12 +11,13 @@ const EVERY: Duration = Duration::from_secs(5);
 
 /// When partitions were looked at.
 pub struct Partitions {
+    owner: pg_sys::Oid,
     next: Instant,
 }
 
 impl Partitions {
-    pub fn new() -> Partitions {
-        Partitions { next: Instant::now() }
+    pub fn new(owner: pg_sys::Oid) -> Partitions {
+        Partitions { owner, next: Instant::now() }
     }
 
     /// Makes what lacks, if it is time to look.
@@ -26,7 +27,9 @@ impl Partitions {
         }
         self.next = Instant::now() + EVERY;
         match timed(partition::kept) {
-            Ok(tables) => tables.into_iter().for_each(|(table, _)| make(table)),
+            Ok(tables) => {
+                tables.into_iter().filter(|(_, o)| *o == self.owner).for_each(|(table, _)| make(table))
+            }
             Err(e) => log!("rollup: partitions: {}", e.message),
         }
     }

@@ -1,12 +1,11 @@
-//! The scheduler of one database: runs what is due, and lets old rows go between the runs. An idle tick reads and
-//! takes no transaction id; ticks that were missed become one.
-use super::expiry::Expiry;
-use super::partitions::Partitions;
-use super::settings::{max_workers, naptime};
+//! The scheduler of one database: sees which owners have something to do, and starts a process for each. It runs nothing
+//! that an owner has defined and waits for no lock of theirs, so that no owner can stop it; it keeps what it knows
+//! between looks. An idle tick reads and takes no transaction id; ticks that were missed become one.
+use super::owners::Owners;
+use super::settings::naptime;
 use super::work::{self, Found, timed};
 use crate::pg::background;
 use crate::rollup::attempt;
-use pgrx::bgworkers::DynamicBackgroundWorker;
 use pgrx::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -16,32 +15,22 @@ const LOOK: i64 = 1000;
 crate::worker_entry!(rollup_scheduler_main, main);
 
 /// A scheduler; the argument is the oid of its database.
-fn main(database: u32) {
+fn main(database: u64) {
     background::take_signals();
-    background::connect(Some(pg_sys::Oid::from(database)));
+    background::connect(Some(pg_sys::Oid::from(database as u32)));
     let name = background::own_database_name();
-    let mut expiry = Expiry::new();
-    let mut partitions = Partitions::new();
-    let mut helpers = Helpers::new(database);
+    let mut owners = Owners::new(database);
     let mut other_version = None;
     let mut knows_crashes = false;
     loop {
         background::report("rollup scheduler", None);
-        let mut more = false;
         match work::look(&name) {
             Ok(Found::Leave) => background::exit_done(),
             Ok(Found::OtherVersion(version)) => wait_for_update(&mut other_version, version),
             Ok(Found::Ready(due)) => {
                 other_version = None;
                 knows_crashes = knows_crashes || look_for_crashes();
-                let alone = due.iter().all(|d| d.source == due[0].source);
-                let sources = work::with_rows(due);
-                // Another source may become due while this process is busy.
-                let others = sources.len().saturating_sub(1).max(usize::from(!alone));
-                helpers.call(if sources.is_empty() { 0 } else { others });
-                more = work::run_all(sources);
-                partitions.work();
-                expiry.work();
+                owners.serve(due);
             }
             Err(e) => log!("rollup scheduler: {}", e.message),
         }
@@ -49,10 +38,6 @@ fn main(database: u32) {
         match &other_version {
             None => background::report("rollup scheduler", None),
             Some(version) => background::report("rollup scheduler", Some(&disagreement(version))),
-        }
-        if more || expiry.has_begun() {
-            background::pause(0);
-            continue;
         }
         let next = Instant::now() + Duration::from_millis(naptime().unsigned_abs());
         while let Some(left) = next.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) {
@@ -96,44 +81,6 @@ fn look_for_crashes() -> bool {
         Err(e) => {
             log!("rollup scheduler: {}", e.message);
             false
-        }
-    }
-}
-
-/// Processes that run sources beside the scheduler.
-struct Helpers {
-    database: u32,
-    running: Vec<DynamicBackgroundWorker>,
-    warned: bool,
-}
-
-impl Helpers {
-    fn new(database: u32) -> Helpers {
-        Helpers { database, running: Vec::new(), warned: false }
-    }
-
-    /// Sees that there are `wanted` of them, as far as the settings and the server allow. Without them the
-    /// scheduler runs one source after another.
-    fn call(&mut self, wanted: usize) {
-        self.running.retain(background::lives);
-        while self.running.len() < wanted.min(max_workers()) {
-            let started = background::start_worker(
-                "rollup worker",
-                "rollup worker",
-                "rollup_helper_main",
-                self.database,
-            );
-            match started {
-                Some(worker) => self.running.push(worker),
-                None => {
-                    if !std::mem::replace(&mut self.warned, true) {
-                        warning!(
-                            "no background worker slot is free for rollups to run at once; raise max_worker_processes or lower rollup.max_workers"
-                        );
-                    }
-                    return;
-                }
-            }
         }
     }
 }

@@ -18,7 +18,7 @@ pub fn naptime() -> i64 {
     i64::from(NAPTIME.get())
 }
 
-/// Helpers that the scheduler of a database may have.
+/// Processes that the scheduler of a database may have.
 pub fn max_workers() -> usize {
     usize::try_from(MAX_WORKERS.get()).unwrap_or_default()
 }
@@ -118,8 +118,8 @@ pub fn init() {
     );
     number(
         c"rollup.max_workers",
-        c"Helpers that the scheduler of a database may start, to run several sources at once.",
-        c"Each takes one of max_worker_processes while it works; 0 runs one source after another.",
+        c"Processes that the scheduler of a database may start, one for each owner of rollups that are due.",
+        c"Each takes one of max_worker_processes while it works; at least 1, and twice as many while owners wait for those whose runs are slow.",
         &MAX_WORKERS,
         (0, 64),
         GucFlags::default(),

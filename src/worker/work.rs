@@ -1,12 +1,14 @@
-//! What schedulers and helpers do: take a source that nobody works on, and run what is due of it, each rollup in
-//! transactions of its own, so that one that fails stops no other.
+//! What an owner's process does: take a source that nobody works on, and run what is due of it, each rollup in
+//! transactions of its own, so that one that fails stops no other. And the look at what is due, the scheduler's too.
 use super::settings;
 use crate::pg::lock::{self, Work};
 use crate::pg::{background, xact};
 use crate::rollup::attempt::{self, Due};
+use crate::rollup::catalog;
 use crate::rollup::diagnose;
 use crate::rollup::error::Result;
 use crate::rollup::run;
+use crate::rollup::waiting::New;
 use pgrx::prelude::*;
 use std::ffi::CString;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -54,12 +56,23 @@ pub fn look(name: &str) -> std::result::Result<Found, xact::Failure> {
     })
 }
 
+/// Whether a rollup may have rows to merge: waits for nobody, and runs nothing that an owner has defined. What cannot be
+/// told so is found out in the run.
+pub fn may_have_rows(d: &Due) -> bool {
+    !matches!(timed(|| run::look(d.id)), Ok(New::Nothing | New::Locked))
+}
+
+/// Cancels what a process does.
+pub fn cancel(pid: i32) -> Result<()> {
+    catalog::execute("SELECT pg_catalog.pg_cancel_backend($1)", &[pid.into()])
+}
+
 /// Those that are due and have rows to merge, one group a source. One that cannot be asked is taken along: its run
 /// says why.
 pub fn with_rows(scheduled: Vec<Due>) -> Vec<Vec<Due>> {
     let mut sources: Vec<Vec<Due>> = Vec::new();
     for d in scheduled {
-        if !d.now || matches!(timed(|| run::has_rows(d.id)), Ok(false)) {
+        if !d.now || !may_have_rows(&d) {
             continue;
         }
         match sources.iter_mut().find(|s| s[0].source == d.source) {

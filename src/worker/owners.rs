@@ -1,0 +1,160 @@
+//! Who is served: a process for each owner that has something to do, at most one an owner at a time.
+//!
+//! Invariant: a process runs what one owner has defined and no other, from its start to its end. So whatever an owner's
+//! code leaves in it (settings, temporary objects, prepared statements, seeds, locks) meets nobody else. Owners come in the order in
+//! which they were seen to wait. While some wait, processes leave after each turn; where none leaves, since its owner's
+//! code is slow, there may be twice as many as the settings say, and in the end the oldest is cancelled.
+use super::settings::max_workers;
+use super::work::{self, timed};
+use crate::pg::background;
+use crate::pg::lock::Turn;
+use crate::rollup::attempt::Due;
+use crate::rollup::{expire, partition};
+use pgrx::bgworkers::DynamicBackgroundWorker;
+use pgrx::prelude::*;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+/// An owner of tables whose rows expire, or whose partitions are made ahead, is served at least this often.
+const TENDED: Duration = Duration::from_secs(10);
+/// Owners who have waited this long are served beside those that the settings allow.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A process that has not left for so long, while others wait and there is no room, is cancelled.
+const LONGEST: Duration = Duration::from_secs(60);
+
+struct Process {
+    worker: DynamicBackgroundWorker,
+    started: Instant,
+}
+
+/// The owners that are served, and those that wait.
+pub struct Owners {
+    database: u64,
+    running: HashMap<pg_sys::Oid, Process>,
+    waiting: Vec<(pg_sys::Oid, Instant)>,
+    tended: HashMap<pg_sys::Oid, Instant>,
+    sign: Option<Turn>,
+    cancelled: Instant,
+    warned: bool,
+}
+
+impl Owners {
+    pub fn new(database: u64) -> Owners {
+        Owners {
+            database,
+            running: HashMap::new(),
+            waiting: Vec::new(),
+            tended: HashMap::new(),
+            sign: None,
+            cancelled: Instant::now(),
+            warned: false,
+        }
+    }
+
+    /// Starts processes for owners who have something to do.
+    pub fn serve(&mut self, due: Vec<Due>) {
+        self.running.retain(|_, process| background::lives(&process.worker));
+        let wanted = self.wanted(due);
+        self.waiting.retain(|(owner, _)| wanted.contains(owner));
+        for owner in wanted {
+            if !self.waiting.iter().any(|(o, _)| *o == owner) {
+                self.waiting.push((owner, Instant::now()));
+            }
+        }
+        while let Some(&(owner, since)) = self.waiting.first() {
+            if self.running.len() >= room(since) || !self.start(owner) {
+                break;
+            }
+            self.waiting.remove(0);
+        }
+        // Those who are at work see it when their turn ends.
+        self.sign = match self.waiting.is_empty() {
+            true => None,
+            false => self.sign.take().or_else(Turn::sign),
+        };
+        self.cancel_the_oldest();
+    }
+
+    /// Owners without a process who need one, those first whose rollups have waited longest.
+    fn wanted(&mut self, due: Vec<Due>) -> Vec<pg_sys::Oid> {
+        let mut wanted: Vec<pg_sys::Oid> = Vec::new();
+        for d in due.iter().filter(|d| d.now) {
+            let Some(owner) = d.owner else { continue };
+            if !self.running.contains_key(&owner) && !wanted.contains(&owner) && work::may_have_rows(d) {
+                wanted.push(owner);
+            }
+        }
+        for owner in self.tenders() {
+            if !wanted.contains(&owner) {
+                wanted.push(owner);
+            }
+        }
+        wanted
+    }
+
+    /// Owners without a process whose retention and partitions nobody has looked at for a while.
+    fn tenders(&mut self) -> Vec<pg_sys::Oid> {
+        let found = timed(|| {
+            let mut owners: HashSet<pg_sys::Oid> = expire::retained()?.into_iter().map(|(_, o)| o).collect();
+            owners.extend(partition::kept()?.into_iter().map(|(_, o)| o));
+            Ok(owners)
+        });
+        match found {
+            Ok(owners) => {
+                for owner in self.running.keys() {
+                    self.tended.insert(*owner, Instant::now());
+                }
+                self.tended.retain(|owner, _| owners.contains(owner));
+                let rested =
+                    |owner: &pg_sys::Oid| self.tended.get(owner).is_none_or(|at| at.elapsed() >= TENDED);
+                owners.into_iter().filter(rested).collect()
+            }
+            Err(e) => {
+                log!("rollup scheduler: {}", e.message);
+                Vec::new()
+            }
+        }
+    }
+
+    fn start(&mut self, owner: pg_sys::Oid) -> bool {
+        let argument = u64::from(owner.to_u32()) << 32 | self.database;
+        let started =
+            background::start_worker("rollup worker", "rollup worker", "rollup_helper_main", argument);
+        let Some(worker) = started else {
+            if !std::mem::replace(&mut self.warned, true) {
+                warning!(
+                    "no background worker slot is free for rollups; raise max_worker_processes or lower rollup.max_workers"
+                );
+            }
+            return false;
+        };
+        self.warned = false;
+        self.running.insert(owner, Process { worker, started: Instant::now() });
+        self.tended.insert(owner, Instant::now());
+        true
+    }
+
+    /// Where an owner waits and no process has left for long, cancels what the oldest of them does: it has failed then,
+    /// and rests.
+    fn cancel_the_oldest(&mut self) {
+        let waits = self.waiting.first().is_some_and(|(_, since)| since.elapsed() >= LONGEST);
+        if !waits || self.cancelled.elapsed() < LONGEST {
+            return;
+        }
+        let oldest = self.running.values().min_by_key(|p| p.started);
+        let Some(Ok(pid)) = oldest.filter(|p| p.started.elapsed() >= LONGEST).map(|p| p.worker.pid()) else {
+            return;
+        };
+        self.cancelled = Instant::now();
+        log!("rollup scheduler: cancels process {pid}: other owners have waited for {} s", LONGEST.as_secs());
+        if let Err(e) = timed(|| work::cancel(pid)) {
+            log!("rollup scheduler: {}", e.message);
+        }
+    }
+}
+
+/// How many processes there may be for one who has waited since then.
+fn room(since: Instant) -> usize {
+    let usual = max_workers().max(1);
+    if since.elapsed() >= PATIENCE { 2 * usual } else { usual }
+}
