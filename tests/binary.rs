@@ -76,9 +76,8 @@ fn tables(client: &mut Client) -> Vec<(String, i64)> {
                     hs hll[], vs hll_hashval[], ss jsonb_counter_state[])"
             ))
             .unwrap();
-        let alter = ["h", "s"].map(|column| {
-            format!("ALTER TABLE {name} ALTER COLUMN {column} {}", how.replace("{}", column))
-        });
+        let alter = ["h", "s"]
+            .map(|column| format!("ALTER TABLE {name} ALTER COLUMN {column} {}", how.replace("{}", column)));
         match client.batch_execute(&alter.join(";")) {
             Ok(()) => made.push((name.to_string(), longest)),
             // Built without it: 0A000.
@@ -91,7 +90,8 @@ fn tables(client: &mut Client) -> Vec<(String, i64)> {
     made
 }
 
-const LENGTH: &str = "greatest(pg_column_size(h::text::hll), pg_column_size(s::text::jsonb_counter_state), 0)";
+const LENGTH: &str =
+    "greatest(pg_column_size(h::text::hll), pg_column_size(s::text::jsonb_counter_state), 0)";
 
 fn fill(client: &mut Client, table: &str, longest: i64) {
     client
@@ -103,7 +103,9 @@ fn fill(client: &mut Client, table: &str, longest: i64) {
 
 /// Everything in a table, by the output functions.
 fn content(client: &mut Client, table: &str) -> String {
-    let sql = format!("SELECT count(*) || ' ' || coalesce(md5(string_agg(t::text, ',' ORDER BY id, t::text)), '') FROM {table} t");
+    let sql = format!(
+        "SELECT count(*) || ' ' || coalesce(md5(string_agg(t::text, ',' ORDER BY id, t::text)), '') FROM {table} t"
+    );
     client.query_one(&sql, &[]).unwrap().get(0)
 }
 
@@ -145,7 +147,8 @@ fn binary_results_and_copies() {
                 "v" => format!("'\\x' || encode(int8send({column}::text::bigint), 'hex')"),
                 _ => format!("{column}::text"),
             };
-            let sql = format!("SELECT {column}, {texts}, {column}::text FROM {table} WHERE {column} IS NOT NULL");
+            let sql =
+                format!("SELECT {column}, {texts}, {column}::text FROM {table} WHERE {column} IS NOT NULL");
             let back = client.prepare(&format!("SELECT ($1::{kind})::text")).unwrap();
             let rows = client.query(&sql, &[]).unwrap();
             assert!(rows.len() >= 20, "{table}: {} rows of {kind}", rows.len());
@@ -164,7 +167,11 @@ fn binary_results_and_copies() {
         }
         client.query(&format!("SELECT array_agg(t) FROM {table} t"), &[]).unwrap();
         let mut stream = Vec::new();
-        client.copy_out(&format!("COPY {table} TO STDOUT (FORMAT binary)")).unwrap().read_to_end(&mut stream).unwrap();
+        client
+            .copy_out(&format!("COPY {table} TO STDOUT (FORMAT binary)"))
+            .unwrap()
+            .read_to_end(&mut stream)
+            .unwrap();
         client.batch_execute(&format!("CREATE TABLE {table}_back (LIKE {table} INCLUDING ALL)")).unwrap();
         let mut writer = client.copy_in(&format!("COPY {table}_back FROM STDIN (FORMAT binary)")).unwrap();
         writer.write_all(&stream).unwrap();
@@ -175,7 +182,10 @@ fn binary_results_and_copies() {
     assert!(number(&mut client, compressed) > 0, "no sketch is compressed");
     let outside = "SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE relname = $1";
     for table in ["external", "extended"] {
-        assert!(client.query_one(outside, &[&table]).unwrap().get::<_, i64>(0) > 0, "{table}: nothing out of line");
+        assert!(
+            client.query_one(outside, &[&table]).unwrap().get::<_, i64>(0) > 0,
+            "{table}: nothing out of line"
+        );
     }
     no_process_died(&cluster);
 }
@@ -213,7 +223,10 @@ fn a_subscription_in_binary() {
         same(&mut from, &mut to, "rows arrive");
         // Values out of line that do not change are not sent again.
         from.batch_execute(&format!("UPDATE {table} SET id = -id WHERE id % 2 = 0")).unwrap();
-        from.batch_execute(&format!("UPDATE {table} SET h = hll_add(h, 1::hll_hashval) WHERE id > 0 AND hll_type(h) > 0")).unwrap();
+        from.batch_execute(&format!(
+            "UPDATE {table} SET h = hll_add(h, 1::hll_hashval) WHERE id > 0 AND hll_type(h) > 0"
+        ))
+        .unwrap();
         from.batch_execute(&format!("DELETE FROM {table} WHERE id % 5 = 0")).unwrap();
         same(&mut from, &mut to, "changes arrive");
         assert!(number(&mut to, &format!("SELECT count(*) FROM {table}")) > 100);
@@ -246,7 +259,8 @@ fn results_outlive_what_made_them() {
     let groups = "SELECT count(*) FROM (SELECT t % 7 AS g, kept_state(k) AS s, jsonb_counter_agg(k) AS c FROM line GROUP BY 1) q
         WHERE jsonb_counter_final(s) <> c OR jsonb_counter_final(s::text::jsonb_counter_state) <> c";
     assert_eq!(number(&mut client, groups), 0);
-    let frames = "SELECT count(*) FROM (SELECT kept_state(k) OVER w AS s, jsonb_counter_agg(k) OVER w AS c FROM line
+    let frames =
+        "SELECT count(*) FROM (SELECT kept_state(k) OVER w AS s, jsonb_counter_agg(k) OVER w AS c FROM line
             WINDOW w AS (ORDER BY t ROWS BETWEEN 3 PRECEDING AND CURRENT ROW)) q
         WHERE jsonb_counter_final(s) <> c OR jsonb_counter_final(s::text::jsonb_counter_state) <> c";
     assert_eq!(number(&mut client, frames), 0);

@@ -15,53 +15,104 @@ fn values(kind: &str) -> Vec<&'static str> {
         "numeric" => vec!["0", "-1.5", "'NaN'", "'Infinity'", "1e131071", "1e-16383"],
         "double precision" | "real" => vec!["0", "-1.5", "'NaN'", "'Infinity'", "'1e308'"],
         "text" | "name" | "\"char\"" => vec![
-            "''", "'x'", "'SELECT 1'", "'SELECT'", "'no; such \"name'", "'kept'", "'event'",
-            "'count(*)'", "'1 hour'", "repeat('é', 4000)", "E'\\n%s'",
+            "''",
+            "'x'",
+            "'SELECT 1'",
+            "'SELECT'",
+            "'no; such \"name'",
+            "'kept'",
+            "'event'",
+            "'count(*)'",
+            "'1 hour'",
+            "repeat('é', 4000)",
+            "E'\\n%s'",
         ],
         "cstring" => vec!["''", "'x'", "'1'", "E'\\\\x14'", "'9999999999999999999'"],
-        "bytea" => vec!["''", "'\\x14'", "'\\x128b7f'", "'\\xffffffffffffffffffff'", "decode(repeat('11', 4000), 'hex')"],
+        "bytea" => vec![
+            "''",
+            "'\\x14'",
+            "'\\x128b7f'",
+            "'\\xffffffffffffffffffff'",
+            "decode(repeat('11', 4000), 'hex')",
+        ],
         "hll" => vec![
-            "hll_empty()", "hll_empty(11, 5, 0, 0)", "hll_add(hll_empty(4, 5), 1::hll_hashval)", "'\\x108b7f'",
-            "''::bytea::hll", "'\\x148b7f00'::bytea::hll", "decode(repeat('13', 300), 'hex')::hll",
+            "hll_empty()",
+            "hll_empty(11, 5, 0, 0)",
+            "hll_add(hll_empty(4, 5), 1::hll_hashval)",
+            "'\\x108b7f'",
+            "''::bytea::hll",
+            "'\\x148b7f00'::bytea::hll",
+            "decode(repeat('13', 300), 'hex')::hll",
         ],
         "hll_hashval" => vec!["0", "(-1)::bigint", "9223372036854775807::bigint"],
         "jsonb" => vec![
-            "'{}'", "'[]'", "'1'", "'null'", "'{\"a\": 1, \"*\": 2}'", "'{\"a\": {\"b\": 1e400}}'", "'{\"a\": \"x\"}'",
-            "(repeat('{\"a\":', 40) || '1' || repeat('}', 40))::jsonb", "(repeat('[', 400) || repeat(']', 400))::jsonb",
+            "'{}'",
+            "'[]'",
+            "'1'",
+            "'null'",
+            "'{\"a\": 1, \"*\": 2}'",
+            "'{\"a\": {\"b\": 1e400}}'",
+            "'{\"a\": \"x\"}'",
+            "(repeat('{\"a\":', 40) || '1' || repeat('}', 40))::jsonb",
+            "(repeat('[', 400) || repeat(']', 400))::jsonb",
         ],
         "jsonb_counter_state" => vec![
             "(SELECT kept_state(k) FROM unnest('{a,b}'::text[]) k)",
             "(SELECT kept_state(i::text) FROM generate_series(1, 400) i)::text::jsonb_counter_state",
         ],
-        "regclass" => vec!["0", "999999", "'pg_class'", "'event'", "'event_k_idx'", "'kept'", "'kept_live'", "'rollup.status'"],
+        "regclass" => vec![
+            "0",
+            "999999",
+            "'pg_class'",
+            "'event'",
+            "'event_k_idx'",
+            "'kept'",
+            "'kept_live'",
+            "'rollup.status'",
+        ],
         "regprocedure[]" => vec!["'{}'", "'{NULL}'", "'{0,999999}'", "'{now(),count(*)}'"],
         "regprocedure" => vec!["0", "999999", "'now()'", "'count(*)'", "'sum(integer)'"],
         "interval" => vec!["'0'", "'1 hour'", "'-1 day'", "'1 month 1 second'", "'170000000 years'"],
-        "timestamp with time zone" | "timestamp without time zone" | "date" =>
-            vec!["'infinity'", "'-infinity'", "'2026-01-01'", "'epoch'"],
+        "timestamp with time zone" | "timestamp without time zone" | "date" => {
+            vec!["'infinity'", "'-infinity'", "'2026-01-01'", "'epoch'"]
+        }
         "uuid" => vec!["'00000000-0000-0000-0000-000000000000'"],
-        "text[]" | "cstring[]" | "name[]" => vec!["'{}'", "'{NULL}'", "'{1,2}'", "'{x,y}'", "'{{1,2},{3,4}}'", "'{1,2,3,4,5,6}'"],
-        "double precision[]" => vec!["'{}'", "'{1}'", "'{1,2,3}'", "'{1,NULL,3}'", "'{{1,2,3}}'", "'{0,0,0,0,0,0}'"],
-        "hll_hashval[]" | "bigint[]" | "integer[]" => vec!["'{}'", "'{NULL}'", "'{{1,2},{3,4}}'", "'[-5:-4]={1,2}'"],
-        // No value of theirs can be written.
-        "internal" | "void" | "trigger" | "event_trigger" => vec![],
+        "text[]" | "cstring[]" | "name[]" => {
+            vec!["'{}'", "'{NULL}'", "'{1,2}'", "'{x,y}'", "'{{1,2},{3,4}}'", "'{1,2,3,4,5,6}'"]
+        }
+        "double precision[]" => {
+            vec!["'{}'", "'{1}'", "'{1,2,3}'", "'{1,NULL,3}'", "'{{1,2,3}}'", "'{0,0,0,0,0,0}'"]
+        }
+        "hll_hashval[]" | "bigint[]" | "integer[]" => {
+            vec!["'{}'", "'{NULL}'", "'{{1,2},{3,4}}'", "'[-5:-4]={1,2}'"]
+        }
         _ => panic!("no values of type {kind}"),
     }
 }
 
 /// Of any type at all, with the type.
 const ANY: [&str; 10] = [
-    "NULL::text", "'x'::text", "1::smallint", "1.5::numeric", "'NaN'::float8", "ROW(1, 'x')", "'{1,2}'::int[]",
-    "'{\"a\": 1}'::jsonb", "int4range(1, 5)", "pg_sleep(0)",
+    "NULL::text",
+    "'x'::text",
+    "1::smallint",
+    "1.5::numeric",
+    "'NaN'::float8",
+    "ROW(1, 'x')",
+    "'{1,2}'::int[]",
+    "'{\"a\": 1}'::jsonb",
+    "int4range(1, 5)",
+    "pg_sleep(0)",
 ];
 
-/// The functions in C that belong to the extension, with the types of their arguments.
+/// The functions in C that belong to the extension, with the types of their arguments. SQL cannot write an argument of
+/// type internal, not even NULL; functions that take one are called in tests inside the server.
 fn functions(client: &mut Client) -> Vec<(String, Vec<String>)> {
     let sql = "SELECT format('%I.%I', n.nspname, p.proname), ARRAY(SELECT format_type(t, NULL) FROM unnest(p.proargtypes) WITH ORDINALITY a(t, o) ORDER BY o)
          FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
          JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
          JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'hll'
-        WHERE p.prokind = 'f' AND l.lanname = 'c' ORDER BY p.oid";
+        WHERE p.prokind = 'f' AND l.lanname = 'c'
+          AND 'internal'::regtype <> ALL (p.proargtypes::oid[]) ORDER BY p.oid";
     client.query(sql, &[]).unwrap().iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
@@ -131,7 +182,8 @@ fn no_call_is_an_internal_error() {
     let (mut internal, mut codes, mut calls) = (Vec::new(), BTreeMap::<String, usize>::new(), 0);
     let functions = functions(&mut client);
     assert!(functions.len() > 100, "{} functions", functions.len());
-    let mut attempt = |call: String| {
+    let mut attempt_after = |before: &str, call: String| {
+        client.batch_execute(before).unwrap_or_else(|e| panic!("{before}: {e:?}"));
         let result = client.query_one("SELECT attempt($1)", &[&call]);
         let result: String = result.unwrap_or_else(|e| panic!("{call}: {e:?}\n{}", cluster.log())).get(0);
         let code = &result[..5];
@@ -144,7 +196,7 @@ fn no_call_is_an_internal_error() {
     };
     for (name, kinds) in &functions {
         for list in lists(kinds, &mut seed) {
-            attempt(format!("{name}({})", list.join(", ")));
+            attempt_after("", format!("{name}({})", list.join(", ")));
         }
     }
     // Aggregates whose state a user can write.
@@ -157,8 +209,34 @@ fn no_call_is_an_internal_error() {
     ] {
         for one in values(kind) {
             for other in values(kind) {
-                attempt(format!("{aggregate}(x) FROM (VALUES ({one}::{kind}), (NULL), ({other}::{kind})) v(x)"));
+                let rows = format!("(VALUES ({one}::{kind}), (NULL), ({other}::{kind})) v(x)");
+                attempt_after("", format!("{aggregate}(x) FROM {rows}"));
             }
+        }
+    }
+    // Steps of one aggregate wired to those of another, as a superuser may do.
+    let steps = [
+        ("hll_add_trans0", "hll_hashval", "1::bigint::hll_hashval"),
+        ("hll_union_trans", "hll", "hll_empty()"),
+        ("approx_count_distinct_trans", "anyelement", "1::int"),
+        ("rollup.last_trans", "anyelement, timestamptz", "'x'::text, now()"),
+        ("array_agg_transfn", "anynonarray", "1::int"),
+    ];
+    let finals = [
+        "hll_pack",
+        "hll_card_unpacked",
+        "hll_floor_card_unpacked",
+        "hll_ceil_card_unpacked",
+        "approx_count_distinct_final",
+    ];
+    for (n, (step, kinds, values)) in steps.iter().enumerate() {
+        for (m, last) in finals.iter().enumerate() {
+            attempt_after(
+                &format!(
+                    "CREATE AGGREGATE wired_{n}_{m}({kinds}) (SFUNC = {step}, STYPE = internal, FINALFUNC = {last})"
+                ),
+                format!("wired_{n}_{m}({values})"),
+            );
         }
     }
     println!("{calls} calls of {} functions: {codes:?}", functions.len());
@@ -169,7 +247,7 @@ fn no_call_is_an_internal_error() {
 
 /// Errors of every origin: this library's own, PostgreSQL's in functions that it calls, in statements that it runs and
 /// in code of users that those run, with details and hints of theirs and without.
-const ERRORS: [&str; 26] = [
+const ERRORS: [&str; 24] = [
     "SELECT '\\x1'::hll",
     "SELECT 'zz'::hll",
     "SELECT '\\x14'::hll",
@@ -179,7 +257,6 @@ const ERRORS: [&str; 26] = [
     "SELECT '\\x02'::jsonb_counter_state",
     "SELECT '\\x010001016b20036162'::jsonb_counter_state",
     "SELECT hll_empty(99)",
-    "SELECT hll_add_trans0(NULL::internal, 1::hll_hashval)",
     "SELECT jsonb_counter_agg_trans(NULL, 'a')",
     "SELECT jsonb_counter_agg_trans((SELECT kept_state('a')), NULL)",
     "SELECT jsonb_counter_merge('{\"a\": 1}', '{\"a\": {}}')",
@@ -192,7 +269,6 @@ const ERRORS: [&str; 26] = [
     "SELECT rollup.create('r', 'SELECT nonsense FROM event GROUP BY 1')",
     "SELECT rollup.create('r', 'SELECT date_trunc(''hour'', at) AS at, sum(1 / (n - n)) FROM event GROUP BY 1'); SELECT rollup.run('event')",
     "SELECT rollup.create('event', 'SELECT date_trunc(''hour'', at) AS at, count(*) FROM event GROUP BY 1')",
-    "SELECT rollup.create('r', 'SELECT date_trunc(''hour'', at) AS at, count(*) FROM event GROUP BY 1', every => '-1 s')",
     "SELECT rollup.drop('nobody')",
     "UPDATE event SET at = 'infinity', n = 1 / (n - n)",
     "CREATE UNIQUE INDEX refuses ON kept (k); SELECT rollup.resume('kept'); SELECT rollup.run('event')",
@@ -249,7 +325,9 @@ fn errors(environment: &str) -> Vec<String> {
 #[test]
 fn no_trace_gets_into_an_error() {
     let (without, with) = (errors("0"), errors("full"));
-    for (sql, (without, with)) in ERRORS.iter().chain(&["a time-out", "a worker"]).zip(without.iter().zip(&with)) {
+    for (sql, (without, with)) in
+        ERRORS.iter().chain(&["a time-out", "a worker"]).zip(without.iter().zip(&with))
+    {
         println!("{sql}\n    {without}");
         assert_eq!(without, with, "{sql}");
         assert!(!without.contains(" XX000 "), "{sql}: {without}");

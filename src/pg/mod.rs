@@ -24,6 +24,8 @@ pub mod moments;
 pub mod native;
 pub mod node;
 pub mod numeric;
+#[cfg(any(test, feature = "pg_test"))]
+pub mod ownership;
 pub mod planner;
 pub mod query;
 pub mod rows;

@@ -89,7 +89,8 @@ fn rollup_create(
     into: Option<&str>,
     backfill: Option<bool>,
 ) -> Result<i64> {
-    let coarser = match coarser.map(|coarser| serde_json::from_str::<BTreeMap<String, String>>(&coarser.text()))
+    let coarser = match coarser
+        .map(|coarser| serde_json::from_str::<BTreeMap<String, String>>(&coarser.text()))
     {
         None => BTreeMap::new(),
         Some(Ok(levels)) => levels,
@@ -271,7 +272,18 @@ fn rollup_add_merge_rule(aggregate: pg_sys::Oid, combine: pg_sys::Oid, unite: pg
 }
 
 #[pg_extern(sql = false)]
-fn rollup_add_made_rule(aggregate: pg_sys::Oid, parts: Vec<pg_sys::Oid>, result: pg_sys::Oid) -> Result<()> {
+fn rollup_add_made_rule(
+    aggregate: pg_sys::Oid,
+    parts: Vec<Option<pg_sys::Oid>>,
+    result: pg_sys::Oid,
+) -> Result<()> {
+    let Some(parts) = parts.into_iter().collect::<Option<Vec<_>>>() else {
+        return error::fail(
+            PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            "a part of the rule is NULL",
+            "Name aggregates alone, as in '{sum(integer),count(integer)}'::regprocedure[].",
+        );
+    };
     rules::add_made(aggregate, &parts, result)
 }
 
@@ -365,6 +377,6 @@ fn rollup_oldest_row(id: i64) -> Result<Option<TimestampWithTimeZone>> {
 }
 
 #[pg_extern(sql = false)]
-fn rollup_is_free(relation: pg_sys::Oid) -> bool {
+fn rollup_is_free(relation: pg_sys::Oid) -> Option<bool> {
     crate::pg::zonemap::look::is_free(relation)
 }

@@ -33,7 +33,9 @@ fn zones(call: &mut Call) -> Datum {
             raise_with_hint(
                 PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
                 format!("there is no relation with OID {}", id.to_u32()),
-                format!("SELECT c.oid::regclass FROM pg_class c JOIN pg_am a ON a.oid = c.relam WHERE a.amname = '{NAME}' AND c.relkind = 'i';"),
+                format!(
+                    "SELECT c.oid::regclass FROM pg_class c JOIN pg_am a ON a.oid = c.relam WHERE a.amname = '{NAME}' AND c.relkind = 'i';"
+                ),
             );
         }
         let class = &*(*relation).rd_rel;
