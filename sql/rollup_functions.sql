@@ -160,7 +160,7 @@ COMMENT ON FUNCTION rollup.lag_rows(bigint) IS
 CREATE FUNCTION rollup.is_free(relation regclass) RETURNS boolean
 AS 'MODULE_PATHNAME', 'rollup_is_free_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.is_free(regclass) IS
-'Whether nobody holds a lock on the table, or a part of it, that its readers would wait for. NULL gives NULL';
+'Whether nobody holds a lock on the table, or a part of it, that its readers would wait for. NULL where there is no such table';
 
 -- rollups: partitions
 

@@ -15,13 +15,17 @@ pub mod expression;
 pub mod extreme;
 pub mod holes;
 pub mod interrupt;
+pub mod jsonb;
 pub mod kept;
 pub mod libpq;
 pub mod lock;
 pub mod memory;
+pub mod moments;
 pub mod native;
 pub mod node;
 pub mod numeric;
+#[cfg(any(test, feature = "pg_test"))]
+pub mod ownership;
 pub mod planner;
 pub mod query;
 pub mod rows;

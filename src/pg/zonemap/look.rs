@@ -68,15 +68,18 @@ pub fn look(table: pg_sys::Oid, wanted: &Wanted) -> Found {
     }
 }
 
-/// Whether a statement could read a table and all of its parts now without waiting for a lock.
-pub fn is_free(table: pg_sys::Oid) -> bool {
-    // SAFETY: as in `look`; nothing is opened.
+/// Whether a statement could read a table and all of its parts now without waiting for a lock; None where there is none.
+pub fn is_free(table: pg_sys::Oid) -> Option<bool> {
+    // SAFETY: as in `look`; nothing is opened. What is there when it is locked stays.
     unsafe {
-        let Some(_held) = Held::table(table) else { return false };
+        let Some(_held) = Held::table(table) else { return Some(false) };
+        if pg_sys::get_rel_relkind(table) == 0 {
+            return None;
+        }
         let tables = PgList::<pg_sys::Oid>::from_pg(pg_sys::ffi::pg_guard_ffi_boundary(|| {
             find_all_inheritors(table, pg_sys::NoLock as i32, std::ptr::null_mut())
         }));
-        tables.iter_oid().all(|id| Held::table(id).is_some())
+        Some(tables.iter_oid().all(|id| Held::table(id).is_some()))
     }
 }
 
