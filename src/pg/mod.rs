@@ -6,6 +6,7 @@ pub mod array;
 pub mod background;
 pub mod buckets;
 pub mod counter_map;
+pub mod ddl;
 pub mod decimal;
 pub mod deparse;
 pub mod distinct;

@@ -11,6 +11,7 @@ use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
 mod adopt;
+mod arrange;
 pub mod attempt;
 mod backlog;
 mod bounds;
@@ -348,6 +349,11 @@ fn rollup_rebuild(
     let d = locked(required(name, "name")?)?;
     let _acting = as_owner(&d);
     check::rebuild(&d, from, to)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_unwatched(id: i64) -> Result<Option<String>> {
+    arrange::unwatched(id)
 }
 
 #[pg_extern(sql = false)]
