@@ -2,6 +2,7 @@
 use super::v1::Call;
 use pgrx::PgList;
 use pgrx::pg_sys;
+use std::ffi::CStr;
 
 /// The catalog of subscriptions, which every version of PostgreSQL calls by this id.
 const SUBSCRIPTION: pg_sys::Oid = pg_sys::Oid::from_u32(6100);
@@ -11,6 +12,8 @@ const SUBSCRIPTION: pg_sys::Oid = pg_sys::Oid::from_u32(6100);
 pub struct Command {
     /// Tables that have come to stand below another.
     pub children: Vec<pg_sys::Oid>,
+    /// Partitions that a table has been given: its id, and what they are called, whatever their schema.
+    pub attached: Vec<(pg_sys::Oid, String)>,
     /// Subscriptions that were made or changed.
     pub subscriptions: Vec<pg_sys::Oid>,
 }
@@ -42,11 +45,13 @@ pub fn command(call: &Call) -> Command {
                         continue;
                     }
                     match (*command).subtype {
-                        // The address is that of the partition.
+                        // PostgreSQL does not keep the id of the partition.
                         pg_sys::AlterTableType::AT_AttachPartition
-                            if (*sub).address.classId == pg_sys::RelationRelationId =>
+                            if alter.classId == pg_sys::RelationRelationId =>
                         {
-                            told.children.push((*sub).address.objectId);
+                            let name = (*(*command).def.cast::<pg_sys::PartitionCmd>()).name;
+                            let name = CStr::from_ptr((*name).relname).to_string_lossy().into_owned();
+                            told.attached.push((alter.objectId, name));
                         }
                         pg_sys::AlterTableType::AT_AddInherit => told.children.push(alter.objectId),
                         _ => {}

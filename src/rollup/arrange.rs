@@ -6,11 +6,12 @@
 //! the command be. What lacks is no state that is kept but what the catalogs say: `rollup.status` shows it, and the next
 //! run of a rollup of the source makes it as its owner. A trigger that the owner has switched off stays off, and is shown.
 use super::catalog::{self, Definition};
-use super::error::{Result, fail, raise};
+use super::error::{Result, fail, raise, report};
 use crate::pg::ddl::{self, Command};
 use crate::pg::query::set_local;
 use crate::pg::v1::Call;
 use crate::pg::xact::{ActingAs, current_user, in_subtransaction};
+use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -78,6 +79,25 @@ pub fn arrange(source: pg_sys::Oid) -> Result<()> {
     put_right(&odd(source)?)
 }
 
+/// The same for a source that has lost a rollup: a table below it of which the caller may not take a trigger away keeps
+/// it, where it does nothing.
+pub fn release(source: pg_sys::Oid) -> Result<()> {
+    let all = odd(source)?;
+    let done = in_subtransaction(std::panic::AssertUnwindSafe(|| put_right(&all)));
+    if done.is_ok() {
+        return Ok(());
+    }
+    for one in all {
+        if let Some(why) = try_as(current_user(), std::slice::from_ref(&one))? {
+            warn(
+                format!("trigger {} stays on {}: {why}", one.trigger, one.table),
+                "Without a rollup that wants it it does nothing; the table's owner may drop it.",
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Waits for locks shortly: who comes after who waits, waits too.
 fn wait_shortly() {
     set_local(c"lock_timeout", c"50ms");
@@ -109,6 +129,10 @@ fn tables(all: &[Odd]) -> String {
     }
 }
 
+fn warn(message: String, hint: impl Into<String>) {
+    report(PgSqlErrorCode::ERRCODE_WARNING, message, hint).report(PgLogLevel::WARNING);
+}
+
 crate::v1!(rollup_watch_command, watch_command);
 
 /// Called for each command that an event trigger is told of.
@@ -119,10 +143,18 @@ fn watch_command(call: &mut Call) -> pg_sys::Datum {
 
 /// Tables that came to stand below a source are watched as it is, and rows that a subscription brings get stamps.
 fn watch(command: &Command) -> Result<()> {
-    for table in &command.children {
-        let Some(sources) = sources_above(*table)? else { continue };
+    let mut children = command.children.clone();
+    for (parent, name) in &command.attached {
+        children.extend(partitions_named(*parent, name)?);
+    }
+    for table in children {
+        let sources = sources_above(table)?;
         // Where a subscription fills it, its rows get stamps from the top on.
-        let roots = if is_subscribed(*table)? { sources } else { vec![*table] };
+        let roots = match sources.is_empty() {
+            true => continue,
+            false if is_subscribed(table)? => sources,
+            false => vec![table],
+        };
         roots.into_iter().try_for_each(attempt)?;
     }
     for subscription in &command.subscriptions {
@@ -138,29 +170,33 @@ fn attempt(root: pg_sys::Oid) -> Result<()> {
         return Ok(());
     }
     if let Some(why) = try_as(current_user(), &all)? {
-        ereport!(
-            PgLogLevel::WARNING,
-            PgSqlErrorCode::ERRCODE_WARNING,
+        warn(
             format!("rollups are not told of changes in {}: {why}", tables(&all)),
-            "The next run of a rollup of the table puts that right, as its owner; until then rollup.status names it."
+            "The next run of a rollup of the table puts that right, as its owner; until then rollup.status names it.",
         );
     }
     Ok(())
 }
 
-/// The sources among a table and what lies above it; None where there is none.
-fn sources_above(table: pg_sys::Oid) -> Result<Option<Vec<pg_sys::Oid>>> {
+fn ids(sql: &str, args: &[DatumWithOid]) -> Result<Vec<pg_sys::Oid>> {
     let _acting = ActingAs::catalog();
-    let found: Vec<_> = catalog::write(
+    Ok(catalog::write(sql, args, |row| row.get::<pg_sys::Oid>(1))?.into_iter().flatten().collect())
+}
+
+fn partitions_named(parent: pg_sys::Oid, name: &str) -> Result<Vec<pg_sys::Oid>> {
+    ids(
+        "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid WHERE c.relname = $2::pg_catalog.name AND i.inhparent = $1",
+        &[parent.into(), name.into()],
+    )
+}
+
+/// The sources among a table and what lies above it.
+fn sources_above(table: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
+    ids(
         "WITH RECURSIVE up (relation) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation) \
          SELECT s.relation::pg_catalog.oid FROM up JOIN rollup.source s ON s.relation = up.relation",
         &[table.into()],
-        |row| row.get::<pg_sys::Oid>(1),
-    )?
-    .into_iter()
-    .flatten()
-    .collect();
-    Ok((!found.is_empty()).then_some(found))
+    )
 }
 
 fn is_subscribed(table: pg_sys::Oid) -> Result<bool> {
@@ -176,15 +212,12 @@ fn is_subscribed(table: pg_sys::Oid) -> Result<bool> {
 
 /// The sources of which a subscription fills a part.
 fn sources_of(subscription: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
-    let _acting = ActingAs::catalog();
-    let found = catalog::write(
+    ids(
         "WITH RECURSIVE up (relation) AS (SELECT r.srrelid FROM pg_catalog.pg_subscription_rel r WHERE r.srsubid = $1 UNION \
          SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation) \
          SELECT s.relation::pg_catalog.oid FROM up JOIN rollup.source s ON s.relation = up.relation ORDER BY 1",
         &[subscription.into()],
-        |row| row.get::<pg_sys::Oid>(1),
-    )?;
-    Ok(found.into_iter().flatten().collect())
+    )
 }
 
 /// Makes, as the owner of a rollup that is run, what lacks: changes were made unseen. At the end of the run: its locks
@@ -200,14 +233,12 @@ pub fn mend(d: &Definition) -> Result<()> {
     if all.is_empty() || try_as(owner, &all)?.is_some() {
         return Ok(());
     }
-    ereport!(
-        PgLogLevel::WARNING,
-        PgSqlErrorCode::ERRCODE_WARNING,
+    warn(
         format!("rollup {}: {} lacked triggers of rollups, and has them again", d.name, tables(&all)),
         format!(
-            "Changes of rows that were made without them are not in the rollups of {source}: SELECT rollup.rebuild({}, …) computes a range again.",
+            "Changes of rows that were made without them are not in the rollups of {source}. SELECT rollup.rebuild({}) computes all again, its second and third argument say from when to when.",
             super::sql::literal(&d.name)
-        )
+        ),
     );
     Ok(())
 }

@@ -384,7 +384,7 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
         None => None,
     };
     if d.source.is_some() {
-        super::arrange::arrange(d.source_oid)?;
+        super::arrange::release(d.source_oid)?;
     }
     watch::forget(d.source_oid, false)?;
     if catalog::of_source(d.source_oid, true)?.is_empty() {
