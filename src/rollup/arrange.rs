@@ -4,7 +4,7 @@
 //! their source, as its owner. The event trigger looks at the objects of the command that fired it, and at what lies
 //! above and below these, acts as who gave the command, waits for locks shortly, and where it cannot act says so and lets
 //! the command be. What lacks is no state that is kept but what the catalogs say: `rollup.status` shows it, and the next
-//! run of a rollup of the source makes it as its owner. A trigger that the owner has switched off stays off, and is shown.
+//! run of a rollup of the source makes it as the source's owner. A trigger that the owner has switched off stays off, and is shown.
 use super::catalog::{self, Definition};
 use super::error::{Result, fail, raise, report};
 use crate::pg::ddl::{self, Command};
@@ -220,7 +220,7 @@ fn sources_of(subscription: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     )
 }
 
-/// Makes, as the owner of a rollup that is run, what lacks: changes were made unseen. At the end of the run: its locks
+/// Makes, as the owner of a source whose rollup is run, what lacks: changes were made unseen. At the end of the run: its locks
 /// keep writers out until then.
 pub fn mend(d: &Definition) -> Result<()> {
     if !is_watched(d.source_oid)? {
@@ -228,15 +228,16 @@ pub fn mend(d: &Definition) -> Result<()> {
     }
     let mut all = odd(d.source_oid)?;
     all.retain(|o| o.lacks && !o.commands.is_empty());
-    let (source, _, owner) = d.parts()?;
+    let source = super::source::describe(d.source_oid)?;
     // What cannot be made now, rollup.status names: a line in the log with every run would be none the better.
-    if all.is_empty() || try_as(owner, &all)?.is_some() {
+    if all.is_empty() || try_as(source.owner, &all)?.is_some() {
         return Ok(());
     }
     warn(
         format!("rollup {}: {} lacked triggers of rollups, and has them again", d.name, tables(&all)),
         format!(
-            "Changes of rows that were made without them are not in the rollups of {source}. SELECT rollup.rebuild({}) computes all again, its second and third argument say from when to when.",
+            "Changes of rows that were made without them are not in the rollups of {}. SELECT rollup.rebuild({}) computes all again, its second and third argument say from when to when.",
+            source.qualified(),
             super::sql::literal(&d.name)
         ),
     );

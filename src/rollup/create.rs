@@ -124,7 +124,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         }
     }
     std::mem::drop(of_target);
-    watch::arrange(select.source)?;
+    super::arrange::arrange(select.source)?;
     source::create_functions(&source)?;
     std::mem::drop(of_source);
     Ok(id)
