@@ -25,6 +25,7 @@ pub mod node;
 pub mod numeric;
 pub mod planner;
 pub mod query;
+pub mod reach;
 pub mod rows;
 pub mod split;
 pub mod tables;

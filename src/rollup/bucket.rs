@@ -1,5 +1,5 @@
 //! Buckets of time: how long they are, where they begin, and which lie inside which.
-use crate::pg::query::EPOCH;
+use crate::pg::query::{EPOCH, bin};
 use serde::{Deserialize, Serialize};
 
 const DAY: i64 = 86_400_000_000;
@@ -136,6 +136,10 @@ impl Bucket {
         };
         match self {
             Bucket::Unknown => "$1".into(),
+            Bucket::Fixed { length, .. } if kind == Kind::Zoned && utc && unit(length).is_some() => {
+                let interval = format!("'{length} microseconds'::pg_catalog.interval");
+                bin(&interval, unit(length).unwrap_or_default(), "$1")
+            }
             Bucket::Fixed { length, .. } if kind == Kind::Zoned && utc => {
                 format!("pg_catalog.date_bin('{length} microseconds'::pg_catalog.interval, $1, {EPOCH})")
             }
@@ -145,6 +149,9 @@ impl Bucket {
             // An hour that the clock shows twice stays two hours.
             Bucket::Fixed { length: 3_600_000_000, .. } if kind == Kind::Zoned => {
                 format!("pg_catalog.date_trunc('hour', $1, {zone_text})")
+            }
+            Bucket::Fixed { length, .. } if unit(length).is_some() => {
+                back(format!("pg_catalog.date_trunc('{}', {local})", unit(length).unwrap_or_default()))
             }
             Bucket::Fixed { length, .. } => back(format!(
                 "pg_catalog.date_bin('{length} microseconds'::pg_catalog.interval, {local}, '0001-01-01'::pg_catalog.timestamp)"
@@ -167,6 +174,17 @@ impl Bucket {
             }
         }
     }
+}
+
+/// The unit of `date_trunc` that gives buckets so long.
+fn unit(length: i64) -> Option<&'static str> {
+    Some(match length {
+        60_000_000 => "minute",
+        3_600_000_000 => "hour",
+        DAY => "day",
+        _ if length == 7 * DAY => "week",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

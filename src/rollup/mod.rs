@@ -33,6 +33,7 @@ pub mod partition;
 mod plan;
 mod progress;
 mod range;
+mod reach;
 mod rebase;
 mod rules;
 pub mod run;
