@@ -31,9 +31,7 @@ pub fn command(call: &Call) -> Command {
                 let address = collected.d.simple.address;
                 if address.classId == SUBSCRIPTION {
                     told.subscriptions.push(address.objectId);
-                } else if address.classId == pg_sys::RelationRelationId
-                    && stands_below(collected.parsetree)
-                {
+                } else if address.classId == pg_sys::RelationRelationId && stands_below(collected.parsetree) {
                     told.children.push(address.objectId);
                 }
             }

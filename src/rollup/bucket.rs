@@ -134,6 +134,11 @@ impl Bucket {
             Kind::Local => local,
             Kind::Date => format!("({local})::pg_catalog.date"),
         };
+        // A zone's clock can show the year after the last time stamp, which is no timestamp itself.
+        let truncated = |unit: &str| match kind {
+            Kind::Zoned => format!("pg_catalog.date_trunc('{unit}', $1, {zone_text})"),
+            _ => back(format!("pg_catalog.date_trunc('{unit}', {local})")),
+        };
         match self {
             Bucket::Unknown => "$1".into(),
             Bucket::Fixed { length, .. } if kind == Kind::Zoned && utc && unit(length).is_some() => {
@@ -151,7 +156,7 @@ impl Bucket {
                 format!("pg_catalog.date_trunc('hour', $1, {zone_text})")
             }
             Bucket::Fixed { length, .. } if unit(length).is_some() => {
-                back(format!("pg_catalog.date_trunc('{}', {local})", unit(length).unwrap_or_default()))
+                truncated(unit(length).unwrap_or_default())
             }
             Bucket::Fixed { length, .. } => back(format!(
                 "pg_catalog.date_bin('{length} microseconds'::pg_catalog.interval, {local}, '0001-01-01'::pg_catalog.timestamp)"
@@ -163,14 +168,14 @@ impl Bucket {
                     12 => Some("year"),
                     _ => None,
                 };
-                back(match unit {
-                    Some(unit) => format!("pg_catalog.date_trunc('{unit}', {local})"),
-                    None => format!(
+                match unit {
+                    Some(unit) => truncated(unit),
+                    None => back(format!(
                         "pg_catalog.date_trunc('month', {local}) OPERATOR(pg_catalog.-) pg_catalog.make_interval(months => \
                          (pg_catalog.date_part('year', {local}) OPERATOR(pg_catalog.*) 12 OPERATOR(pg_catalog.+) \
                          pg_catalog.date_part('month', {local}) OPERATOR(pg_catalog.-) 1)::pg_catalog.int4 OPERATOR(pg_catalog.%) {m})"
-                    ),
-                })
+                    )),
+                }
             }
         }
     }

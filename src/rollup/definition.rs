@@ -7,8 +7,8 @@ use super::reach;
 use super::rules::{self, Rule};
 use super::sql::ident;
 use crate::pg::holes::fill;
-use crate::pg::reach::TimeType;
 use crate::pg::query::{self, Aggregate, Entry, Joins, Part, Select, Target};
+use crate::pg::reach::TimeType;
 use pgrx::prelude::*;
 
 const UNSUPPORTED: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
@@ -52,8 +52,7 @@ pub fn plan(select: &Select, from: &str, zone: &str) -> Result<Plan> {
         select.targets.iter().all(|t| !matches!(t.entry, Entry::Key { never_null: false, .. }));
     let bucket = bucket_of(bucket.as_ref(), &key.sql_type)?;
     if *plain
-        && let (Some(kind), Some(time)) =
-            (Kind::of(&key.sql_type), TimeType::of(select.source, &time_column))
+        && let (Some(kind), Some(time)) = (Kind::of(&key.sql_type), TimeType::of(select.source, &time_column))
         && let Some(column) = columns.iter_mut().find(|c| c.name == key.name)
     {
         let expression = &column.expression;

@@ -115,7 +115,8 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
     catalog::define(&sql::create_table(plan, &relation))?;
     citus::create::distribute_level(d, plan, source, &relation)?;
     let expression = bucket.expression(kind, &d.timezone);
-    let at_time = |at: &str| fill(&expression, |n| (n == 1).then(|| format!("({at}::{})", kind.time_type().name())));
+    let at_time =
+        |at: &str| fill(&expression, |n| (n == 1).then(|| format!("({at}::{})", kind.time_type().name())));
     let expression = reach::guarded(kind.time_type(), kind, &d.timezone, "$1", &expression, at_time)?;
     let level_name = create::name_in_catalog(&schema, &table, &d.schema()?)?;
     {

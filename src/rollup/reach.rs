@@ -59,7 +59,8 @@ pub fn guarded(
         let _acting = ActingAs::catalog();
         super::run::set_timezone("UTC");
         crate::pg::query::set_local(c"datestyle", c"ISO, MDY");
-        let found = catalog::read("SELECT $1::pg_catalog.text", &[time.argument(at)], |row| row.get::<String>(1))?;
+        let found =
+            catalog::read("SELECT $1::pg_catalog.text", &[time.argument(at)], |row| row.get::<String>(1))?;
         Ok(format!("{}::{}", literal(&found.into_iter().flatten().next().unwrap_or_default()), time.name()))
     };
     let end = |infinity: &str| format!("'{infinity}'::{}", key.time_type().name());
@@ -107,12 +108,20 @@ fn interval(micros: i64) -> String {
 
 /// Bounds of the times of type `time` that a key, the lower or the upper end of a range, may come of: `moment` is what
 /// it is as such a time, `margin` how far they may lie from it.
-pub fn around(kind: Kind, time: TimeType, ends: [&str; 2], moment: impl Fn(&str) -> String, margin: i64) -> [String; 2] {
+pub fn around(
+    kind: Kind,
+    time: TimeType,
+    ends: [&str; 2],
+    moment: impl Fn(&str) -> String,
+    margin: i64,
+) -> [String; 2] {
     let (k, t, margin) = (kind.time_type().name(), time.name(), interval(margin));
     let [lower, upper] = ends;
     // Two days more, since the zone of the key may be another.
     let beside = |end: &str, sign: &str| {
-        format!("'{end}'::{t} OPERATOR(pg_catalog.{sign}) {margin} OPERATOR(pg_catalog.{sign}) '2 days'::pg_catalog.interval")
+        format!(
+            "'{end}'::{t} OPERATOR(pg_catalog.{sign}) {margin} OPERATOR(pg_catalog.{sign}) '2 days'::pg_catalog.interval"
+        )
     };
     let limit = |end: &str, sign: &str| format!("('{end}'::{k} OPERATOR(pg_catalog.{sign}) {margin})");
     [
