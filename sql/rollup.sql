@@ -50,6 +50,7 @@ CREATE TABLE rollup.definition (
   joined      regclass[],
   nodes             jsonb
 ) WITH (fillfactor = 50);
+CREATE INDEX ON rollup.definition (source);
 COMMENT ON COLUMN rollup.definition.on_change IS 'what it does when raw rows change: ignore, error, or recompute their buckets';
 COMMENT ON COLUMN rollup.definition.adopted IS 'its table was there before, by rollup.create(into_table), and stays when the rollup is dropped';
 COMMENT ON COLUMN rollup.definition.refused_changes IS 'times of rows that changed when their bucket could not be computed again';

@@ -12,6 +12,7 @@ use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
 mod adopt;
+mod arrange;
 pub mod attempt;
 mod backlog;
 mod bounds;
@@ -33,6 +34,7 @@ pub mod partition;
 mod plan;
 mod progress;
 mod range;
+mod reach;
 mod rebase;
 mod rules;
 pub mod run;
@@ -364,6 +366,11 @@ fn rollup_rebuild(
     let d = locked(required(name, "name")?)?;
     let _acting = as_owner(&d);
     check::rebuild(&d, from, to)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_unwatched(id: i64) -> Result<Option<String>> {
+    arrange::unwatched(id)
 }
 
 #[pg_extern(sql = false)]
