@@ -58,6 +58,7 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
     let table = source::describe(relation)?;
     let place = citus::place(relation)?;
     if place.is_some() {
+        citus::commit::in_two_phases()?;
         citus::rebase::one_by_one();
     }
     let (offset, nodes) = {
