@@ -72,12 +72,14 @@ fn connected(citus: &Citus, node: usize) -> Client {
 
 /// Commits on these nodes wait for ever, or no more.
 fn hold(citus: &Citus, nodes: &[usize], held: bool) {
-    let set = if held { "SET synchronous_standby_names = 'nobody'" } else { "RESET synchronous_standby_names" };
+    let set =
+        if held { "SET synchronous_standby_names = 'nobody'" } else { "RESET synchronous_standby_names" };
     for node in nodes {
         let mut client = connected(citus, *node);
         client.batch_execute(&format!("ALTER SYSTEM {set}")).expect("the setting");
         client.batch_execute("SELECT pg_reload_conf()").expect("read");
-        let now = "SELECT (setting <> '')::int::bigint FROM pg_settings WHERE name = 'synchronous_standby_names'";
+        let now =
+            "SELECT (setting <> '')::int::bigint FROM pg_settings WHERE name = 'synchronous_standby_names'";
         wait_for("the setting is read", 20, || number(&mut client, now) == i64::from(held));
     }
 }
@@ -159,7 +161,9 @@ fn target(table: &str) -> String {
 
 fn make(client: &mut Client, (table, made, limit): (&str, &str, &str)) {
     if !table.contains('.') {
-        client.batch_execute(&format!("CREATE TABLE {table} (site int, at timestamptz, v int)")).expect(table);
+        client
+            .batch_execute(&format!("CREATE TABLE {table} (site int, at timestamptz, v int)"))
+            .expect(table);
     }
     client.batch_execute(made).unwrap_or_else(|e| panic!("{table}: {e:?}"));
     let name = table.replace('.', "_");
@@ -210,7 +214,9 @@ fn runs_are_committed_whole() {
 #[test]
 fn a_table_asks_for_it_where_the_library_does_not() {
     let Some(mut citus) = cluster() else { return };
-    connected(&citus, 0).batch_execute("ALTER DATABASE cluster SET rollup.two_phase_table = on").expect("set");
+    connected(&citus, 0)
+        .batch_execute("ALTER DATABASE cluster SET rollup.two_phase_table = on")
+        .expect("set");
     for kind in KINDS.into_iter().filter(|(table, ..)| ONE_TASK.contains(table)) {
         let (table, _, limit) = kind;
         make(&mut connected(&citus, 0), kind);
@@ -242,7 +248,8 @@ fn removal_and_pieces_are_committed_whole() {
         interrupted(&mut citus, "SELECT rollup.work_off('single_min')", stage, victim);
         let mut client = connected(&citus, 0);
         in_doubt_no_more(&citus);
-        let both = "SELECT coalesce(sum(n), 0)::bigint + (SELECT lag_rows FROM rollup.status) FROM single_min";
+        let both =
+            "SELECT coalesce(sum(n), 0)::bigint + (SELECT lag_rows FROM rollup.status) FROM single_min";
         assert_eq!(number(&mut client, both), 1000, "after a piece: {stage:?} {victim:?}");
         assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.check('single_min')"), 0);
     }

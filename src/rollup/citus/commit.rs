@@ -72,7 +72,9 @@ fn make_table() -> Result<()> {
     }
     fail(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!("changes on another node could be counted twice after a crash: {TABLE} lies on one node only"),
+        format!(
+            "changes on another node could be counted twice after a crash: {TABLE} lies on one node only"
+        ),
         "The library of Citus offers no commit in two phases by itself. SELECT citus_set_coordinator_host(…), then SELECT replicate_reference_tables(): the table lies on two nodes then, and a change of it is committed so.",
     )
 }
