@@ -60,6 +60,7 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
     let _acting = ActingAs::role(owner);
     let place = citus::place(relation)?;
     if place.is_some() {
+        citus::commit::in_two_phases()?;
         citus::rebase::one_by_one();
     }
     let (offset, nodes) = {

@@ -48,6 +48,9 @@ fn acting(r: &Retention) -> Result<ActingAs> {
 
 /// Takes the interlock, and gives the rule for rows that may go, as it is under it.
 fn lock_out_creation(r: &Retention, force: bool) -> Result<(String, String)> {
+    if r.cutoff.is_some() {
+        citus::commit::in_two_phases()?;
+    }
     let definitions = {
         let _acting = ActingAs::catalog();
         catalog::execute("SELECT FROM rollup.source WHERE relation = $1 FOR SHARE", &[r.oid.into()])?;
