@@ -82,8 +82,6 @@ COMMENT ON FUNCTION rollup.stddev_pop(bigint, numeric, numeric) IS 'Population s
 
 -- rollups: merge rules of the extension
 
-SET LOCAL search_path TO pg_catalog, pg_temp;
-
 -- An aggregate without final function gives its state: PostgreSQL's own combine function merges two.
 INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite, never_null)
 SELECT p.oid::regprocedure::text, ARRAY[p.proname::text],
@@ -144,6 +142,4 @@ SELECT format('%s(double precision,double precision)', f), ARRAY['rollup.moments
   FROM unnest(ARRAY['corr', 'covar_pop', 'covar_samp', 'regr_avgx', 'regr_avgy', 'regr_intercept', 'regr_r2', 'regr_slope', 'regr_sxx', 'regr_sxy', 'regr_syy']) f;
 INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite, never_null) VALUES
   ('regr_count(double precision,double precision)', '{count}', 'pg_catalog.int8pl($1, $2)', 'pg_catalog.sum($1)', true);
-
-SET LOCAL search_path TO @extschema@, pg_temp;
 

@@ -99,13 +99,14 @@ AS 'MODULE_PATHNAME', 'rollup_work_off_wrapper' LANGUAGE c VOLATILE STRICT PARAL
 COMMENT ON FUNCTION rollup.work_off(text) IS
 'Rolls up what is new and one piece of the backlog; returns the rows of the backlog that are left, 0 when there is none. NULL gives NULL';
 
+-- A procedure that commits cannot have a search_path of its own: every name in it is qualified.
 CREATE PROCEDURE rollup.catch_up(name text) LANGUAGE plpgsql AS $$
-DECLARE rest bigint := 1; said timestamptz := '-infinity';
+DECLARE rest pg_catalog.int8 := 1; said pg_catalog.timestamptz := '-infinity';
 BEGIN
-  WHILE rest > 0 LOOP
+  WHILE rest OPERATOR(pg_catalog.>) 0 LOOP
     rest := rollup.work_off(name);
     COMMIT;
-    IF rest > 0 AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) (said OPERATOR(pg_catalog.+) interval '1 second') THEN
+    IF rest OPERATOR(pg_catalog.>) 0 AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) (said OPERATOR(pg_catalog.+) interval '1 second') THEN
       RAISE NOTICE 'rollup %: % rows left', name, rest;
       said := pg_catalog.clock_timestamp();
     END IF;
@@ -303,7 +304,7 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
        END AS expiry_held_by,
        (SELECT coalesce(max(i.late_ignored), 0) FROM rollup.retention i WHERE i.relation = d.relation
            OR i.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
-       d.on_change, d.refused_changes, rollup.unwatched(d.id) AS unwatched,
+       d.on_change, CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN d.refused_changes END AS refused_changes, rollup.unwatched(d.id) AS unwatched,
        p.partitions_until, p.partitions_error,
        (SELECT pg_catalog.string_agg(y.query, '; ' ORDER BY y.query) FROM pg_catalog.pg_stat_activity y,
            (SELECT pg_catalog.concat('rollup.', v, ' of ', d.name) AS call FROM pg_catalog.unnest(ARRAY['run', 'rebuild', 'rebase']) v UNION ALL
@@ -327,7 +328,7 @@ COMMENT ON COLUMN rollup.status.lag_seconds IS 'longest that any committed row c
 COMMENT ON COLUMN rollup.status.oldest_row IS 'least time of the rows that wait';
 COMMENT ON COLUMN rollup.status.open_writers IS 'whose transactions have the source open for writing: their rows come when they end, and hold no others back';
 COMMENT ON COLUMN rollup.status.held_back_by IS 'what the next run waits for: a lock on the source or a part of it; on a Citus cluster, node by node, as rollup.nodes says. NULL: nothing';
-COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was';
+COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was. NULL for who may not read the source';
 COMMENT ON COLUMN rollup.status.unwatched IS 'triggers that are missing or switched off, without which changes of raw rows are not seen; the next run makes those that are missing';
 COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';
 COMMENT ON COLUMN rollup.status.partitions_until IS 'up to when rows find a partition in the source and the tables of the rollup, of those that rollup.partition keeps ahead';
