@@ -112,7 +112,7 @@ fn functions(client: &mut Client) -> Vec<(String, Vec<String>)> {
          JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
          JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'hll'
         WHERE p.prokind = 'f' AND l.lanname = 'c'
-          AND 'internal'::regtype <> ALL (p.proargtypes::oid[]) ORDER BY p.oid";
+          AND NOT p.proargtypes::oid[] && ARRAY['internal'::regtype::oid, 'pg_ddl_command'::regtype] ORDER BY p.oid";
     client.query(sql, &[]).unwrap().iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 

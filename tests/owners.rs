@@ -98,7 +98,8 @@ fn a_lock_keeps_no_reader_of_the_status_waiting() {
         assert_eq!(row.get::<_, Option<i64>>(0), None);
         assert!(row.get::<_, Option<String>>(1).unwrap().contains("a lock on hostile."));
     }
-    admin.batch_execute("TABLE rollup.status; TABLE rollup.metrics; ROLLBACK PREPARED 'locks'").unwrap();
+    admin.batch_execute("TABLE rollup.status; TABLE rollup.metrics").unwrap();
+    admin.batch_execute("ROLLBACK PREPARED 'locks'").unwrap();
     assert_eq!(number(&mut admin, "SELECT sum(lag_rows)::bigint FROM rollup.status"), 2);
     // A table whose stamps are gone breaks nothing but its own rollup.
     hostile.batch_execute("ALTER TABLE hostile.event DROP COLUMN rollup_stamp CASCADE").unwrap();
@@ -256,8 +257,8 @@ fn no_owner_keeps_the_worker_from_another() {
              ALTER TABLE hostile.nap ENABLE ROW LEVEL SECURITY; ALTER TABLE hostile.nap FORCE ROW LEVEL SECURITY;
              CREATE POLICY i ON hostile.nap FOR INSERT WITH CHECK (true);
              CREATE POLICY s ON hostile.nap FOR SELECT USING (hostile.nap());
-             BEGIN; LOCK TABLE hostile.held1, hostile.held2, hostile.held3, hostile.held4; PREPARE TRANSACTION 'held';
-             INSERT INTO hostile.held5 VALUES (now(), 1); INSERT INTO hostile.nap VALUES (now(), 1)",
+             INSERT INTO hostile.held5 VALUES (now(), 1); INSERT INTO hostile.nap VALUES (now(), 1); COMMIT;
+             BEGIN; LOCK TABLE hostile.held1, hostile.held2, hostile.held3, hostile.held4; PREPARE TRANSACTION 'held'",
         )
         .unwrap();
     let naps = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'rollup worker' AND wait_event = 'PgSleep'";

@@ -88,8 +88,9 @@ struct Held(pg_sys::Oid);
 
 impl Held {
     fn table(id: pg_sys::Oid) -> Option<Held> {
+        // Made only where it is had: to drop one gives the lock back.
         // SAFETY: a lock may be taken on any oid; it says nothing of whether there is such a relation.
-        unsafe { pg_sys::ConditionalLockRelationOid(id, SHARE).then_some(Held(id)) }
+        unsafe { pg_sys::ConditionalLockRelationOid(id, SHARE).then(|| Held(id)) }
     }
 }
 
