@@ -89,7 +89,7 @@ fn a_lock_keeps_no_reader_of_the_status_waiting() {
     hostile
         .batch_execute(
             "SELECT rollup.partition('hostile.parted', '1 day');
-             INSERT INTO hostile.event VALUES (now(), 1); INSERT INTO hostile.parted VALUES (now(), 1);
+             INSERT INTO hostile.event VALUES (now(), 1); INSERT INTO hostile.parted VALUES (now(), 1); COMMIT;
              BEGIN; LOCK TABLE hostile.event; LOCK TABLE hostile.parted_all; PREPARE TRANSACTION 'locks'",
         )
         .unwrap();

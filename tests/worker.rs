@@ -256,7 +256,6 @@ fn one_free_slot_is_enough() {
                      + (SELECT coalesce(sum(total), 0) FROM c_1min)::bigint";
         wait_for("all three are run", 30, || number(&mut client, total) == round * 10101);
     }
-    assert!(!cluster.log().contains("no background worker slot is free"));
 }
 
 #[test]

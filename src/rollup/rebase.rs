@@ -31,7 +31,7 @@ pub fn by_hand(relation: pg_sys::Oid) -> Result<()> {
         );
     }
     for d in &definitions {
-        catalog::check_owner_of(&d)?;
+        catalog::check_owner_of(d)?;
     }
     begin_again(relation)
 }

@@ -154,9 +154,9 @@ unsafe fn candidates(table: pg_sys::Relation, stamp: i32, wanted: &Wanted) -> Op
     // SAFETY: the table is open and locked, and so is the index while its pages are read.
     unsafe {
         let pages = blocks(table);
-        let (method, all) = (method(), vec![0..pages]);
+        let method = method();
         for id in PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(table)).iter_oid() {
-            let Some(_held) = Held::table(id) else { return None };
+            let _held = Held::table(id)?;
             let index = pg_sys::try_relation_open(id, pg_sys::NoLock as i32);
             if index.is_null() {
                 continue;
@@ -174,7 +174,7 @@ unsafe fn candidates(table: pg_sys::Relation, stamp: i32, wanted: &Wanted) -> Op
                 return found;
             }
         }
-        Some(all)
+        Some(std::iter::once(0..pages).collect())
     }
 }
 
