@@ -47,7 +47,8 @@ mod tests {
         rows.map(|(k, t, v)| (k.expect("a name"), t.expect("a type"), v.expect("a text"))).collect()
     }
 
-    /// What callers in C rely on, and what a send function that gave back its argument broke.
+    /// What callers in C rely on, and what a send function that gave back its argument broke. Records are left out:
+    /// PostgreSQL's own way to return one gives an address inside of a chunk, and nobody frees it.
     #[pg_test]
     fn what_a_function_returns_belongs_to_its_caller() {
         const MOST: usize = 400;
@@ -56,7 +57,7 @@ mod tests {
              FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang JOIN pg_type t ON t.oid = p.prorettype
              JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
              JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'hll'
-            WHERE p.prokind = 'f' AND NOT p.proretset AND l.lanname = 'c' AND p.pronargs > 0 AND (NOT t.typbyval OR p.prorettype = 'internal'::regtype OR 'internal'::regtype = ANY(p.proargtypes::oid[]))";
+            WHERE p.prokind = 'f' AND NOT p.proretset AND p.prorettype <> 'record'::regtype AND l.lanname = 'c' AND p.pronargs > 0 AND (NOT t.typbyval OR p.prorettype = 'internal'::regtype OR 'internal'::regtype = ANY(p.proargtypes::oid[]))";
         let functions = Spi::connect(|client| {
             let rows = client.select(sql, None, &[])?;
             rows.map(|row| {
