@@ -37,7 +37,7 @@ mod tests {
                 UNION ALL SELECT 'cstring', v FROM unnest(ARRAY['\\x118b7f', '\\x108b7f', '\\x010000', '12']) v
                 UNION ALL SELECT 'double precision[]', v FROM unnest(ARRAY['{3,2,1}', '{3,2,1,4,5,6}']) v
                 UNION ALL SELECT t, v FROM unnest(ARRAY['integer', 'bigint', 'smallint', 'oid', 'hll_hashval', 'numeric', 'double precision']) t, unnest(ARRAY['0', '1', '11']) v
-                UNION ALL VALUES ('boolean', 'f'), ('text', 'x'), ('bytea', '\\x00'), ('hll_hashval[]', '{1,2,NULL}'), ('cstring[]', '{11,5}')
+                UNION ALL VALUES ('integer', '-1'), ('boolean', 'f'), ('text', 'x'), ('bytea', '\\x00'), ('hll_hashval[]', '{1,2,NULL}'), ('cstring[]', '{11,5}')
             ) s(k, v)";
         let rows = Spi::connect(|client| {
             let rows = client.select(sql, None, &[])?;
@@ -115,8 +115,7 @@ mod tests {
         assert!(sound > 500, "{sound} results were looked at");
         // Steps of aggregates, which run in those alone, and whose states PostgreSQL handles by their addresses.
         silent.retain(|name| !name.contains("_trans(") && !name.contains("_combine("));
-        let with_internal = |name: &String| name.contains("internal");
-        silent.retain(|name| !with_internal(name));
+        silent.retain(|name| !name.contains("internal") && name != "rollup.explain(text)");
         assert!(silent.is_empty(), "no result of {silent:?}");
     }
 
