@@ -11,7 +11,8 @@
 //! argument nor lies in one, not even where it has an argument's value, and nothing writes to an argument. Two kinds of
 //! function give back what they were given, since their callers compare addresses: a transition or combine function the
 //! state in argument 0, which is its aggregate's own (it asks whether it is called by one before), and a trigger function
-//! a row. An expanded state that may be written to goes to the aggregate alone, which hands it to others read-only.
+//! a row. A record is made as PostgreSQL makes it, inside of a chunk, and freed by nobody. An expanded state that may be
+//! written to goes to the aggregate alone, which hands it to others read-only.
 use pgrx::pg_sys;
 use std::panic::AssertUnwindSafe;
 
