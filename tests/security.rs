@@ -164,3 +164,22 @@ fn other_users_see_and_do_what_they_may() {
     assert_eq!(number(&mut alice, seen), 1);
     assert_eq!(number(&mut alice, "SELECT count(*) FROM rollup.history WHERE error ~ 'secret_limit'"), 1);
 }
+
+#[test]
+fn the_owner_of_a_database_dumps_it() {
+    let (cluster, mut client) = prepared("dumped", "");
+    client
+        .batch_execute(
+            "DROP TABLE http_request; CREATE ROLE keeper LOGIN; ALTER DATABASE dumped OWNER TO keeper; CREATE SCHEMA AUTHORIZATION keeper;
+             SET ROLE keeper; CREATE TABLE keeper.event (at timestamptz, x int);
+             SELECT rollup.create('keeper.days', 'SELECT date_trunc(''day'', at) AS day, count(*) AS n FROM keeper.event GROUP BY 1', every => NULL);
+             RESET ROLE",
+        )
+        .unwrap();
+    let dump = cluster.command("pg_dump").args(["-U", "keeper", "dumped"]).output().unwrap();
+    let text = String::from_utf8_lossy(&dump.stdout);
+    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+    assert!(text.contains("COPY rollup.definition") && text.contains("FROM keeper.event GROUP BY 1"));
+    client.batch_execute("CREATE ROLE stranger; SET ROLE stranger").unwrap();
+    assert!(refused(&mut client, "TABLE rollup.definition").starts_with("42501"));
+}
