@@ -101,7 +101,14 @@ pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
         );
     }
     let old = Plan { alias, ..old };
-    change(d, &old, new.columns, backfill)
+    let mut columns = new.columns;
+    // What counts the rows stays, whatever the new query shows of it.
+    if let Some(rows) = old.rows.as_ref().and_then(|name| old.column(name))
+        && !columns.iter().any(|c| c.name == rows.name)
+    {
+        columns.push(Column { hidden: true, ..rows.clone() });
+    }
+    change(d, &old, columns, backfill)
 }
 
 /// The same column, whatever is done with it beside.
@@ -126,8 +133,8 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
         );
     }
     d.check_cluster()?;
-    forget_unused(&mut columns);
-    if !columns.iter().any(|c| c.merge().is_some()) {
+    forget_unused(&mut columns, old.rows.as_deref());
+    if !columns.iter().any(|c| c.merge().is_some() && (!c.hidden || old.rows.as_ref() != Some(&c.name))) {
         return fail(WRONG, "no aggregate would be left", "Drop the rollup: SELECT rollup.drop(name).");
     }
     for c in &mut columns {
@@ -181,8 +188,8 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
 }
 
 /// Hidden columns that nothing is made of.
-fn forget_unused(columns: &mut Vec<Column>) {
-    let mut used: Vec<String> = Vec::new();
+fn forget_unused(columns: &mut Vec<Column>, rows: Option<&str>) {
+    let mut used: Vec<String> = rows.map(String::from).into_iter().collect();
     for c in columns.iter() {
         match &c.role {
             Role::Result { of, .. } => used.extend(of.iter().cloned()),
@@ -193,7 +200,7 @@ fn forget_unused(columns: &mut Vec<Column>) {
     let before = columns.len();
     columns.retain(|c| !c.hidden || used.contains(&c.name));
     if columns.len() < before {
-        forget_unused(columns);
+        forget_unused(columns, rows);
     }
 }
 
