@@ -103,6 +103,21 @@ pub fn release(source: pg_sys::Oid) -> Result<()> {
     Ok(())
 }
 
+/// Takes all triggers of rollups away that a table itself has been given.
+pub fn strip(table: pg_sys::Oid) -> Result<()> {
+    let drops = {
+        let _acting = ActingAs::catalog();
+        catalog::write(
+            "SELECT pg_catalog.format('DROP TRIGGER %I ON %I.%I', g.tgname, n.nspname, c.relname) FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE g.tgrelid = $1 AND g.tgparentid = 0 AND g.tgname = ANY ($2::pg_catalog.name[]) \
+             AND g.tgfoid IN (pg_catalog.to_regprocedure('rollup.note_change()'), pg_catalog.to_regprocedure('rollup.own_stamp()'))",
+            &[table.into(), [ROWS, TABLE, STAMPS, KEPT].map(String::from).to_vec().into()],
+            |row| row.get::<String>(1),
+        )?
+    };
+    drops.into_iter().flatten().try_for_each(|command| catalog::execute(&command, &[]))
+}
+
 /// Waits for locks shortly: who comes after who waits, waits too.
 fn wait_shortly() {
     set_local(c"lock_timeout", c"50ms");

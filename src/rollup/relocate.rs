@@ -108,7 +108,7 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
         let _acting = ActingAs::role(whole.owner);
         if !others {
             // Triggers of its own stand in the way of those that come from above.
-            arrange::release(d.source_oid)?;
+            maps::tables(d.source_oid)?.into_iter().try_for_each(arrange::strip)?;
             watch::forget(d.source_oid, true)?;
             source::forget(d.source_oid, true)?;
         }
