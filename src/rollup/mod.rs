@@ -25,6 +25,7 @@ pub mod diagnose;
 pub mod error;
 mod evolve;
 pub mod expire;
+mod gone;
 mod late;
 mod levels;
 mod live;
