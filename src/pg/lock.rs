@@ -178,9 +178,7 @@ pub fn there(oid: pg_sys::Oid) -> bool {
     let key = pg_sys::Datum::from(oid);
     let none = pg_sys::Datum::from(0);
     // SAFETY: a look-up that tolerates absence.
-    unsafe {
-        pg_sys::SearchSysCacheExists(pg_sys::SysCacheIdentifier::RELOID as i32, key, none, none, none)
-    }
+    unsafe { pg_sys::SearchSysCacheExists(pg_sys::SysCacheIdentifier::RELOID as i32, key, none, none, none) }
 }
 
 /// How strong a lock on a relation is.

@@ -165,7 +165,9 @@ pub fn cascade(call: &Call) -> Option<Cascade> {
                 let names = PgList::<pg_sys::Node>::from_pg(drop.objects)
                     .iter_ptr()
                     .filter(|n| (**n).type_ == pg_sys::NodeTag::T_String)
-                    .map(|n| CStr::from_ptr((*n.cast::<pg_sys::String>()).sval).to_string_lossy().into_owned())
+                    .map(|n| {
+                        CStr::from_ptr((*n.cast::<pg_sys::String>()).sval).to_string_lossy().into_owned()
+                    })
                     .collect();
                 match drop.removeType {
                     pg_sys::ObjectType::OBJECT_EXTENSION => Some(Cascade::Extensions(names)),

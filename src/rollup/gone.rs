@@ -56,9 +56,7 @@ fn forget() -> Result<()> {
     let owners = catalog::read(
         "SELECT c.oid, c.relowner FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)",
         &[dropped.clone().into()],
-        |row| {
-            Ok((row.get(1)?.unwrap_or(pg_sys::InvalidOid), row.get(2)?.unwrap_or(pg_sys::InvalidOid)))
-        },
+        |row| Ok((row.get(1)?.unwrap_or(pg_sys::InvalidOid), row.get(2)?.unwrap_or(pg_sys::InvalidOid))),
     )?;
     let (tables, owners): (Vec<pg_sys::Oid>, Vec<pg_sys::Oid>) = owners.into_iter().unzip();
     catalog::execute(

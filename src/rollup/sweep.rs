@@ -106,7 +106,12 @@ pub fn leaves(r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Lea
          SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' ORDER BY t.oid",
         &[r.oid.into()],
-        |row| Ok((row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid), row.get::<String>(2)?.unwrap_or_default())),
+        |row| {
+            Ok((
+                row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid),
+                row.get::<String>(2)?.unwrap_or_default(),
+            ))
+        },
     )?;
     let mut found = Vec::new();
     for (oid, name) in tables.into_iter().filter(|(t, _)| without.iter().all(|p| p.oid != *t)) {
@@ -139,7 +144,8 @@ fn pieces(r: &Retention, old: &str, from: Option<String>) -> Result<Vec<Leaf>> {
         &[],
         |row| row.get::<Vec<String>>(1),
     )?;
-    let leaf = |times| Leaf { oid: r.oid, name: r.relation.clone(), next: 0, last: 0, times, from: from.clone() };
+    let leaf =
+        |times| Leaf { oid: r.oid, name: r.relation.clone(), next: 0, last: 0, times, from: from.clone() };
     Ok(found.into_iter().flatten().map(leaf).collect())
 }
 
