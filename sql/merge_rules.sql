@@ -41,14 +41,20 @@ COMMENT ON AGGREGATE rollup.last(anyelement, timestamp) IS
 CREATE AGGREGATE rollup.moments(float8) (
   SFUNC = pg_catalog.float8_accum, STYPE = float8[], COMBINEFUNC = pg_catalog.float8_combine, INITCOND = '{0,0,0}', PARALLEL = SAFE);
 COMMENT ON AGGREGATE rollup.moments(float8) IS 'Count, sum, and sum of squared deviations of numbers: what avg, variance and stddev are made of. NULLs are skipped';
+CREATE FUNCTION rollup.moments_combine(float8[], float8[]) RETURNS float8[]
+AS 'MODULE_PATHNAME', 'rollup_moments_combine' LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup.moments_combine(float8[], float8[]) IS 'transition of rollup.moments_union; NULL is the moments of no numbers; SQLSTATE 22023 for what are no moments of numbers';
+CREATE FUNCTION rollup.pair_moments_combine(float8[], float8[]) RETURNS float8[]
+AS 'MODULE_PATHNAME', 'rollup_pair_moments_combine' LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup.pair_moments_combine(float8[], float8[]) IS 'transition of rollup.pair_moments_union; NULL is the moments of no pairs; SQLSTATE 22023 for what are no moments of pairs';
 CREATE AGGREGATE rollup.moments_union(float8[]) (
-  SFUNC = pg_catalog.float8_combine, STYPE = float8[], PARALLEL = SAFE);
+  SFUNC = rollup.moments_combine, STYPE = float8[], PARALLEL = SAFE);
 COMMENT ON AGGREGATE rollup.moments_union(float8[]) IS 'Moments of all the numbers whose moments these are; NULL when there are none';
 CREATE AGGREGATE rollup.moments(float8, float8) (
   SFUNC = pg_catalog.float8_regr_accum, STYPE = float8[], COMBINEFUNC = pg_catalog.float8_regr_combine, INITCOND = '{0,0,0,0,0,0}', PARALLEL = SAFE);
 COMMENT ON AGGREGATE rollup.moments(float8, float8) IS 'Count, sums, and sums of squared deviations and products of pairs: what corr, covar_* and regr_* are made of. Pairs with a NULL are skipped';
 CREATE AGGREGATE rollup.pair_moments_union(float8[]) (
-  SFUNC = pg_catalog.float8_regr_combine, STYPE = float8[], PARALLEL = SAFE);
+  SFUNC = rollup.pair_moments_combine, STYPE = float8[], PARALLEL = SAFE);
 COMMENT ON AGGREGATE rollup.pair_moments_union(float8[]) IS 'Moments of all the pairs whose moments these are; NULL when there are none';
 
 -- Of count, sum and sum of squares of exact numbers what PostgreSQL computes of the numbers, digit by digit. A root
@@ -75,8 +81,6 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE RETURN rollup.root(rollup.var_pop(co
 COMMENT ON FUNCTION rollup.stddev_pop(bigint, numeric, numeric) IS 'Population standard deviation of numbers of which count, sum and sum of squares are known; NULL for none';
 
 -- rollups: merge rules of the extension
-
-SET LOCAL search_path TO pg_catalog, pg_temp;
 
 -- An aggregate without final function gives its state: PostgreSQL's own combine function merges two.
 INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite, never_null)
@@ -138,6 +142,4 @@ SELECT format('%s(double precision,double precision)', f), ARRAY['rollup.moments
   FROM unnest(ARRAY['corr', 'covar_pop', 'covar_samp', 'regr_avgx', 'regr_avgy', 'regr_intercept', 'regr_r2', 'regr_slope', 'regr_sxx', 'regr_sxy', 'regr_syy']) f;
 INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite, never_null) VALUES
   ('regr_count(double precision,double precision)', '{count}', 'pg_catalog.int8pl($1, $2)', 'pg_catalog.sum($1)', true);
-
-SET LOCAL search_path TO @extschema@, pg_temp;
 

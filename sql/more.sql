@@ -158,7 +158,7 @@ COMMENT ON OPERATOR FAMILY hll_hashval_ops USING hash IS 'Equality of numbers';
 -- Hash joins need the mark HASHES on "=". The operators are older than it: ALTER OPERATOR can set it from
 -- PostgreSQL 17 on only, and dropping them would take views and indexes along.
 UPDATE pg_catalog.pg_operator SET oprcanhash = true
- WHERE oid IN ('=(hll, hll)'::pg_catalog.regoperator, '=(hll_hashval, hll_hashval)'::pg_catalog.regoperator);
+ WHERE oid OPERATOR(pg_catalog.=) ANY (ARRAY['=(hll, hll)'::pg_catalog.regoperator::pg_catalog.oid, '=(hll_hashval, hll_hashval)'::pg_catalog.regoperator::pg_catalog.oid]);
 
 -- sets
 

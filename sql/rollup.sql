@@ -1,5 +1,12 @@
 -- rollups: catalog
 
+-- From here to the end of the script every name of ours is written with its schema, and every other one is PostgreSQL's:
+-- an operator or function that somebody has put into the schema of the extension is not found, neither by what runs now
+-- nor by the bodies and views that are bound here, whatever types it takes. What is made without a schema fails.
+-- The command that runs the script puts the path back. What lies before makes objects in the extension's schema, with
+-- names and argument types that are exact, and evaluates nothing that is not qualified.
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
 CREATE SCHEMA rollup;
 COMMENT ON SCHEMA rollup IS 'Exact, continuous rollups: rollup.create defines one, rollup.status shows how they fare';
 GRANT USAGE ON SCHEMA rollup TO PUBLIC;
@@ -53,6 +60,7 @@ CREATE TABLE rollup.definition (
 ) WITH (fillfactor = 50);
 COMMENT ON COLUMN rollup.definition.relation IS 'NULL: it was dropped by hand, as SOURCE may have been; the rollup does nothing until rollup.drop';
 COMMENT ON COLUMN rollup.definition.last_owner IS 'who owned its table, or its source, when that was dropped: a role of the cluster of SYSTEM_ID';
+CREATE INDEX ON rollup.definition (source);
 COMMENT ON COLUMN rollup.definition.on_change IS 'what it does when raw rows change: ignore, error, or recompute their buckets';
 COMMENT ON COLUMN rollup.definition.adopted IS 'its table was there before, by rollup.create(into_table), and stays when the rollup is dropped';
 COMMENT ON COLUMN rollup.definition.refused_changes IS 'times of rows that changed when their bucket could not be computed again';
@@ -192,7 +200,7 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.partitioning', '');
 
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
-GRANT SELECT (id, name, relation, source, timezone, every, on_change, refused_changes, adopted, state, system_id, seen_xmax, seen_xip, rows_total,
+GRANT SELECT (id, name, relation, source, timezone, every, on_change, adopted, state, system_id, seen_xmax, seen_xip, rows_total,
   backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, nodes, last_owner)
   ON rollup.definition TO PUBLIC;
 GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed) ON rollup.attempt TO PUBLIC;
@@ -200,4 +208,7 @@ GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run 
 GRANT SELECT (relation, width, ahead, timezone, made, moved) ON rollup.partitioning TO PUBLIC;
 GRANT SELECT (relation, time_column, keep, removed, dropped, late_ignored, failures, hold_until) ON rollup.retention TO PUBLIC;
 GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.expired, rollup.change TO PUBLIC;
+-- pg_dump reads whole tables. The owner of a database may dump it: so it reads all that is dumped, query texts too.
+GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning, rollup.retention TO pg_database_owner;
+GRANT SELECT ON SEQUENCE rollup.definition_id_seq TO pg_database_owner;
 

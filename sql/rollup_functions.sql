@@ -26,12 +26,27 @@ END $$;
 COMMENT ON FUNCTION rollup.own_stamp() IS
 'Trigger of tables with a rollup whose rows a subscription brings: gives them stamps of this server in place of those that come along';
 
-CREATE FUNCTION rollup.watch_children() RETURNS event_trigger
-AS 'MODULE_PATHNAME', 'rollup_watch_children' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION rollup.watch_command(command pg_ddl_command) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_watch_command' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.watch_command(pg_ddl_command) IS
+'For rollup.watch_children: what is to be done about one command of pg_event_trigger_ddl_commands(), as the current user. NULL does nothing';
+
+-- A function in PL/pgSQL, so that commands go on where the library is missing.
+CREATE FUNCTION rollup.watch_children() RETURNS event_trigger LANGUAGE plpgsql
+SET search_path TO pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM rollup.watch_command(c.command) FROM pg_event_trigger_ddl_commands() c WHERE c.classid IN ('pg_class'::regclass, 'pg_subscription'::regclass);
+EXCEPTION WHEN OTHERS THEN
+  RAISE WARNING USING MESSAGE = format('rollups are not told of what %s has made: %s', TG_TAG, SQLERRM),
+    HINT = 'Where it put a table below one with a rollup, the next run puts that right; until then rollup.status names it.';
+END $$;
 COMMENT ON FUNCTION rollup.watch_children() IS
-'Event trigger: gives a new partition or child of such a table the triggers that it does not inherit, and tables with a rollup that a subscription fills the trigger rollup.own_stamp()';
-CREATE EVENT TRIGGER rollup_watch_children ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE SUBSCRIPTION', 'ALTER SUBSCRIPTION')
+'Event trigger: gives a new partition or child of a table with rollups the triggers that it does not inherit, and tables with a rollup that a subscription fills the trigger rollup.own_stamp(). Fails no command';
+CREATE EVENT TRIGGER rollup_watch_children ON ddl_command_end
+  WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE SCHEMA', 'CREATE SUBSCRIPTION', 'ALTER SUBSCRIPTION')
   EXECUTE FUNCTION rollup.watch_children();
+-- Partitions that are made where session_replication_role is replica are watched, too.
+ALTER EVENT TRIGGER rollup_watch_children ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER rollup_watch_children IS 'Watches new partitions of tables with rollups, and subscriptions that fill them';
 
 CREATE FUNCTION rollup.forget_dropped() RETURNS event_trigger
@@ -101,13 +116,14 @@ AS 'MODULE_PATHNAME', 'rollup_work_off_wrapper' LANGUAGE c VOLATILE STRICT PARAL
 COMMENT ON FUNCTION rollup.work_off(text) IS
 'Rolls up what is new and one piece of the backlog; returns the rows of the backlog that are left, 0 when there is none. NULL gives NULL';
 
+-- A procedure that commits cannot have a search_path of its own: every name in it is qualified.
 CREATE PROCEDURE rollup.catch_up(name text) LANGUAGE plpgsql AS $$
-DECLARE rest bigint := 1; said timestamptz := '-infinity';
+DECLARE rest pg_catalog.int8 := 1; said pg_catalog.timestamptz := '-infinity';
 BEGIN
-  WHILE rest > 0 LOOP
+  WHILE rest OPERATOR(pg_catalog.>) 0 LOOP
     rest := rollup.work_off(name);
     COMMIT;
-    IF rest > 0 AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) (said OPERATOR(pg_catalog.+) interval '1 second') THEN
+    IF rest OPERATOR(pg_catalog.>) 0 AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) (said OPERATOR(pg_catalog.+) interval '1 second') THEN
       RAISE NOTICE 'rollup %: % rows left', name, rest;
       said := pg_catalog.clock_timestamp();
     END IF;
@@ -177,7 +193,7 @@ COMMENT ON FUNCTION rollup.lag_rows(bigint) IS
 CREATE FUNCTION rollup.is_free(relation regclass) RETURNS boolean
 AS 'MODULE_PATHNAME', 'rollup_is_free_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.is_free(regclass) IS
-'Whether nobody holds a lock on the table, or a part of it, that its readers would wait for. NULL gives NULL';
+'Whether nobody holds a lock on the table, or a part of it, that its readers would wait for. NULL where there is no such table';
 
 -- rollups: partitions
 
@@ -272,6 +288,11 @@ AS 'MODULE_PATHNAME', 'rollup_oldest_row_wrapper' LANGUAGE c STABLE STRICT PARAL
 COMMENT ON FUNCTION rollup.oldest_row(bigint) IS
 'Least time of the raw rows, as this snapshot sees them, that the rollup with this id has not merged; NULL where there is none, the caller may not read the whole table, the table is locked, or rows are written on several nodes. Runs no code of the table''s owner and waits for no lock';
 
+CREATE FUNCTION rollup.unwatched(id bigint) RETURNS text
+AS 'MODULE_PATHNAME', 'rollup_unwatched_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.unwatched(bigint) IS
+'Triggers that the rollup with this id needs to be told of changes and that are missing or switched off on its source, a partition or a child; NULL where none is, and for NULL';
+
 CREATE VIEW rollup.status AS
 SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) o.owner) AS owner,
        CASE WHEN d.relation IS NULL OR d.source IS NULL THEN 'gone' WHEN a.failures > 0 AND d.state = 'active' THEN 'failing' ELSE d.state END AS state,
@@ -300,7 +321,7 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
        END AS expiry_held_by,
        (SELECT coalesce(max(i.late_ignored), 0) FROM rollup.retention i WHERE i.relation = d.relation
            OR i.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
-       d.on_change, d.refused_changes,
+       d.on_change, CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN d.refused_changes END AS refused_changes, rollup.unwatched(d.id) AS unwatched,
        p.partitions_until, p.partitions_error,
        (SELECT pg_catalog.string_agg(CASE WHEN rollup.may_read(rollup.owner_of(x.relation)) THEN x.last_error END, '; ') FROM rollup.retention x
          WHERE x.relation IN (d.source, d.relation) OR x.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS expiry_error,
@@ -329,7 +350,8 @@ COMMENT ON COLUMN rollup.status.lag_seconds IS 'longest that any committed row c
 COMMENT ON COLUMN rollup.status.oldest_row IS 'least time of the rows that wait';
 COMMENT ON COLUMN rollup.status.open_writers IS 'whose transactions have the source open for writing: their rows come when they end, and hold no others back';
 COMMENT ON COLUMN rollup.status.held_back_by IS 'what the next run waits for: a lock on the source or a part of it; on a Citus cluster, node by node, as rollup.nodes says. NULL: nothing';
-COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was';
+COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was. NULL for who may not read the source';
+COMMENT ON COLUMN rollup.status.unwatched IS 'triggers that are missing or switched off, without which changes of raw rows are not seen; the next run makes those that are missing';
 COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';
 COMMENT ON COLUMN rollup.status.partitions_until IS 'up to when rows find a partition in the source and the tables of the rollup, of those that rollup.partition keeps ahead';
 COMMENT ON COLUMN rollup.status.late_ignored IS 'raw rows that came after their bucket, in the rollup or a level, had expired; what they make expires in turn';

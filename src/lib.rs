@@ -32,6 +32,7 @@ extension_sql_file!(
 #[pg_guard]
 #[allow(non_snake_case)]
 pub extern "C-unwind" fn _PG_init() {
+    pg::error::keep_traces_out();
     hll::init();
     rollup::init();
     worker::init();

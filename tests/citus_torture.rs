@@ -1,6 +1,6 @@
 //! Writers of every kind on every node of a Citus cluster, runs all the while, and everything that can go wrong:
 //! statements cancelled, sessions terminated, processes killed and stopped, servers crashed, shards moved and split,
-//! a node added and taken away. TORTURE_SECONDS says for how long.
+//! a node added and taken away. TORTURE_SECONDS says for how long, TORTURE_SEED what the dice begin with.
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,10 +11,34 @@ use hll_tests::nodes::{StopAtEnd, prepared, run_and_compare};
 use hll_tests::number;
 use postgres::{Client, Config, NoTls};
 
+/// Tables whose runs are one task of Citus, and how each is made.
+const ONE_TASK: [(&str, &str); 4] = [
+    ("single", "CREATE TABLE single (site int, at timestamptz, v int); SELECT create_distributed_table('single', NULL)"),
+    (
+        "tenant.events",
+        "SET citus.enable_schema_based_sharding = on; CREATE SCHEMA tenant; RESET citus.enable_schema_based_sharding;
+         CREATE TABLE tenant.events (site int, at timestamptz, v int)",
+    ),
+    (
+        "one_shard",
+        "CREATE TABLE one_shard (site int, at timestamptz, v int);
+         SELECT create_distributed_table('one_shard', 'site', shard_count => 1, colocate_with => 'none')",
+    ),
+    ("one_value", "CREATE TABLE one_value (site int, at timestamptz, v int); SELECT create_distributed_table('one_value', 'site', shard_count => 3, colocate_with => 'none')"),
+];
+
+/// The rollup of such a table: its name, its table and what it counts.
+fn of_one_task(table: &str) -> (String, String, &'static str) {
+    let name = format!("{}_min", table.replace('.', "_"));
+    let schema = if table.contains('.') { "tenant." } else { "" };
+    (name.clone(), format!("{schema}{name}"), if table == "one_value" { "WHERE site = 3" } else { "" })
+}
+
 /// One transaction of a writer.
 fn write(client: &mut Client, dice: &mut Dice) -> Result<(), postgres::Error> {
     let (site, seed, rows) = (dice.roll(40), dice.roll(1 << 30), 1 + dice.roll(12));
-    let late = dice.roll(5_000);
+    // Many within a minute, whose sketches grow, and many minutes.
+    let late = if dice.roll(2) == 0 { dice.roll(5_000) } else { dice.roll(30) };
     let columns = "(site_id, ingest_time, ip_address, request_country, status_code, response_time_msec)";
     let values = format!(
         "now() - interval '{late} s', '10.' || ({seed} + g) % 200, (ARRAY['USA','DE','FR',NULL])[1 + ({seed} + g) % 4], 200, ({seed} + g) % 1000"
@@ -30,7 +54,7 @@ fn write(client: &mut Client, dice: &mut Dice) -> Result<(), postgres::Error> {
             seed % 7
         )
     };
-    match dice.roll(11) {
+    match dice.roll(13) {
         0 => client.batch_execute(&format!("BEGIN; {many}; ROLLBACK")),
         1 => client.batch_execute(&format!(
             "BEGIN; {many}; SAVEPOINT a; {one}; ROLLBACK TO a; SAVEPOINT b; {one}; RELEASE b; COMMIT"
@@ -59,6 +83,12 @@ fn write(client: &mut Client, dice: &mut Dice) -> Result<(), postgres::Error> {
         7 => client.batch_execute(&from("apart", "LIMIT 5")),
         8 => client.batch_execute(&format!("{many}; SELECT 1 / 0")),
         9 => client.batch_execute(&format!("BEGIN; {one}; COMMIT")),
+        10 | 11 => {
+            let (table, _) = ONE_TASK[dice.roll(4) as usize];
+            client.batch_execute(&format!(
+                "INSERT INTO {table} SELECT ({seed} + g) % 5, now() - interval '{late} s', g FROM generate_series(1, {rows}) g"
+            ))
+        }
         _ => client.batch_execute(&one),
     }
 }
@@ -98,6 +128,8 @@ struct Harm {
     stopped: u64,
     crashes: u64,
     moves: u64,
+    /// Of these, by logical replication.
+    logical: u64,
     splits: u64,
 }
 
@@ -116,14 +148,17 @@ fn signal(signal: &str, pid: i64) -> bool {
 
 fn move_a_shard(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
     let Ok(mut client) = citus.connect(0) else { return };
-    let shards = "SELECT shardid, nodename, nodeport FROM citus_shards WHERE table_name = 'http_request'::regclass ORDER BY shardid";
-    let Ok(found) = client.query(shards, &[]) else { return };
+    let table = if dice.roll(3) == 0 { ONE_TASK[dice.roll(4) as usize].0 } else { "http_request" };
+    let shards = format!(
+        "SELECT shardid, nodename, nodeport FROM citus_shards WHERE table_name = '{table}'::regclass ORDER BY shardid"
+    );
+    let Ok(found) = client.query(&shards, &[]) else { return };
     if found.is_empty() {
         return;
     }
     let row = &found[dice.roll(found.len() as u64) as usize];
     let (shard, host, port): (i64, String, i32) = (row.get(0), row.get(1), row.get(2));
-    if dice.roll(5) == 0 && found.len() < 14 {
+    if table == "http_request" && dice.roll(5) == 0 && found.len() < 14 {
         let split = format!(
             "SELECT citus_split_shard_by_split_points({shard}, ARRAY[((shardminvalue::bigint + shardmaxvalue::bigint) / 2)::text],
                ARRAY(SELECT nodeid FROM pg_dist_node WHERE noderole = 'primary' AND shouldhaveshards ORDER BY nodeid LIMIT 2), 'block_writes') FROM pg_dist_shard WHERE shardid = {shard}"
@@ -132,11 +167,14 @@ fn move_a_shard(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
         return;
     }
     let to = citus.nodes[1 + dice.roll(citus.size() as u64 - 1) as usize].port();
-    let mode = if dice.roll(3) == 0 { "force_logical" } else { "block_writes" };
+    let logical = dice.roll(2) == 0;
+    let mode = if logical { "force_logical" } else { "block_writes" };
     let call = format!(
         "SELECT citus_move_shard_placement({shard}, '{host}', {port}, '127.0.0.1', {to}, shard_transfer_mode => '{mode}')"
     );
-    harm.moves += u64::from(client.batch_execute(&call).is_ok());
+    let moved = u64::from(client.batch_execute(&call).is_ok());
+    harm.moves += moved;
+    harm.logical += if logical { moved } else { 0 };
 }
 
 fn harm_once(citus: &mut Citus, dice: &mut Dice, harm: &mut Harm) {
@@ -177,6 +215,7 @@ fn harm_once(citus: &mut Citus, dice: &mut Dice, harm: &mut Harm) {
 #[test]
 fn torture() {
     let seconds = std::env::var("TORTURE_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(20);
+    let seed = std::env::var("TORTURE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(20_261_124);
     let Some((mut citus, mut client)) = prepared() else { return };
     client
         .batch_execute(
@@ -195,20 +234,28 @@ fn torture() {
     ] {
         client.batch_execute(sql).unwrap();
     }
+    for (table, made) in ONE_TASK {
+        client.batch_execute(made).unwrap();
+        let (name, _, limit) = of_one_task(table);
+        client.batch_execute(&format!("SELECT rollup.create('{name}', 'SELECT site, date_trunc(''minute'', at) AS at, count(*) AS n, sum(v) AS s FROM {table} {limit} GROUP BY 1, 2', every => NULL)")).unwrap();
+    }
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    let of_one: [AtomicU64; 4] = Default::default();
     let (runs, pieces) = (AtomicU64::new(0), AtomicU64::new(0));
-    let (mut harm, mut dice) = (Harm::default(), Dice(20_261_124));
+    let (mut harm, mut dice) = (Harm::default(), Dice(seed));
     let addresses: Vec<Config> = (0..citus.size()).map(|n| citus.address(n)).collect();
     let begun = Instant::now();
     thread::scope(|scope| {
         for (at, to) in addresses.iter().chain(&addresses[..3]).enumerate() {
             let (stop, written) = (&stop, &written);
             scope.spawn(move || {
-                let mut dice = Dice((at as u64 + 1) * 0x9E37_79B9_7F4A_7C15);
+                let mut dice = Dice(seed ^ (at as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
                 keep_on(to, stop, written, |client| write(client, &mut dice));
             });
         }
-        for (name, count) in [("http_request_1min", &runs), ("by_hour", &pieces)] {
+        let others = ONE_TASK.iter().zip(&of_one).map(|((table, _), count)| (of_one_task(table).0, count));
+        let these = [("http_request_1min".to_string(), &runs), ("by_hour".to_string(), &pieces)];
+        for (name, count) in these.into_iter().chain(others) {
             let (to, stop) = (&addresses[0], &stop);
             scope.spawn(move || {
                 let sql = format!("SELECT rollup.work_off('{name}')");
@@ -240,16 +287,43 @@ fn torture() {
     let rows = number(&mut client, "SELECT count(*) FROM http_request");
     wait_for("the other rollup is there too", 30, || {
         client.batch_execute("SELECT rollup_http_request()").is_ok()
-            && number(&mut client, "SELECT sum(lag_rows)::bigint FROM rollup.status") == 0
+            && number(
+                &mut client,
+                "SELECT sum(lag_rows)::bigint FROM rollup.status WHERE name IN ('http_request_1min', 'by_hour')",
+            ) == 0
     });
     assert_eq!(number(&mut client, "SELECT sum(n)::bigint FROM by_hour"), rows);
     assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.check('by_hour')"), 0);
+    let mut few = Vec::new();
+    for (table, _) in ONE_TASK {
+        let (name, target, limit) = of_one_task(table);
+        let lag = format!("SELECT coalesce(lag_rows, -1) FROM rollup.status WHERE name = '{name}'");
+        wait_for("this one too", 60, || {
+            client.batch_execute(&format!("SELECT rollup.work_off('{name}')")).is_ok()
+                && number(&mut client, &lag) == 0
+        });
+        let raw = number(&mut client, &format!("SELECT count(*) FROM {table} {limit}"));
+        let kept = number(&mut client, &format!("SELECT coalesce(sum(n), 0)::bigint FROM {target}"));
+        assert_eq!(raw, kept, "{table}");
+        assert_eq!(
+            number(&mut client, &format!("SELECT count(*) FROM rollup.check('{name}')")),
+            0,
+            "{table}"
+        );
+        few.push((table, raw));
+    }
+    // A server may end because of what was done to it here, and of nothing else.
+    for node in &citus.nodes {
+        assert!(!node.log().contains("terminated by signal 11"), "a server has crashed by itself");
+    }
+    let long =
+        number(&mut client, "SELECT max(octet_length(distinct_ips::bytea))::bigint FROM http_request_1min");
     let late = number(&mut client, "SELECT count(*) FROM http_request WHERE (rollup_stamp >> 47) & 1 = 1");
     println!(
-        "{rows} rows, {late} stamped by connections of Citus, {} transactions, {} runs, {} pieces, {harm:?}",
+        "{rows} rows, {few:?}, a sketch of {long} bytes, {late} stamped by connections of Citus, {} transactions, {} runs, {} pieces, {harm:?}",
         written.load(Relaxed),
         runs.load(Relaxed),
         pieces.load(Relaxed)
     );
-    assert!(rows > 100 && late > 0 && runs.load(Relaxed) > 1 && pieces.load(Relaxed) > 1);
+    assert!(rows > 100 && late > 0 && long > 126 && runs.load(Relaxed) > 1 && pieces.load(Relaxed) > 1);
 }

@@ -28,7 +28,7 @@ fn without_a_worker_run_due_makes_them() {
         .unwrap();
     client
         .batch_execute(
-            "CREATE ROLE leaver; ALTER TABLE broken OWNER TO leaver; UPDATE rollup.partitioning SET owner = 'leaver', ahead = '9 days' WHERE relation = 'broken'::regclass;
+            "CREATE ROLE leaver; ALTER TABLE broken OWNER TO leaver; UPDATE rollup.partitioning SET ahead = '9 days' WHERE relation = 'broken'::regclass;
              INSERT INTO event VALUES (now(), 1)",
         )
         .unwrap();

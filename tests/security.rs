@@ -146,7 +146,7 @@ fn other_users_see_and_do_what_they_may() {
         ("SELECT query FROM rollup.definition", "42501"),
         ("SELECT last_error FROM rollup.attempt", "42501"),
         ("SELECT error FROM rollup.run", "42501"),
-        ("UPDATE rollup.definition SET owner = 'bob'", "42501"),
+        ("UPDATE rollup.definition SET timezone = 'UTC'", "42501"),
         ("DELETE FROM rollup.attempt", "42501"),
         ("INSERT INTO rollup.retention VALUES ('alice.event', 'at', '1 second', 'alice')", "42501"),
         ("INSERT INTO rollup.uptime VALUES (now())", "42501"),
@@ -163,4 +163,23 @@ fn other_users_see_and_do_what_they_may() {
     alice.batch_execute("SET ROLE alice").unwrap();
     assert_eq!(number(&mut alice, seen), 1);
     assert_eq!(number(&mut alice, "SELECT count(*) FROM rollup.history WHERE error ~ 'secret_limit'"), 1);
+}
+
+#[test]
+fn the_owner_of_a_database_dumps_it() {
+    let (cluster, mut client) = prepared("dumped", "");
+    client
+        .batch_execute(
+            "DROP TABLE http_request; CREATE ROLE keeper LOGIN; ALTER DATABASE dumped OWNER TO keeper; CREATE SCHEMA AUTHORIZATION keeper;
+             SET ROLE keeper; CREATE TABLE keeper.event (at timestamptz, x int);
+             SELECT rollup.create('keeper.days', 'SELECT date_trunc(''day'', at) AS day, count(*) AS n FROM keeper.event GROUP BY 1', every => NULL);
+             RESET ROLE",
+        )
+        .unwrap();
+    let dump = cluster.command("pg_dump").args(["-U", "keeper", "dumped"]).output().unwrap();
+    let text = String::from_utf8_lossy(&dump.stdout);
+    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+    assert!(text.contains("COPY rollup.definition") && text.contains("FROM keeper.event GROUP BY 1"));
+    client.batch_execute("CREATE ROLE stranger; SET ROLE stranger").unwrap();
+    assert!(refused(&mut client, "TABLE rollup.definition").starts_with("42501"));
 }

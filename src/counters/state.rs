@@ -9,7 +9,7 @@ use crate::pg::counter_map::{CounterMap, Refused};
 use crate::pg::decimal::Number;
 use crate::pg::expanded::{Argument, Expanded, Flatten};
 use crate::pg::native;
-use crate::pg::v1::Call;
+use crate::pg::v1::{Call, copied};
 use crate::v1;
 use pgrx::pg_sys::Datum;
 
@@ -75,6 +75,7 @@ pub fn own<'a>(call: &Call, max_keys: Option<u32>) -> &'a mut Counter {
 
 /// The state as it came, for a row that counts nothing.
 pub fn unchanged(call: &mut Call) -> Datum {
+    Context::check_aggregate(call);
     match call.arg(0) {
         Some(state) => state,
         None => call.null(),
@@ -133,6 +134,5 @@ fn receive(call: &mut Call) -> Datum {
 }
 
 fn send(call: &mut Call) -> Datum {
-    let bytes = call.bytes(0).unwrap_or_default();
-    crate::pg::v1::new_varlena(bytes)
+    copied(call, 0)
 }

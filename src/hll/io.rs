@@ -2,7 +2,7 @@
 use crate::hll::typmod;
 use crate::pg::error::OrRaise;
 use crate::pg::native;
-use crate::pg::v1::Call;
+use crate::pg::v1::{Call, copied, new_varlena};
 use crate::v1;
 use hll_sketch::{Header, Heap, Sketch};
 use pgrx::pg_sys::Datum;
@@ -42,7 +42,7 @@ fn receive(call: &mut Call) -> Datum {
 }
 
 fn send(call: &mut Call) -> Datum {
-    native::detoasted(call, 0)
+    copied(call, 0)
 }
 
 fn print(call: &mut Call) -> Datum {
@@ -96,5 +96,5 @@ fn hashval_recv(call: &mut Call) -> Datum {
 
 fn hashval_send(call: &mut Call) -> Datum {
     // eight bytes, the highest first, as PostgreSQL sends a bigint
-    crate::pg::v1::new_varlena(&call.i64(0).unwrap_or(0).to_be_bytes())
+    new_varlena(&call.i64(0).unwrap_or(0).to_be_bytes())
 }

@@ -2,7 +2,7 @@
 use crate::hll::settings;
 use crate::pg::error::{OrRaise, raise};
 use crate::pg::native;
-use crate::pg::v1::Call;
+use crate::pg::v1::{Call, copied};
 use crate::v1;
 use hll_sketch::Params;
 use pgrx::pg_sys::Datum;
@@ -66,8 +66,5 @@ pub fn check(typmod: i32, incoming: &Params) {
 fn enforce(call: &mut Call) -> Datum {
     let header = hll_sketch::validate(call.bytes(0).unwrap_or_default()).or_raise();
     check(call.i32(1).unwrap_or(-1), &header.params);
-    match call.arg(0) {
-        Some(unchanged) => unchanged,
-        None => call.null(),
-    }
+    copied(call, 0)
 }

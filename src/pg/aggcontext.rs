@@ -1,5 +1,7 @@
 //! Memory contexts of aggregates and of plain calls.
+use super::error::raise_with_hint;
 use super::v1::Call;
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 
 /// The memory context in which a state must be allocated.
@@ -14,9 +16,28 @@ impl Context {
         let mut context: pg_sys::MemoryContext = std::ptr::null_mut();
         // SAFETY: the call information is live and `context` is writable.
         if unsafe { pg_sys::AggCheckCallContext(call.raw(), &mut context) } == 0 {
-            pgrx::error!("this function may only be called as part of an aggregate");
+            refuse();
         }
         Context(context)
+    }
+
+    /// Whether an aggregate made the call: `AggCheckCallContext` without its call, for every row.
+    #[inline(always)]
+    pub fn is_of_aggregate(call: &Call) -> bool {
+        // SAFETY: fcinfo is live, and its context is NULL or a node.
+        unsafe {
+            let node = (*call.raw()).context;
+            !node.is_null()
+                && matches!((*node).type_, pg_sys::NodeTag::T_AggState | pg_sys::NodeTag::T_WindowAggState)
+        }
+    }
+
+    /// Raises the same error where there is no aggregate.
+    #[inline(always)]
+    pub fn check_aggregate(call: &Call) {
+        if !Context::is_of_aggregate(call) {
+            refuse();
+        }
     }
 
     /// The context of the current call: short-lived inside a query.
@@ -34,4 +55,14 @@ impl Context {
     pub fn raw(self) -> pg_sys::MemoryContext {
         self.0
     }
+}
+
+#[cold]
+#[inline(never)]
+fn refuse() -> ! {
+    raise_with_hint(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        "this function may only be called as part of an aggregate",
+        "Call the aggregate itself: jsonb_counter_agg, jsonb_counter_merge_agg, rollup.first or rollup.last.",
+    )
 }

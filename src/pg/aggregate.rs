@@ -1,5 +1,5 @@
 //! Aggregate states behind SQL's `internal`: made once per group, then only dereferenced.
-use crate::pg::error::raise;
+use crate::pg::error::{raise, raise_with_hint};
 use crate::pg::memory::ContextMemory;
 use crate::pg::v1::Call;
 use pgrx::pg_sys;
@@ -33,7 +33,11 @@ pub fn context(call: &Call) -> Option<ContextMemory> {
 pub fn context_or_raise(call: &Call, function: &str, place: &str) -> ContextMemory {
     match context(call) {
         Some(cx) => cx,
-        None => raise(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, format!("{function} outside {place} context")),
+        None => raise_with_hint(
+            PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+            format!("{function} outside {place} context"),
+            "Call the aggregate itself, such as hll_add_agg, hll_union_agg or approx_count_distinct.",
+        ),
     }
 }
 

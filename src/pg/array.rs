@@ -1,6 +1,8 @@
 //! Growing arrays of plain values in a memory context: PostgreSQL sees their size, and running out of memory is an
 //! ordinary error.
 use super::aggcontext::Context;
+use super::error::raise;
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 
 /// A growing array whose owner keeps the memory context. Never dropped: the context owns the memory.
@@ -34,7 +36,10 @@ impl<T: Copy> Array<T> {
         // Blocks are powers of two, because that is what palloc hands out.
         let bytes = (capacity * size_of::<T>()).next_power_of_two().max(64);
         let Ok(capacity) = u32::try_from(bytes / size_of::<T>()) else {
-            pgrx::error!("an array of {capacity} items is too long");
+            raise(
+                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                format!("an array of {capacity} items is too long"),
+            );
         };
         // SAFETY: data is NULL or a block of this context; both calls give `bytes` or raise an error.
         self.data = unsafe {

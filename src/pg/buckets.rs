@@ -159,6 +159,11 @@ unsafe fn buckets(statistics: pg_sys::HeapTuple, length: i64) -> Option<f64> {
         if !found || slot.nvalues < 2 {
             return None;
         }
+        // The column may have become one of another type since.
+        if ![pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPOID, pg_sys::DATEOID].contains(&slot.valuetype) {
+            pg_sys::free_attstatsslot(&mut slot);
+            return None;
+        }
         let value = |n: i32| {
             let datum = (*slot.values.add(n as usize)).value() as i64;
             // A day that is infinite is more days than there are, and so is a time.

@@ -1,6 +1,7 @@
 //! Errors of the pure crates, raised with their SQLSTATE.
 use hll_sketch::{Class, Error};
 use pgrx::prelude::*;
+use std::io::Write;
 
 /// Raises `message` under `code`; never returns.
 #[cold]
@@ -8,6 +9,32 @@ use pgrx::prelude::*;
 pub fn raise(code: PgSqlErrorCode, message: impl Into<String>) -> ! {
     pgrx::pg_sys::panic::ErrorReport::new(code, message.into(), "hll").report(PgLogLevel::ERROR);
     unreachable!("an ERROR report does not return")
+}
+
+/// The same, with what to do instead.
+#[cold]
+#[inline(never)]
+pub fn raise_with_hint(code: PgSqlErrorCode, message: impl Into<String>, hint: impl Into<String>) -> ! {
+    pgrx::pg_sys::panic::ErrorReport::new(code, message.into(), "hll")
+        .set_hint(hint.into())
+        .report(PgLogLevel::ERROR);
+    unreachable!("an ERROR report does not return")
+}
+
+/// Keeps traces out of errors. For the start of the library.
+///
+/// An error, PostgreSQL's own too, unwinds this library's frames as a panic, and pgrx's hook notes a trace of each where
+/// RUST_BACKTRACE or RUST_LIB_BACKTRACE is set: pgrx appends it to what the client gets as DETAIL, and finding it takes
+/// milliseconds. In the hook's place stands one that notes nothing. A panic that is no error on its way is a mistake
+/// in this library; where it happened goes to the server's log. The hook is that of this library's copy of std alone.
+pub fn keep_traces_out() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        if payload.is::<&str>() || payload.is::<String>() {
+            // Not eprintln!, which would panic again where there is nothing to write to.
+            let _ = writeln!(std::io::stderr(), "hll: {panic}");
+        }
+    }));
 }
 
 /// Raises an error of the sketch crate under the class it names.

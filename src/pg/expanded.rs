@@ -6,7 +6,9 @@
 //! row to row, and asks for the compact form by itself where one is needed.
 use super::aggcontext::Context;
 use super::array::Array;
+use super::error::raise;
 use super::v1::{Call, varlena_payload};
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -80,7 +82,10 @@ impl<T: Flatten> Expanded<T> {
             if *p == 0x01 && matches!(u32::from(*p.add(1)), RO | RW) {
                 let state = p.add(2).cast::<*mut Self>().read_unaligned();
                 if (*state).tag != T::TAG {
-                    pgrx::error!("the aggregate state is of another aggregate");
+                    raise(
+                        PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                        "the aggregate state is of another aggregate",
+                    );
                 }
                 return match u32::from(*p.add(1)) {
                     RW => Argument::Own(&mut *state),

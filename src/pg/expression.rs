@@ -205,7 +205,7 @@ impl Rewriter {
                 pg_sys::F_DATE_TRUNC_TEXT_TIMESTAMPTZ => {
                     let unit = constant(args[0]).unwrap_or_default().to_ascii_lowercase();
                     match fixed_length(&unit).filter(|_| self.zone.eq_ignore_ascii_case("utc")) {
-                        Some(length) => format!("pg_catalog.date_bin({length}, {}, {EPOCH})", text(1)),
+                        Some(length) => bin(&length, &unit, &text(1)),
                         None => {
                             self.stable.set(true);
                             format!("pg_catalog.date_trunc({}, {}, {zone})", text(0), text(1))
@@ -350,6 +350,15 @@ impl Rewriter {
 
 /// Where buckets of fixed length begin: a Monday, midnight in UTC, before any event.
 pub const EPOCH: &str = "'0001-01-01 00:00:00+00'::pg_catalog.timestamptz";
+
+/// The bucket of a timestamptz in UTC: by `date_bin`, and where that ends, since it counts microseconds from its origin,
+/// as `date_trunc` has it.
+pub fn bin(length: &str, unit: &str, time: &str) -> String {
+    format!(
+        "CASE WHEN {time} OPERATOR(pg_catalog.<) '290000-01-01 00:00:00+00'::pg_catalog.timestamptz THEN pg_catalog.date_bin({length}, {time}, {EPOCH}) \
+         ELSE (pg_catalog.date_trunc('{unit}', ({time}) AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') END"
+    )
+}
 
 /// The length of a date_trunc unit, where every one of its buckets has it in UTC.
 fn fixed_length(unit: &str) -> Option<String> {

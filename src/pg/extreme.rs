@@ -7,7 +7,12 @@ use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
 use std::cmp::Ordering;
 
+/// Tells this state from those of other aggregates, which a superuser can wire to these functions.
+const TAG: u64 = u64::from_be_bytes(*b"extreme\0");
+
+#[repr(C)]
 struct State {
+    tag: u64,
     time: i64,
     value: Datum,
     kind: *mut pg_sys::TypeCacheEntry,
@@ -39,10 +44,10 @@ fn advance(call: &mut Call, wanted: Ordering) -> Datum {
             let context = Context::of_aggregate(call);
             let state = pg_sys::MemoryContextAllocZero(context.raw(), size_of::<State>()).cast::<State>();
             let kind = describe(call);
-            state.write(State { time, value: copy(value, kind, context), kind });
+            state.write(State { tag: TAG, time, value: copy(value, kind, context), kind });
             return Datum::from(state);
         };
-        let state = &mut *kept.cast_mut_ptr::<State>();
+        let state = kept_in(kept);
         let order = time.cmp(&state.time).then_with(|| compare(call, value, state));
         if order == wanted {
             let old = state.value;
@@ -53,6 +58,19 @@ fn advance(call: &mut Call, wanted: Ordering) -> Datum {
             }
         }
         kept
+    }
+}
+
+/// # Safety
+/// `kept` is what a function over `internal` made, and no other reference to it is out.
+unsafe fn kept_in<'a>(kept: Datum) -> &'a mut State {
+    // SAFETY: every state begins with a tag or is longer than one.
+    unsafe {
+        let state = kept.cast_mut_ptr::<State>();
+        if (*state).tag != TAG {
+            raise(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, "the aggregate state is of another aggregate");
+        }
+        &mut *state
     }
 }
 
@@ -113,8 +131,11 @@ unsafe fn copy(value: Datum, kind: *mut pg_sys::TypeCacheEntry, context: Context
 
 fn finish(call: &mut Call) -> Datum {
     match call.arg(0) {
-        // SAFETY: argument 0 is our own state; the value lives as long as it does.
-        Some(state) => unsafe { (*state.cast_mut_ptr::<State>()).value },
+        // SAFETY: argument 0 is our own state. The value is copied, since a window's next row may replace and free it.
+        Some(kept) => unsafe {
+            let state = kept_in(kept);
+            copy(state.value, state.kind, Context::current())
+        },
         None => call.null(),
     }
 }

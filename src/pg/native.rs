@@ -47,16 +47,6 @@ pub fn int8_recv(call: &Call, n: usize) -> Datum {
     call_native(call, n, pg_sys::int8recv)
 }
 
-/// Varlena argument `n` with a plain header, in line and uncompressed: a copy, never the argument itself. Callers of a
-/// send function free what it returns (logical replication does), and the argument is not theirs to free.
-pub fn detoasted(call: &Call, n: usize) -> Datum {
-    match call.arg(n) {
-        // SAFETY: the declaration says a varlena type, so the datum points at a valid one.
-        Some(datum) => unsafe { Datum::from(pg_sys::pg_detoast_datum_copy(datum.cast_mut_ptr())) },
-        None => Datum::from(0usize),
-    }
-}
-
 /// The payload of a bytea that one of the functions above just made.
 pub fn payload(_call: &Call, bytea: Datum) -> &[u8] {
     // SAFETY: a fresh bytea lies in the call's memory context, which outlives the call.

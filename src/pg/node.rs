@@ -2,7 +2,7 @@
 use super::deparse::string;
 use pgrx::pg_sys;
 use std::cell::Cell;
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char, c_void};
 use std::sync::OnceLock;
 
 /// True where the library of Citus is loaded, which happens as the server starts or never.
@@ -89,4 +89,38 @@ pub fn flush_log() {
         let write = || LogLogicalMessage(prefix, nothing, 0, false, false);
         pg_sys::XLogFlush(pg_sys::ffi::pg_guard_ffi_boundary(write));
     }
+}
+
+/// What Citus itself calls before it commits on several nodes: begins a transaction that others take part in, and has
+/// that committed in two phases.
+const IN_TWO_PHASES: [&CStr; 2] = [c"UseCoordinatedTransaction", c"Use2PCForCoordinatedTransaction"];
+
+/// Has what this transaction changes on other nodes committed in two phases, together with what it changes here: to be
+/// called before the first of those changes. False where the library of Citus does not offer that, as builds for
+/// PostgreSQL 16 and later may not; nothing was asked for then.
+pub fn in_two_phases() -> bool {
+    type Function = unsafe extern "C-unwind" fn();
+    static FOUND: OnceLock<Option<[Function; 2]>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        let [begin, phases] = IN_TWO_PHASES.map(|name| {
+            // SAFETY: the library is loaded already, as the caller knows, and from where its own functions are: this
+            // looks the name up in it. Both functions have taken and given nothing since they are there.
+            unsafe {
+                let at = pg_sys::load_external_function(
+                    c"$libdir/citus".as_ptr(),
+                    name.as_ptr(),
+                    false,
+                    std::ptr::null_mut(),
+                );
+                std::mem::transmute::<*mut c_void, Option<Function>>(at.cast())
+            }
+        });
+        Some([begin?, phases?])
+    });
+    let Some(functions) = found else { return false };
+    for function in functions {
+        // SAFETY: inside a transaction; an error in it is turned into a panic.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| function()) };
+    }
+    true
 }

@@ -1,7 +1,7 @@
 //! Reading a SELECT with PostgreSQL's own parser and analyser, and writing its parts back as text.
 pub use super::deparse::{Joins, set_local};
 use super::deparse::{Names, from_clause, string, type_of};
-pub use super::expression::{Aggregate, EPOCH, Part};
+pub use super::expression::{Aggregate, EPOCH, Part, bin};
 use super::expression::{Rewriter, collation, constant};
 use super::tables::Tables;
 use pgrx::{PgList, pg_sys};

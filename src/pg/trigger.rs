@@ -1,4 +1,4 @@
-//! What a trigger function is told: which rows of which table change, and which tables come into being.
+//! What a trigger function is told: which rows of which table change.
 use super::v1::Call;
 use pgrx::datum::DatumWithOid;
 use pgrx::{PgList, PgMemoryContexts, pg_sys};
@@ -14,6 +14,9 @@ pub struct Change {
 pub type Micros = i64;
 
 const DAY: i64 = 86_400_000_000;
+
+/// The first moment that no time stamp can be: the year 294277.
+pub const END: Micros = 9_223_371_331_200_000_000;
 
 impl Change {
     /// The change that calls this function; None where it is called as something else.
@@ -37,30 +40,27 @@ impl Change {
         pgrx::trigger_support::trigger_fired_for_statement(unsafe { (*self.data).tg_event })
     }
 
-    /// The number of a column of the table.
-    pub fn column(&self, name: &str) -> Option<NonZeroUsize> {
-        let name = CString::new(name).ok()?;
-        // SAFETY: the descriptor belongs to the open relation, the name is NUL-terminated.
-        let number = unsafe { pg_sys::SPI_fnumber((*(*self.data).tg_relation).rd_att, name.as_ptr()) };
-        usize::try_from(number).ok().and_then(NonZeroUsize::new)
-    }
-
-    /// The times that the row holds in a column before and after: None where it is NULL.
-    pub fn times(&self, column: NonZeroUsize) -> Vec<Option<Micros>> {
-        // SAFETY: the tuples and their descriptor are live; the type says what its datum is.
+    /// The times that the row holds in a column before and after, each None where it is NULL. None where that cannot be
+    /// told: no row but the whole table changes, the table has no such column any more, or one of another type.
+    pub fn times(&self, column: &str) -> Option<Vec<Option<Micros>>> {
+        if self.is_of_the_table() {
+            return None;
+        }
+        let name = CString::new(column).ok()?;
+        // SAFETY: the tuples and their descriptor are live, and the number is of a column of theirs. A datum is taken for
+        // what its type says now, in this partition, and for nothing where that is no type of times.
         unsafe {
             let data = &*self.data;
             let desc = (*data.tg_relation).rd_att;
-            let is_date =
-                pg_sys::getBaseType(pg_sys::SPI_gettypeid(desc, column.get() as i32)) == pg_sys::DATEOID;
-            [data.tg_trigtuple, data.tg_newtuple]
-                .into_iter()
-                .filter(|tuple| !tuple.is_null())
-                .map(|tuple| {
-                    let value = pgrx::htup::heap_getattr_raw(tuple, column, desc)?;
-                    Some(if is_date { midnight(value.value() as i32) } else { value.value() as i64 })
-                })
-                .collect()
+            let number = pg_sys::SPI_fnumber(desc, name.as_ptr());
+            let column = NonZeroUsize::new(usize::try_from(number).ok()?)?;
+            let time = match pg_sys::getBaseType(pg_sys::SPI_gettypeid(desc, number)) {
+                pg_sys::TIMESTAMPTZOID | pg_sys::TIMESTAMPOID => |value: pg_sys::Datum| value.value() as i64,
+                pg_sys::DATEOID => |value: pg_sys::Datum| midnight(value.value() as i32),
+                _ => return None,
+            };
+            let tuples = [data.tg_trigtuple, data.tg_newtuple].into_iter().filter(|tuple| !tuple.is_null());
+            Some(tuples.map(|t| pgrx::htup::heap_getattr_raw(t, column, desc).map(time)).collect())
         }
     }
 
@@ -76,7 +76,8 @@ fn midnight(days: i32) -> Micros {
     match days {
         i32::MIN => i64::MIN,
         i32::MAX => i64::MAX,
-        days => i64::from(days) * DAY,
+        // Days go on for millions of years after the last time stamp.
+        days => (i64::from(days)).saturating_mul(DAY).clamp(-END, END),
     }
 }
 
@@ -187,31 +188,6 @@ pub fn cascade(call: &Call) -> Option<Cascade> {
                 Some(Cascade::Owned(roles))
             }
             _ => None,
-        }
-    }
-}
-
-/// True where this function is an event trigger's and the command gave a table a partition or a child, or changed
-/// what subscriptions bring.
-pub fn brings_rows(call: &Call) -> bool {
-    // SAFETY: the tags say what the nodes are.
-    unsafe {
-        let context = (*call.raw()).context;
-        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_EventTriggerData {
-            return false;
-        }
-        let tree = (*context.cast::<pg_sys::EventTriggerData>()).parsetree;
-        match (*tree).type_ {
-            pg_sys::NodeTag::T_CreateStmt => !(*tree.cast::<pg_sys::CreateStmt>()).inhRelations.is_null(),
-            pg_sys::NodeTag::T_AlterTableStmt => {
-                let commands = (*tree.cast::<pg_sys::AlterTableStmt>()).cmds;
-                PgList::<pg_sys::AlterTableCmd>::from_pg(commands).iter_ptr().any(|c| {
-                    [pg_sys::AlterTableType::AT_AttachPartition, pg_sys::AlterTableType::AT_AddInherit]
-                        .contains(&(*c).subtype)
-                })
-            }
-            pg_sys::NodeTag::T_CreateSubscriptionStmt | pg_sys::NodeTag::T_AlterSubscriptionStmt => true,
-            _ => false,
         }
     }
 }

@@ -3,6 +3,16 @@
 //! `v1!(symbol, body)` exports `symbol` and `pg_finfo_symbol` and runs the safe `body(&mut Call) -> Datum`
 //! inside pgrx's guard. What a `Call` hands out is right when the SQL declaration of the symbol names the
 //! same argument types; sql/ is written by hand beside the bodies, and that is the invariant of this file.
+//!
+//! What a body returns belongs to its caller. One in C frees what it asked for and reads it under a header of four bytes:
+//! `logicalrep_write_tuple` and `array_send` do both to what a send function gave. So a value that is returned by address
+//! is made for that: palloc'd in the call's memory context, a varlena in line, uncompressed and with the long header.
+//! `new_varlena`, `new_varlena_with`, `copied` and PostgreSQL's own functions behind `native` make such. It is never an
+//! argument nor lies in one, not even where it has an argument's value, and nothing writes to an argument. Two kinds of
+//! function give back what they were given, since their callers compare addresses: a transition or combine function the
+//! state in argument 0, which is its aggregate's own (it asks whether it is called by one before), and a trigger function
+//! a row. A record is made as PostgreSQL makes it, inside of a chunk, and freed by nobody. An expanded state that may be
+//! written to goes to the aggregate alone, which hands it to others read-only.
 use pgrx::pg_sys;
 use std::panic::AssertUnwindSafe;
 
@@ -153,6 +163,14 @@ pub fn new_varlena(payload: &[u8]) -> pg_sys::Datum {
         pgrx::set_varsize_4b(p.cast(), len as i32);
         std::ptr::copy_nonoverlapping(payload.as_ptr(), p.add(pg_sys::VARHDRSZ), payload.len());
         pg_sys::Datum::from(p)
+    }
+}
+
+/// The value of varlena argument `n` in memory of its own.
+pub fn copied(call: &mut Call, n: usize) -> pg_sys::Datum {
+    match call.bytes(n).map(new_varlena) {
+        Some(copy) => copy,
+        None => call.null(),
     }
 }
 

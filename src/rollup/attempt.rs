@@ -196,12 +196,12 @@ pub fn forgive(id: i64) -> Result<()> {
 pub fn after_start() -> Result<Vec<String>> {
     let _acting = ActingAs::catalog();
     let text = |row: &pgrx::spi::SpiHeapTupleData| row.get::<String>(1);
-    // An owner who holds one of these rows, by rollup.resume in an open transaction, keeps nobody waiting.
     let known = catalog::read("SELECT 'known' FROM rollup.uptime", &[], text)?;
     if !known.is_empty() {
         let unfinished =
             catalog::read("SELECT 'started' FROM rollup.attempt WHERE started IS NOT NULL", &[], text)?;
         if !unfinished.is_empty() {
+            // Whoever holds one of these rows, by rollup.resume in an open transaction, keeps nobody waiting.
             catalog::execute(
                 "UPDATE rollup.attempt SET started = NULL WHERE id IN \
                  (SELECT a.id FROM rollup.attempt a WHERE a.started IS NOT NULL FOR UPDATE SKIP LOCKED)",

@@ -54,7 +54,7 @@ pub fn begin(d: &Definition, plan: &Plan, rows: &str, first: bool) -> Result<Opt
     let fractions: Vec<String> =
         (1..=(total - 1) / piece).map(|n| (1.0 - (n * piece) as f64 / total as f64).to_string()).collect();
     // Quantiles, so that a few odd times do no harm; of a sample, so that it costs one look at the rows.
-    let time = format!("{}::pg_catalog.timestamptz", ident(&plan.time_column));
+    let time = super::reach::zoned(&ident(&plan.time_column));
     let cuts = catalog::write(
         &format!(
             "SELECT DISTINCT pg_catalog.timezone('UTC', c) AS c, pg_catalog.timezone('UTC', c)::pg_catalog.text FROM pg_catalog.unnest((\

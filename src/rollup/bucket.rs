@@ -1,5 +1,5 @@
 //! Buckets of time: how long they are, where they begin, and which lie inside which.
-use crate::pg::query::EPOCH;
+use crate::pg::query::{EPOCH, bin};
 use serde::{Deserialize, Serialize};
 
 const DAY: i64 = 86_400_000_000;
@@ -134,8 +134,17 @@ impl Bucket {
             Kind::Local => local,
             Kind::Date => format!("({local})::pg_catalog.date"),
         };
+        // A zone's clock can show the year after the last time stamp, which is no timestamp itself.
+        let truncated = |unit: &str| match kind {
+            Kind::Zoned => format!("pg_catalog.date_trunc('{unit}', $1, {zone_text})"),
+            _ => back(format!("pg_catalog.date_trunc('{unit}', {local})")),
+        };
         match self {
             Bucket::Unknown => "$1".into(),
+            Bucket::Fixed { length, .. } if kind == Kind::Zoned && utc && unit(length).is_some() => {
+                let interval = format!("'{length} microseconds'::pg_catalog.interval");
+                bin(&interval, unit(length).unwrap_or_default(), "$1")
+            }
             Bucket::Fixed { length, .. } if kind == Kind::Zoned && utc => {
                 format!("pg_catalog.date_bin('{length} microseconds'::pg_catalog.interval, $1, {EPOCH})")
             }
@@ -145,6 +154,9 @@ impl Bucket {
             // An hour that the clock shows twice stays two hours.
             Bucket::Fixed { length: 3_600_000_000, .. } if kind == Kind::Zoned => {
                 format!("pg_catalog.date_trunc('hour', $1, {zone_text})")
+            }
+            Bucket::Fixed { length, .. } if unit(length).is_some() => {
+                truncated(unit(length).unwrap_or_default())
             }
             Bucket::Fixed { length, .. } => back(format!(
                 "pg_catalog.date_bin('{length} microseconds'::pg_catalog.interval, {local}, '0001-01-01'::pg_catalog.timestamp)"
@@ -156,17 +168,28 @@ impl Bucket {
                     12 => Some("year"),
                     _ => None,
                 };
-                back(match unit {
-                    Some(unit) => format!("pg_catalog.date_trunc('{unit}', {local})"),
-                    None => format!(
+                match unit {
+                    Some(unit) => truncated(unit),
+                    None => back(format!(
                         "pg_catalog.date_trunc('month', {local}) OPERATOR(pg_catalog.-) pg_catalog.make_interval(months => \
                          (pg_catalog.date_part('year', {local}) OPERATOR(pg_catalog.*) 12 OPERATOR(pg_catalog.+) \
                          pg_catalog.date_part('month', {local}) OPERATOR(pg_catalog.-) 1)::pg_catalog.int4 OPERATOR(pg_catalog.%) {m})"
-                    ),
-                })
+                    )),
+                }
             }
         }
     }
+}
+
+/// The unit of `date_trunc` that gives buckets so long.
+fn unit(length: i64) -> Option<&'static str> {
+    Some(match length {
+        60_000_000 => "minute",
+        3_600_000_000 => "hour",
+        DAY => "day",
+        _ if length == 7 * DAY => "week",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

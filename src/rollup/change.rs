@@ -10,15 +10,19 @@ use super::catalog::{self, Definition};
 use super::error::Result;
 use super::levels::{self, Level};
 use super::plan::Plan;
+use super::reach;
 use super::run::set_timezone;
 use super::sql::{self, ident, literal};
 use super::watch;
 use crate::pg::query::set_local;
+use crate::pg::reach::TimeType;
 use crate::pg::xact::{ActingAs, Snapshot};
 
 /// Changed buckets are widened until they make so few pieces of time at most.
 const PIECES: i64 = 32;
 
+/// As far as ranges are ever widened: a third of all time there is.
+const MARGIN: i64 = 3_000_000_000_000_000_000;
 const MINUTE: i64 = 60_000_000;
 const DAY: i64 = 86_400_000_000;
 
@@ -70,11 +74,7 @@ impl<'a> Changes<'a> {
     }
 
     fn key_type(&self) -> &'static str {
-        match self.kind() {
-            Kind::Zoned => "pg_catalog.timestamptz",
-            Kind::Local => "pg_catalog.timestamp",
-            Kind::Date => "pg_catalog.date",
-        }
+        self.kind().time_type().name()
     }
 
     /// The type of ranges of keys, without `range` or `multirange`.
@@ -125,10 +125,13 @@ impl<'a> Changes<'a> {
     pub fn fine(&self, slack: i64) -> String {
         let r = self.ranges();
         format!(
-            "(SELECT pg_catalog.range_agg({r}range(least(lo.k, hi.k), (greatest(lo.k, hi.k) + '{} microseconds'::pg_catalog.interval)::{}, '[]')) \
+            "(SELECT pg_catalog.range_agg({r}range(least(lo.k, hi.k), {}, '[]')) \
              FROM rollup.change n, LATERAL {} lo, LATERAL {} hi WHERE n.since IS NOT NULL AND {}) * {r}multirange({r}range({}, NULL))",
-            width(self.plan.bucket) + slack,
-            self.key_type(),
+            reach::later(
+                self.kind(),
+                "greatest(lo.k, hi.k)",
+                width(self.plan.bucket).saturating_add(slack).min(MARGIN)
+            ),
             self.bucket_of("n.since"),
             self.bucket_of("n.until"),
             self.notes(),
@@ -159,16 +162,18 @@ impl<'a> Changes<'a> {
             _ => !self.plan.time_zoned,
         };
         // Clocks have been set by a day where a country changed sides of the date line.
-        let margin = width(self.plan.bucket) + if exact { 0 } else { DAY + DAY / 24 };
+        let margin =
+            width(self.plan.bucket).saturating_add(if exact { 0 } else { DAY + DAY / 24 }).min(MARGIN);
         let zone = literal(self.zone);
         let moment = |end: &str| match (self.kind(), self.plan.time_zoned) {
-            (Kind::Zoned, true) => format!("pg_catalog.{end}(r)"),
-            (Kind::Zoned, false) => format!("(pg_catalog.{end}(r) AT TIME ZONE {zone})"),
-            (_, true) => format!("(pg_catalog.{end}(r)::pg_catalog.timestamp AT TIME ZONE {zone})"),
-            (_, false) => format!("pg_catalog.{end}(r)::pg_catalog.timestamp"),
+            (Kind::Zoned, true) => end.to_string(),
+            (Kind::Zoned, false) => format!("({end} AT TIME ZONE {zone})"),
+            (_, true) => format!("({end}::pg_catalog.timestamp AT TIME ZONE {zone})"),
+            (_, false) => format!("{end}::pg_catalog.timestamp"),
         };
-        let margin = format!("'{margin} microseconds'::pg_catalog.interval");
-        [format!("{} - {margin}", moment("lower")), format!("{} + {margin}", moment("upper"))]
+        let time = if self.plan.time_zoned { TimeType::ZONED } else { TimeType::LOCAL };
+        let ends = ["pg_catalog.lower(r)", "pg_catalog.upper(r)"];
+        reach::around(self.kind(), time, ends, moment, margin)
     }
 }
 
@@ -272,7 +277,7 @@ fn touched(c: &Changes) -> Result<Option<Touched>> {
         )?;
         let Some((fine, nulls, pieces, rows)) = found.into_iter().next() else { return Ok(None) };
         if pieces.unwrap_or_default() > PIECES {
-            slack = 8 * slack.max(MINUTE);
+            slack = slack.max(MINUTE).saturating_mul(8);
             continue;
         }
         let fine = fine.filter(|f| f != "{}");

@@ -7,19 +7,19 @@ use super::progress::Progress;
 use super::range::{self, Range};
 use super::run::set_timezone;
 use super::sql::{self, ident};
+use crate::pg::jsonb::Jsonb;
 use crate::pg::xact::ActingAs;
-use pgrx::JsonB;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 /// One value that differs: table, keys, column, stored, recomputed.
-pub type Difference = (pg_sys::Oid, JsonB, String, Option<String>, Option<String>);
+pub type Difference = (pg_sys::Oid, Jsonb, String, Option<String>, Option<String>);
 
 fn difference(row: &SpiHeapTupleData) -> SpiResult<Difference> {
     Ok((
         row.get(1)?.unwrap_or(pg_sys::InvalidOid),
-        row.get(2)?.unwrap_or(JsonB(serde_json::Value::Null)),
+        row.get(2)?.unwrap_or_else(Jsonb::null),
         row.get(3)?.unwrap_or_default(),
         row.get(4)?,
         row.get(5)?,

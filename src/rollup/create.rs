@@ -124,7 +124,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         }
     }
     std::mem::drop(of_target);
-    watch::arrange(select.source)?;
+    super::arrange::arrange(select.source)?;
     source::create_functions(&source)?;
     std::mem::drop(of_source);
     Ok(id)
@@ -384,7 +384,7 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
         None => None,
     };
     if d.source.is_some() {
-        watch::arrange(d.source_oid)?;
+        super::arrange::release(d.source_oid)?;
     }
     watch::forget(d.source_oid, false)?;
     if catalog::of_source(d.source_oid, true)?.is_empty() {

@@ -3,10 +3,12 @@ use super::bucket::{Bucket, Kind};
 use super::catalog;
 use super::error::{Result, fail, internal, report};
 use super::plan::{Column, Merge, Plan, Role};
+use super::reach;
 use super::rules::{self, Rule};
 use super::sql::ident;
 use crate::pg::holes::fill;
 use crate::pg::query::{self, Aggregate, Entry, Joins, Part, Select, Target};
+use crate::pg::reach::TimeType;
 use pgrx::prelude::*;
 
 const UNSUPPORTED: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
@@ -34,7 +36,7 @@ pub fn plan(select: &Select, from: &str, zone: &str) -> Result<Plan> {
             "A row must be in the rollup or not, whenever it is looked at: filter on columns.",
         );
     }
-    let columns = columns(&select.targets, Vec::new(), from, zone)?;
+    let mut columns = columns(&select.targets, Vec::new(), from, zone)?;
     if !columns.iter().any(|c| c.merge().is_some()) {
         return fail(
             UNSUPPORTED,
@@ -49,6 +51,17 @@ pub fn plan(select: &Select, from: &str, zone: &str) -> Result<Plan> {
     let keys_never_null =
         select.targets.iter().all(|t| !matches!(t.entry, Entry::Key { never_null: false, .. }));
     let bucket = bucket_of(bucket.as_ref(), &key.sql_type)?;
+    if *plain
+        && let (Some(kind), Some(time)) = (Kind::of(&key.sql_type), TimeType::of(select.source, &time_column))
+        && let Some(column) = columns.iter_mut().find(|c| c.name == key.name)
+    {
+        let expression = &column.expression;
+        let (alias, name) = (ident(&select.alias), ident(&time_column));
+        let of = |at: &str| {
+            format!("(SELECT {expression} FROM (SELECT {at}::{} AS {name}) AS {alias})", time.name())
+        };
+        column.expression = reach::guarded(time, kind, zone, &format!("{alias}.{name}"), expression, of)?;
+    }
     Ok(Plan {
         bucket,
         plain_key: *plain && bucket != Bucket::Unknown && Kind::of(&key.sql_type).is_some(),

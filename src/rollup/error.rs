@@ -22,3 +22,9 @@ pub fn report(code: PgSqlErrorCode, message: impl Into<String>, hint: impl Into<
 pub fn internal(e: impl std::fmt::Display) -> ErrorReport {
     ErrorReport::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, format!("rollup: {e}"), "rollup")
 }
+
+/// Ends a call that PostgreSQL made by raising its error.
+pub fn raise<T>(e: pgrx::pg_sys::panic::ErrorReport) -> T {
+    e.report(PgLogLevel::ERROR);
+    unreachable!("an error ends the call")
+}

@@ -2,9 +2,10 @@
 use super::bounds;
 use super::catalog::{self, Definition};
 use super::error::{Result, fail};
+use super::old_partitions::{self, Dropped, Partition};
 use super::progress::Progress;
 use super::sql;
-use super::sweep::{self, Dropped, Leaf, Partition};
+use super::sweep::{self, Leaf};
 use crate::pg::xact::{ActingAs, in_subtransaction};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -219,7 +220,7 @@ pub fn any_old(r: &Retention, old: &str) -> Result<bool> {
 /// What may go of a table as the calling statement sees it: partitions to drop, and tables with rows to remove.
 pub fn find(relation: pg_sys::Oid) -> Result<(Retention, Vec<Partition>)> {
     let r = retention(relation)?;
-    let partitions = sweep::partitions(&r)?;
+    let partitions = old_partitions::partitions(&r)?;
     Ok((r, partitions))
 }
 
@@ -266,7 +267,7 @@ pub fn expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> 
     let (mut total, mut waiting) = (0, Vec::new());
     for p in partitions {
         progress.tell(&p.name);
-        let failed = match in_subtransaction(|| sweep::drop_partition(relation, &p, force)) {
+        let failed = match in_subtransaction(|| old_partitions::drop_partition(relation, &p, force)) {
             Ok(Dropped::Yes) => {
                 notice!("partition {} was dropped", p.name);
                 continue;
@@ -276,7 +277,7 @@ pub fn expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> 
             Ok(Dropped::Unmerged) => "rows of it are not rolled up yet".to_string(),
             Err(e) if !sweep::in_use(e.code) => e.message,
             // Its table is in use; it may be itself that is not.
-            Err(e) => match in_subtransaction(|| sweep::empty_partition(relation, &p, force)) {
+            Err(e) => match in_subtransaction(|| old_partitions::empty_partition(relation, &p, force)) {
                 Ok(rows) => {
                     total += rows;
                     format!("{}; its rows are gone", e.message)

@@ -5,6 +5,7 @@ use super::citus;
 use super::create;
 use super::error::{Result, fail, internal, report};
 use super::plan::Plan;
+use super::reach;
 use super::sql::{self, ident};
 use crate::pg::holes::fill;
 use crate::pg::xact::ActingAs;
@@ -113,6 +114,10 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
     let (relation, view) = create::refuse_taken(&schema, &table)?;
     catalog::define(&sql::create_table(plan, &relation))?;
     citus::create::distribute_level(d, plan, source, &relation)?;
+    let expression = bucket.expression(kind, &d.timezone);
+    let at_time =
+        |at: &str| fill(&expression, |n| (n == 1).then(|| format!("({at}::{})", kind.time_type().name())));
+    let expression = reach::guarded(kind.time_type(), kind, &d.timezone, "$1", &expression, at_time)?;
     let level_name = create::name_in_catalog(&schema, &table, &d.schema()?)?;
     {
         let _acting = ActingAs::catalog();
@@ -126,7 +131,7 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
                 relation.clone().into(),
                 width.into(),
                 json.into(),
-                bucket.expression(kind, &d.timezone).into(),
+                expression.into(),
             ],
         )?;
     }

@@ -1,16 +1,18 @@
 //! Rollups: the SQL functions of schema `rollup`. A SELECT becomes a plan (`definition`, with the merge rules of
 //! `rules`), the plan becomes SQL (`sql`), is run (`run`) and lets old rows go (`expire`).
+use crate::pg::jsonb::Jsonb;
 use crate::pg::v1::Call;
 use crate::pg::xact::{self, ActingAs};
 use catalog::Definition;
 use error::Result;
-use pgrx::datum::{Interval, JsonB, TimestampWithTimeZone};
+use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
 mod adopt;
+mod arrange;
 pub mod attempt;
 mod backlog;
 mod bounds;
@@ -29,10 +31,13 @@ mod gone;
 mod late;
 mod levels;
 mod live;
+mod moved;
+pub mod old_partitions;
 pub mod partition;
 mod plan;
 mod progress;
 mod range;
+mod reach;
 mod rebase;
 mod rules;
 pub mod run;
@@ -82,20 +87,24 @@ fn rollup_create(
     name: Option<&str>,
     query: Option<&str>,
     every: Option<Interval>,
-    coarser: Option<JsonB>,
+    coarser: Option<Jsonb>,
     timezone: Option<&str>,
     joins: Option<&str>,
     on_change: Option<&str>,
     into: Option<&str>,
     backfill: Option<bool>,
 ) -> Result<i64> {
-    let coarser = match coarser.map(|JsonB(value)| serde_json::from_value::<BTreeMap<String, String>>(value))
+    let coarser = match coarser
+        .map(|coarser| serde_json::from_str::<BTreeMap<String, String>>(&coarser.text()))
     {
         None => BTreeMap::new(),
         Some(Ok(levels)) => levels,
         Some(Err(e)) => {
+            let why = e.to_string();
+            // Nobody wrote the lines and columns of the text that is read here.
+            let why = why.split(" at line ").next().unwrap_or_default();
             return wrong(
-                format!("coarser is no object of names and widths: {e}"),
+                format!("coarser is no object of names and widths: {why}"),
                 "Write it as in '{\"http_request_1hour\": \"1 hour\", \"http_request_1day\": \"1 day\"}'.",
             );
         }
@@ -183,6 +192,7 @@ fn locked(name: &str) -> Result<Definition> {
     let d = owned(name)?;
     let d = catalog::lock(d.id)?.ok_or_else(|| error::internal("the rollup has just been dropped"))?;
     if d.state.nodes.is_some() {
+        citus::commit::in_two_phases()?;
         // Readers of a live view on several nodes must not see a change half.
         crate::pg::lock::take_state(d.id);
     }
@@ -268,7 +278,18 @@ fn rollup_add_merge_rule(aggregate: pg_sys::Oid, combine: pg_sys::Oid, unite: pg
 }
 
 #[pg_extern(sql = false)]
-fn rollup_add_made_rule(aggregate: pg_sys::Oid, parts: Vec<pg_sys::Oid>, result: pg_sys::Oid) -> Result<()> {
+fn rollup_add_made_rule(
+    aggregate: pg_sys::Oid,
+    parts: Vec<Option<pg_sys::Oid>>,
+    result: pg_sys::Oid,
+) -> Result<()> {
+    let Some(parts) = parts.into_iter().collect::<Option<Vec<_>>>() else {
+        return error::fail(
+            PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            "a part of the rule is NULL",
+            "Name aggregates alone, as in '{sum(integer),count(integer)}'::regprocedure[].",
+        );
+    };
     rules::add_made(aggregate, &parts, result)
 }
 
@@ -288,7 +309,7 @@ fn rollup_check(
         'static,
         (
             name!(relation, pg_sys::Oid),
-            name!(keys, JsonB),
+            name!(keys, Jsonb),
             name!(column_name, String),
             name!(stored, Option<String>),
             name!(recomputed, Option<String>),
@@ -352,6 +373,11 @@ fn rollup_rebuild(
 }
 
 #[pg_extern(sql = false)]
+fn rollup_unwatched(id: i64) -> Result<Option<String>> {
+    arrange::unwatched(id)
+}
+
+#[pg_extern(sql = false)]
 fn rollup_lag_rows(id: i64) -> Result<Option<i64>> {
     waiting::rows(id)
 }
@@ -362,6 +388,6 @@ fn rollup_oldest_row(id: i64) -> Result<Option<TimestampWithTimeZone>> {
 }
 
 #[pg_extern(sql = false)]
-fn rollup_is_free(relation: pg_sys::Oid) -> bool {
+fn rollup_is_free(relation: pg_sys::Oid) -> Option<bool> {
     crate::pg::zonemap::look::is_free(relation)
 }

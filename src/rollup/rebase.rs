@@ -7,7 +7,7 @@ use super::bounds;
 use super::catalog::{self, Definition};
 use super::check;
 use super::citus::{self, vector::Vector};
-use super::error::{Result, fail};
+use super::error::{Result, fail, report};
 use super::expire::name_of;
 use super::levels;
 use super::plan::Plan;
@@ -31,7 +31,7 @@ pub fn by_hand(relation: pg_sys::Oid) -> Result<()> {
         );
     }
     for d in &definitions {
-        catalog::check_owner_of(&d)?;
+        catalog::check_owner_of(d)?;
     }
     begin_again(relation)
 }
@@ -60,11 +60,12 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
     let _acting = ActingAs::role(owner);
     let place = citus::place(relation)?;
     if place.is_some() {
+        citus::commit::in_two_phases()?;
         citus::rebase::one_by_one();
     }
     let (offset, nodes) = {
         let _acting = ActingAs::role(table.owner);
-        shift_stamps(&table, place.is_some())?
+        shift_stamps(&table, place.is_some(), first.offset)?
     };
     {
         let _acting = ActingAs::catalog();
@@ -135,19 +136,44 @@ fn merge_late(d: &Definition, plan: &Plan, range: &Range) -> Result<()> {
     Ok(())
 }
 
+/// What no transaction of this server or another comes to: stamps above were written by hand.
+const IMPOSSIBLE: i64 = 1 << 61;
+
+/// More than every stamp of a table that a transaction may have given, and than 0. Whoever may insert rows can write
+/// others; they are left out, so that stamps never run out. `before` is what is added to ids so far.
+fn above_stamps(name: &str, before: i64) -> Result<i64> {
+    // Ids go on from `before`, and fit into 48 bits for any length of time.
+    let limit = IMPOSSIBLE.max(before.saturating_add(1 << 48));
+    let found = catalog::write(
+        &format!(
+            "SELECT pg_catalog.max({STAMP}) FILTER (WHERE {STAMP} OPERATOR(pg_catalog.<) {limit}::pg_catalog.int8), \
+             pg_catalog.count(*) FILTER (WHERE {STAMP} OPERATOR(pg_catalog.>=) {limit}::pg_catalog.int8) FROM {name}"
+        ),
+        &[],
+        |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default())),
+    )?;
+    let (highest, left_out) = found.into_iter().next().unwrap_or_default();
+    if left_out > 0 {
+        report(
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!("{left_out} rows of {name} have a {STAMP} that no transaction gave, and are in no rollup"),
+            format!("SELECT * FROM {name} WHERE {STAMP} >= {limit} shows them: insert them again without that column, and delete them."),
+        )
+        .report(PgLogLevel::WARNING);
+    }
+    Ok(highest.max(0) + 1)
+}
+
 /// Lifts stamps to come above every stamp that is there; returns by how much and, where Citus keeps the table, the
 /// state of who has merged them. The table stays locked.
-fn shift_stamps(table: &Source, on_nodes: bool) -> Result<(i64, Option<Vector>)> {
+fn shift_stamps(table: &Source, on_nodes: bool, before: i64) -> Result<(i64, Option<Vector>)> {
     source::lock_exclusively(table)?;
     let name = table.qualified();
     let (offset, nodes) = if on_nodes {
         let (offset, nodes) = citus::rebase::begin(&name)?;
         (offset, Some(nodes))
     } else {
-        let highest = catalog::write(&format!("SELECT pg_catalog.max({STAMP}) FROM {name}"), &[], |row| {
-            row.get::<i64>(1)
-        })?;
-        (highest.into_iter().flatten().next().unwrap_or_default() + 1, None)
+        (above_stamps(&name, before)?, None)
     };
     catalog::execute(
         &format!(

@@ -1,7 +1,7 @@
 //! Merge rules: which aggregates merge, and of which parts the others are made. `rollup.merge_rule` holds them
 //! all, those of PostgreSQL's own aggregates and those that users add.
 use super::catalog;
-use super::error::{Result, fail, internal};
+use super::error::{Result, fail, report};
 use super::plan::Merge;
 use crate::pg::query::Aggregate;
 use crate::pg::xact::{ActingAs, role_name};
@@ -135,7 +135,13 @@ fn routine(id: pg_sys::Oid) -> Result<Routine> {
         },
     )?
     .pop()
-    .ok_or_else(|| internal(format!("function {} is gone", id.to_u32())))
+    .ok_or_else(|| {
+        report(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
+            format!("there is no function with OID {}", id.to_u32()),
+            "Name it, as in 'sum(integer)'::regprocedure.",
+        )
+    })
 }
 
 impl Routine {

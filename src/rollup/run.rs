@@ -118,6 +118,7 @@ fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64>
     }
     // The next run and the live view are not to read again what has been merged.
     zonemap::summarize(d.source_oid);
+    super::arrange::mend(&d)?;
     Ok(total)
 }
 

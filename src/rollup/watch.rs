@@ -3,9 +3,12 @@
 //!
 //! Row triggers come to partitions by themselves, fire for rows written to a leaf, for rows that an UPDATE moves to
 //! another partition, and for those that a subscription applies. TRUNCATE has statement triggers alone, so every
-//! leaf has one; a new leaf gets it from an event trigger.
+//! leaf has one; a new leaf gets it from an event trigger (see `arrange`).
+//!
+//! Invariant: no change is lost. Of one whose time cannot be told, since the time column is gone or is no time any more,
+//! the note says all times.
 use super::catalog;
-use super::error::{Result, fail, report};
+use super::error::{Result, fail, raise, report};
 use super::plan::Plan;
 use crate::pg::trigger::{self, Change, Micros};
 use crate::pg::v1::Call;
@@ -14,11 +17,6 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashSet;
-
-/// Sorts behind what users call theirs: a trigger that fires later could change the row once more.
-const ROWS: &str = "zz_rollup_change";
-const TABLE: &str = "zz_rollup_truncate";
-const STAMPS: &str = "zz_rollup_stamp";
 
 /// What a rollup does when raw rows change that it has counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,11 +79,12 @@ pub fn check_followed(source: pg_sys::Oid, plan: &Plan) -> Result<()> {
 }
 
 const MINUTE: i64 = 60_000_000;
+const DAY: i64 = 1440 * MINUTE;
 /// Notes that a transaction remembers to have written.
 const REMEMBERED: usize = 100_000;
 
-/// A note: the source, its time column, and the minute, None for a time that is NULL.
-type Note = (pg_sys::Oid, String, Option<Micros>);
+/// A note: the source, its time column, and the first and the last moment, None for a time that is NULL.
+type Note = (pg_sys::Oid, String, Option<Micros>, Option<Micros>);
 
 thread_local! {
     static EXPIRING: RefCell<Option<Marked>> = const { RefCell::new(None) };
@@ -175,11 +174,6 @@ fn note_change(call: &mut Call) -> pg_sys::Datum {
     change.proceed()
 }
 
-fn raise<T>(e: pgrx::pg_sys::panic::ErrorReport) -> T {
-    e.report(PgLogLevel::ERROR);
-    unreachable!("an error ends the call")
-}
-
 fn watched(relation: pg_sys::Oid) -> Result<Option<Watched>> {
     let _acting = ActingAs::catalog();
     Ok(catalog::write(
@@ -210,16 +204,17 @@ fn note(w: &Watched, change: &Change) -> Result<()> {
         );
     }
     for column in &w.columns {
-        if change.is_of_the_table() {
+        let Some(times) = change.times(column) else {
             write(w, column, Some(i64::MIN), Some(i64::MAX))?;
             write(w, column, None, None)?;
             continue;
-        }
-        let Some(number) = change.column(column) else { continue };
-        for at in change.times(number) {
+        };
+        for at in times {
             match at {
                 None => write(w, column, None, None)?,
                 Some(i64::MIN | i64::MAX) => write(w, column, at, at)?,
+                // Days go on where time stamps have ended.
+                Some(t) if t >= trigger::END => write(w, column, Some(trigger::END - DAY), Some(i64::MAX))?,
                 Some(t) => {
                     let minute = t.div_euclid(MINUTE) * MINUTE;
                     write(w, column, Some(minute), Some(minute + MINUTE - 1))?;
@@ -237,8 +232,7 @@ fn write(w: &Watched, column: &str, since: Option<Micros>, until: Option<Micros>
             *of = now;
             noted.clear();
         }
-        // The whole table is not its first minute.
-        since == Some(i64::MIN) || noted.insert((w.source, column.to_string(), since))
+        noted.insert((w.source, column.to_string(), since, until))
     });
     if !is_new {
         return Ok(());
@@ -254,57 +248,6 @@ fn write(w: &Watched, column: &str, since: Option<Micros>, until: Option<Micros>
             trigger::timestamptz(until),
         ],
     )
-}
-
-/// Puts triggers on a source and what is below it, where a rollup wants them, or takes them away: those on changes,
-/// and where a subscription brings rows one that gives these stamps of this server. The source is locked, but for
-/// those below it that come later.
-pub fn arrange(source: pg_sys::Oid) -> Result<()> {
-    let todo = {
-        let _acting = ActingAs::catalog();
-        catalog::write(
-            "WITH RECURSIVE t (oid, parted) AS (SELECT $1::pg_catalog.oid, false UNION ALL SELECT i.inhrelid, p.relkind = 'p' \
-             FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid JOIN pg_catalog.pg_class p ON p.oid = i.inhparent), \
-             w (minds, applies) AS (SELECT EXISTS (SELECT FROM rollup.definition WHERE source = $1 AND on_change <> 'ignore'), \
-             EXISTS (SELECT FROM rollup.definition WHERE source = $1) AND EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN t ON t.oid = r.srrelid)), \
-             k (name, wanted, verb, event, mode, what) AS (SELECT v.* FROM w, LATERAL (VALUES \
-             ($2, minds, 'UPDATE OR DELETE', 'ROW', 'ALWAYS', 'note_change'), ($3, minds, 'TRUNCATE', 'STATEMENT', 'ALWAYS', 'note_change'), \
-             ($4, applies, 'INSERT OR UPDATE', 'ROW', 'REPLICA', 'own_stamp')) v) \
-             SELECT x.command FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN k \
-             LEFT JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid AND g.tgname = k.name::pg_catalog.name, LATERAL (VALUES \
-             (true, 1, pg_catalog.format('CREATE TRIGGER %I BEFORE %s ON %I.%I FOR EACH %s EXECUTE FUNCTION rollup.%I()', k.name, k.verb, n.nspname, c.relname, k.event, k.what)), \
-             (true, 2, pg_catalog.format('ALTER TABLE %I.%I ENABLE %s TRIGGER %I', n.nspname, c.relname, k.mode, k.name)), \
-             (false, 1, pg_catalog.format('DROP TRIGGER %I ON %I.%I', k.name, n.nspname, c.relname))) x (wanted, place, command) \
-             WHERE c.relkind IN ('r', 'p') AND CASE k.event WHEN 'ROW' THEN NOT t.parted ELSE c.relkind = 'r' END \
-             AND x.wanted = k.wanted AND (g.oid IS NULL) = k.wanted ORDER BY t.oid, k.name, x.place",
-            &[source.into(), ROWS.into(), TABLE.into(), STAMPS.into()],
-            |row| row.get::<String>(1),
-        )?
-    };
-    todo.into_iter().flatten().try_for_each(|command| catalog::execute(&command, &[]))
-}
-
-crate::v1!(rollup_watch_children, watch_children);
-
-/// The event trigger: tables that came to stand below a source are watched as it is, and rows that a subscription
-/// brings get stamps.
-fn watch_children(call: &mut Call) -> pg_sys::Datum {
-    if trigger::brings_rows(call) {
-        watch_all().unwrap_or_else(raise);
-    }
-    call.null()
-}
-
-fn watch_all() -> Result<()> {
-    let sources = {
-        let _acting = ActingAs::catalog();
-        catalog::write(
-            "SELECT s.relation::pg_catalog.oid FROM rollup.source s JOIN pg_catalog.pg_class c ON c.oid = s.relation",
-            &[],
-            |row| row.get::<pg_sys::Oid>(1),
-        )?
-    };
-    sources.into_iter().flatten().try_for_each(arrange)
 }
 
 /// Forgets changes that every rollup of the source which follows them has followed; all of them with `all`.

@@ -4,7 +4,8 @@ use super::work::timed;
 use crate::pg::background;
 use crate::pg::xact::Failure;
 use crate::rollup::expire::{self, Retention};
-use crate::rollup::sweep::{self, Dropped, Leaf, Partition};
+use crate::rollup::old_partitions::{self, Dropped, Partition};
+use crate::rollup::sweep::{self, Leaf};
 use pgrx::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -132,7 +133,7 @@ fn one_step(table: &mut Table) -> Result<bool, Failure> {
         );
         let mut fails = None;
         if !table.busy {
-            match timed(|| sweep::drop_partition(r.oid, &p, false)) {
+            match timed(|| old_partitions::drop_partition(r.oid, &p, false)) {
                 Ok(Dropped::Yes | Dropped::NotOld) => return Ok(true),
                 Ok(Dropped::Unmerged) => {}
                 Err(e) if sweep::in_use(e.code) => table.busy = true,
@@ -140,7 +141,7 @@ fn one_step(table: &mut Table) -> Result<bool, Failure> {
             }
         }
         if table.busy {
-            match timed(|| sweep::empty_partition(r.oid, &p, false)) {
+            match timed(|| old_partitions::empty_partition(r.oid, &p, false)) {
                 Ok(rows) => table.removed += rows,
                 // The partition itself is in use: the next look is another attempt.
                 Err(e) if sweep::in_use(e.code) => {}

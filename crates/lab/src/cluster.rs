@@ -103,8 +103,7 @@ impl Cluster {
             .env("PGHOST", &self.folder)
             .env("PGUSER", "postgres")
             .env("PGPORT", self.port.to_string());
-        // A user's server has none; with it, errors carry a trace that differs from build to build.
-        command.env_remove("RUST_BACKTRACE").envs(self.tree.environment.iter().cloned());
+        command.envs(self.tree.environment.iter().cloned());
         command
     }
 

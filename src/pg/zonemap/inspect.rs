@@ -3,7 +3,7 @@ use super::buffer::{self, blocks, layout};
 use super::page::{Bounds, ZONE};
 use super::summarize::width;
 use super::{NAME, method};
-use crate::pg::error::raise;
+use crate::pg::error::{raise, raise_with_hint};
 use crate::pg::interrupt;
 use crate::pg::rows::materialize;
 use crate::pg::v1::Call;
@@ -23,17 +23,30 @@ fn zones(call: &mut Call) -> Datum {
         // The table first, as whoever drops or builds an index locks them: the other way round waits for each other.
         let share = pg_sys::AccessShareLock as i32;
         let table = pg_sys::IndexGetRelation(id, true);
-        let table = (table != pg_sys::InvalidOid).then(|| pg_sys::table_open(table, share));
-        let relation = pg_sys::relation_open(id, share);
+        let table = if table == pg_sys::InvalidOid {
+            std::ptr::null_mut()
+        } else {
+            pg_sys::try_relation_open(table, share)
+        };
+        let relation = pg_sys::try_relation_open(id, share);
+        if relation.is_null() {
+            raise_with_hint(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                format!("there is no relation with OID {}", id.to_u32()),
+                format!(
+                    "SELECT c.oid::regclass FROM pg_class c JOIN pg_am a ON a.oid = c.relam WHERE a.amname = '{NAME}' AND c.relkind = 'i';"
+                ),
+            );
+        }
         let class = &*(*relation).rd_rel;
         let is_map = class.relkind as u8 == pg_sys::RELKIND_INDEX && class.relam == method();
-        let Some(table) = table.filter(|_| is_map) else {
+        if table.is_null() || !is_map {
             let name = CStr::from_ptr(class.relname.data.as_ptr()).to_string_lossy();
             raise(
                 PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("\"{name}\" is not an index of access method {NAME}"),
             );
-        };
+        }
         let shown = may_read((*table).rd_id);
         let out = materialize(call, |row| each(relation, blocks(table).div_ceil(ZONE), shown, row));
         pg_sys::relation_close(relation, share);

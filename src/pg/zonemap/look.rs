@@ -68,15 +68,18 @@ pub fn look(table: pg_sys::Oid, wanted: &Wanted) -> Found {
     }
 }
 
-/// Whether a statement could read a table and all of its parts now without waiting for a lock.
-pub fn is_free(table: pg_sys::Oid) -> bool {
-    // SAFETY: as in `look`; nothing is opened.
+/// Whether a statement could read a table and all of its parts now without waiting for a lock; None where there is none.
+pub fn is_free(table: pg_sys::Oid) -> Option<bool> {
+    // SAFETY: as in `look`; nothing is opened. What is there when it is locked stays.
     unsafe {
-        let Some(_held) = Held::table(table) else { return false };
+        let Some(_held) = Held::table(table) else { return Some(false) };
+        if pg_sys::get_rel_relkind(table) == 0 {
+            return None;
+        }
         let tables = PgList::<pg_sys::Oid>::from_pg(pg_sys::ffi::pg_guard_ffi_boundary(|| {
             find_all_inheritors(table, pg_sys::NoLock as i32, std::ptr::null_mut())
         }));
-        tables.iter_oid().all(|id| Held::table(id).is_some())
+        Some(tables.iter_oid().all(|id| Held::table(id).is_some()))
     }
 }
 
@@ -85,8 +88,9 @@ struct Held(pg_sys::Oid);
 
 impl Held {
     fn table(id: pg_sys::Oid) -> Option<Held> {
+        // Made only where it is had: to drop one gives the lock back.
         // SAFETY: a lock may be taken on any oid; it says nothing of whether there is such a relation.
-        unsafe { pg_sys::ConditionalLockRelationOid(id, SHARE).then_some(Held(id)) }
+        unsafe { pg_sys::ConditionalLockRelationOid(id, SHARE).then(|| Held(id)) }
     }
 }
 
@@ -150,9 +154,9 @@ unsafe fn candidates(table: pg_sys::Relation, stamp: i32, wanted: &Wanted) -> Op
     // SAFETY: the table is open and locked, and so is the index while its pages are read.
     unsafe {
         let pages = blocks(table);
-        let (method, all) = (method(), vec![0..pages]);
+        let method = method();
         for id in PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(table)).iter_oid() {
-            let Some(_held) = Held::table(id) else { return None };
+            let _held = Held::table(id)?;
             let index = pg_sys::try_relation_open(id, pg_sys::NoLock as i32);
             if index.is_null() {
                 continue;
@@ -170,7 +174,7 @@ unsafe fn candidates(table: pg_sys::Relation, stamp: i32, wanted: &Wanted) -> Op
                 return found;
             }
         }
-        Some(all)
+        Some(std::iter::once(0..pages).collect())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Making a rollup of a table that Citus keeps: what the query must be, and where its tables lie.
 use super::vector::Vector;
-use super::{Place, gather, place};
+use super::{Place, commit, gather, place};
 use crate::hll;
 use crate::pg::query::set_local;
 use crate::pg::query::{Entry, Part, Select};
@@ -66,6 +66,7 @@ pub fn prepare(place: &Place, select: &mut Select) -> Result<()> {
         );
     }
     write_parameters(select);
+    commit::in_two_phases()?;
     // Functions are made in this transaction too, which Citus does over the connections that rows would go over.
     set_local(c"citus.multi_shard_modify_mode", c"sequential");
     Ok(())

@@ -9,6 +9,7 @@ use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 
 pub mod bounds;
+pub mod commit;
 pub mod create;
 pub mod expire;
 mod gather;
@@ -23,6 +24,7 @@ use vector::{GROUP, SOURCE, Vector};
 /// Called once when the library is loaded.
 pub fn init() {
     gather::init();
+    commit::init();
     if node::citus_loaded() {
         split::install(|table| place(table).is_ok_and(|place| place.is_some()));
     }

@@ -1,7 +1,7 @@
 //! One run over a source whose rows are written on several nodes: a statement for each table of the rollup that every
 //! node runs on its own rows, between two vectors of snapshots.
 use super::vector::{Refused, Span, Vector};
-use super::{bounds, gather};
+use super::{bounds, commit, gather};
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use crate::rollup::bounds as rows;
 use crate::rollup::catalog::{self, Definition};
@@ -110,6 +110,7 @@ fn merge(d: &Definition, bounds: &str) -> Result<(i64, i64)> {
     if rows == 0 {
         return Ok((0, 0));
     }
+    commit::in_two_phases()?;
     crate::pg::lock::take_state(d.id);
     count_late(d, &plan, &levels, bounds)?;
     run::prefer_hashing();

@@ -1,0 +1,76 @@
+//! What an event trigger is told of a command: the objects that it made or changed, by their ids.
+use super::v1::Call;
+use pgrx::PgList;
+use pgrx::pg_sys;
+use std::ffi::CStr;
+
+/// The catalog of subscriptions, which every version of PostgreSQL calls by this id.
+const SUBSCRIPTION: pg_sys::Oid = pg_sys::Oid::from_u32(6100);
+
+/// What a command did that may bring rows to a table by another road than an INSERT into it.
+#[derive(Debug, Default)]
+pub struct Command {
+    /// Tables that have come to stand below another.
+    pub children: Vec<pg_sys::Oid>,
+    /// Partitions that a table has been given: its id, and what they are called, whatever their schema.
+    pub attached: Vec<(pg_sys::Oid, String)>,
+    /// Subscriptions that were made or changed.
+    pub subscriptions: Vec<pg_sys::Oid>,
+}
+
+/// The command that argument 0 is, a pg_ddl_command.
+pub fn command(call: &Call) -> Command {
+    let mut told = Command::default();
+    let Some(argument) = call.arg(0) else { return told };
+    // SAFETY: values of type pg_ddl_command come from pg_event_trigger_ddl_commands() alone, can be stored nowhere, and
+    // point to a command that PostgreSQL keeps until its event triggers have ended. The tags say what the nodes are.
+    unsafe {
+        let collected = &*argument.cast_mut_ptr::<pg_sys::CollectedCommand>();
+        match collected.type_ {
+            pg_sys::CollectedCommandType::SCT_Simple => {
+                let address = collected.d.simple.address;
+                if address.classId == SUBSCRIPTION {
+                    told.subscriptions.push(address.objectId);
+                } else if address.classId == pg_sys::RelationRelationId && stands_below(collected.parsetree) {
+                    told.children.push(address.objectId);
+                }
+            }
+            pg_sys::CollectedCommandType::SCT_AlterTable => {
+                let alter = collected.d.alterTable;
+                for sub in PgList::<pg_sys::CollectedATSubcmd>::from_pg(alter.subcmds).iter_ptr() {
+                    let command = (*sub).parsetree.cast::<pg_sys::AlterTableCmd>();
+                    if (*command).type_ != pg_sys::NodeTag::T_AlterTableCmd {
+                        continue;
+                    }
+                    match (*command).subtype {
+                        // PostgreSQL does not keep the id of the partition.
+                        pg_sys::AlterTableType::AT_AttachPartition
+                            if alter.classId == pg_sys::RelationRelationId =>
+                        {
+                            let name = (*(*command).def.cast::<pg_sys::PartitionCmd>()).name;
+                            let name = CStr::from_ptr((*name).relname).to_string_lossy().into_owned();
+                            told.attached.push((alter.objectId, name));
+                        }
+                        pg_sys::AlterTableType::AT_AddInherit => told.children.push(alter.objectId),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    told
+}
+
+/// True of CREATE TABLE … PARTITION OF and INHERITS.
+///
+/// # Safety
+/// `tree` is a node, or NULL.
+unsafe fn stands_below(tree: *const pg_sys::Node) -> bool {
+    // SAFETY: the tag says what the node is.
+    unsafe {
+        !tree.is_null()
+            && (*tree).type_ == pg_sys::NodeTag::T_CreateStmt
+            && !(*tree.cast::<pg_sys::CreateStmt>()).inhRelations.is_null()
+    }
+}

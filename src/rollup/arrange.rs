@@ -1,0 +1,278 @@
+//! The triggers of sources and of what lies below them: which there are to be, who makes them, and where one lacks.
+//!
+//! Invariant: a command fails or waits because of nobody's tables but its own. `rollup.create` and `rollup.drop` arrange
+//! their source, as its owner. The event trigger looks at the objects of the command that fired it, and at what lies
+//! above and below these, acts as who gave the command, waits for locks shortly, and where it cannot act says so and lets
+//! the command be. What lacks is no state that is kept but what the catalogs say: `rollup.status` shows it, and the next
+//! run of a rollup of the source makes it as the source's owner. A trigger that the owner has switched off stays off, and is shown.
+use super::catalog::{self, Definition};
+use super::error::{Result, fail, raise, report};
+use crate::pg::ddl::{self, Command};
+use crate::pg::query::set_local;
+use crate::pg::v1::Call;
+use crate::pg::xact::{ActingAs, current_user, in_subtransaction};
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// Sorts behind what users call theirs: a trigger that fires later could change the row once more.
+const ROWS: &str = "zz_rollup_change";
+const TABLE: &str = "zz_rollup_truncate";
+const STAMPS: &str = "zz_rollup_stamp";
+
+/// A trigger that is not as it is to be.
+struct Odd {
+    /// The table, qualified and quoted.
+    table: String,
+    trigger: String,
+    /// It is not there, or does not fire for all who change rows.
+    lacks: bool,
+    /// What puts it right; none where the owner has switched it off.
+    commands: Vec<String>,
+}
+
+/// What is not as it is to be of a table and everything below it, whatever sources lie above. Row triggers come to
+/// partitions from above by themselves.
+fn odd(root: pg_sys::Oid) -> Result<Vec<Odd>> {
+    let _acting = ActingAs::catalog();
+    catalog::write(
+        "WITH RECURSIVE up (relation) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation), \
+         d AS MATERIALIZED (SELECT up.relation, d.on_change <> 'ignore' AS minds FROM up JOIN rollup.definition d ON d.source = up.relation), \
+         below (oid, parted, minds, given) AS (SELECT c.oid, c.relispartition, coalesce((SELECT bool_or(d.minds) FROM d), false), \
+         c.relispartition AND coalesce((SELECT bool_or(d.minds) FROM d WHERE d.relation <> c.oid), false) FROM pg_catalog.pg_class c WHERE c.oid = $1 UNION \
+         SELECT i.inhrelid, p.relkind = 'p', b.minds OR EXISTS (SELECT FROM rollup.definition n WHERE n.source = i.inhrelid AND n.on_change <> 'ignore'), p.relkind = 'p' AND b.minds \
+         FROM pg_catalog.pg_inherits i JOIN below b ON i.inhparent = b.oid JOIN pg_catalog.pg_class p ON p.oid = i.inhparent), \
+         t AS (SELECT oid, bool_or(parted) AS parted, bool_or(minds) AS minds, bool_or(given) AS given FROM below GROUP BY oid), \
+         a (above, applies) AS (SELECT s.above, EXISTS (SELECT FROM d) AND (s.above OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN t ON t.oid = r.srrelid)) \
+         FROM (SELECT EXISTS (SELECT FROM d JOIN pg_catalog.pg_trigger g ON g.tgrelid = d.relation AND g.tgname = $4::pg_catalog.name WHERE d.relation <> $1)) s (above)) \
+         SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), k.name, k.wanted AND (g.oid IS NULL OR g.tgenabled <> k.mode::\"char\"), x.commands \
+         FROM t CROSS JOIN a JOIN pg_catalog.pg_class c ON c.oid = t.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL (VALUES \
+         ($2, t.minds, t.given, 'UPDATE OR DELETE', 'ROW', 'A', 'note_change'), ($3, t.minds, false, 'TRUNCATE', 'STATEMENT', 'A', 'note_change'), \
+         ($4, a.applies, t.parted AND (t.oid <> $1 OR a.above), 'INSERT OR UPDATE', 'ROW', 'R', 'own_stamp')) k (name, wanted, given, verb, event, mode, what) \
+         LEFT JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid AND g.tgname = k.name::pg_catalog.name AND g.tgfoid = pg_catalog.to_regprocedure('rollup.' || k.what || '()'), \
+         LATERAL (VALUES (pg_catalog.format('ALTER TABLE %I.%I ENABLE %s TRIGGER %I', n.nspname, c.relname, CASE k.mode WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END, k.name))) e (enable), \
+         LATERAL (SELECT CASE WHEN k.wanted AND g.oid IS NULL AND NOT k.given THEN ARRAY[pg_catalog.format('CREATE TRIGGER %I BEFORE %s ON %I.%I FOR EACH %s EXECUTE FUNCTION rollup.%I()', \
+         k.name, k.verb, n.nspname, c.relname, k.event, k.what), e.enable] \
+         WHEN k.wanted AND g.tgenabled = 'D' THEN '{}' WHEN k.wanted AND g.tgenabled <> k.mode::\"char\" THEN ARRAY[e.enable] \
+         WHEN NOT k.wanted AND g.oid IS NOT NULL AND g.tgparentid = 0 THEN ARRAY[pg_catalog.format('DROP TRIGGER %I ON %I.%I', k.name, n.nspname, c.relname)] END) x (commands) \
+         WHERE c.relkind = ANY (CASE k.event WHEN 'ROW' THEN '{r,p}' ELSE '{r}' END::\"char\"[]) AND x.commands IS NOT NULL ORDER BY t.oid, k.name",
+        &[root.into(), ROWS.into(), TABLE.into(), STAMPS.into()],
+        |row| {
+            Ok(Odd {
+                table: row.get(1)?.unwrap_or_default(),
+                trigger: row.get(2)?.unwrap_or_default(),
+                lacks: row.get(3)? == Some(true),
+                commands: row.get(4)?.unwrap_or_default(),
+            })
+        },
+    )
+}
+
+fn put_right(all: &[Odd]) -> Result<()> {
+    all.iter().flat_map(|o| &o.commands).try_for_each(|command| catalog::execute(command, &[]))
+}
+
+/// Puts triggers on a source and what is below it, where a rollup wants them, or takes them away: those on changes,
+/// and where a subscription brings rows one that gives these stamps of this server. The source is locked, but for
+/// those below it that come later.
+pub fn arrange(source: pg_sys::Oid) -> Result<()> {
+    put_right(&odd(source)?)
+}
+
+/// The same for a source that has lost a rollup: a table below it of which the caller may not take a trigger away keeps
+/// it, where it does nothing.
+pub fn release(source: pg_sys::Oid) -> Result<()> {
+    let all = odd(source)?;
+    let done = in_subtransaction(std::panic::AssertUnwindSafe(|| put_right(&all)));
+    if done.is_ok() {
+        return Ok(());
+    }
+    for one in all {
+        if let Some(why) = try_as(current_user(), std::slice::from_ref(&one))? {
+            warn(
+                format!("trigger {} stays on {}: {why}", one.trigger, one.table),
+                "Without a rollup that wants it it does nothing; the table's owner may drop it.",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Waits for locks shortly: who comes after who waits, waits too.
+fn wait_shortly() {
+    set_local(c"lock_timeout", c"50ms");
+}
+
+/// The same as `role`, of which nothing stays where it fails; says why it did.
+fn try_as(role: pg_sys::Oid, all: &[Odd]) -> Result<Option<String>> {
+    let done = in_subtransaction(std::panic::AssertUnwindSafe(|| {
+        let _acting = ActingAs::role(role);
+        wait_shortly();
+        put_right(all)
+    }));
+    match done {
+        Ok(()) => Ok(None),
+        // Whoever waits for the command may end it.
+        Err(e) if e.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED => {
+            fail(e.code, e.message, "Give the command again.")
+        }
+        Err(e) => Ok(Some(e.message)),
+    }
+}
+
+fn tables(all: &[Odd]) -> String {
+    let mut names: Vec<&str> = all.iter().map(|o| o.table.as_str()).collect();
+    names.dedup();
+    match names.len() {
+        0..=3 => names.join(", "),
+        n => format!("{} and {} more", names[..3].join(", "), n - 3),
+    }
+}
+
+fn warn(message: String, hint: impl Into<String>) {
+    report(PgSqlErrorCode::ERRCODE_WARNING, message, hint).report(PgLogLevel::WARNING);
+}
+
+crate::v1!(rollup_watch_command, watch_command);
+
+/// Called for each command that an event trigger is told of.
+fn watch_command(call: &mut Call) -> pg_sys::Datum {
+    watch(&ddl::command(call)).unwrap_or_else(raise);
+    pg_sys::Datum::from(0)
+}
+
+/// Tables that came to stand below a source are watched as it is, and rows that a subscription brings get stamps.
+fn watch(command: &Command) -> Result<()> {
+    let mut children = command.children.clone();
+    for (parent, name) in &command.attached {
+        children.extend(partitions_named(*parent, name)?);
+    }
+    for table in children {
+        let sources = sources_above(table)?;
+        // Where a subscription fills it, its rows get stamps from the top on.
+        let roots = match sources.is_empty() {
+            true => continue,
+            false if is_subscribed(table)? => sources,
+            false => vec![table],
+        };
+        roots.into_iter().try_for_each(attempt)?;
+    }
+    for subscription in &command.subscriptions {
+        sources_of(*subscription)?.into_iter().try_for_each(attempt)?;
+    }
+    Ok(())
+}
+
+/// Does what is to be done of a table and what is below it, as who gave the command, or says why it cannot be.
+fn attempt(root: pg_sys::Oid) -> Result<()> {
+    let all = odd(root)?;
+    if all.iter().all(|o| o.commands.is_empty()) {
+        return Ok(());
+    }
+    if let Some(why) = try_as(current_user(), &all)? {
+        warn(
+            format!("rollups are not told of changes in {}: {why}", tables(&all)),
+            "The next run of a rollup of the table puts that right, as its owner; until then rollup.status names it.",
+        );
+    }
+    Ok(())
+}
+
+fn ids(sql: &str, args: &[DatumWithOid]) -> Result<Vec<pg_sys::Oid>> {
+    let _acting = ActingAs::catalog();
+    Ok(catalog::write(sql, args, |row| row.get::<pg_sys::Oid>(1))?.into_iter().flatten().collect())
+}
+
+fn partitions_named(parent: pg_sys::Oid, name: &str) -> Result<Vec<pg_sys::Oid>> {
+    ids(
+        "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid WHERE c.relname = $2::pg_catalog.name AND i.inhparent = $1",
+        &[parent.into(), name.into()],
+    )
+}
+
+/// The sources among a table and what lies above it.
+fn sources_above(table: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
+    ids(
+        "WITH RECURSIVE up (relation) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation) \
+         SELECT s.relation::pg_catalog.oid FROM up JOIN rollup.source s ON s.relation = up.relation",
+        &[table.into()],
+    )
+}
+
+fn is_subscribed(table: pg_sys::Oid) -> Result<bool> {
+    let _acting = ActingAs::catalog();
+    let found = catalog::write(
+        "WITH RECURSIVE t (oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
+         SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel) AND EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN t ON t.oid = r.srrelid)",
+        &[table.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(found.first() == Some(&Some(true)))
+}
+
+/// The sources of which a subscription fills a part.
+fn sources_of(subscription: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
+    ids(
+        "WITH RECURSIVE up (relation) AS (SELECT r.srrelid FROM pg_catalog.pg_subscription_rel r WHERE r.srsubid = $1 UNION \
+         SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation) \
+         SELECT s.relation::pg_catalog.oid FROM up JOIN rollup.source s ON s.relation = up.relation ORDER BY 1",
+        &[subscription.into()],
+    )
+}
+
+/// Makes, as the owner of a source whose rollup is run, what lacks: changes were made unseen. At the end of the run: its locks
+/// keep writers out until then.
+pub fn mend(d: &Definition) -> Result<()> {
+    if !is_watched(d.source_oid)? {
+        return Ok(());
+    }
+    let mut all = odd(d.source_oid)?;
+    all.retain(|o| o.lacks && !o.commands.is_empty());
+    let source = super::source::describe(d.source_oid)?;
+    // What cannot be made now, rollup.status names: a line in the log with every run would be none the better.
+    if all.is_empty() || try_as(source.owner, &all)?.is_some() {
+        return Ok(());
+    }
+    warn(
+        format!("rollup {}: {} lacked triggers of rollups, and has them again", d.name, tables(&all)),
+        format!(
+            "Changes of rows that were made without them are not in the rollups of {}. SELECT rollup.rebuild({}) computes all again, its second and third argument say from when to when.",
+            source.qualified(),
+            super::sql::literal(&d.name)
+        ),
+    );
+    Ok(())
+}
+
+/// Something may want triggers on the source.
+fn is_watched(source: pg_sys::Oid) -> Result<bool> {
+    let _acting = ActingAs::catalog();
+    let found = catalog::read(
+        "SELECT EXISTS (SELECT FROM rollup.definition WHERE source = $1 AND on_change <> 'ignore') OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel)",
+        &[source.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(found.first() == Some(&Some(true)))
+}
+
+/// Which tables of a rollup's source lack triggers, and which, for `rollup.status`; None where none does.
+pub fn unwatched(id: i64) -> Result<Option<String>> {
+    let source = {
+        let _acting = ActingAs::catalog();
+        catalog::read(
+            "SELECT d.source::pg_catalog.oid FROM rollup.definition d JOIN pg_catalog.pg_class c ON c.oid = d.source WHERE d.id = $1",
+            &[id.into()],
+            |row| row.get::<pg_sys::Oid>(1),
+        )?
+    };
+    let Some(source) = source.into_iter().flatten().next() else { return Ok(None) };
+    if !is_watched(source)? {
+        return Ok(None);
+    }
+    let of = |o: &Odd| {
+        let how = if o.commands.is_empty() { "switched off" } else { "missing" };
+        format!("{} on {} is {how}", o.trigger, o.table)
+    };
+    let all: Vec<String> = odd(source)?.iter().filter(|o| o.lacks).map(of).collect();
+    Ok((!all.is_empty()).then(|| all.join(", ")))
+}
