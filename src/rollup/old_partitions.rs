@@ -14,10 +14,11 @@ use pgrx::prelude::*;
 /// A partition that lies wholly before the cutoff.
 #[derive(Debug, Clone)]
 pub struct Partition {
+    /// The partition.
     pub oid: pg_sys::Oid,
     /// What it was called when it was looked at, qualified and quoted: for people.
     pub name: String,
-    /// Where it ends.
+    /// Where it ends, as text of a timestamptz.
     pub upto: String,
 }
 

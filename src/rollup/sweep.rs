@@ -42,6 +42,7 @@ pub struct Leaf {
     from: Option<String>,
 }
 
+/// Acts as the owner of the table, while the value lives, as rows of it are compared with what is kept.
 pub fn acting(r: &Retention) -> ActingAs {
     let acting = ActingAs::role(r.owner);
     super::run::set_timezone("UTC");
