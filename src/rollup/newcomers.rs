@@ -325,7 +325,7 @@ fn leave_out(d: &Definition, source: &str, left: &[Left]) -> Result<()> {
         report(
             PgSqlErrorCode::ERRCODE_WARNING,
             format!(
-                "rollup {}: {rows} rows of {groups} groups that came to {source} with {who}, bringing stamps of their own, are left out: it cannot be told whether they were counted, since other rows of their groups have changed",
+                "rollup {}: {rows} rows of {groups} groups that came to {source} with {who}, bringing stamps of their own, are left out: it cannot be told whether they were counted, since other rows of their groups have changed, or came beside them",
                 d.name
             ),
             format!(
