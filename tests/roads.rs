@@ -105,7 +105,7 @@ impl Roads<'_> {
                        UNION ALL SELECT DISTINCT ON (batch) *, false FROM visit WHERE batch = {batch} AND slot < 3) s
                      ON t.batch = s.batch AND t.slot < 3 AND NOT s.new
                      WHEN MATCHED THEN UPDATE SET slot = (t.slot + 1) % 3
-                     WHEN NOT MATCHED THEN INSERT (at, slot, batch, v, note, rollup_stamp) VALUES (s.at, s.slot, s.batch, s.v, s.note, s.rollup_stamp)"
+                     WHEN NOT MATCHED AND s.new THEN INSERT (at, slot, batch, v, note, rollup_stamp) VALUES (s.at, s.slot, s.batch, s.v, s.note, s.rollup_stamp)"
                 ))
             }
             (7, Some(batch)) => client
