@@ -49,7 +49,7 @@ const MANY: [(usize, i64); 3] = [(500, MINUTE), (1000, 60 * MINUTE), (1500, 1440
 /// What a part of a transaction has noted of a table and a time column.
 #[derive(Default)]
 struct Noted {
-    since: HashSet<Option<Micros>>,
+    spans: HashSet<(Option<Micros>, Option<Micros>)>,
     all: bool,
 }
 
@@ -138,7 +138,7 @@ fn note_row(source: &Source, row: &Came) -> Result<()> {
 
 /// The span of time that is noted for a row: the longer, the more there are.
 fn around(source: &Source, table: pg_sys::Oid, column: &str, at: Micros) -> (Micros, Micros) {
-    let noted = with_noted(source.id, table, column, |noted| (noted.since.len(), noted.all));
+    let noted = with_noted(source.id, table, column, |noted| (noted.spans.len(), noted.all));
     let unit = MANY.iter().find(|(many, _)| noted.0 < *many).map(|(_, unit)| *unit);
     match unit {
         Some(unit) if !noted.1 && at > i64::MIN && at < trigger::END => {
@@ -177,7 +177,7 @@ fn write(
 ) -> Result<()> {
     let all = (since, until) == (Some(i64::MIN), Some(i64::MAX));
     let is_new = with_noted(source.id, table, column, |noted| {
-        let is_new = !(noted.all && since.is_some()) && (all || noted.since.insert(since));
+        let is_new = !(noted.all && since.is_some()) && (all || noted.spans.insert((since, until)));
         noted.all |= all;
         is_new
     });

@@ -171,6 +171,11 @@ fn told(d: &Definition, plan: &Plan, pending: &str) -> Result<Option<Told>> {
     Ok(found.into_iter().flatten().next())
 }
 
+/// What stands for a table that came as a whole, in the place of a transaction.
+fn whole(prefix: &str) -> String {
+    format!("(OPERATOR(pg_catalog.-) ({prefix}tableoid::pg_catalog.int8))")
+}
+
 /// Under the active snapshot, which is `now`.
 fn judge(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<i64> {
     let pending = bounds::new("n.", &d.state.seen, now);
@@ -199,8 +204,12 @@ fn judge(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<i64> {
         false => None,
     };
     let key = sql::ident(&plan.time_key);
+    let raw_key = plan.column(&plan.time_key).map(|c| format!("({})", c.expression)).unwrap_or_default();
+    // Raw rows and those that are stored, of the same groups: the bounds of time alone are wider.
     let (rows, groups) = match &touched {
-        Some(touched) => (touched.rows.clone(), touched.condition(&key)),
+        Some(touched) => {
+            (format!("{} AND {}", touched.rows, touched.condition(&raw_key)), touched.condition(&key))
+        }
         None => ("true".into(), "true".into()),
     };
     let p = sql::prefix(plan);
@@ -212,20 +221,29 @@ fn judge(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<i64> {
     let any = |column: &str, list: &str, of: &str| {
         format!("{p}{column} OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.{of}[])", literal(list))
     };
-    // Tables of other kinds than a heap know no xmin.
-    let came = format!(
-        "CASE WHEN {} THEN true WHEN {} THEN {} ELSE false END",
-        any("tableoid", &told.tables, "oid"),
-        any("tableoid", &told.leaves, "oid"),
-        any("xmin", &told.xids, "xid")
-    );
+    // The same transaction may have moved other rows, which were counted: of those that it inserted, the ones of the times
+    // that it noted came. Tables of other kinds than a heap know no xmin.
+    let time = format!("{p}{}", sql::ident(&plan.time_column));
+    let time = if plan.time_zoned { time } else { super::reach::as_if_utc(&time) };
+    let at = match told.timeless {
+        true => "true".to_string(),
+        false => format!(
+            "(n.time_column OPERATOR(pg_catalog.=) {} AND ({time} OPERATOR(pg_catalog.>=) n.since AND {time} OPERATOR(pg_catalog.<=) n.until OR {time} IS NULL AND n.since IS NULL))",
+            literal(&plan.time_column)
+        ),
+    };
     let who = format!(
-        "coalesce(CASE WHEN {} THEN (SELECT pg_catalog.max(n.rollup_stamp) FROM rollup.arrival n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
-         AND n.relation OPERATOR(pg_catalog.=) {p}tableoid AND n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {pending}) END, \
-         OPERATOR(pg_catalog.-) ({p}tableoid::pg_catalog.int8))",
+        "CASE WHEN CASE WHEN {} THEN {} ELSE false END THEN coalesce((SELECT pg_catalog.max(n.rollup_stamp) FROM rollup.arrival n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
+         AND n.relation OPERATOR(pg_catalog.=) {p}tableoid AND n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {pending} AND {at}), {}) \
+         WHEN {} THEN {} END",
         any("tableoid", &told.leaves, "oid"),
-        d.source_oid.to_u32()
+        any("xmin", &told.xids, "xid"),
+        d.source_oid.to_u32(),
+        format!("CASE WHEN {} THEN {} END", any("tableoid", &told.tables, "oid"), whole(&p)),
+        any("tableoid", &told.tables, "oid"),
+        whole(&p)
     );
+    let came = format!("({who}) IS NOT NULL");
     let gone = format!("coalesce({key} OPERATOR(pg_catalog.<) {}, false)", changes.floor(&changes.target));
     let newcomers = sql::newcomers(plan, source, &format!("{merged} AND {came}"), &who);
     let judged = sql::judged(plan, source, target, &newcomers, &merged, &groups, &gone);

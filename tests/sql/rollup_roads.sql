@@ -179,6 +179,13 @@ WITH u AS (UPDATE lot SET bay = 3 - bay WHERE id < 10 RETURNING 1) INSERT INTO l
 SELECT rollup_lot() AS want_1;
 WITH i AS (INSERT INTO lot SELECT * FROM parked WHERE id = 42 RETURNING 1) UPDATE lot SET bay = 3 - bay WHERE id < 10;
 SELECT rollup_lot() AS want_1;
+-- rows that an UPDATE moves in the transaction that brings others, also in buckets beside theirs
+BEGIN;
+UPDATE lot SET bay = 3 - bay;
+INSERT INTO lot SELECT at - interval '1 day', bay, id, v, rollup_stamp FROM parked WHERE id IN (43, 44);
+COMMIT;
+SELECT rollup_lot() AS want_2;
+SELECT at, n FROM lots ORDER BY at;
 SELECT rollup.drop('lots');
 -- children by INHERITS
 CREATE TABLE base (at timestamp, v int);
