@@ -65,10 +65,11 @@ INSERT INTO visit VALUES ('2026-01-06', 1, 5);
 SELECT rollup_visit();
 INSERT INTO visit SELECT * FROM staging;
 SELECT rollup_visit(), all_differ(), all_differ('_live');
-COPY staging TO '/tmp/rollup_roads.copy';
-INSERT INTO visit VALUES ('2026-01-06', 2, 5);
-SELECT rollup_visit();
-COPY visit FROM '/tmp/rollup_roads.copy';
+COPY visit FROM stdin;
+2026-01-02 05:00	1	3	7
+2026-01-02 06:00	1	4	7
+2026-01-09 06:00	1	4	1
+\.
 SELECT rollup_visit(), all_differ();
 -- a part of a transaction that is rolled back brought nothing
 BEGIN;
@@ -136,6 +137,8 @@ INSERT INTO visit (at, site, ms) VALUES ('2026-01-07', 1, 5);
 SELECT rollup_visit();
 DELETE FROM visit WHERE at >= '2026-02-02' AND at < '2026-02-03' AND site = 0;
 INSERT INTO visit SELECT *, NULL FROM staging WHERE at = '2026-02-02 12:00';
+-- the warning names the transaction, whose number is another each time
+SET client_min_messages = error;
 SELECT rollup_visit();
 SELECT name, left_out, unwatched FROM rollup.status ORDER BY name;
 SELECT rollup.rebuild('visits', '2026-02-01', '2026-03-01') > 0 AS visits, rollup.rebuild('sums', '2026-02-01', '2026-03-01') > 0 AS sums, all_differ();
@@ -144,8 +147,9 @@ SELECT count(*) AS noted FROM rollup.arrival;
 INSERT INTO visit SELECT *, NULL FROM staging WHERE ms = 1;
 SELECT rollup.retain('visit', '1 day');
 SELECT expire_visit() AS held, rollup_visit(), all_differ();
-SELECT expire_visit() > 0 AS went, count(*) FROM visit;
+SELECT expire_visit() > 0 AS went;
 SELECT rollup.retain('visit', NULL);
+RESET client_min_messages;
 -- UPDATE and MERGE that move rows between partitions are no arrivals; what MERGE inserts beside is
 CREATE TABLE lot (at timestamptz, bay int, id int, v int) PARTITION BY LIST (bay);
 CREATE TABLE lot_1 PARTITION OF lot FOR VALUES IN (1);
