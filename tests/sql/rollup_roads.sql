@@ -146,8 +146,8 @@ SELECT count(*) AS noted FROM rollup.arrival;
 -- rows do not expire before they are judged
 INSERT INTO visit SELECT *, NULL FROM staging WHERE ms = 1;
 SELECT rollup.retain('visit', '1 day');
-SELECT expire_visit() AS held, rollup_visit(), all_differ();
-SELECT expire_visit() > 0 AS went;
+SELECT rollup.expire('visit', true) AS held, rollup_visit(), all_differ();
+SELECT rollup.expire('visit', true) > 0 AS would_go;
 SELECT rollup.retain('visit', NULL);
 RESET client_min_messages;
 -- UPDATE and MERGE that move rows between partitions are no arrivals; what MERGE inserts beside is
