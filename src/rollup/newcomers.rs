@@ -232,6 +232,7 @@ fn judge(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<i64> {
             literal(&plan.time_column)
         ),
     };
+    let came_whole = format!("CASE WHEN {} THEN {} END", any("tableoid", &told.tables, "oid"), whole(&p));
     let who = format!(
         "CASE WHEN CASE WHEN {} THEN {} ELSE false END THEN coalesce((SELECT pg_catalog.max(n.rollup_stamp) FROM rollup.arrival n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
          AND n.relation OPERATOR(pg_catalog.=) {p}tableoid AND n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {pending} AND {at}), {}) \
@@ -239,7 +240,7 @@ fn judge(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<i64> {
         any("tableoid", &told.leaves, "oid"),
         any("xmin", &told.xids, "xid"),
         d.source_oid.to_u32(),
-        format!("CASE WHEN {} THEN {} END", any("tableoid", &told.tables, "oid"), whole(&p)),
+        came_whole,
         any("tableoid", &told.tables, "oid"),
         whole(&p)
     );
