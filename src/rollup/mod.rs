@@ -77,8 +77,9 @@ fn sees_all(call: &mut Call) -> pg_sys::Datum {
 }
 
 #[pg_extern(sql = false)]
-fn rollup_verdict(stored: i64, raw: i64, came: Vec<i64>, rows: Vec<i64>, one: i64) -> i32 {
-    let rows: Vec<(i64, i64)> = came.into_iter().zip(rows).collect();
+fn rollup_verdict(stored: i64, raw: i64, came: Vec<Option<i64>>, rows: Vec<Option<i64>>, one: i64) -> i32 {
+    let rows: Vec<(i64, i64)> =
+        came.into_iter().zip(rows).filter_map(|(who, rows)| Some((who?, rows?))).collect();
     newcomers::verdict(stored, raw, &rows, one)
 }
 

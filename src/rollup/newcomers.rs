@@ -44,7 +44,7 @@ const MOST: usize = 16;
 /// Of a group that has `stored` rows in the rollup and `raw` in the source, of which each of `came` has brought so many:
 /// 1 where those of `one` are new, 0 where they were counted, -1 where it cannot be told.
 pub fn verdict(stored: i64, raw: i64, came: &[(i64, i64)], one: i64) -> i32 {
-    let all: i64 = came.iter().map(|(_, rows)| rows).sum();
+    let all = came.iter().fold(0i64, |all, (_, rows)| all.saturating_add(*rows));
     let missing = raw.saturating_sub(stored);
     if missing == 0 {
         return 0;
@@ -57,8 +57,9 @@ pub fn verdict(stored: i64, raw: i64, came: &[(i64, i64)], one: i64) -> i32 {
     }
     let mut chosen = None;
     for choice in 0u32..1 << came.len() {
-        let rows: i64 =
-            came.iter().enumerate().filter(|(n, _)| choice & 1 << n != 0).map(|(_, (_, rows))| rows).sum();
+        let chosen_rows =
+            came.iter().enumerate().filter(|(n, _)| choice & 1 << n != 0).map(|(_, (_, rows))| rows);
+        let rows = chosen_rows.fold(0i64, |all, rows| all.saturating_add(*rows));
         if rows == missing {
             if chosen.is_some() {
                 return -1;

@@ -24,8 +24,6 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
     }
     d.check_cluster()?;
     let (_, target, owner) = d.parts()?;
-    let whole = source::describe(to)?;
-    let name = whole.qualified();
     if d.state.nodes.is_some() || !maps::tables(to)?.contains(&d.source_oid) || to == d.source_oid {
         return fail(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -33,6 +31,8 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
             "Name the table that it was made a partition or a child of.",
         );
     }
+    let whole = source::describe(to)?;
+    let name = whole.qualified();
     if let Some(above) = part_of(to)? {
         return fail(
             PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
