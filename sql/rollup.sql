@@ -146,11 +146,13 @@ CREATE TABLE rollup.retention (
   removed     bigint NOT NULL DEFAULT 0,
   dropped     bigint NOT NULL DEFAULT 0,
   late_ignored bigint NOT NULL DEFAULT 0,
+  timezone    text NOT NULL DEFAULT 'UTC',
   failures    int NOT NULL DEFAULT 0,
   last_error  text,
   hold_until  timestamptz
 );
 COMMENT ON COLUMN rollup.retention.last_error IS 'why rows could not expire, FAILURES times in a row; the worker lets the table rest until HOLD_UNTIL';
+COMMENT ON COLUMN rollup.retention.timezone IS 'in which times of a date or timestamp without time zone are read';
 COMMENT ON COLUMN rollup.retention.removed IS 'rows that were removed one by one; DROPPED counts partitions';
 COMMENT ON COLUMN rollup.retention.late_ignored IS 'raw rows that came after their bucket had expired; what they make expires in turn';
 COMMENT ON TABLE rollup.retention IS 'Tables whose old rows expire, by rollup.retain';
@@ -206,7 +208,7 @@ GRANT SELECT (id, name, relation, source, timezone, every, on_change, adopted, s
 GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed) ON rollup.attempt TO PUBLIC;
 GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run TO PUBLIC;
 GRANT SELECT (relation, width, ahead, timezone, made, moved) ON rollup.partitioning TO PUBLIC;
-GRANT SELECT (relation, time_column, keep, removed, dropped, late_ignored, failures, hold_until) ON rollup.retention TO PUBLIC;
+GRANT SELECT (relation, time_column, keep, removed, dropped, late_ignored, timezone, failures, hold_until) ON rollup.retention TO PUBLIC;
 GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.expired, rollup.change TO PUBLIC;
 -- pg_dump reads whole tables. The owner of a database may dump it: so it reads all that is dumped, query texts too.
 GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning, rollup.retention TO pg_database_owner;

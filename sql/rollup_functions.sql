@@ -142,10 +142,10 @@ AS 'MODULE_PATHNAME', 'rollup_rebase_wrapper' LANGUAGE c VOLATILE STRICT PARALLE
 COMMENT ON FUNCTION rollup.rebase(regclass) IS
 'Computes the rollups of a table again from the rows that are there, and lifts stamps to come above those that are: what the next run does by itself after a restore into another cluster. For a table that was given to Citus, puts the rollups where its rows lie. Locks the table meanwhile. Buckets of which raw rows have expired stay. NULL does nothing';
 
-CREATE FUNCTION rollup.retain(relation regclass, keep interval, time_column text DEFAULT NULL) RETURNS void
+CREATE FUNCTION rollup.retain(relation regclass, keep interval, time_column text DEFAULT NULL, timezone text DEFAULT NULL) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_retain_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.retain(regclass, interval, text) IS
-'Rows of a table older than KEEP by TIME_COLUMN expire: by default that of its rollup, or the time key of the rollup that it is. Partitions that lie wholly before are dropped. A row never goes before every rollup of its table has counted it. KEEP NULL: keep everything. Needs ownership of the table';
+COMMENT ON FUNCTION rollup.retain(regclass, interval, text, text) IS
+'Rows of a table older than KEEP by TIME_COLUMN expire: by default that of its rollup, or the time key of the rollup that it is. Partitions that lie wholly before are dropped. A row never goes before every rollup of its table has counted it. Dates and timestamps without time zone are read in TIMEZONE: by default that of the rollup, or for other tables that of the session. KEEP NULL: keep everything. Needs ownership of the table';
 
 CREATE FUNCTION rollup.expire(relation regclass, dry_run boolean DEFAULT false, force boolean DEFAULT false) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_expire_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;

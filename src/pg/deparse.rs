@@ -135,16 +135,61 @@ fn name_of(table: pg_sys::Oid) -> String {
     }
 }
 
-/// Runs `f` with a search_path that makes PostgreSQL write every name outside pg_catalog qualified. An error
-/// inside aborts the transaction, which restores the path too.
-pub fn qualified<T>(f: impl FnOnce() -> T) -> T {
+/// Runs `f` with settings of its own. An error inside aborts the transaction, which restores them too.
+fn with_settings<T>(set: impl FnOnce(), f: impl FnOnce() -> T) -> T {
     // SAFETY: the level that was opened is closed again.
     unsafe {
         let level = pg_sys::NewGUCNestLevel();
-        set_local(c"search_path", c"pg_catalog, pg_temp");
+        set();
         let out = f();
         pg_sys::AtEOXact_GUC(true, level);
         out
+    }
+}
+
+/// Runs `f` with settings by which PostgreSQL writes every name outside pg_catalog qualified, and every value as it
+/// is read again, whatever the session's are.
+pub fn qualified<T>(f: impl FnOnce() -> T) -> T {
+    with_settings(fix_settings, f)
+}
+
+/// Runs `f` in a time zone.
+pub fn in_zone<T>(zone: &str, f: impl FnOnce() -> T) -> T {
+    let zone = CString::new(zone).unwrap_or_default();
+    with_settings(|| set_local(c"timezone", &zone), f)
+}
+
+/// Settings by which a text means something else, or a value looks otherwise, as they are by default. The time zone is
+/// the rollup's.
+///
+/// Invariant: text that is made here is read under the same settings.
+const FIXED: [(&CStr, &CStr); 13] = [
+    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"standard_conforming_strings", c"on"),
+    (c"escape_string_warning", c"off"),
+    (c"backslash_quote", c"safe_encoding"),
+    (c"transform_null_equals", c"off"),
+    (c"array_nulls", c"on"),
+    (c"quote_all_identifiers", c"off"),
+    (c"DateStyle", c"ISO, MDY"),
+    (c"IntervalStyle", c"postgres"),
+    (c"extra_float_digits", c"1"),
+    (c"bytea_output", c"hex"),
+    (c"xmloption", c"content"),
+    (c"xmlbinary", c"base64"),
+];
+
+/// Makes them so until the current GUC nest level ends.
+pub fn fix_settings() {
+    for (name, value) in FIXED {
+        // SAFETY: a look-up that tolerates absence; the text is compared at once.
+        let is_so = unsafe {
+            let now = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+            !now.is_null() && CStr::from_ptr(now) == value
+        };
+        if !is_so {
+            set_local(name, value);
+        }
     }
 }
 

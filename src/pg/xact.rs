@@ -164,7 +164,7 @@ impl ActingAs {
             pg_sys::NewGUCNestLevel()
         };
         let acting = ActingAs { user, context, guc_level, lasting };
-        super::query::set_local(c"search_path", c"pg_catalog, pg_temp");
+        super::deparse::fix_settings();
         acting
     }
 }

@@ -103,7 +103,7 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
     let (Some(kind), true) = (kind, plan.bucket.nests_in(bucket, d.timezone.eq_ignore_ascii_case("utc")))
     else {
         let hint = if plan.bucket == Bucket::Unknown || kind.is_none() {
-            "Of this expression it is not known where its buckets begin: use date_trunc or date_bin with constants."
+            "Of this expression it is not known where its buckets begin: use date_trunc or date_bin with constants, and create the rollup with timezone => the zone that the expression names."
         } else {
             "Each bucket of the rollup must lie inside one of the level: take a multiple, or make a rollup of its own."
         };

@@ -155,8 +155,9 @@ fn rollup_retain(
     relation: Option<pg_sys::Oid>,
     keep: Option<Interval>,
     time_column: Option<&str>,
+    timezone: Option<&str>,
 ) -> Result<()> {
-    expire::retain(required(relation, "relation")?, keep, time_column)
+    expire::retain(required(relation, "relation")?, keep, time_column, timezone)
 }
 
 #[pg_extern(sql = false)]

@@ -3,7 +3,10 @@
 use super::catalog;
 use super::error::{Result, fail, report};
 use super::plan::Merge;
-use crate::pg::query::Aggregate;
+use super::sql::ident;
+use crate::hll;
+use crate::pg::literal;
+use crate::pg::query::{Aggregate, Entry, Part, Select};
 use crate::pg::xact::{ActingAs, role_name};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -267,4 +270,29 @@ pub fn drop(aggregate: pg_sys::Oid) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Sketches take the parameters of the session where the call names none: writes them into the call, so that every
+/// session that runs the rollup or reads its live view makes the same sketches.
+pub fn write_parameters(select: &mut Select) {
+    let d = hll::settings::defaults();
+    let defaults = [
+        i64::from(d.log2m).to_string(),
+        i64::from(d.regwidth).to_string(),
+        format!("{}::pg_catalog.int8", literal(&d.expthresh.to_string())),
+        i64::from(d.sparseon).to_string(),
+    ];
+    for target in &mut select.targets {
+        let Entry::Value { parts, .. } = &mut target.entry else { continue };
+        for part in parts {
+            let Part::Aggregate(a) = part else { continue };
+            if a.function != "hll_add_agg" || !(1..5).contains(&a.arguments.len()) {
+                continue;
+            }
+            let missing = defaults[a.arguments.len() - 1..].iter().cloned();
+            let arguments: Vec<String> = a.arguments.iter().cloned().chain(missing).collect();
+            let filter = a.filter.as_ref().map(|f| format!(" FILTER (WHERE {f})")).unwrap_or_default();
+            a.text = format!("{}.{}({}){filter}", ident(&a.schema), ident(&a.function), arguments.join(", "));
+        }
+    }
 }

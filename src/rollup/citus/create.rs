@@ -1,9 +1,8 @@
 //! Making a rollup of a table that Citus keeps: what the query must be, and where its tables lie.
 use super::vector::Vector;
 use super::{Place, commit, gather, place};
-use crate::hll;
+use crate::pg::query::Select;
 use crate::pg::query::set_local;
-use crate::pg::query::{Entry, Part, Select};
 use crate::pg::xact::ActingAs;
 use crate::rollup::catalog::{self, Definition};
 use crate::rollup::create::Options;
@@ -65,7 +64,6 @@ pub fn prepare(place: &Place, select: &mut Select) -> Result<()> {
             "Use expressions that depend on the row alone: AT TIME ZONE with a constant instead of a cast to text or to_char of a timestamptz.",
         );
     }
-    write_parameters(select);
     commit::in_two_phases()?;
     // Functions are made in this transaction too, which Citus does over the connections that rows would go over.
     set_local(c"citus.multi_shard_modify_mode", c"sequential");
@@ -77,30 +75,6 @@ pub fn prepare_again(d: &Definition, select: &mut Select) -> Result<()> {
     match place(d.source_oid)? {
         Some(place) if d.state.nodes.is_some() => prepare(&place, select),
         _ => Ok(()),
-    }
-}
-
-/// Sketches take the parameters of the session where the call names none: writes them into the call.
-fn write_parameters(select: &mut Select) {
-    let d = hll::settings::defaults();
-    let defaults = [
-        i64::from(d.log2m).to_string(),
-        i64::from(d.regwidth).to_string(),
-        format!("{}::pg_catalog.int8", literal(&d.expthresh.to_string())),
-        i64::from(d.sparseon).to_string(),
-    ];
-    for target in &mut select.targets {
-        let Entry::Value { parts, .. } = &mut target.entry else { continue };
-        for part in parts {
-            let Part::Aggregate(a) = part else { continue };
-            if a.function != "hll_add_agg" || !(1..5).contains(&a.arguments.len()) {
-                continue;
-            }
-            let missing = defaults[a.arguments.len() - 1..].iter().cloned();
-            let arguments: Vec<String> = a.arguments.iter().cloned().chain(missing).collect();
-            let filter = a.filter.as_ref().map(|f| format!(" FILTER (WHERE {f})")).unwrap_or_default();
-            a.text = format!("{}.{}({}){filter}", ident(&a.schema), ident(&a.function), arguments.join(", "));
-        }
     }
 }
 
