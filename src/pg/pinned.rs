@@ -231,11 +231,11 @@ unsafe fn operator(o: &pg_sys::OpExpr, zone: &str, names: Names) -> Option<Pinne
         if !zoned(time) || pg_sys::exprType(moved) != pg_sys::INTERVALOID {
             return None;
         }
-        let (months, days, micros) = constant_interval(moved)?;
-        if months == 0 && days == 0 {
+        if only_time(moved) {
             // So many microseconds, in any zone.
             return None;
         }
+        let (months, days, micros) = constant_interval(moved)?;
         // As PostgreSQL does it: months and days by the clock, the rest by time.
         let by_clock = format!(
             "(((({}) AT TIME ZONE {quoted}) OPERATOR(pg_catalog.{name}) '{months} months {days} days'::pg_catalog.interval) AT TIME ZONE {quoted})",
@@ -334,7 +334,7 @@ unsafe fn is_known(function: pg_sys::Oid, node: *mut pg_sys::Node) -> bool {
                 .is_some_and(|field| field.eq_ignore_ascii_case("epoch")),
             // Moved by a number of microseconds, as what is left of it here is.
             "timestamptz_pl_interval" | "timestamptz_mi_interval" | "interval_pl_timestamptz" => {
-                args.iter().any(|a| matches!(constant_interval(*a), Some((0, 0, _))))
+                args.iter().any(|a| only_time(*a))
             }
             "to_number" | "to_date" | "pg_typeof" | "enum_out" | "enum_in" => true,
             // What they write is what the types of their arguments write.
@@ -342,6 +342,38 @@ unsafe fn is_known(function: pg_sys::Oid, node: *mut pg_sys::Node) -> bool {
             | "quote_nullable" | "to_json" | "to_jsonb" | "json_build_object" | "jsonb_build_object"
             | "json_build_array" | "jsonb_build_array" | "array_to_json" | "anytextcat" | "textanycat" => {
                 types.iter().all(|t| writes_alike(*t))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// True of an interval that has no months and no days, whatever the row.
+///
+/// # Safety
+/// `node` is an expression.
+unsafe fn only_time(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tags say what the nodes are.
+    unsafe {
+        let is_interval = |n: &*mut pg_sys::Node| pg_sys::exprType(*n) == pg_sys::INTERVALOID;
+        if !is_interval(&node) {
+            return false;
+        }
+        let args = arguments(node);
+        match (*node).type_ {
+            pg_sys::NodeTag::T_Const => matches!(constant_interval(node), Some((0, 0, _))),
+            pg_sys::NodeTag::T_OpExpr => {
+                // A multiple, a part, a sum, a difference of such, by operators of PostgreSQL's own.
+                let own = (*node.cast::<pg_sys::OpExpr>()).opno.to_u32() < pg_sys::FirstNormalObjectId;
+                own && args.iter().any(is_interval)
+                    && args.iter().filter(|a| is_interval(a)).all(|a| only_time(*a))
+            }
+            pg_sys::NodeTag::T_FuncExpr => {
+                let f = (*node.cast::<pg_sys::FuncExpr>()).funcid;
+                let zero = |a: &*mut pg_sys::Node| constant(*a).as_deref() == Some("0");
+                in_pg_catalog(f)
+                    && string(pg_sys::get_func_name(f)) == "make_interval"
+                    && args.iter().take(4).all(zero)
             }
             _ => false,
         }

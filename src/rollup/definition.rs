@@ -18,8 +18,10 @@ const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
 pub fn analyse(text: &str, zone: &str) -> Result<Select> {
     let mut select = query::analyse(text, zone).map_err(|u| report(UNSUPPORTED, u.what, u.hint))?;
     rules::write_parameters(&mut select);
+    // What is volatile is refused by its column.
+    let volatile = select.filter_volatile || select.targets.iter().any(|t| t.volatile);
     match &select.unsteady {
-        Some((what, Unsteady::Session)) => fail(
+        Some((what, Unsteady::Session)) if !volatile => fail(
             UNSUPPORTED,
             format!("{what} depends on the session or on the moment, not on the row alone"),
             "A rollup counts each row once, whoever runs it and whenever: use what the row holds. Clock times are those of the rollup's \
@@ -34,7 +36,7 @@ pub fn analyse(text: &str, zone: &str) -> Result<Select> {
             );
             Ok(select)
         }
-        None => Ok(select),
+        _ => Ok(select),
     }
 }
 

@@ -53,12 +53,12 @@ END $$;
 SELECT e AS expression, refused(e) FROM unnest(ARRAY[
   'at > now()', 'at > current_timestamp', 'at::date = current_date', 'local < localtimestamp', 'day = ''today''::text::date', 'at > statement_timestamp()',
   'current_user = ''me''', 'session_user = ''me''', 'current_setting(''a.b'', true) = ''x''', 'pg_backend_pid() = v', 'current_schema() = ''x''', 'current_database() = ''x''',
-  'at::text LIKE ''2026%''', 'to_char(at, ''HH24 TZ'') = ''x''', 'extract(timezone FROM at) = 0', 'at::timetz = ''12:00+00''::timetz', 'at + make_interval(days => v) > at',
+  'at::text LIKE ''2026%''', 'to_char(at, ''HH24 TZ'') = ''x''', 'extract(timezone FROM at) = 0', 'at::timetz = ''12:00+00''::timetz', 'at + make_interval(days => v) > at', 'at + v * interval ''1 day'' > at', 'at + (at - at) > at',
   'concat(at, v) = ''x''', 'to_jsonb(at) IS NOT NULL', 'jsonb_build_object(''at'', day) IS NOT NULL', 'format(''%s'', local) = ''x''', 'day::text = ''x''', 'ARRAY[at]::text = ''x''',
   '(v::text || ''-01-01'')::date = day', 'at IN (day, local)', 'has_table_privilege(''clock'', ''SELECT'')', 'age(at) > interval ''1 day''', 'to_timestamp(''2026'', ''YYYY'') = at', 'random() > v', 'at IS DISTINCT FROM day']) e;
 -- what depends on none is taken
 SELECT e AS expression, refused(e) FROM unnest(ARRAY['concat(v, ''x'') = ''1x''', 'to_jsonb(v) = ''1''', 'to_char(v, ''000'') = ''001''', 'to_char(local, ''HH24'') = ''01''', 'format(''%s'', v) = ''1''',
-  'at + interval ''90 minutes'' > at', 'extract(epoch FROM at) > 0', 'to_date(''2026'', ''YYYY'') = day', 'at > ''2026-01-01''']) e;
+  'at + interval ''90 minutes'' > at', 'at + v * interval ''1 s'' > at', 'at - make_interval(mins => v) > at', 'at + (interval ''1 s'' / v + interval ''1 hour'') > at', 'extract(epoch FROM at) > 0', 'to_date(''2026'', ''YYYY'') = day', 'at > ''2026-01-01''']) e;
 -- of functions of the user that are not IMMUTABLE it is said that they may change their mind
 CREATE FUNCTION is_big(int) RETURNS bool STABLE LANGUAGE sql AS 'SELECT $1 > 1';
 SET client_min_messages = notice;
