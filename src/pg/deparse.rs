@@ -135,13 +135,35 @@ fn name_of(table: pg_sys::Oid) -> String {
     }
 }
 
+/// The name of a relation for a message, as `regclass` writes it: with its schema where the search_path does not find it,
+/// its number where there is no such relation.
+pub fn shown_name(relation: pg_sys::Oid) -> String {
+    // SAFETY: look-ups in the catalog, which give NULL where there is no such relation.
+    unsafe {
+        let name = pg_sys::get_rel_name(relation);
+        if name.is_null() {
+            return relation.to_u32().to_string();
+        }
+        let schema = match pg_sys::RelationIsVisible(relation) {
+            true => std::ptr::null_mut(),
+            false => pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation)),
+        };
+        string(pg_sys::quote_qualified_identifier(schema, name))
+    }
+}
+
 /// Runs `f` with a search_path that makes PostgreSQL write every name outside pg_catalog qualified. An error
 /// inside aborts the transaction, which restores the path too.
 pub fn qualified<T>(f: impl FnOnce() -> T) -> T {
-    // SAFETY: the level that was opened is closed again.
+    const PATH: &CStr = c"pg_catalog, pg_temp";
+    // SAFETY: reads a variable of this process. The level that is opened is closed again.
     unsafe {
+        let path = pg_sys::namespace_search_path;
+        if !path.is_null() && CStr::from_ptr(path) == PATH {
+            return f();
+        }
         let level = pg_sys::NewGUCNestLevel();
-        set_local(c"search_path", c"pg_catalog, pg_temp");
+        set_local(c"search_path", PATH);
         let out = f();
         pg_sys::AtEOXact_GUC(true, level);
         out

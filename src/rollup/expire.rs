@@ -105,15 +105,9 @@ pub fn retain(
     )
 }
 
-/// The name of a relation, qualified where it must be.
+/// The name of a relation, qualified where the caller's search_path does not find it.
 pub fn name_of(relation: pg_sys::Oid) -> Result<String> {
-    Ok(catalog::read("SELECT $1::pg_catalog.regclass::pg_catalog.text", &[relation.into()], |row| {
-        row.get::<String>(1)
-    })?
-    .into_iter()
-    .next()
-    .flatten()
-    .unwrap_or_default())
+    Ok(crate::pg::deparse::shown_name(relation))
 }
 
 /// The retention of a table; an error where none is set.
