@@ -135,6 +135,12 @@ fn name_of(table: pg_sys::Oid) -> String {
     }
 }
 
+/// True of a relation that goes with its session.
+pub fn is_temporary(relation: pg_sys::Oid) -> bool {
+    // SAFETY: look-ups in the catalog, which tolerate that there is no such relation.
+    unsafe { pg_sys::isAnyTempNamespace(pg_sys::get_rel_namespace(relation)) }
+}
+
 /// The name of a relation for a message, as `regclass` writes it: with its schema where the search_path does not find it,
 /// its number where there is no such relation.
 pub fn shown_name(relation: pg_sys::Oid) -> String {

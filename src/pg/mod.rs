@@ -27,6 +27,7 @@ pub mod node;
 pub mod numeric;
 #[cfg(any(test, feature = "pg_test"))]
 pub mod ownership;
+pub mod patience;
 pub mod planner;
 pub mod query;
 pub mod reach;

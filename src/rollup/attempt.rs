@@ -144,7 +144,7 @@ fn remember(id: i64, rows: i64, groups: i64, error: Option<&str>) -> Result<()> 
 pub fn failed(id: i64, message: &str) -> Result<Option<String>> {
     let _acting = ActingAs::catalog();
     catalog::execute(
-        "INSERT INTO rollup.attempt (id) SELECT d.id FROM rollup.definition d WHERE d.id = $1 ON CONFLICT DO NOTHING",
+        "INSERT INTO rollup.attempt (id) SELECT d.id FROM rollup.definition d WHERE d.id = $1 FOR KEY SHARE ON CONFLICT DO NOTHING",
         &[id.into()],
     )?;
     remember(id, 0, 0, Some(message))?;

@@ -97,6 +97,7 @@ pub fn retain(
             "What such a time is compared with depends on the time zone of sessions, which nodes do not share.",
         );
     }
+    super::beside::say_how_to_expire(relation)?;
     let _acting = ActingAs::catalog();
     catalog::execute(
         "INSERT INTO rollup.retention (relation, time_column, keep) VALUES ($1, $2::pg_catalog.name, $3) \

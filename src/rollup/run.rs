@@ -17,11 +17,14 @@ use crate::pg::kept::with_rows;
 use crate::pg::query::set_local;
 use crate::pg::xact::{ActingAs, Snapshot, accept_invalidations, own_transaction_id};
 use crate::pg::zonemap;
+use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::panic::AssertUnwindSafe;
 
 /// How much of its backlog a run works off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,7 +291,38 @@ pub fn run_source(source: pg_sys::Oid) -> Result<i64> {
     let mut most = 0;
     for d in definitions {
         catalog::check_owner_of(&d)?;
-        most = most.max(run_definition(&d, Backlog::All)?);
+        most = most.max(naming(&d, || run_definition(&d, Backlog::All))?);
     }
     Ok(most)
+}
+
+/// Does something for a rollup that its caller has not named: an error says which it was. One that ends the session or
+/// the statement is not the rollup's.
+pub fn naming<T>(d: &Definition, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let named = |e: CaughtError| match &e {
+        CaughtError::PostgresError(r) | CaughtError::ErrorReport(r)
+            if !r.message().contains(&format!("rollup {}", d.name)) && !ends_it(r.sql_error_code()) =>
+        {
+            let mut report = ErrorReport::new(
+                r.sql_error_code(),
+                format!("rollup {}: {}", d.name, r.message()),
+                "rollup",
+            );
+            if let Some(detail) = r.detail() {
+                report = report.set_detail(detail);
+            }
+            if let Some(hint) = r.hint() {
+                report = report.set_hint(hint);
+            }
+            Err(report)
+        }
+        _ => e.rethrow(),
+    };
+    PgTryBuilder::new(AssertUnwindSafe(body)).catch_others(named).execute()
+}
+
+/// Class 57 of SQLSTATE, operator intervention, as PostgreSQL packs it.
+fn ends_it(code: PgSqlErrorCode) -> bool {
+    const INTERVENTION: i32 = 5 + (7 << 6);
+    code as i32 & 0xfff == INTERVENTION
 }
