@@ -59,11 +59,13 @@ CREATE TABLE rollup.definition (
   refused_changes   tstzmultirange,
   joined      regclass[],
   live              regclass,
+  long_keys         bigint NOT NULL DEFAULT 0,
   nodes             jsonb
 ) WITH (fillfactor = 50);
 CREATE INDEX ON rollup.definition (source);
 COMMENT ON COLUMN rollup.definition.on_change IS 'what it does when raw rows change: ignore, error, or recompute their buckets';
 COMMENT ON COLUMN rollup.definition.live IS 'its live view, as that of a level is in rollup.level; NULL: none yet';
+COMMENT ON COLUMN rollup.definition.long_keys IS 'raw rows that are left out: a group key of theirs is too long for the index';
 COMMENT ON COLUMN rollup.definition.adopted IS 'its table was there before, by rollup.create(into_table), and stays when the rollup is dropped';
 COMMENT ON COLUMN rollup.definition.refused_changes IS 'times of rows that changed when their bucket could not be computed again';
 COMMENT ON COLUMN rollup.definition.joined IS 'the tables of its FROM clause, which the plan numbers; NULL: the source alone';
@@ -201,7 +203,7 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.partitioning', '');
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
 GRANT SELECT (id, name, relation, source, timezone, every, on_change, adopted, state, system_id, seen_xmax, seen_xip, rows_total,
-  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, nodes)
+  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, live, long_keys, nodes)
   ON rollup.definition TO PUBLIC;
 GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed) ON rollup.attempt TO PUBLIC;
 GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run TO PUBLIC;

@@ -10,6 +10,7 @@ pub mod ddl;
 pub mod decimal;
 pub mod deparse;
 pub mod distinct;
+pub mod entry;
 pub mod error;
 pub mod expanded;
 pub mod expression;

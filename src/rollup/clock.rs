@@ -71,7 +71,7 @@ pub fn check_keep(keep: &Interval) -> Result<()> {
 /// How long partitions are, and how far ahead they are made.
 pub fn check_partitions(width: &Interval, ahead: Option<&Interval>) -> Result<()> {
     const HINT: &str = "Write a width such as '1 day', '6 hours' or '1 month', and ahead such as '1 week'.";
-    check("width", width, "pg_catalog.now() + 1000 * $1", HINT)?;
+    check("width", width, "pg_catalog.now() + 10 * $1", HINT)?;
     match ahead {
         // None ahead but the one for now.
         Some(none) if least(none) == 0 => Ok(()),

@@ -70,6 +70,7 @@ pub fn retain(
         let _acting = ActingAs::catalog();
         return catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[relation.into()]);
     };
+    refuse_temporary(relation)?;
     let Some(column) = time_column.map(str::to_string).or(known) else {
         return fail(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
@@ -103,6 +104,18 @@ pub fn retain(
         "INSERT INTO rollup.retention (relation, time_column, keep) VALUES ($1, $2::pg_catalog.name, $3) \
          ON CONFLICT (relation) DO UPDATE SET keep = excluded.keep, time_column = excluded.time_column",
         &[relation.into(), column.into(), keep.into()],
+    )
+}
+
+/// Refuses a table that goes with its session.
+pub fn refuse_temporary(relation: pg_sys::Oid) -> Result<()> {
+    if !crate::pg::deparse::is_temporary(relation) {
+        return Ok(());
+    }
+    fail(
+        PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+        format!("{} is temporary", name_of(relation)?),
+        "The worker cannot see it: use a table that stays.",
     )
 }
 

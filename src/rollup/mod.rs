@@ -33,6 +33,7 @@ pub mod expire;
 mod late;
 mod levels;
 mod live;
+mod long;
 pub mod partition;
 mod patience;
 mod plan;

@@ -8,6 +8,7 @@ use super::bounds::State;
 use super::catalog::{self, Definition};
 use super::citus;
 use super::error::{Result, fail, internal};
+use super::long::{self, LeftOut};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::sql;
@@ -224,14 +225,27 @@ fn merge(d: &Definition, plan: &Plan, bounds: &str) -> Result<(i64, i64)> {
     let merged = with_rows(&delta, sql::DELTA, |client, groups| {
         drop(few);
         if groups == 0 {
-            return Ok((0, 0, Vec::new()));
+            return Ok((0, 0, Vec::new(), None));
         }
         let row = client.update(&*statement, None, &[])?.first();
         let rows = row.get::<i64>(1)?.unwrap_or_default();
-        Ok((rows, groups, row.get::<Vec<i64>>(2)?.unwrap_or_default()))
+        let counts = row.get::<Vec<i64>>(2)?.unwrap_or_default();
+        let left_out = counts.get(late.len()).copied().filter(|rows| *rows > 0);
+        let left_out = match left_out {
+            None => None,
+            Some(rows) => {
+                let longest = client.select(&*long::longest(plan), None, &[])?.first();
+                let (key, bytes) = (longest.get(1)?.unwrap_or_default(), longest.get(2)?.unwrap_or_default());
+                Some(LeftOut { rows, key, bytes })
+            }
+        };
+        Ok((rows, groups, counts, left_out))
     });
-    let (rows, groups, ignored) = merged.map_err(internal)?;
-    super::late::store(&late, &ignored)?;
+    let (rows, groups, counts, left_out) = merged.map_err(internal)?;
+    super::late::store(&late, &counts)?;
+    if let Some(left_out) = left_out {
+        long::store(d, &left_out)?;
+    }
     prefer_the_index();
     let own = own_transaction_id() + d.offset;
     let foreign =

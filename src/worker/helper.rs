@@ -39,6 +39,10 @@ fn main(argument: u64) {
                 partitions.work();
                 expiry.work();
             }
+            Ok(Found::ReadOnly) => {
+                work::wait_while_read_only(&name, "rollup worker");
+                break;
+            }
             Ok(_) => break,
             Err(e) => log!("rollup worker: {}", e.message),
         }

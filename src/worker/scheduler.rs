@@ -22,10 +22,17 @@ fn main(database: u64) {
     let mut owners = Owners::new(database);
     let mut other_version = None;
     let mut knows_crashes = false;
+    let settings = timed(attempt::settings_of_database).ok();
+    let mut compared = Instant::now();
     loop {
         background::report("rollup scheduler", None);
         match work::look(&name) {
             Ok(Found::Leave) => background::exit_done(),
+            Ok(Found::ReadOnly) => {
+                log!("rollups of database {name} wait: default_transaction_read_only is on");
+                work::wait_while_read_only(&name, "rollup scheduler");
+                background::exit_done();
+            }
             Ok(Found::OtherVersion(version)) => wait_for_update(&mut other_version, version),
             Ok(Found::Ready(due)) => {
                 other_version = None;
@@ -33,6 +40,13 @@ fn main(database: u64) {
                 owners.serve(due);
             }
             Err(e) => log!("rollup scheduler: {}", e.message),
+        }
+        // Another begins with what is set for the database by now.
+        if compared.elapsed() >= Duration::from_millis(LOOK.unsigned_abs()) {
+            compared = Instant::now();
+            if timed(attempt::settings_of_database).is_ok_and(|now| settings.as_ref() != Some(&now)) {
+                background::exit_done();
+            }
         }
         background::report_statistics();
         match &other_version {
