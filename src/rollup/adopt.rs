@@ -161,10 +161,7 @@ fn compare(c: &Column, t: &There, keys_never_null: bool) -> Option<Misfit> {
         _ => keys_never_null,
     };
     (t.not_null && !never_null).then(|| {
-        (
-            format!("column {} is NOT NULL, and the query may give NULL", c.name),
-            may_be_null(&c.name),
-        )
+        (format!("column {} is NOT NULL, and the query may give NULL", c.name), may_be_null(&c.name))
     })
 }
 

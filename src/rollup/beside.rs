@@ -140,7 +140,11 @@ pub fn drop(relation: pg_sys::Oid) -> Result<()> {
     for (_, verb, _) in KINDS {
         for one in ours(relation, verb)? {
             if !one.may_drop {
-                notice!("function {} stays: it does not belong to the owner of {}", one.name, source.qualified());
+                notice!(
+                    "function {} stays: it does not belong to the owner of {}",
+                    one.name,
+                    source.qualified()
+                );
                 continue;
             }
             let _acting = xact::ActingAs::role(source.owner);

@@ -12,7 +12,9 @@ const HOUR: i128 = 3_600_000_000;
 /// 23 to 25 hours.
 fn least(i: &Interval) -> i128 {
     let part = |n: i32, short: i128, long: i128| i128::from(n) * if n < 0 { long } else { short };
-    part(i.months(), 28 * 23 * HOUR, 31 * 25 * HOUR) + part(i.days(), 23 * HOUR, 25 * HOUR) + i128::from(i.micros())
+    part(i.months(), 28 * 23 * HOUR, 31 * 25 * HOUR)
+        + part(i.days(), 23 * HOUR, 25 * HOUR)
+        + i128::from(i.micros())
 }
 
 /// Without end, in versions that have such intervals.
@@ -84,7 +86,8 @@ pub fn check_partitions(width: &Interval, ahead: Option<&Interval>) -> Result<()
 mod tests {
     #[test]
     fn the_least_of_an_interval_is_that_of_its_shortest_months() {
-        let of = |months, days, micros| super::least(&pgrx::datum::Interval::new(months, days, micros).unwrap());
+        let of =
+            |months, days, micros| super::least(&pgrx::datum::Interval::new(months, days, micros).unwrap());
         assert!(of(1, -26, 0) < 0 && of(1, -20, 0) > 0);
         assert!(of(0, 1, -23 * 3_600_000_000) == 0 && of(0, 0, 1) > 0 && of(0, 0, 0) == 0);
         assert!(of(-1, 30, 0) < 0);

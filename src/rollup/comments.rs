@@ -22,10 +22,7 @@ const MARK: &str = " not yet rolled up";
 fn texts(plan: &Plan, source: &str, target: &str, view: &str, level: Option<&str>) -> Vec<(On, String)> {
     let width = level.map(|l| format!(" per {l}")).unwrap_or_default();
     let mut all = vec![
-        (
-            On { view: false, column: None },
-            format!("rollup of {source}{width}; {view} adds the rows{MARK}"),
-        ),
+        (On { view: false, column: None }, format!("rollup of {source}{width}; {view} adds the rows{MARK}")),
         (
             On { view: true, column: None },
             format!(

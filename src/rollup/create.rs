@@ -337,7 +337,8 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
              SELECT relation::pg_catalog.oid, live::pg_catalog.oid, false FROM l UNION ALL SELECT relation::pg_catalog.oid, live::pg_catalog.oid, adopted FROM d",
             &[d.id.into()],
             |row| {
-                let oid = |at| Ok::<_, pgrx::spi::Error>(row.get::<pg_sys::Oid>(at)?.unwrap_or(pg_sys::InvalidOid));
+                let oid =
+                    |at| Ok::<_, pgrx::spi::Error>(row.get::<pg_sys::Oid>(at)?.unwrap_or(pg_sys::InvalidOid));
                 Ok((oid(1)?, oid(2)?, row.get::<bool>(3)? == Some(true)))
             },
         )?

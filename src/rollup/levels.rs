@@ -10,8 +10,10 @@ use super::reach;
 use super::sql::{self, ident};
 use super::views::{self, Names};
 use crate::pg::holes::fill;
+use crate::pg::jsonb::Jsonb;
 use crate::pg::xact::ActingAs;
 use pgrx::prelude::*;
+use std::collections::BTreeMap;
 
 const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
 
@@ -48,6 +50,24 @@ impl Level {
     /// The level's bucket of a time key.
     pub fn bucket_of(&self, key: &str) -> String {
         fill(&self.expression, |n| (n == 1).then(|| key.to_string()))
+    }
+}
+
+/// The option COARSER of rollup.create: names and widths.
+pub fn named(coarser: Option<Jsonb>) -> Result<BTreeMap<String, String>> {
+    match coarser.map(|coarser| serde_json::from_str(&coarser.text())) {
+        None => Ok(BTreeMap::new()),
+        Some(Ok(levels)) => Ok(levels),
+        Some(Err(e)) => {
+            let why = e.to_string();
+            // Nobody wrote the lines and columns of the text that is read here.
+            let why = why.split(" at line ").next().unwrap_or_default();
+            fail(
+                WRONG,
+                format!("coarser is no object of names and widths: {why}"),
+                "Write it as in '{\"http_request_1hour\": \"1 hour\", \"http_request_1day\": \"1 day\"}'.",
+            )
+        }
     }
 }
 

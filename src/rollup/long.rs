@@ -31,14 +31,19 @@ const SHORT: [&str; 18] = [
     "name",
 ];
 
-/// True of groups whose keys, columns of `relation`, fit into the index; None where all do.
-pub fn fits(plan: &Plan, relation: &str) -> Option<String> {
+/// True of groups whose keys, given as expressions, fit into the index; None where all do.
+pub fn fits_keys(plan: &Plan, keys: &[String]) -> Option<String> {
     let plain = |sql_type: &str| sql_type.trim_start_matches("pg_catalog.").to_string();
     if plan.keys().all(|c| SHORT.contains(&plain(&c.sql_type).as_str())) {
         return None;
     }
-    let keys: Vec<String> = plan.keys().map(|c| format!("{relation}.{}", ident(&c.name))).collect();
     Some(format!("rollup.key_fits({})", keys.join(", ")))
+}
+
+/// The same of keys that are columns of `relation`.
+pub fn fits(plan: &Plan, relation: &str) -> Option<String> {
+    let keys: Vec<String> = plan.keys().map(|c| format!("{relation}.{}", ident(&c.name))).collect();
+    fits_keys(plan, &keys)
 }
 
 /// The same as the condition of a statement.
@@ -53,7 +58,9 @@ pub const FITS: &str = "\"rollup fits\"";
 pub fn longest(plan: &Plan) -> String {
     let keys: Vec<String> = plan
         .keys()
-        .map(|c| format!("({}, pg_catalog.octet_length(d.{}::pg_catalog.text))", literal(&c.name), ident(&c.name)))
+        .map(|c| {
+            format!("({}, pg_catalog.octet_length(d.{}::pg_catalog.text))", literal(&c.name), ident(&c.name))
+        })
         .collect();
     format!(
         "SELECT k.name, k.bytes FROM delta d, LATERAL (VALUES {}) k (name, bytes) WHERE NOT d.{FITS} ORDER BY k.bytes DESC NULLS LAST LIMIT 1",

@@ -9,7 +9,6 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use std::collections::BTreeMap;
 
 mod adopt;
 mod arrange;
@@ -96,21 +95,7 @@ fn rollup_create(
     into: Option<&str>,
     backfill: Option<bool>,
 ) -> Result<i64> {
-    let coarser = match coarser
-        .map(|coarser| serde_json::from_str::<BTreeMap<String, String>>(&coarser.text()))
-    {
-        None => BTreeMap::new(),
-        Some(Ok(levels)) => levels,
-        Some(Err(e)) => {
-            let why = e.to_string();
-            // Nobody wrote the lines and columns of the text that is read here.
-            let why = why.split(" at line ").next().unwrap_or_default();
-            return wrong(
-                format!("coarser is no object of names and widths: {why}"),
-                "Write it as in '{\"http_request_1hour\": \"1 hour\", \"http_request_1day\": \"1 day\"}'.",
-            );
-        }
-    };
+    let coarser = levels::named(coarser)?;
     let joins = match joins {
         None => false,
         Some("snapshot") => true,

@@ -317,11 +317,8 @@ pub fn naming<T>(d: &Definition, body: impl FnOnce() -> Result<T>) -> Result<T> 
         CaughtError::PostgresError(r) | CaughtError::ErrorReport(r)
             if !r.message().contains(&format!("rollup {}", d.name)) && !ends_it(r.sql_error_code()) =>
         {
-            let mut report = ErrorReport::new(
-                r.sql_error_code(),
-                format!("rollup {}: {}", d.name, r.message()),
-                "rollup",
-            );
+            let mut report =
+                ErrorReport::new(r.sql_error_code(), format!("rollup {}: {}", d.name, r.message()), "rollup");
             if let Some(detail) = r.detail() {
                 report = report.set_detail(detail);
             }

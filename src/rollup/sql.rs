@@ -193,11 +193,9 @@ pub const DELTA: &CStr = c"delta";
 /// The groups of a run: of the rows that satisfy `bounds`, each with how many they are. It reads and writes nothing, so
 /// that parallel workers may serve it.
 pub fn delta(plan: &Plan, source: &str, bounds: &str) -> String {
-    let groups = aggregate_source(plan, source, bounds, None, ", pg_catalog.count(*) AS \"rollup rows\"");
-    match long::fits(plan, "d") {
-        None => groups,
-        Some(fits) => format!("SELECT d.*, {fits} AS {FITS} FROM ({groups}) d"),
-    }
+    let keys: Vec<String> = plan.keys().map(|c| format!("({})", c.expression)).collect();
+    let fits = long::fits_keys(plan, &keys).map(|fits| format!(", {fits} AS {FITS}")).unwrap_or_default();
+    aggregate_source(plan, source, bounds, None, &format!(", pg_catalog.count(*) AS \"rollup rows\"{fits}"))
 }
 
 /// Merges the groups of `delta` into the rollup and its levels, the levels from the groups of the next finer one; returns

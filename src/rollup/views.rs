@@ -46,7 +46,8 @@ fn beside(table: &str) -> Result<String> {
         &[table.into()],
         |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())),
     )?;
-    let (schema, name) = found.into_iter().next().ok_or_else(|| internal(format!("table {table} is gone")))?;
+    let (schema, name) =
+        found.into_iter().next().ok_or_else(|| internal(format!("table {table} is gone")))?;
     let mut end = name.len().min(63 - "_live".len());
     while !name.is_char_boundary(end) {
         end -= 1;
@@ -69,8 +70,12 @@ pub fn make(nodes: bool, plan: &Plan, names: Names, level: Option<&Level>, id: i
     refuse_temporary(&view)?;
     let _acting = ActingAs::catalog();
     let store = match level {
-        None => "UPDATE rollup.definition SET live = $2::pg_catalog.regclass WHERE id = $1 AND $3::pg_catalog.text IS NULL AND live IS DISTINCT FROM $2::pg_catalog.regclass",
-        Some(_) => "UPDATE rollup.level SET live = $2::pg_catalog.regclass WHERE definition = $1 AND name = $3 AND live IS DISTINCT FROM $2::pg_catalog.regclass",
+        None => {
+            "UPDATE rollup.definition SET live = $2::pg_catalog.regclass WHERE id = $1 AND $3::pg_catalog.text IS NULL AND live IS DISTINCT FROM $2::pg_catalog.regclass"
+        }
+        Some(_) => {
+            "UPDATE rollup.level SET live = $2::pg_catalog.regclass WHERE definition = $1 AND name = $3 AND live IS DISTINCT FROM $2::pg_catalog.regclass"
+        }
     };
     catalog::execute(store, &[id.into(), view.clone().into(), level_name(level).into()])?;
     Ok(view)
