@@ -361,19 +361,21 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
 /// Drops a table of a rollup, unless its data is kept, and its view: the one that was made for it, whatever they are
 /// called by now.
 pub fn drop_table(relation: pg_sys::Oid, live: pg_sys::Oid, keep_data: bool) -> Result<()> {
-    let named = |oid: pg_sys::Oid| {
+    let named = |oid: pg_sys::Oid, holds: &str| {
         let found = catalog::read(
-            "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
-            &[oid.into()],
+            &format!(
+                "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c \
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, (SELECT $2::pg_catalog.oid AS t) t WHERE c.oid = $1 AND {holds}"
+            ),
+            &[oid.into(), relation.into()],
             |row| row.get::<String>(1),
         )?;
         Ok::<_, ErrorReport>(found.into_iter().flatten().next())
     };
-    if let Some(view) = named(live)? {
+    if let Some(view) = named(live, views::READS)? {
         catalog::execute(&format!("DROP VIEW {view}"), &[])?;
     }
-    if let (Some(table), false) = (named(relation)?, keep_data) {
+    if let (Some(table), false) = (named(relation, "true")?, keep_data) {
         catalog::execute(&format!("DROP TABLE {table}"), &[])?;
     }
     let _acting = xact::ActingAs::catalog();

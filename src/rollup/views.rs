@@ -25,13 +25,22 @@ fn level_name(level: Option<&Level>) -> Option<String> {
     level.map(|l| l.name.clone())
 }
 
+/// True of `c`, a view that reads table `t`: of one that has come to have the oid of another it is not.
+pub const READS: &str = "c.relkind = 'v' AND EXISTS (SELECT FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend p ON p.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+  AND p.objid = r.oid AND p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND p.refobjid = t WHERE r.ev_class = c.oid)";
+
 /// The live view of a rollup or a level, qualified and quoted; None where it was dropped.
 pub fn of(id: i64, level: Option<&Level>) -> Result<Option<String>> {
     let _acting = ActingAs::catalog();
+    let of = match level {
+        None => "rollup.definition k WHERE k.id = $1 AND $2::pg_catalog.text IS NULL",
+        Some(_) => "rollup.level k WHERE k.definition = $1 AND k.name = $2",
+    };
     let found = catalog::write(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.relkind = 'v' AND c.oid = CASE WHEN $2 IS NULL THEN (SELECT d.live FROM rollup.definition d WHERE d.id = $1) \
-         ELSE (SELECT l.live FROM rollup.level l WHERE l.definition = $1 AND l.name = $2) END",
+        &format!(
+            "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM (SELECT k.relation::pg_catalog.oid AS t, k.live FROM {of}) k \
+             JOIN pg_catalog.pg_class c ON c.oid = k.live JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {READS}"
+        ),
         &[id.into(), level_name(level).into()],
         |row| row.get::<String>(1),
     )?;
