@@ -178,7 +178,7 @@ fn nothing_that_an_owner_sets_stays_with_the_caller() {
         )
         .unwrap();
     let failed = admin.batch_execute("SELECT rollup.run('hostile.broken')").expect_err("it fails");
-    assert_eq!(failed.as_db_error().unwrap().message(), "no");
+    assert_eq!(failed.as_db_error().unwrap().message(), "rollup broken_d: no");
     assert_eq!(settings(&mut admin), before, "after an error");
     admin.batch_execute("SELECT rollup.run_due()").unwrap();
     assert_eq!(settings(&mut admin), before, "after an error in run_due");

@@ -121,7 +121,7 @@ SELECT rollup.lag_rows(1), rollup.oldest_row(1), rollup.unwatched(1), rollup.is_
 SELECT * FROM rollup.partition_bounds('public.event'); SELECT rollup.partition_zones('public.event'), rollup.covered_until('public.event', pg_catalog.now()), rollup.partitions_until('public.event'), rollup.partition_for('public.event', '2030-01-01');
 SELECT * FROM rollup.nodes('event_h'); SELECT * FROM rollup.zones('public.plain_at_rollup_stamp_idx');
 SELECT * FROM rollup.rest(1);
-SELECT rollup.var_pop(3, 6, 14), rollup.var_samp(3, 6, 14), rollup.stddev_pop(3, 6, 14), rollup.stddev_samp(3, 6, 14);
+SELECT rollup.var_pop(3, 6, 14), rollup.var_samp(3, 6, 14), rollup.stddev_pop(3, 6, 14), rollup.stddev_samp(3, 6, 14), rollup.root(9);
 CREATE FUNCTION public.longer(text, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN CASE WHEN $1 OPERATOR(pg_catalog.>) $2 THEN $1 ELSE $2 END;
 CREATE AGGREGATE public.longest(text) (SFUNC = public.longer, STYPE = text);
 SELECT rollup.add_merge_rule('public.longest(text)', 'public.longer(text,text)', 'public.longest(text)'::regprocedure);
