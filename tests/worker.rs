@@ -399,7 +399,10 @@ fn a_database_that_is_read_only_is_left_alone() {
     client.batch_execute("SELECT rollup.retain('http_request', '1 year')").unwrap();
     client.batch_execute("ALTER DATABASE readonly SET default_transaction_read_only = on").unwrap();
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'rollup scheduler' AND query = 'waiting: default_transaction_read_only is on'";
-    wait_for("the scheduler waits", 30, || number(&mut client, waits) == 1);
+    let works = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'rollup worker' AND query NOT LIKE 'waiting: %'";
+    wait_for("the scheduler waits", 30, || {
+        number(&mut client, waits) == 1 && number(&mut client, works) == 0
+    });
     client.batch_execute(ROWS).unwrap();
     let lines =
         || cluster.log().lines().filter(|l| l.contains("rollup") && !l.contains("statement:")).count();

@@ -27,16 +27,20 @@ fn text(i: &Interval) -> Result<String> {
     Ok(found.into_iter().flatten().next().unwrap_or_default())
 }
 
-/// Refuses an interval that is not more than nothing, or with which `reached`, an expression of it as `$1`, cannot be
-/// computed.
-fn check(what: &str, i: &Interval, reached: &str, hint: &str) -> Result<()> {
-    if least(i) <= 0 {
-        return fail(
-            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("{what} is {}, which is not always more than nothing", text(i)?),
-            hint,
-        );
+/// Refuses an interval that may come to nothing, or less.
+fn more_than_nothing(what: &str, i: &Interval, hint: &str) -> Result<()> {
+    if least(i) > 0 {
+        return Ok(());
     }
+    fail(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("{what} is {}, which is not always more than nothing", text(i)?),
+        hint,
+    )
+}
+
+/// Refuses an interval with which `reached`, an expression of it as `$1`, cannot be computed.
+fn within_reach(what: &str, i: &Interval, reached: &str, hint: &str) -> Result<()> {
     let sql = format!("SELECT {reached} IS NOT NULL");
     let computed = || catalog::read(&sql, &[(*i).into()], |row| row.get::<bool>(1));
     match in_subtransaction(AssertUnwindSafe(computed)) {
@@ -52,34 +56,24 @@ fn check(what: &str, i: &Interval, reached: &str, hint: &str) -> Result<()> {
 
 /// How often a rollup runs. One that fails rests for five times as long.
 pub fn check_every(every: &Interval) -> Result<()> {
-    check(
-        "every",
-        every,
-        "pg_catalog.now() + 5 * $1",
-        "Write an interval such as '10 seconds' or '1 hour', or NULL: then it runs only when it is called.",
-    )
+    const HINT: &str =
+        "Write an interval such as '10 seconds' or '1 hour', or NULL: then it runs only when it is called.";
+    more_than_nothing("every", every, HINT)?;
+    within_reach("every", every, "pg_catalog.now() + 5 * $1", HINT)
 }
 
 /// How long rows are kept.
 pub fn check_keep(keep: &Interval) -> Result<()> {
-    check(
-        "keep",
-        keep,
-        "pg_catalog.now() - $1",
-        "Write an interval such as '30 days' or '1 year', or NULL: then everything is kept.",
-    )
+    const HINT: &str = "Write an interval such as '30 days' or '1 year', or NULL: then everything is kept.";
+    more_than_nothing("keep", keep, HINT)?;
+    within_reach("keep", keep, "pg_catalog.now() - $1", HINT)
 }
 
-/// How long partitions are, and how far ahead they are made.
+/// How long partitions are, and how far ahead they are made; what is too short is refused with the rest of the options.
 pub fn check_partitions(width: &Interval, ahead: Option<&Interval>) -> Result<()> {
     const HINT: &str = "Write a width such as '1 day', '6 hours' or '1 month', and ahead such as '1 week'.";
-    check("width", width, "pg_catalog.now() + 10 * $1", HINT)?;
-    match ahead {
-        // None ahead but the one for now.
-        Some(none) if least(none) == 0 => Ok(()),
-        Some(ahead) => check("ahead", ahead, "pg_catalog.now() + $1", HINT),
-        None => Ok(()),
-    }
+    within_reach("width", width, "pg_catalog.now() + 10 * $1", HINT)?;
+    ahead.map_or(Ok(()), |ahead| within_reach("ahead", ahead, "pg_catalog.now() + $1", HINT))
 }
 
 #[cfg(test)]

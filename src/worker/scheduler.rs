@@ -3,7 +3,7 @@
 //! between looks. An idle tick reads and takes no transaction id; ticks that were missed become one.
 use super::owners::Owners;
 use super::settings::naptime;
-use super::work::{self, Found, timed};
+use super::work::{self, Found, Settings, timed};
 use crate::pg::background;
 use crate::rollup::attempt;
 use pgrx::prelude::*;
@@ -22,15 +22,14 @@ fn main(database: u64) {
     let mut owners = Owners::new(database);
     let mut other_version = None;
     let mut knows_crashes = false;
-    let settings = timed(attempt::settings_of_database).ok();
-    let mut compared = Instant::now();
+    let mut settings = Settings::known();
     loop {
         background::report("rollup scheduler", None);
         match work::look(&name) {
             Ok(Found::Leave) => background::exit_done(),
             Ok(Found::ReadOnly) => {
                 log!("rollups of database {name} wait: default_transaction_read_only is on");
-                work::wait_while_read_only(&name, "rollup scheduler");
+                work::wait_while_read_only(&name, "rollup scheduler", &mut settings);
                 background::exit_done();
             }
             Ok(Found::OtherVersion(version)) => wait_for_update(&mut other_version, version),
@@ -41,12 +40,8 @@ fn main(database: u64) {
             }
             Err(e) => log!("rollup scheduler: {}", e.message),
         }
-        // Another begins with what is set for the database by now.
-        if compared.elapsed() >= Duration::from_millis(LOOK.unsigned_abs()) {
-            compared = Instant::now();
-            if timed(attempt::settings_of_database).is_ok_and(|now| settings.as_ref() != Some(&now)) {
-                background::exit_done();
-            }
+        if settings.have_changed() {
+            background::exit_done();
         }
         background::report_statistics();
         match &other_version {

@@ -65,14 +65,35 @@ pub fn look(name: &str) -> std::result::Result<Found, xact::Failure> {
 /// A database in which transactions may not write is looked at anew after this.
 const READ_ONLY: Duration = Duration::from_secs(60);
 
+/// What was set for sessions of the database when this one began: another one begins with what is set by now.
+pub struct Settings {
+    known: Option<String>,
+    compared: Instant,
+}
+
+impl Settings {
+    pub fn known() -> Settings {
+        Settings { known: timed(attempt::settings_of_database).ok(), compared: Instant::now() }
+    }
+
+    /// Compared once a second.
+    pub fn have_changed(&mut self) -> bool {
+        if self.compared.elapsed() < Duration::from_secs(1) {
+            return false;
+        }
+        self.compared = Instant::now();
+        timed(attempt::settings_of_database).is_ok_and(|now| self.known.as_ref() != Some(&now))
+    }
+}
+
 /// Waits where transactions may not write unless they say so, as where a disk is full. Failures are kept in tables, so
 /// there would be no end to them, and to their lines in the log. Returns once they may, or when it is time for another
 /// process to look: what is set for a database holds for sessions that begin after.
-pub fn wait_while_read_only(database: &str, who: &str) {
-    let (since, settings) = (Instant::now(), timed(attempt::settings_of_database).ok());
+pub fn wait_while_read_only(database: &str, who: &str, settings: &mut Settings) {
+    let since = Instant::now();
     while since.elapsed() < READ_ONLY
         && matches!(look(database), Ok(Found::ReadOnly))
-        && timed(attempt::settings_of_database).ok() == settings
+        && !settings.have_changed()
     {
         background::report(who, Some("waiting: default_transaction_read_only is on"));
         background::pause(1000);
