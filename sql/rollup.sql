@@ -20,6 +20,9 @@ AS 'MODULE_PATHNAME', 'rollup_flush_log' LANGUAGE c VOLATILE STRICT PARALLEL UNS
 REVOKE ALL ON FUNCTION rollup.flush_log() FROM PUBLIC;
 COMMENT ON FUNCTION rollup.flush_log() IS 'Makes what this node has logged so far safe against a crash, and returns true: runs on a Citus cluster call it on every node. For superusers';
 
+-- No table that is dumped refers to another by a foreign key: pg_restore -j loads them side by side, in no order. Who
+-- removes a rollup removes what is kept of it in each.
+
 CREATE TABLE rollup.source (
   relation    regclass PRIMARY KEY,
   time_column name     NOT NULL,
@@ -32,11 +35,11 @@ CREATE TABLE rollup.definition (
   id          bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
   name        text NOT NULL UNIQUE,
   relation    regclass UNIQUE,
-  source      regclass REFERENCES rollup.source,
+  source      regclass,
   query       text NOT NULL,
   plan        jsonb NOT NULL,
   timezone    text NOT NULL,
-  every       interval,
+  every       interval CHECK (every > interval '0'),
   on_change   text NOT NULL DEFAULT 'ignore' CHECK (on_change IN ('ignore', 'error', 'recompute')),
   state       text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused')),
   adopted     boolean NOT NULL DEFAULT false,
@@ -55,6 +58,8 @@ CREATE TABLE rollup.definition (
   backlog_started   timestamptz,
   refused_changes   tstzmultirange,
   joined      regclass[],
+  live              regclass,
+  long_keys         bigint NOT NULL DEFAULT 0,
   nodes             jsonb,
   last_owner  oid
 ) WITH (fillfactor = 50);
@@ -62,6 +67,8 @@ COMMENT ON COLUMN rollup.definition.relation IS 'NULL: it was dropped by hand, a
 COMMENT ON COLUMN rollup.definition.last_owner IS 'who owned its table, or its source, when that was dropped: a role of the cluster of SYSTEM_ID';
 CREATE INDEX ON rollup.definition (source);
 COMMENT ON COLUMN rollup.definition.on_change IS 'what it does when raw rows change: ignore, error, or recompute their buckets';
+COMMENT ON COLUMN rollup.definition.live IS 'its live view, as that of a level is in rollup.level; NULL: none yet';
+COMMENT ON COLUMN rollup.definition.long_keys IS 'raw rows that are left out: a group key of theirs is too long for the index';
 COMMENT ON COLUMN rollup.definition.adopted IS 'its table was there before, by rollup.create(into_table), and stays when the rollup is dropped';
 COMMENT ON COLUMN rollup.definition.refused_changes IS 'times of rows that changed when their bucket could not be computed again';
 COMMENT ON COLUMN rollup.definition.joined IS 'the tables of its FROM clause, which the plan numbers; NULL: the source alone';
@@ -75,15 +82,17 @@ COMMENT ON COLUMN rollup.definition.seen_xip IS 'transactions below seen_xmax th
 COMMENT ON COLUMN rollup.definition.system_id IS 'system identifier of the cluster in whose transaction ids seen_xmax counts';
 
 CREATE TABLE rollup.level (
-  definition  bigint NOT NULL REFERENCES rollup.definition ON DELETE CASCADE,
+  definition  bigint NOT NULL,
   name        text NOT NULL,
   relation    regclass NOT NULL UNIQUE,
   width       interval NOT NULL,
   bucket      jsonb NOT NULL,
   expression  text NOT NULL,
+  live        regclass,
   PRIMARY KEY (definition, name)
 );
 COMMENT ON TABLE rollup.level IS 'Coarser levels of rollups, by rollup.create(coarser) and rollup.add_level: the same columns in longer buckets';
+COMMENT ON COLUMN rollup.level.live IS 'the live view of the level';
 COMMENT ON COLUMN rollup.level.expression IS 'bucket of a time key, $1, of the rollup';
 
 -- Names and not regprocedure: pg_upgrade refuses tables with that type.
@@ -107,7 +116,7 @@ COMMENT ON COLUMN rollup.merge_rule.companion IS 'a call over the same arguments
 COMMENT ON COLUMN rollup.merge_rule.added_by IS 'NULL: a rule of the extension';
 
 CREATE TABLE rollup.attempt (
-  id          bigint PRIMARY KEY REFERENCES rollup.definition ON DELETE CASCADE,
+  id          bigint PRIMARY KEY,
   last_run    timestamptz,
   last_rows   bigint,
   failures    int NOT NULL DEFAULT 0,
@@ -203,7 +212,7 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.partitioning', '');
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
 GRANT SELECT (id, name, relation, source, timezone, every, on_change, adopted, state, system_id, seen_xmax, seen_xip, rows_total,
-  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, nodes, last_owner)
+  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, live, long_keys, nodes, last_owner)
   ON rollup.definition TO PUBLIC;
 GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed) ON rollup.attempt TO PUBLIC;
 GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run TO PUBLIC;

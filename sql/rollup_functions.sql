@@ -195,6 +195,11 @@ AS 'MODULE_PATHNAME', 'rollup_is_free_wrapper' LANGUAGE c STABLE STRICT PARALLEL
 COMMENT ON FUNCTION rollup.is_free(regclass) IS
 'Whether nobody holds a lock on the table, or a part of it, that its readers would wait for. NULL where there is no such table';
 
+CREATE FUNCTION rollup.key_fits(VARIADIC keys "any") RETURNS boolean
+AS 'MODULE_PATHNAME', 'rollup_key_fits' LANGUAGE c IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION rollup.key_fits("any") IS
+'Whether an index on the group keys of a rollup has room for these values together, long ones compressed: 2704 bytes where pages have 8 kB. NULL takes none';
+
 -- rollups: partitions
 
 CREATE FUNCTION rollup.partition_bounds(relation regclass) RETURNS TABLE (partition regclass, lower timestamptz, upper timestamptz)
@@ -321,6 +326,7 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
        END AS expiry_held_by,
        (SELECT coalesce(max(i.late_ignored), 0) FROM rollup.retention i WHERE i.relation = d.relation
            OR i.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
+       d.long_keys,
        d.on_change, CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN d.refused_changes END AS refused_changes, rollup.unwatched(d.id) AS unwatched,
        p.partitions_until, p.partitions_error,
        (SELECT pg_catalog.string_agg(CASE WHEN rollup.may_read(rollup.owner_of(x.relation)) THEN x.last_error END, '; ') FROM rollup.retention x
@@ -354,6 +360,7 @@ COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed w
 COMMENT ON COLUMN rollup.status.unwatched IS 'triggers that are missing or switched off, without which changes of raw rows are not seen; the next run makes those that are missing';
 COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';
 COMMENT ON COLUMN rollup.status.partitions_until IS 'up to when rows find a partition in the source and the tables of the rollup, of those that rollup.partition keeps ahead';
+COMMENT ON COLUMN rollup.status.long_keys IS 'raw rows that are left out: a group key of theirs is too long for the index';
 COMMENT ON COLUMN rollup.status.late_ignored IS 'raw rows that came after their bucket, in the rollup or a level, had expired; what they make expires in turn';
 GRANT SELECT ON rollup.status TO PUBLIC;
 

@@ -245,6 +245,384 @@ fn no_call_is_an_internal_error() {
     assert!(!cluster.log().contains("terminated by signal"));
 }
 
+/// Queries, right and wrong, of every shape that PostgreSQL's grammar takes or nearly takes.
+const QUERIES: &[&str] = &[
+    "",
+    " ",
+    ";",
+    "SELECT",
+    "SELECT 1",
+    "SELECT FROM event",
+    "SELECT * FROM event",
+    "TABLE event",
+    "VALUES (1)",
+    "SELECT at FROM event GROUP BY 1",
+    "SELECT count(*) FROM event",
+    "SELECT at, count(*) FROM event",
+    "SELECT at, count(*) FROM event GROUP BY ()",
+    "SELECT at, count(*) FROM event GROUP BY 1, ()",
+    "SELECT at, count(*) FROM event GROUP BY ROLLUP (1)",
+    "SELECT at, count(*) FROM event GROUP BY DISTINCT 1, 1",
+    "SELECT at, at AS b, count(*) FROM event GROUP BY 1, 2",
+    "SELECT $1, count(*) FROM event GROUP BY 1",
+    "SELECT at, count($1) FROM event GROUP BY 1",
+    "SELECT event, count(*) FROM event GROUP BY 1",
+    "SELECT at, count(event) AS n FROM event GROUP BY 1",
+    "SELECT at, count(event.*) AS n FROM event GROUP BY 1",
+    "SELECT at, max(ctid) AS n FROM event GROUP BY 1",
+    "SELECT at, xmin, count(*) FROM event GROUP BY 1, 2",
+    "SELECT at, tableoid, count(*) FROM event GROUP BY 1, 2",
+    "SELECT at, tableoid::regclass AS t, count(*) FROM event GROUP BY 1, 2",
+    "SELECT date_trunc(k, at) AS at, count(*) FROM event GROUP BY 1",
+    "SELECT date_trunc(NULL, at) AS at, count(*) FROM event GROUP BY 1",
+    "SELECT date_trunc('nonsense', at) AS at, count(*) FROM event GROUP BY 1",
+    "SELECT date_trunc('hour', at, k) AS at, count(*) FROM event GROUP BY 1",
+    "SELECT date_trunc('hour', at, 'no/where') AS at, count(*) FROM event GROUP BY 1",
+    "SELECT date_bin('0', at, '2000-01-01') AS at, count(*) FROM event GROUP BY 1",
+    "SELECT date_bin('1 month', at, '2000-01-01') AS at, count(*) FROM event GROUP BY 1",
+    "SELECT date_bin(NULL, at, '2000-01-01') AS at, count(*) FROM event GROUP BY 1",
+    "SELECT date_bin('1 hour', at, 'infinity') AS at, count(*) FROM event GROUP BY 1",
+    "SELECT date_bin('1 hour', at, NULL) AS at, count(*) FROM event GROUP BY 1",
+    "SELECT date_bin('178000000 years', at, 'epoch') AS at, count(*) FROM event GROUP BY 1",
+    "SELECT date_bin('-1 hour', at, 'epoch') AS at, count(*) FROM event GROUP BY 1",
+    "SELECT at::date AS d, count(*) FROM event GROUP BY 1",
+    "SELECT at::text::timestamptz AS d, count(*) FROM event GROUP BY 1",
+    "SELECT at AT TIME ZONE k AS d, count(*) FROM event GROUP BY 1",
+    "SELECT at AT TIME ZONE 'nowhere' AS d, count(*) FROM event GROUP BY 1",
+    "SELECT at AT TIME ZONE interval '1 hour' AS d, count(*) FROM event GROUP BY 1",
+    "SELECT now() AS at, count(*) FROM event GROUP BY 1",
+    "SELECT NULL::timestamptz AS at, count(*) FROM event GROUP BY 1",
+    "SELECT at, ROW(k, n) AS r, count(*) FROM event GROUP BY 1, 2",
+    "SELECT at, ARRAY[k] AS r, count(*) FROM event GROUP BY 1, 2",
+    "SELECT at, int4range(n, NULL) AS r, count(*) FROM event GROUP BY 1, 2",
+    "SELECT at, k COLLATE \"C\" AS r, count(*) FROM event GROUP BY 1, 2",
+    "SELECT at, k::varchar(3) AS r, count(*) FROM event GROUP BY 1, 2",
+    "SELECT at, n::numeric(4, 2) AS r, sum(n::numeric(4, 2)) FROM event GROUP BY 1, 2",
+    "SELECT at, '' AS r, count(*) FROM event GROUP BY 1, 2",
+    "SELECT at, NULL AS r, count(*) FROM event GROUP BY 1, 2",
+    "SELECT at, count(*) AS \"\" FROM event GROUP BY 1",
+    "SELECT at, count(*) AS at FROM event GROUP BY 1",
+    "SELECT at, count(*), count(*) FROM event GROUP BY 1",
+    "SELECT at, sum(n), sum(n) + 1, -sum(n) FROM event GROUP BY 1",
+    "SELECT at, sum(n + (SELECT 1)) AS s FROM event GROUP BY 1",
+    "SELECT at, sum(n) FILTER (WHERE NULL) AS s FROM event GROUP BY 1",
+    "SELECT at, sum(n) FILTER (WHERE k) AS s FROM event GROUP BY 1",
+    "SELECT at, sum(n ORDER BY k) AS s FROM event GROUP BY 1",
+    "SELECT at, mode() WITHIN GROUP (ORDER BY n) AS s FROM event GROUP BY 1",
+    "SELECT at, rank(1) WITHIN GROUP (ORDER BY n) AS s FROM event GROUP BY 1",
+    "SELECT at, sum(sum(n)) FROM event GROUP BY 1",
+    "SELECT at, sum(n) OVER w AS s FROM event WINDOW w AS ()",
+    "SELECT at, unnest(array_agg(n)) AS s FROM event GROUP BY 1",
+    "SELECT at, grouping(at) AS g, count(*) FROM event GROUP BY 1",
+    "SELECT at, rollup.last(n, at) AS l, rollup.first(k, at) AS f FROM event GROUP BY 1",
+    "SELECT at, avg(n) AS a, stddev(n) AS s, corr(n, n) AS c FROM event GROUP BY 1",
+    "SELECT at, bool_and(n > 1) AS b, bit_xor(n) AS x, range_agg(int4range(n, n + 1)) AS r FROM event GROUP BY 1",
+    "SELECT at, hll_add_agg(hll_hash_text(k)) AS h, jsonb_counter_agg(k) AS j, approx_count_distinct(k) AS a FROM event GROUP BY 1",
+    "SELECT at, sum(n) / count(*) AS z FROM event GROUP BY 1",
+    "SELECT at, CASE WHEN sum(n) > 1 THEN 'x' ELSE k END AS z FROM event GROUP BY 1, k",
+    "SELECT at, count(*)::text || 'x' AS z FROM event GROUP BY 1",
+    "SELECT at, count(*) FROM event WHERE NULL GROUP BY 1",
+    "SELECT at, count(*) FROM event WHERE k GROUP BY 1",
+    "SELECT at, count(*) FROM event WHERE EXISTS (SELECT) GROUP BY 1",
+    "SELECT at, count(*) FROM event WHERE CURRENT OF c GROUP BY 1",
+    "SELECT at, count(*) FROM event AS \"e \"\"v\" (a, b) GROUP BY 1",
+    "SELECT e.a, count(*) FROM event AS e (a) GROUP BY 1",
+    "SELECT at, count(*) FROM event, event e GROUP BY 1",
+    "SELECT at, count(*) FROM event, LATERAL (SELECT 1) l GROUP BY 1",
+    "SELECT at, count(*) FROM event NATURAL JOIN event e GROUP BY 1",
+    "SELECT at, count(*) FROM pg_class, event GROUP BY 1",
+    "SELECT at, count(*) FROM ROWS FROM (now()) AS r (at) GROUP BY 1",
+    "SELECT at, count(*) FROM kept GROUP BY 1",
+    "SELECT at, sum(n) FROM kept_live GROUP BY 1",
+    "SELECT at, count(*) FROM event GROUP BY 1 FOR UPDATE",
+    "SELECT at, count(*) INTO x FROM event GROUP BY 1",
+    "SELECT at, count(*) FROM event GROUP BY 1 OFFSET 1",
+    "(SELECT at, count(*) FROM event GROUP BY 1)",
+    "EXPLAIN SELECT 1",
+    "SELECT at, count(*) FROM event GROUP BY 1; DROP TABLE event",
+    "COPY event TO STDOUT",
+    "SELECT at, count(*) FROM event GROUP BY 1 --",
+    "SELECT at, count(*) FROM event GROUP BY 1 /*",
+    "SELECT date_trunc('hour', at) AS at, k, count(*) AS n, max(n) AS m FROM event GROUP BY 1, 2",
+    "SELECT date_trunc('day', at) AS at, k, count(*) AS n, hll_add_agg(hll_hash_integer(n)) AS h FROM event GROUP BY 1, 2",
+    "SELECT at, count(*) FROM odd GROUP BY 1",
+    "SELECT at, e, d, x, count(*) FROM odd GROUP BY 1, 2, 3, 4",
+    "SELECT a[1] AS at, count(*) FROM odd GROUP BY 1",
+    "SELECT (c).at AS at, count(*) FROM odd GROUP BY 1",
+    "SELECT at, sum((c).n) AS n, max(a[2]) AS m FROM odd GROUP BY 1",
+    "SELECT at, min(d) AS d, max(e) AS e FROM odd GROUP BY 1",
+    "SELECT at, count(m) AS m, sum(m) AS s FROM odd GROUP BY 1",
+    "SELECT lower(t) AS at, count(*) FROM odd GROUP BY 1",
+    "SELECT day, count(*) FROM odd GROUP BY 1",
+    "SELECT day + 1 AS day, count(*) FROM odd GROUP BY 1",
+    "SELECT clock, count(*) FROM odd GROUP BY 1",
+];
+
+/// Expressions of a column.
+const EXPRESSIONS: &[&str] = &[
+    "",
+    "1",
+    "k",
+    "at",
+    "n",
+    "count(*)",
+    "count(*) AS x",
+    "count(*), sum(n)",
+    "count(*)) AS x, (sum(n)",
+    "sum(n) FROM event --",
+    "sum(n",
+    "(SELECT 1)",
+    "(SELECT count(*) FROM event)",
+    "now()",
+    "sum(random())",
+    "count(*) OVER ()",
+    "generate_series(1, 2)",
+    "unnest(array_agg(n))",
+    "count(DISTINCT k)",
+    "string_agg(k, '')",
+    "avg(n)",
+    "sum(n) / count(*)",
+    "max(k) || k",
+    "max(k) || h",
+    "hll_cardinality(hll_add_agg(hll_hash_text(k)))",
+    "percentile_cont(0.5) WITHIN GROUP (ORDER BY n)",
+    "$1",
+    "NULL",
+    "'x'",
+    "max(event)",
+    "count(event)",
+    "max(ctid)",
+    "max(xmin)",
+    "max(tableoid)",
+    "max(kept.n)",
+    "max(nonsense)",
+    "nonsense(*)",
+    "max(n)::nonsense",
+    "max(n) COLLATE nonsense",
+    "rollup.last(n, at)",
+    "grouping(at)",
+    "sum(n) FILTER (WHERE k)",
+    "count(*) FILTER (WHERE count(*) > 1)",
+    "max(ROW(1, 2))",
+    "max(ARRAY[n])",
+    "sum(1 / (n - n))",
+    "-count(*)",
+    "count(*) IS NULL",
+    "max(k) COLLATE \"C\"",
+    "extract(hour FROM date_trunc('hour', at)) * count(*)",
+    "DEFAULT",
+    "*",
+    "event.*",
+    "count(rollup_stamp)",
+    "max(rollup_stamp)",
+];
+
+/// Names.
+const NAMES: &[&str] = &[
+    "",
+    " ",
+    "\"",
+    "\"\"",
+    "a.b.c.d",
+    "a.b",
+    ".",
+    "x.",
+    "\"x",
+    "kept",
+    "kept_live",
+    "KEPT",
+    "event",
+    "at",
+    "k",
+    "n",
+    "h",
+    "rollup_stamp",
+    "oid",
+    "ctid",
+    "pg_temp.x",
+    "pg_catalog.x",
+    "pg_toast.x",
+    "information_schema.x",
+    "rollup.x",
+    "nowhere.x",
+    "1",
+    "x y",
+    "$1",
+    "%s",
+    "é",
+    "select",
+    "kept_d",
+    "none",
+];
+
+/// Intervals, moments, time zones and options.
+const VALUES: &[&str] = &[
+    "NULL",
+    "''",
+    "'0'",
+    "'1 hour'",
+    "'1 day'",
+    "'7 days'",
+    "'1 month'",
+    "'1 year'",
+    "'-1 day'",
+    "'1 month 1 day'",
+    "'0.5 seconds'",
+    "'1 microsecond'",
+    "'178000000 years'",
+    "'2000000000 days'",
+    "'9223372036854 seconds'",
+    "'infinity'",
+    "'-infinity'",
+    "'epoch'",
+    "'2026-01-01'",
+    "'4714-11-24 BC'",
+    "'294276-12-31'",
+    "'nonsense'",
+    "'UTC'",
+    "'Europe/Berlin'",
+    "'utc'",
+    "'EST5EDT'",
+    "'+01:00'",
+    "'snapshot'",
+    "'ignore'",
+    "'error'",
+    "'recompute'",
+    "'event'",
+    "'kept'",
+    "'[]'",
+    "'{}'",
+    "'{\"x\": 1}'",
+    "'{\"x\": \"1 day\", \"y\": \"1 month\"}'",
+    "'{\"kept\": \"1 day\"}'",
+    "'{\"\": \"\"}'",
+    "'{\"x\": \"178000000 years\"}'",
+    "'{\"x\": \"1 day\", \"x\": \"2 days\"}'",
+    "true",
+    "false",
+];
+
+const ODD: &str = "
+CREATE TYPE mood AS ENUM ('fine', 'so'); CREATE DOMAIN small AS int CHECK (VALUE < 100); CREATE TYPE pair AS (at timestamptz, n int);
+CREATE TABLE odd (at timestamptz, e mood, d small, x xml, a timestamptz[], c pair, m money, t tstzrange, day date, clock time);
+INSERT INTO odd VALUES ('2026-01-01', 'fine', 1, NULL, '{2026-01-01,NULL}', ROW('2026-01-01', 3), 4, '[2026-01-01,)', '2026-01-01', '10:00');
+CREATE TABLE parted (at timestamptz) PARTITION BY RANGE (at); CREATE TABLE parted_rest PARTITION OF parted DEFAULT;
+CREATE TABLE rows (at timestamptz UNIQUE NULLS NOT DISTINCT, count bigint)";
+
+#[test]
+fn no_mistake_in_a_rollup_is_an_internal_error() {
+    let cluster = Cluster::new().unwrap();
+    let mut client = cluster.database("made").unwrap();
+    client.batch_execute(SUBJECTS).unwrap();
+    client.batch_execute(ODD).unwrap();
+    client.batch_execute(&ATTEMPT.replace("'SELECT ' || call", "call")).unwrap();
+    client.batch_execute("SELECT rollup.run('event'), rollup.add_level('kept', 'kept_d', '1 day')").unwrap();
+    client.batch_execute("SET statement_timeout = '20 s'; SET client_min_messages = error").unwrap();
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    const GOOD: &str = "SELECT at, count(*) FROM event GROUP BY 1";
+    let mut calls: Vec<String> = Vec::new();
+    let after = "SELECT rollup.run(source) FROM rollup.definition; SELECT rollup.check(name), rollup.rebuild(name), rollup.explain(name) FROM rollup.definition; TABLE rollup.status";
+    let deep = [
+        format!("SELECT at, sum({}n{}) AS s FROM event GROUP BY 1", "(".repeat(3000), ")".repeat(3000)),
+        format!("SELECT at, {} AS s FROM event GROUP BY 1", vec!["count(*)"; 800].join(" + ")),
+        format!(
+            "SELECT at, {} FROM event GROUP BY 1",
+            (0..1700).map(|i| format!("count(*) AS c{i}")).collect::<Vec<_>>().join(", ")
+        ),
+        format!("SELECT at, count(*) AS \"{}\" FROM event GROUP BY 1", "é".repeat(40)),
+    ];
+    for (n, query) in QUERIES.iter().copied().chain(deep.iter().map(String::as_str)).enumerate() {
+        let query = quoted(query);
+        let rest = calls.len() + 1;
+        calls.push(format!("SELECT rollup.create('made', {query}); {after}; TABLE made_live"));
+        calls.push(format!("SELECT rollup.create('made', {query}, joins => 'snapshot', on_change => 'recompute', coarser => '{{\"made_y\": \"1 year\"}}'); UPDATE event SET n = 1; {after}; TABLE made_y_live"));
+        calls.push(format!(
+            "SELECT rollup.create('rows', {query}, into_table => 'rows'); {after}; TABLE rows_live"
+        ));
+        calls.push(format!("SELECT rollup.replace('kept', {query}); {after}"));
+        // Two of the four: that takes long.
+        calls.swap(rest, rest + n % 3);
+        calls.truncate(rest + 1);
+    }
+    for (one, other) in
+        EXPRESSIONS.iter().zip(NAMES.iter().cycle()).chain(NAMES.iter().map(|n| (&"count(*)", n)))
+    {
+        calls.push(format!(
+            "SELECT rollup.add_column('kept', 'made', {}); {after}; TABLE kept_live; TABLE kept_d_live",
+            quoted(one)
+        ));
+        calls.push(format!("SELECT rollup.add_column('kept', {}, {}); {after}", quoted(other), quoted(one)));
+    }
+    for name in NAMES.iter().map(|name| quoted(name)).chain([format!("'{}'", "é".repeat(32)), "NULL".into()])
+    {
+        calls.push(format!("SELECT rollup.create({name}, '{GOOD}'); {after}"));
+        calls.push(format!("SELECT rollup.create('made', '{GOOD}', into_table => {name}); {after}"));
+        calls.push(format!(
+            "SELECT rollup.create('made', '{GOOD}', coarser => jsonb_build_object({name}, '1 day')); {after}"
+        ));
+        calls.push(format!("SELECT rollup.add_level('kept', {name}, '1 month'); {after}"));
+        if calls.len() % 2 == 0 {
+            continue;
+        }
+        for function in [
+            "drop_column('kept', $)",
+            "drop_level('kept', $)",
+            "drop($)",
+            "check($)",
+            "rebuild($)",
+            "explain($)",
+            "add_level($, 'm', '1 month')",
+            "add_column($, 'c', 'count(*)')",
+            "replace($, 'SELECT 1')",
+            "work_off($)",
+            "pause($)",
+            "resume($)",
+            "nodes($)",
+        ] {
+            calls.push(format!("SELECT rollup.{}; {after}", function.replace('$', &name)));
+        }
+    }
+    for value in VALUES {
+        for option in ["every", "coarser", "timezone", "joins", "on_change", "into_table", "backfill"] {
+            calls.push(format!("SELECT rollup.create('made', '{GOOD}', {option} => {value}); {after}"));
+        }
+        for call in [
+            "add_level('kept', 'made', $)",
+            "retain('event', $)",
+            "retain('kept', $)",
+            "partition('parted', $)",
+            "partition('parted', '1 day', $)",
+            "partition('parted', '1 day', '2 days', $)",
+        ] {
+            // Each day of a year takes long.
+            if call.starts_with("partition('parted', '1 day', $") && *value == "'1 year'" {
+                continue;
+            }
+            calls.push(format!(
+                "SELECT rollup.{}; SELECT rollup.expire('event'), rollup.run_due(); {after}",
+                call.replace('$', value)
+            ));
+        }
+        for other in ["NULL", "'2026-01-01 00:30'"] {
+            calls.push(format!("SELECT rollup.check('kept', {value}, {other}); SELECT rollup.rebuild('kept', {value}, {other})"));
+            calls.push(format!("SELECT rollup.check('kept', {other}, {value}); SELECT rollup.rebuild('kept', {other}, {value})"));
+        }
+    }
+    let (mut internal, mut codes) = (Vec::new(), BTreeMap::<String, usize>::new());
+    for call in &calls {
+        let result = client.query_one("SELECT attempt($1)", &[call]);
+        let result: String = result.unwrap_or_else(|e| panic!("{call}: {e:?}\n{}", cluster.log())).get(0);
+        *codes.entry(result[..5].to_string()).or_default() += 1;
+        if result.starts_with("XX") || result.starts_with("57014") {
+            internal.push(format!("{}: {result}", call.chars().take(300).collect::<String>()));
+        }
+    }
+    println!("{} calls: {codes:?}", calls.len());
+    assert!(internal.is_empty(), "{} of {} calls:\n{}", internal.len(), calls.len(), internal.join("\n"));
+    assert!(codes["P0099"] > 150, "most calls are refused: {codes:?}");
+    assert!(!cluster.log().contains("terminated by signal"));
+}
+
 /// Errors of every origin: this library's own, PostgreSQL's in functions that it calls, in statements that it runs and
 /// in code of users that those run, with details and hints of theirs and without.
 const ERRORS: [&str; 24] = [

@@ -178,7 +178,7 @@ fn nothing_that_an_owner_sets_stays_with_the_caller() {
         )
         .unwrap();
     let failed = admin.batch_execute("SELECT rollup.run('hostile.broken')").expect_err("it fails");
-    assert_eq!(failed.as_db_error().unwrap().message(), "no");
+    assert_eq!(failed.as_db_error().unwrap().message(), "rollup broken_d: no");
     assert_eq!(settings(&mut admin), before, "after an error");
     admin.batch_execute("SELECT rollup.run_due()").unwrap();
     assert_eq!(settings(&mut admin), before, "after an error in run_due");
@@ -326,4 +326,60 @@ fn hostile_owners_leave_the_honest_one_alone() {
         number(&mut admin, "SELECT count(*) FROM pg_roles WHERE rolsuper AND rolname <> 'postgres'"),
         0
     );
+}
+
+/// The owner of a rollup is that of its table, whatever the role is called, and whoever has its name by now.
+#[test]
+fn a_rollup_follows_the_owner_of_its_table() {
+    let (cluster, mut admin) = owners("followed");
+    let mut first = connect_as(&cluster, "followed", "honest");
+    rollup(&mut first, "honest", "event", "", "'100 ms'");
+    first
+        .batch_execute(
+            "SELECT rollup.retain('honest.event', '1000 days'); INSERT INTO honest.event VALUES (now(), 1)",
+        )
+        .unwrap();
+    let merged = "SELECT coalesce(sum(n), 0)::bigint FROM honest.event_d";
+    wait_for("the worker runs it", 30, || number(&mut admin, merged) == 1);
+    admin.batch_execute("ALTER ROLE honest RENAME TO upright; CREATE ROLE honest LOGIN; GRANT ALL ON SCHEMA honest TO honest; GRANT ALL ON ALL TABLES IN SCHEMA honest TO honest").unwrap();
+    admin.batch_execute("INSERT INTO honest.event VALUES (now(), 1)").unwrap();
+    wait_for("the worker runs it for the role of another name", 30, || number(&mut admin, merged) == 2);
+    let name = "SELECT owner::text FROM rollup.status";
+    assert_eq!(admin.query_one(name, &[]).unwrap().get::<_, String>(0), "upright");
+    let mut renamed = connect_as(&cluster, "followed", "upright");
+    renamed.batch_execute("SELECT rollup.pause('event_d'), rollup.resume('event_d'), honest.rollup_event(), honest.expire_event()").unwrap();
+    let mut newcomer = connect_as(&cluster, "followed", "honest");
+    for call in [
+        "rollup.pause('event_d')",
+        "rollup.run('honest.event')",
+        "rollup.drop('event_d')",
+        "rollup.retain('honest.event', NULL)",
+        "rollup.add_column('event_d', 'c', 'max(v)')",
+    ] {
+        let error = newcomer.batch_execute(&format!("SELECT {call}")).expect_err(call);
+        assert_eq!(error.code().unwrap().code(), "42501", "{call}");
+    }
+    drop(newcomer);
+    drop(first);
+    drop(renamed);
+    // Another takes it over, and the first goes.
+    admin
+        .batch_execute("CREATE ROLE heir LOGIN; REASSIGN OWNED BY upright TO heir; DROP OWNED BY upright; INSERT INTO honest.event VALUES (now(), 1)")
+        .unwrap();
+    wait_for("the worker leaves the first", 30, || admin.batch_execute("DROP ROLE upright").is_ok());
+    wait_for("the worker runs it for the heir", 30, || number(&mut admin, merged) == 3);
+    let mut heir = connect_as(&cluster, "followed", "heir");
+    heir.batch_execute(
+        "SELECT honest.rollup_event(), honest.expire_event(), rollup.add_column('event_d', 'most', 'max(v)'), rollup.add_level('event_d', 'honest.event_m', '1 month');
+         SELECT rollup.check('event_d'); SELECT rollup.rebuild('event_d'), rollup.drop('event_d')",
+    )
+    .unwrap();
+    let left = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'honest'::regnamespace";
+    assert_eq!(number(&mut admin, left), 0);
+    // A table alone goes to another: the function beside it may stay with who made it, and says so.
+    rollup(&mut heir, "honest", "event", "", "NULL");
+    admin.batch_execute("ALTER TABLE honest.event OWNER TO hostile; ALTER TABLE honest.event_d OWNER TO hostile; ALTER VIEW honest.event_d_live OWNER TO hostile; GRANT ALL ON SCHEMA honest TO hostile").unwrap();
+    let mut other = connect_as(&cluster, "followed", "hostile");
+    other.batch_execute("SELECT rollup.run('honest.event'); SELECT rollup.drop('event_d')").unwrap();
+    assert_eq!(number(&mut admin, left), 2);
 }

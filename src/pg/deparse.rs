@@ -135,6 +135,29 @@ fn name_of(table: pg_sys::Oid) -> String {
     }
 }
 
+/// True of a relation that goes with its session.
+pub fn is_temporary(relation: pg_sys::Oid) -> bool {
+    // SAFETY: look-ups in the catalog, which tolerate that there is no such relation.
+    unsafe { pg_sys::isAnyTempNamespace(pg_sys::get_rel_namespace(relation)) }
+}
+
+/// The name of a relation for a message, as `regclass` writes it: with its schema where the search_path does not find it,
+/// its number where there is no such relation.
+pub fn shown_name(relation: pg_sys::Oid) -> String {
+    // SAFETY: look-ups in the catalog, which give NULL where there is no such relation.
+    unsafe {
+        let name = pg_sys::get_rel_name(relation);
+        if name.is_null() {
+            return relation.to_u32().to_string();
+        }
+        let schema = match pg_sys::RelationIsVisible(relation) {
+            true => std::ptr::null_mut(),
+            false => pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation)),
+        };
+        string(pg_sys::quote_qualified_identifier(schema, name))
+    }
+}
+
 /// Runs `f` with settings of its own. An error inside aborts the transaction, which restores them too.
 fn with_settings<T>(set: impl FnOnce(), f: impl FnOnce() -> T) -> T {
     // SAFETY: the level that was opened is closed again.

@@ -10,6 +10,7 @@ pub mod ddl;
 pub mod decimal;
 pub mod deparse;
 pub mod distinct;
+pub mod entry;
 pub mod error;
 pub mod expanded;
 pub mod expression;
@@ -27,6 +28,7 @@ pub mod node;
 pub mod numeric;
 #[cfg(any(test, feature = "pg_test"))]
 pub mod ownership;
+pub mod patience;
 pub mod pinned;
 pub mod planner;
 pub mod query;

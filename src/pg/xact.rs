@@ -75,6 +75,12 @@ pub fn keeps_one_snapshot() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
+/// True where transactions of this session may not write unless they say so.
+pub fn read_only_by_default() -> bool {
+    // SAFETY: reads a variable of this process.
+    unsafe { pg_sys::DefaultXactReadOnly }
+}
+
 /// Takes notice of what other transactions have changed in the catalog, partitions among it, as taking a lock on a table
 /// for the first time does.
 pub fn accept_invalidations() {

@@ -54,21 +54,30 @@ pub fn adopt(plan: &mut Plan, source: &str, target: &str, backfill: bool) -> Res
         if !plan.columns.iter().any(|c| c.name == t.name && c.in_table()) {
             misfits.push((
                 format!("column {} is NOT NULL without a default, and the query does not give it", t.name),
-                format!("ALTER COLUMN {} DROP NOT NULL", ident(&t.name)),
+                may_be_null(&t.name),
             ));
         }
     }
     if !has_key(plan, target)? {
         let keys: Vec<String> = plan.keys().map(|c| ident(&c.name)).collect();
-        let (keys, kind) =
-            (keys.join(", "), if keys_never_null { "PRIMARY KEY" } else { "UNIQUE NULLS NOT DISTINCT" });
+        let kind = match keys_never_null {
+            false => "UNIQUE NULLS NOT DISTINCT",
+            true if has_primary_key(target)? => "UNIQUE",
+            true => "PRIMARY KEY",
+        };
+        let keys = keys.join(", ");
         misfits.push((
             format!("it has no unique key on its group keys, ({keys})"),
             format!("ADD {kind} ({keys})"),
         ));
     }
     if !misfits.is_empty() {
-        return Err(refusal(target, &misfits));
+        let freed: Vec<String> = there
+            .iter()
+            .filter(|t| misfits.iter().any(|(_, how)| *how == may_be_null(&t.name)))
+            .map(|t| t.name.clone())
+            .collect();
+        return Err(refusal(target, &misfits, in_the_way(target, freed)?));
     }
     if backfill && !empty {
         return fail(
@@ -152,19 +161,59 @@ fn compare(c: &Column, t: &There, keys_never_null: bool) -> Option<Misfit> {
         _ => keys_never_null,
     };
     (t.not_null && !never_null).then(|| {
-        (
-            format!("column {} is NOT NULL, and the query may give NULL", c.name),
-            format!("ALTER COLUMN {name} DROP NOT NULL"),
-        )
+        (format!("column {} is NOT NULL, and the query may give NULL", c.name), may_be_null(&c.name))
     })
 }
 
-fn refusal(target: &str, misfits: &[Misfit]) -> ErrorReport {
+/// What lets a column be NULL.
+fn may_be_null(column: &str) -> String {
+    format!("ALTER COLUMN {} DROP NOT NULL", ident(column))
+}
+
+/// What has to go before columns may be NULL: statements of their own, and parts of the ALTER TABLE.
+struct InTheWay {
+    statements: Vec<String>,
+    parts: Vec<String>,
+}
+
+/// Primary keys, with the foreign keys that refer to them, identities, and the index that says which rows are which to
+/// subscribers.
+fn in_the_way(target: &str, columns: Vec<String>) -> Result<InTheWay> {
+    let found = catalog::read(
+        "WITH k AS (SELECT i.indexrelid, i.indisprimary, i.indisreplident FROM pg_catalog.pg_index i WHERE i.indrelid = pg_catalog.to_regclass($1) \
+          AND EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.indrelid AND a.attname::pg_catalog.text = ANY ($2) AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1]))) \
+         SELECT true, pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY FULL;', $1), 1 FROM k WHERE k.indisreplident UNION ALL \
+         SELECT true, pg_catalog.format('ALTER TABLE %I.%I DROP CONSTRAINT %I;', n.nspname, c.relname, f.conname), 2 FROM k JOIN pg_catalog.pg_constraint f ON f.conindid = k.indexrelid AND f.contype = 'f' \
+          JOIN pg_catalog.pg_class c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE k.indisprimary AND f.conparentid = 0 UNION ALL \
+         SELECT false, pg_catalog.format('DROP CONSTRAINT %I', p.conname), 3 FROM k JOIN pg_catalog.pg_constraint p ON p.conindid = k.indexrelid AND p.contype = 'p' UNION ALL \
+         SELECT false, pg_catalog.format('ALTER COLUMN %I DROP IDENTITY', a.attname), 4 FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass($1) \
+          AND a.attidentity <> '' AND a.attname::pg_catalog.text = ANY ($2) ORDER BY 3, 2",
+        &[target.into(), columns.into()],
+        |row| Ok((row.get::<bool>(1)? == Some(true), row.get::<String>(2)?.unwrap_or_default())),
+    )?;
+    let (statements, parts): (Vec<_>, Vec<_>) = found.into_iter().partition(|(alone, _)| *alone);
+    let texts = |all: Vec<(bool, String)>| all.into_iter().map(|(_, text)| text).collect();
+    Ok(InTheWay { statements: texts(statements), parts: texts(parts) })
+}
+
+fn has_primary_key(target: &str) -> Result<bool> {
+    let found = catalog::read(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = pg_catalog.to_regclass($1) AND i.indisprimary)",
+        &[target.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(found.first().copied().flatten() == Some(true))
+}
+
+fn refusal(target: &str, misfits: &[Misfit], first: InTheWay) -> ErrorReport {
     let (what, how): (Vec<&str>, Vec<&str>) = misfits.iter().map(|(a, b)| (a.as_str(), b.as_str())).unzip();
+    let parts: Vec<&str> = first.parts.iter().map(String::as_str).chain(how).collect();
+    let alter = format!("ALTER TABLE {target} {}; -- and fill in what is new", parts.join(", "));
+    let statements: Vec<String> = first.statements.into_iter().chain([alter]).collect();
     super::error::report(
         PgSqlErrorCode::ERRCODE_INVALID_TABLE_DEFINITION,
         format!("table {target} does not fit the query: {}", what.join("; ")),
-        format!("ALTER TABLE {target} {}; -- and fill in what is new", how.join(", ")),
+        statements.join(" "),
     )
 }
 

@@ -47,6 +47,18 @@ pub fn catalog_version() -> Result<Option<String>> {
     Ok(found.into_iter().next().flatten())
 }
 
+/// What is set for sessions of this database, whoever begins them.
+pub fn settings_of_database() -> Result<String> {
+    let _acting = ActingAs::catalog();
+    let found = catalog::read(
+        "SELECT pg_catalog.string_agg(pg_catalog.concat(s.setdatabase, s.setconfig), ';' ORDER BY s.setdatabase) FROM pg_catalog.pg_db_role_setting s \
+         WHERE s.setrole = 0 AND s.setdatabase IN (SELECT 0 UNION ALL SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())",
+        &[],
+        |row| row.get::<String>(1),
+    )?;
+    Ok(first(found).unwrap_or_default())
+}
+
 /// The active rollups, the one that has waited longest first.
 pub fn scheduled() -> Result<Vec<Due>> {
     let _acting = ActingAs::catalog();
@@ -144,7 +156,7 @@ fn remember(id: i64, rows: i64, groups: i64, error: Option<&str>) -> Result<()> 
 pub fn failed(id: i64, message: &str) -> Result<Option<String>> {
     let _acting = ActingAs::catalog();
     catalog::execute(
-        "INSERT INTO rollup.attempt (id) SELECT d.id FROM rollup.definition d WHERE d.id = $1 ON CONFLICT DO NOTHING",
+        "INSERT INTO rollup.attempt (id) SELECT d.id FROM rollup.definition d WHERE d.id = $1 FOR KEY SHARE ON CONFLICT DO NOTHING",
         &[id.into()],
     )?;
     remember(id, 0, 0, Some(message))?;

@@ -1,8 +1,14 @@
 //! Reading and writing the rollup catalog.
+//!
+//! Invariant: no statement of ours is read under a path that a caller has set. Each runs where pg_catalog alone is looked
+//! through, so that a bare name or operator in it is PostgreSQL's, whatever others have put into the schemas of the
+//! caller's path. Texts that a user gives, a rollup's query or the expression of a column, do not come this way: they are
+//! read as their author reads them, by `query::analyse`, once, and from then on are kept with every name qualified.
 use super::bounds::{Backlog, State};
 use super::citus;
 use super::error::{Result, fail, internal, report};
 use super::plan::Plan;
+use crate::pg::deparse::qualified;
 use crate::pg::xact::{ActingAs, Snapshot};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
@@ -18,8 +24,10 @@ pub fn read<T>(
     args: &[DatumWithOid],
     f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
 ) -> Result<Vec<T>> {
-    Spi::connect(|c| c.select(sql, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>())
-        .map_err(internal)
+    qualified(|| {
+        Spi::connect(|c| c.select(sql, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>())
+    })
+    .map_err(internal)
 }
 
 /// As `read`, for a statement of one fixed text that runs at every tick: its plan is kept for the session, since
@@ -33,17 +41,19 @@ fn read_often<T>(
         static KEPT: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
     }
     let (types, args): (Vec<_>, Vec<_>) = arg.map(|(t, v)| (PgOid::BuiltIn(t), v)).into_iter().unzip();
-    Spi::connect(|c| {
-        let kept = KEPT.with_borrow(|kept| kept.get(sql).cloned());
-        let plan = match kept {
-            Some(plan) => plan,
-            None => {
-                let plan = Rc::new(c.prepare(sql, &types)?.keep());
-                KEPT.with_borrow_mut(|kept| kept.insert(sql.into(), plan.clone()));
-                plan
-            }
-        };
-        c.select(&*plan, None, &args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>()
+    qualified(|| {
+        Spi::connect(|c| {
+            let kept = KEPT.with_borrow(|kept| kept.get(sql).cloned());
+            let plan = match kept {
+                Some(plan) => plan,
+                None => {
+                    let plan = Rc::new(c.prepare(sql, &types)?.keep());
+                    KEPT.with_borrow_mut(|kept| kept.insert(sql.into(), plan.clone()));
+                    plan
+                }
+            };
+            c.select(&*plan, None, &args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>()
+        })
     })
     .map_err(internal)
 }
@@ -54,24 +64,27 @@ pub fn write<T>(
     args: &[DatumWithOid],
     f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
 ) -> Result<Vec<T>> {
-    Spi::connect_mut(|c| c.update(sql, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>())
-        .map_err(internal)
+    qualified(|| {
+        Spi::connect_mut(|c| c.update(sql, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>())
+    })
+    .map_err(internal)
 }
 
 /// Runs a statement for what it does.
 pub fn execute(sql: &str, args: &[DatumWithOid]) -> Result<()> {
-    Spi::connect_mut(|c| c.update(sql, None, args).map(|_| ())).map_err(internal)
+    qualified(|| Spi::connect_mut(|c| c.update(sql, None, args).map(|_| ()))).map_err(internal)
 }
 
 /// Runs a statement for what it does; returns the rows it wrote.
 pub fn modify(sql: &str) -> Result<i64> {
-    let rows = Spi::connect_mut(|c| c.update(sql, None, &[]).map(|done| done.len())).map_err(internal)?;
+    let rows = qualified(|| Spi::connect_mut(|c| c.update(sql, None, &[]).map(|done| done.len())))
+        .map_err(internal)?;
     Ok(i64::try_from(rows).unwrap_or(i64::MAX))
 }
 
 /// Runs a statement of generated text, in which only names of pg_catalog are bare.
 pub fn define(sql: &str) -> Result<()> {
-    crate::pg::deparse::qualified(|| execute(sql, &[]))
+    execute(sql, &[])
 }
 
 /// One row of `rollup.definition`.

@@ -84,6 +84,7 @@ pub fn retain(
         let _acting = ActingAs::catalog();
         return catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[relation.into()]);
     };
+    refuse_temporary(relation)?;
     let Some(column) = time_column.map(str::to_string).or(known) else {
         return fail(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
@@ -118,6 +119,7 @@ pub fn retain(
         }
         None => zone_of(relation, &name, is_time.first() == Some(&Some(true)))?,
     };
+    super::beside::say_how_to_expire(relation)?;
     let _acting = ActingAs::catalog();
     catalog::execute(
         "INSERT INTO rollup.retention (relation, time_column, keep, timezone) VALUES ($1, $2::pg_catalog.name, $3, $4) \
@@ -156,15 +158,21 @@ fn zone_of(relation: pg_sys::Oid, name: &str, zoned: bool) -> Result<String> {
     }
 }
 
-/// The name of a relation, qualified where it must be.
+/// Refuses a table that goes with its session.
+pub fn refuse_temporary(relation: pg_sys::Oid) -> Result<()> {
+    if !crate::pg::deparse::is_temporary(relation) {
+        return Ok(());
+    }
+    fail(
+        PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+        format!("{} is temporary", name_of(relation)?),
+        "The worker cannot see it: use a table that stays.",
+    )
+}
+
+/// The name of a relation, qualified where the caller's search_path does not find it.
 pub fn name_of(relation: pg_sys::Oid) -> Result<String> {
-    Ok(catalog::read("SELECT $1::pg_catalog.regclass::pg_catalog.text", &[relation.into()], |row| {
-        row.get::<String>(1)
-    })?
-    .into_iter()
-    .next()
-    .flatten()
-    .unwrap_or_default())
+    Ok(crate::pg::deparse::shown_name(relation))
 }
 
 const RETENTION: &str = "SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), t.time_column::pg_catalog.text, t.keep::pg_catalog.text, c.relowner, \

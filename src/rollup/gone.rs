@@ -42,8 +42,8 @@ fn forget() -> Result<()> {
     // Under the snapshot of the command, to which these tables are there still.
     let dropped = catalog::read(
         "WITH o AS MATERIALIZED (SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects() WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0) \
-         SELECT objid FROM o WHERE EXISTS (SELECT FROM rollup.source WHERE relation = objid) OR EXISTS (SELECT FROM rollup.definition WHERE relation = objid OR source = objid) \
-         OR EXISTS (SELECT FROM rollup.level WHERE relation = objid) OR EXISTS (SELECT FROM rollup.retention WHERE relation = objid) \
+         SELECT objid FROM o WHERE EXISTS (SELECT FROM rollup.source WHERE relation = objid) OR EXISTS (SELECT FROM rollup.definition WHERE relation = objid OR source = objid OR live = objid) \
+         OR EXISTS (SELECT FROM rollup.level WHERE relation = objid OR live = objid) OR EXISTS (SELECT FROM rollup.retention WHERE relation = objid) \
          OR EXISTS (SELECT FROM rollup.expired WHERE relation = objid) OR EXISTS (SELECT FROM rollup.partitioning WHERE relation = objid) \
          OR EXISTS (SELECT FROM rollup.change WHERE source = objid)",
         &[],
@@ -68,6 +68,14 @@ fn forget() -> Result<()> {
          FROM free WHERE d.id = free.id",
         &[dropped.clone().into(), tables.into(), owners.into()],
     )?;
+    for table in ["definition", "level"] {
+        catalog::execute(
+            &format!(
+                "UPDATE rollup.{table} SET live = NULL WHERE ctid = ANY (ARRAY(SELECT ctid FROM rollup.{table} WHERE live = ANY ($1) FOR UPDATE SKIP LOCKED))"
+            ),
+            &[dropped.clone().into()],
+        )?;
+    }
     for (table, column) in [
         ("level", "relation"),
         ("retention", "relation"),

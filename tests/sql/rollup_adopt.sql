@@ -75,3 +75,39 @@ SELECT rollup_http_request(), (SELECT array_agg(n) FROM fresh_live);
 SELECT rollup.rebuild('fresh') > 1 AS rebuilt;
 SELECT sum(n) = (SELECT count(*) FROM http_request) AS whole FROM fresh;
 SELECT rollup.drop('fresh');
+-- whatever keeps its key columns from being NULL, the hint is what makes the table fit
+CREATE TABLE raw (at timestamptz, site int, v int);
+CREATE FUNCTION hinted(target text, query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE said text; wrong text;
+BEGIN
+  BEGIN
+    PERFORM rollup.create(target, query, every => NULL, into_table => target);
+    RETURN 'fits';
+  EXCEPTION WHEN invalid_table_definition THEN
+    GET STACKED DIAGNOSTICS wrong = MESSAGE_TEXT, said = PG_EXCEPTION_HINT;
+  END;
+  EXECUTE said;
+  PERFORM rollup.create(target, query, every => NULL, into_table => target);
+  RETURN wrong || E'\n' || said;
+END $$;
+\set by_site 'SELECT site, date_trunc(''hour'', at) AS at, count(*) AS hits FROM raw GROUP BY 1, 2'
+CREATE TABLE keyed (site int, at timestamptz, hits bigint, PRIMARY KEY (site, at));
+SELECT hinted('keyed', :'by_site');
+CREATE TABLE "named ""so""" (site int, at timestamptz, hits bigint, CONSTRAINT "the %key" PRIMARY KEY (at, site), UNIQUE (site, at));
+SELECT hinted('"named ""so"""', :'by_site');
+CREATE TABLE wide (site int, at timestamptz, hits bigint, id int, PRIMARY KEY (id, site), UNIQUE (at, site));
+SELECT hinted('wide', :'by_site');
+CREATE TABLE referred (site int, at timestamptz, hits bigint, PRIMARY KEY (site, at));
+CREATE TABLE refers (s int, t timestamptz, CONSTRAINT to_it FOREIGN KEY (s, t) REFERENCES referred);
+SELECT hinted('referred', :'by_site');
+CREATE TABLE counted (site int GENERATED ALWAYS AS IDENTITY, at timestamptz NOT NULL, hits bigint);
+CREATE UNIQUE INDEX counted_key ON counted (site, at);
+ALTER TABLE counted REPLICA IDENTITY USING INDEX counted_key;
+SELECT hinted('counted', :'by_site');
+-- a second primary key there cannot be
+ALTER TABLE raw ALTER site SET NOT NULL, ALTER at SET NOT NULL;
+CREATE TABLE other (site int, at timestamptz, hits bigint, id int DEFAULT 1 PRIMARY KEY);
+SELECT hinted('other', :'by_site');
+INSERT INTO raw VALUES ('2026-01-01Z', 1, 1), ('2026-01-01Z', 1, 2);
+SELECT rollup.run('raw');
+SELECT site, hits FROM keyed UNION ALL SELECT site, hits FROM wide UNION ALL SELECT site, hits FROM counted;

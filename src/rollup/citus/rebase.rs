@@ -8,7 +8,8 @@ use crate::rollup::error::{Result, fail};
 use crate::rollup::levels::Level;
 use crate::rollup::plan::Plan;
 use crate::rollup::sql::{self, STAMP};
-use crate::rollup::{create as create_here, definition, views};
+use crate::rollup::views::{self, Names};
+use crate::rollup::{comments::Said, definition};
 use pgrx::prelude::*;
 
 /// The part of a stamp that is a transaction id.
@@ -103,9 +104,9 @@ pub fn views(d: &Definition, plan: &Plan, levels: &[Level], nodes: bool) -> Resu
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {
         let table = level.map_or(target, |l| l.target.as_str());
         let width = level.map(Level::width).transpose()?;
-        let view = views::view_of(table)?;
-        catalog::define(&sql::live_view(nodes, plan, &view, source, target, level, d.id))?;
-        create_here::comment(plan, source, table, &view, width.as_deref())?;
+        let said = Said::before(d, plan, source, table, level, width.as_deref())?;
+        let view = views::make(nodes, plan, Names { source, target, view: None }, level, d.id)?;
+        said.again(plan, source, table, &view, width.as_deref())?;
     }
     Ok(())
 }
