@@ -59,6 +59,7 @@ CREATE TABLE rollup.definition (
   refused_changes   tstzmultirange,
   joined      regclass[],
   live              regclass,
+  shape             jsonb,
   long_keys         bigint NOT NULL DEFAULT 0,
   nodes             jsonb,
   last_owner  oid
@@ -68,6 +69,7 @@ COMMENT ON COLUMN rollup.definition.last_owner IS 'who owned its table, or its s
 CREATE INDEX ON rollup.definition (source);
 COMMENT ON COLUMN rollup.definition.on_change IS 'what it does when raw rows change: ignore, error, or recompute their buckets';
 COMMENT ON COLUMN rollup.definition.live IS 'its live view, as that of a level is in rollup.level; NULL: none yet';
+COMMENT ON COLUMN rollup.definition.shape IS 'what the live view computes, in the names that held when it was made or names were last followed';
 COMMENT ON COLUMN rollup.definition.long_keys IS 'raw rows that are left out: a group key of theirs is too long for the index';
 COMMENT ON COLUMN rollup.definition.adopted IS 'its table was there before, by rollup.create(into_table), and stays when the rollup is dropped';
 COMMENT ON COLUMN rollup.definition.refused_changes IS 'times of rows that changed when their bucket could not be computed again';

@@ -16,6 +16,8 @@ pub struct Command {
     pub attached: Vec<(pg_sys::Oid, String)>,
     /// Subscriptions that were made or changed.
     pub subscriptions: Vec<pg_sys::Oid>,
+    /// Tables of which a column was renamed: which, from what, to what.
+    pub renamed: Vec<(pg_sys::Oid, String, String)>,
 }
 
 /// The command that argument 0 is, a pg_ddl_command.
@@ -31,7 +33,10 @@ pub fn command(call: &Call) -> Command {
                 let address = collected.d.simple.address;
                 if address.classId == SUBSCRIPTION {
                     told.subscriptions.push(address.objectId);
-                } else if address.classId == pg_sys::RelationRelationId && stands_below(collected.parsetree) {
+                } else if address.classId != pg_sys::RelationRelationId {
+                } else if let Some((was, now)) = renames_column(collected.parsetree) {
+                    told.renamed.push((address.objectId, was, now));
+                } else if stands_below(collected.parsetree) {
                     told.children.push(address.objectId);
                 }
             }
@@ -72,5 +77,22 @@ unsafe fn stands_below(tree: *const pg_sys::Node) -> bool {
         !tree.is_null()
             && (*tree).type_ == pg_sys::NodeTag::T_CreateStmt
             && !(*tree.cast::<pg_sys::CreateStmt>()).inhRelations.is_null()
+    }
+}
+
+/// What ALTER TABLE … RENAME COLUMN renames, and how.
+///
+/// # Safety
+/// `tree` is a node, or NULL.
+unsafe fn renames_column(tree: *const pg_sys::Node) -> Option<(String, String)> {
+    // SAFETY: the tag says what the node is.
+    unsafe {
+        if tree.is_null() || (*tree).type_ != pg_sys::NodeTag::T_RenameStmt {
+            return None;
+        }
+        let rename = &*tree.cast::<pg_sys::RenameStmt>();
+        let text = |p: *const std::ffi::c_char| CStr::from_ptr(p).to_string_lossy().into_owned();
+        (rename.renameType == pg_sys::ObjectType::OBJECT_COLUMN)
+            .then(|| (text(rename.subname), text(rename.newname)))
     }
 }

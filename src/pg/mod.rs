@@ -34,6 +34,7 @@ pub mod planner;
 pub mod query;
 pub mod reach;
 pub mod rows;
+pub mod shape;
 pub mod split;
 pub mod tables;
 pub mod trigger;

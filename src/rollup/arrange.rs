@@ -143,6 +143,9 @@ fn watch_command(call: &mut Call) -> pg_sys::Datum {
 
 /// Tables that came to stand below a source are watched as it is, and rows that a subscription brings get stamps.
 fn watch(command: &Command) -> Result<()> {
+    for (table, was, now) in &command.renamed {
+        super::names::column_renamed(*table, was, now);
+    }
     let mut children = command.children.clone();
     for (parent, name) in &command.attached {
         children.extend(partitions_named(*parent, name)?);

@@ -9,6 +9,7 @@ use super::citus;
 use super::error::{Result, fail, internal, report};
 use super::plan::Plan;
 use crate::pg::deparse::qualified;
+use crate::pg::shape::Shape;
 use crate::pg::xact::{ActingAs, Snapshot};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
@@ -120,11 +121,29 @@ pub struct Definition {
     pub follows: bool,
     /// The tables that its query joins.
     joined: Vec<pg_sys::Oid>,
+    /// Its live view.
+    live: Option<pg_sys::Oid>,
+    /// What the live view said when it was made, as JSON.
+    shape: Option<String>,
 }
 
 impl Definition {
-    /// The plan.
+    /// The plan, in the names of today.
     pub fn plan(&self) -> Result<Plan> {
+        match self.followed()? {
+            Some((plan, _)) => Ok(plan),
+            None => self.stored_plan(),
+        }
+    }
+
+    /// The plan in the names of today and what its live view says, where that is not what was noted.
+    pub fn followed(&self) -> Result<Option<(Plan, Shape)>> {
+        let Some((shape, live)) = self.shape.as_ref().zip(self.live) else { return Ok(None) };
+        super::names::followed(&self.stored_plan()?, self.source_oid, live, shape)
+    }
+
+    /// The plan in the names that were stored.
+    pub fn stored_plan(&self) -> Result<Plan> {
         let mut plan: Plan = serde_json::from_str(&self.plan)
             .map_err(|e| internal(format!("the plan of rollup {} cannot be read: {e}", self.name)))?;
         if let Some(joins) = &mut plan.joins {
@@ -208,7 +227,8 @@ fn with_definition(rest: &str) -> String {
   s.stamp_offset, d.backlog_from_xmax, d.backlog_from_xip, d.backlog_to_xmax, d.backlog_to_xip, \
   pg_catalog.timezone('UTC', d.backlog_cursor)::pg_catalog.text, \
   ARRAY(SELECT pg_catalog.timezone('UTC', c)::pg_catalog.text FROM pg_catalog.unnest(d.backlog_cuts) WITH ORDINALITY u (c, n) ORDER BY n), \
-  d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.on_change = 'recompute', d.nodes::pg_catalog.text, d.joined::pg_catalog.oid[] \
+  d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.on_change = 'recompute', d.nodes::pg_catalog.text, d.joined::pg_catalog.oid[], \
+  d.live::pg_catalog.oid, d.shape::pg_catalog.text \
   FROM rollup.definition d LEFT JOIN rollup.source s ON s.relation = d.source {rest}"
     )
 }
@@ -244,6 +264,8 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<Definition> {
         same_cluster: row.get(19)?.unwrap_or_default(),
         follows: row.get(20)?.unwrap_or_default(),
         joined: row.get(22)?.unwrap_or_default(),
+        live: row.get(23)?,
+        shape: row.get(24)?,
     })
 }
 

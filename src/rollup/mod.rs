@@ -35,6 +35,7 @@ mod levels;
 mod live;
 mod long;
 mod moved;
+mod names;
 pub mod old_partitions;
 pub mod partition;
 mod patience;

@@ -83,8 +83,9 @@ fn run_definition(before: &Definition, backlog: Backlog) -> Result<i64> {
 }
 
 fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64> {
-    let plan = d.plan()?;
     settle_partitions(&d)?;
+    super::names::store(&d)?;
+    let plan = d.plan()?;
     let prefix = sql::prefix(&plan);
     let mut total = 0;
     let seen = d.state.seen.clone();

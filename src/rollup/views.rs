@@ -87,6 +87,9 @@ pub fn make(nodes: bool, plan: &Plan, names: Names, level: Option<&Level>, id: i
         }
     };
     catalog::execute(store, &[id.into(), view.clone().into(), level_name(level).into()])?;
+    if level.is_none() && !nodes {
+        super::names::note(id, plan)?;
+    }
     Ok(view)
 }
 
