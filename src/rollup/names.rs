@@ -12,7 +12,7 @@ use super::catalog::{self, Definition};
 use super::error::{Result, internal};
 use super::plan::Plan;
 use super::{levels, sql, views};
-use crate::pg::query::set_local;
+use crate::pg::query::{Joins, set_local};
 use crate::pg::shape::{self, Shape, Wanted};
 use crate::pg::xact::{ActingAs, in_subtransaction};
 use pgrx::pg_sys;
@@ -53,7 +53,12 @@ pub fn followed(
     noted: &str,
 ) -> Result<Option<(Plan, Shape)>> {
     let noted: Shape = serde_json::from_str(noted).map_err(internal)?;
-    let Some(now) = shape::of_view(live, &wanted(plan, source)).filter(|now| *now != noted) else {
+    let text = |joins: &Option<Joins>| joins.as_ref().map(|j| serde_json::to_string(j).unwrap_or_default());
+    let same = |now: &Shape| {
+        (&now.columns, &now.filter, &now.time_column) == (&noted.columns, &noted.filter, &noted.time_column)
+            && text(&now.joins) == text(&noted.joins)
+    };
+    let Some(now) = shape::of_view(live, &wanted(plan, source)).filter(|now| !same(now)) else {
         return Ok(None);
     };
     let mut plan = plan.clone();
@@ -68,8 +73,8 @@ pub fn followed(
     if now.filter != noted.filter {
         plan.filter = now.filter.clone();
     }
-    if let Some(joins) = now.joins.as_ref().filter(|now| Some(*now) != noted.joins.as_ref()) {
-        plan.joins = Some(joins.clone());
+    if text(&now.joins) != text(&noted.joins) {
+        plan.joins = now.joins.clone();
     }
     if let Some(column) = &now.time_column {
         plan.time_column = column.clone();
