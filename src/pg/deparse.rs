@@ -109,7 +109,7 @@ pub unsafe fn from_clause(query: &pg_sys::Query) -> Joins {
                 tables.push((*rte).relid);
                 only.push(!(*rte).inh);
                 let name = CString::new(format!("{mark}_{}_", tables.len())).unwrap_or_default();
-                (*(*rte).eref).colnames = column_names((*rte).relid);
+                (*(*rte).eref).colnames = column_names((*rte).relid, (*(*rte).eref).colnames);
                 (*rte).rtekind = pg_sys::RTEKind::RTE_CTE;
                 (*rte).ctename = pg_sys::pstrdup(name.as_ptr());
             }
@@ -123,15 +123,15 @@ pub unsafe fn from_clause(query: &pg_sys::Query) -> Joins {
     }
 }
 
-/// What the columns of a table are called now, in the order of their numbers: those that were dropped are "".
+/// What columns of a table that were called so are called now, in the order of their numbers: those that were dropped are "".
 ///
 /// # Safety
 /// There is such a table.
-unsafe fn column_names(table: pg_sys::Oid) -> *mut pg_sys::List {
+unsafe fn column_names(table: pg_sys::Oid, were: *mut pg_sys::List) -> *mut pg_sys::List {
     // SAFETY: look-ups in the catalog; the strings are copies.
     unsafe {
         let mut names = PgList::<pg_sys::String>::new();
-        for number in 1..=pg_sys::get_relnatts(table) as i16 {
+        for number in 1..=pg_sys::list_length(were) as i16 {
             let name = pg_sys::get_attname(table, number, true);
             let name = if name.is_null() { pg_sys::pstrdup(c"".as_ptr()) } else { name };
             names.push(pg_sys::makeString(name));
