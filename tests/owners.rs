@@ -104,6 +104,9 @@ fn a_lock_keeps_no_reader_of_the_status_waiting() {
     // A table whose stamps are gone breaks nothing but its own rollup.
     hostile.batch_execute("ALTER TABLE hostile.event DROP COLUMN rollup_stamp CASCADE").unwrap();
     assert_eq!(number(&mut admin, "SELECT count(lag_rows) FROM rollup.status"), 1);
+    let broken = "SELECT name || ': ' || last_error FROM rollup.status WHERE last_error IS NOT NULL";
+    let told: String = admin.query_one(broken, &[]).unwrap().get(0);
+    assert_eq!(told, "event_d: column rollup_stamp of hostile.event is gone");
     admin.batch_execute("TABLE rollup.status; TABLE rollup.metrics; SELECT rollup.run_due()").unwrap();
 }
 
