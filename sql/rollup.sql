@@ -62,6 +62,7 @@ CREATE TABLE rollup.definition (
   shape             jsonb,
   long_keys         bigint NOT NULL DEFAULT 0,
   nodes             jsonb,
+  left_out    bigint NOT NULL DEFAULT 0,
   last_owner  oid
 ) WITH (fillfactor = 50);
 COMMENT ON COLUMN rollup.definition.relation IS 'NULL: it was dropped by hand, as SOURCE may have been; the rollup does nothing until rollup.drop';
@@ -73,6 +74,7 @@ COMMENT ON COLUMN rollup.definition.shape IS 'what the live view computes, in th
 COMMENT ON COLUMN rollup.definition.long_keys IS 'raw rows that are left out: a group key of theirs is too long for the index';
 COMMENT ON COLUMN rollup.definition.adopted IS 'its table was there before, by rollup.create(into_table), and stays when the rollup is dropped';
 COMMENT ON COLUMN rollup.definition.refused_changes IS 'times of rows that changed when their bucket could not be computed again';
+COMMENT ON COLUMN rollup.definition.left_out IS 'rows that came by another road, with stamps of rows that are rolled up, of which it cannot be told whether they were counted: they were not counted again';
 COMMENT ON COLUMN rollup.definition.joined IS 'the tables of its FROM clause, which the plan numbers; NULL: the source alone';
 COMMENT ON COLUMN rollup.definition.nodes IS 'on a Citus cluster how far rows are rolled up, by group of nodes, in the place of seen_xmax and seen_xip; NULL: the source is a table of this node alone';
 COMMENT ON COLUMN rollup.definition.backlog_to_xmax IS 'with backlog_from_xmax and both xip: rows of transactions between two snapshots, too many for one transaction, that are merged piece by piece, newest first; on a Citus cluster 0, the snapshots are in nodes; NULL: none';
@@ -181,6 +183,26 @@ COMMENT ON COLUMN rollup.change.rollup_stamp IS 'the stamp of the transaction th
 COMMENT ON COLUMN rollup.change.since IS 'first moment, of a column without time zone as if that were UTC; NULL: rows without a time';
 COMMENT ON COLUMN rollup.change.until IS 'last moment';
 
+CREATE TABLE rollup.arrival (
+  source       regclass NOT NULL,
+  relation     regclass NOT NULL,
+  rollup_stamp bigint NOT NULL,
+  xid          xid,
+  time_column  name NOT NULL,
+  since        timestamptz,
+  until        timestamptz,
+  told         boolean NOT NULL DEFAULT false
+);
+CREATE INDEX ON rollup.arrival (source, rollup_stamp);
+CREATE INDEX ON rollup.arrival USING hash (xid);
+COMMENT ON TABLE rollup.arrival IS 'Where rows of a source lie that came by another road than an INSERT or COPY which leaves rollup_stamp to its default: until every rollup of the source has judged whether it has counted them';
+COMMENT ON COLUMN rollup.arrival.relation IS 'the table, or the partition, that they lie in';
+COMMENT ON COLUMN rollup.arrival.rollup_stamp IS 'the stamp of the transaction that brought them; their own are those of others';
+COMMENT ON COLUMN rollup.arrival.xid IS 'the (sub)transaction that inserted them; NULL: the whole table came, by ATTACH PARTITION or INHERIT';
+COMMENT ON COLUMN rollup.arrival.since IS 'first moment, of a column without time zone as if that were UTC; NULL: rows without a time';
+COMMENT ON COLUMN rollup.arrival.until IS 'last moment';
+COMMENT ON COLUMN rollup.arrival.told IS 'a warning said that rows were left out';
+
 CREATE TABLE rollup.expired (
   relation    regclass PRIMARY KEY,
   below       timestamptz NOT NULL,
@@ -214,13 +236,13 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.partitioning', '');
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
 GRANT SELECT (id, name, relation, source, timezone, every, on_change, adopted, state, system_id, seen_xmax, seen_xip, rows_total,
-  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, live, long_keys, nodes, last_owner)
+  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, live, long_keys, nodes, left_out, joined, last_owner)
   ON rollup.definition TO PUBLIC;
 GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed) ON rollup.attempt TO PUBLIC;
 GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run TO PUBLIC;
 GRANT SELECT (relation, width, ahead, timezone, made, moved) ON rollup.partitioning TO PUBLIC;
 GRANT SELECT (relation, time_column, keep, removed, dropped, late_ignored, timezone, failures, hold_until) ON rollup.retention TO PUBLIC;
-GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.expired, rollup.change TO PUBLIC;
+GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.expired, rollup.change, rollup.arrival TO PUBLIC;
 -- pg_dump reads whole tables. The owner of a database may dump it: so it reads all that is dumped, query texts too.
 GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning, rollup.retention TO pg_database_owner;
 GRANT SELECT ON SEQUENCE rollup.definition_id_seq TO pg_database_owner;

@@ -18,13 +18,14 @@ BEGIN
   IF TG_OP = 'UPDATE' THEN
     NEW.rollup_stamp := OLD.rollup_stamp;
   ELSE
-    NEW.rollup_stamp := rollup.stamp() + coalesce((SELECT s.stamp_offset FROM rollup.source s WHERE s.relation = TG_RELID
-      OR s.relation IN (SELECT a.relid FROM pg_partition_ancestors(TG_RELID) a) LIMIT 1), 0);
+    NEW.rollup_stamp := rollup.stamp() + coalesce((
+      WITH RECURSIVE up (relation) AS (SELECT TG_RELID UNION SELECT i.inhparent FROM pg_inherits i JOIN up ON i.inhrelid = up.relation)
+      SELECT s.stamp_offset FROM rollup.source s JOIN up ON up.relation = s.relation LIMIT 1), 0);
   END IF;
   RETURN NEW;
 END $$;
 COMMENT ON FUNCTION rollup.own_stamp() IS
-'Trigger of tables with a rollup whose rows a subscription brings: gives them stamps of this server in place of those that come along';
+'Trigger of tables with a rollup: an UPDATE leaves rollup_stamp as it was; rows that are inserted, by a subscription or while a dump is loaded into a table that has it as a trigger BEFORE INSERT, get stamps of this server in place of those that come along';
 
 CREATE FUNCTION rollup.watch_command(command pg_ddl_command) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_watch_command' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -65,6 +66,11 @@ CREATE EVENT TRIGGER rollup_leave_tables ON ddl_command_start WHEN TAG IN ('DROP
   EXECUTE FUNCTION rollup.leave_tables();
 ALTER EVENT TRIGGER rollup_leave_tables ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER rollup_leave_tables IS 'Sees that tables take rows when the extension is gone';
+
+CREATE FUNCTION rollup.move(name text, relation regclass) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_move_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.move(text, regclass) IS
+'Has a rollup count the rows of RELATION, of which its source has become a partition or a child: what was counted stays, rows of the other parts are counted by the next run, and RELATION gets the functions beside it. Needs ownership of both. NULL does nothing';
 
 CREATE FUNCTION rollup.add_level(name text, level text, width interval) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_add_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -293,10 +299,20 @@ AS 'MODULE_PATHNAME', 'rollup_oldest_row_wrapper' LANGUAGE c STABLE STRICT PARAL
 COMMENT ON FUNCTION rollup.oldest_row(bigint) IS
 'Least time of the raw rows, as this snapshot sees them, that the rollup with this id has not merged; NULL where there is none, the caller may not read the whole table, the table is locked, or rows are written on several nodes. Runs no code of the table''s owner and waits for no lock';
 
+CREATE FUNCTION rollup.verdict(stored bigint, raw bigint, came bigint[], rows bigint[], one bigint) RETURNS integer
+AS 'MODULE_PATHNAME', 'rollup_verdict_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup.verdict(bigint, bigint, bigint[], bigint[], bigint) IS
+'For runs: of a group that has STORED rows in a rollup and RAW rows in its source, among them ROWS that each of CAME brought, whether those of ONE are new (1), were counted (0), or it cannot be told (-1). NULL gives NULL';
+
+CREATE FUNCTION rollup.sees_all(relation regclass, source regclass, joined regclass[] DEFAULT NULL) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rollup_sees_all' LANGUAGE c STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION rollup.sees_all(regclass, regclass, regclass[]) IS
+'For live views: true where row-level security hides no row of SOURCE, and of JOINED tables, from the owner of RELATION, the table of a rollup; an error where it does, since the view would be without them. NULL is no table';
+
 CREATE FUNCTION rollup.unwatched(id bigint) RETURNS text
 AS 'MODULE_PATHNAME', 'rollup_unwatched_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.unwatched(bigint) IS
-'Triggers that the rollup with this id needs to be told of changes and that are missing or switched off on its source, a partition or a child; NULL where none is, and for NULL';
+'What the rollup with this id needs to be told of changes and of rows that come by another road, and is missing or switched off on its source, a partition or a child: triggers, and the index; also that the source has become a partition. NULL where nothing is missing, and for NULL';
 
 CREATE VIEW rollup.status AS
 SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) o.owner) AS owner,
@@ -329,7 +345,7 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
        (SELECT coalesce(max(i.late_ignored), 0) FROM rollup.retention i WHERE i.relation = d.relation
            OR i.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
        d.long_keys,
-       d.on_change, CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN d.refused_changes END AS refused_changes, rollup.unwatched(d.id) AS unwatched,
+       d.on_change, CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN d.refused_changes END AS refused_changes, d.left_out, rollup.unwatched(d.id) AS unwatched,
        p.partitions_until, p.partitions_error,
        (SELECT pg_catalog.string_agg(CASE WHEN rollup.may_read(rollup.owner_of(x.relation)) THEN x.last_error END, '; ') FROM rollup.retention x
          WHERE x.relation IN (d.source, d.relation) OR x.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS expiry_error,
@@ -359,7 +375,8 @@ COMMENT ON COLUMN rollup.status.oldest_row IS 'least time of the rows that wait'
 COMMENT ON COLUMN rollup.status.open_writers IS 'whose transactions have the source open for writing: their rows come when they end, and hold no others back';
 COMMENT ON COLUMN rollup.status.held_back_by IS 'what the next run waits for: a lock on the source or a part of it; on a Citus cluster, node by node, as rollup.nodes says. NULL: nothing';
 COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was. NULL for who may not read the source';
-COMMENT ON COLUMN rollup.status.unwatched IS 'triggers that are missing or switched off, without which changes of raw rows are not seen; the next run makes those that are missing';
+COMMENT ON COLUMN rollup.status.left_out IS 'rows that came by another road with stamps of rows that are rolled up, of which it could not be told whether they were counted: they were not counted again; rollup.rebuild takes them in';
+COMMENT ON COLUMN rollup.status.unwatched IS 'triggers that are missing or switched off, without which changes of raw rows are not seen; the next run makes those that are missing. Also tables without the index that tells of rows that come by another road, and that the source has become a partition';
 COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';
 COMMENT ON COLUMN rollup.status.partitions_until IS 'up to when rows find a partition in the source and the tables of the rollup, of those that rollup.partition keeps ahead';
 COMMENT ON COLUMN rollup.status.long_keys IS 'raw rows that are left out: a group key of theirs is too long for the index';

@@ -3,7 +3,7 @@
 //! A SELECT by itself may be served by parallel workers; a part of a statement that writes may not.
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiResult};
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, CString, c_int};
 
 /// Puts rows into a tuplestore. The server has such a receiver, which the bindings leave out.
 #[repr(C)]
@@ -48,13 +48,58 @@ pub fn with_rows<T>(
     name: &CStr,
     then: impl FnOnce(&mut SpiClient, i64) -> SpiResult<T>,
 ) -> SpiResult<T> {
+    keep(select, name, false, then)
+}
+
+/// The same under the active snapshot, which is read by and no other.
+pub fn with_active_rows<T>(
+    select: &CStr,
+    name: &CStr,
+    then: impl FnOnce(&mut SpiClient, i64) -> SpiResult<T>,
+) -> SpiResult<T> {
+    keep(select, name, true, then)
+}
+
+/// What a statement gives under the active snapshot.
+pub fn read_active<T>(
+    select: &str,
+    f: impl Fn(&pgrx::spi::SpiHeapTupleData) -> SpiResult<T>,
+) -> SpiResult<Vec<T>> {
+    let select = CString::new(select).unwrap_or_default();
+    with_active_rows(&select, c"active rows", |client, _| {
+        client.select("SELECT * FROM \"active rows\"", None, &[])?.map(|row| f(&row)).collect()
+    })
+}
+
+/// Runs `body` with one snapshot active, a fresh one in READ COMMITTED.
+pub fn under_one_snapshot<T, E>(body: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    // SAFETY: what is pushed is popped; while an error unwinds the end of the (sub)transaction pops it.
+    unsafe {
+        pg_sys::CommandCounterIncrement();
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let out = body();
+        pg_sys::PopActiveSnapshot();
+        out
+    }
+}
+
+fn keep<T>(
+    select: &CStr,
+    name: &CStr,
+    active: bool,
+    then: impl FnOnce(&mut SpiClient, i64) -> SpiResult<T>,
+) -> SpiResult<T> {
     Spi::connect_mut(|client| {
         // SAFETY: all is made in the context of the connection, which lasts until the closure returns. After an error
         // the end of the (sub)transaction frees it, and closes the files of the store.
         unsafe {
             // A value may lie out of line in the source. It stays there while a snapshot is held that is no newer than
             // the one that the rows were read under.
-            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+            if active {
+                pg_sys::PushActiveSnapshot(pg_sys::GetActiveSnapshot());
+            } else {
+                pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+            }
             let mut keeper = Keeper {
                 receiver: pg_sys::DestReceiver {
                     receiveSlot: Some(receive),
@@ -67,7 +112,11 @@ pub fn with_rows<T>(
                 shape: std::ptr::null_mut(),
                 context: pg_sys::CurrentMemoryContext,
             };
-            let options = pg_sys::SPIExecuteOptions { dest: (&raw mut keeper).cast(), ..Default::default() };
+            let options = pg_sys::SPIExecuteOptions {
+                read_only: active,
+                dest: (&raw mut keeper).cast(),
+                ..Default::default()
+            };
             Spi::check_status(pg_sys::SPI_execute_extended(select.as_ptr(), &options))?;
             let rows = pg_sys::tuplestore_tuple_count(keeper.store);
             let mut relation = pg_sys::EphemeralNamedRelationData {

@@ -4,6 +4,7 @@ use super::expression::nodes;
 use super::tables::Tables;
 use pgrx::{PgList, pg_sys};
 use serde::{Deserialize, Serialize};
+use std::ffi::CString;
 
 /// The parts of a SELECT over groups of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +50,26 @@ pub fn of_view(view: pg_sys::Oid, wanted: &Wanted) -> Option<Shape> {
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
         find(query?, wanted)
     }
+}
+
+/// The same of a SELECT that is written, every name in it qualified.
+pub fn of_text(text: &str, wanted: &Wanted) -> Option<Shape> {
+    let text = CString::new(text).ok()?;
+    // SAFETY: the parser and the analyser get a string that outlives the trees, which are ours.
+    super::deparse::qualified(|| unsafe {
+        let list = PgList::<pg_sys::RawStmt>::from_pg(pg_sys::raw_parser(
+            text.as_ptr(),
+            pg_sys::RawParseMode::RAW_PARSE_DEFAULT,
+        ));
+        let query = pg_sys::parse_analyze_fixedparams(
+            list.get_ptr(0)?,
+            text.as_ptr(),
+            std::ptr::null(),
+            0,
+            std::ptr::null_mut(),
+        );
+        find(query, wanted)
+    })
 }
 
 /// # Safety

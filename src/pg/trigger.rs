@@ -46,21 +46,12 @@ impl Change {
         if self.is_of_the_table() {
             return None;
         }
-        let name = CString::new(column).ok()?;
-        // SAFETY: the tuples and their descriptor are live, and the number is of a column of theirs. A datum is taken for
-        // what its type says now, in this partition, and for nothing where that is no type of times.
+        // SAFETY: the tuples and their descriptor are live.
         unsafe {
             let data = &*self.data;
             let desc = (*data.tg_relation).rd_att;
-            let number = pg_sys::SPI_fnumber(desc, name.as_ptr());
-            let column = NonZeroUsize::new(usize::try_from(number).ok()?)?;
-            let time = match pg_sys::getBaseType(pg_sys::SPI_gettypeid(desc, number)) {
-                pg_sys::TIMESTAMPTZOID | pg_sys::TIMESTAMPOID => |value: pg_sys::Datum| value.value() as i64,
-                pg_sys::DATEOID => |value: pg_sys::Datum| midnight(value.value() as i32),
-                _ => return None,
-            };
             let tuples = [data.tg_trigtuple, data.tg_newtuple].into_iter().filter(|tuple| !tuple.is_null());
-            Some(tuples.map(|t| pgrx::htup::heap_getattr_raw(t, column, desc).map(time)).collect())
+            tuples.map(|tuple| time_of(desc, tuple, column)).collect()
         }
     }
 
@@ -72,7 +63,32 @@ impl Change {
     }
 }
 
-fn midnight(days: i32) -> Micros {
+/// The time that a row holds in a column, None where it is NULL. None where that cannot be told.
+///
+/// # Safety
+/// `tuple` must be a live row of a table with these columns.
+pub unsafe fn time_of(
+    desc: pg_sys::TupleDesc,
+    tuple: pg_sys::HeapTuple,
+    column: &str,
+) -> Option<Option<Micros>> {
+    let name = CString::new(column).ok()?;
+    // SAFETY: the number is of a column of the row's. A datum is taken for what its type says now, in this partition, and
+    // for nothing where that is no type of times.
+    unsafe {
+        let number = pg_sys::SPI_fnumber(desc, name.as_ptr());
+        let column = NonZeroUsize::new(usize::try_from(number).ok()?)?;
+        let time = match pg_sys::getBaseType(pg_sys::SPI_gettypeid(desc, number)) {
+            pg_sys::TIMESTAMPTZOID | pg_sys::TIMESTAMPOID => |value: pg_sys::Datum| value.value() as i64,
+            pg_sys::DATEOID => |value: pg_sys::Datum| midnight(value.value() as i32),
+            _ => return None,
+        };
+        Some(pgrx::htup::heap_getattr_raw(tuple, column, desc).map(time))
+    }
+}
+
+/// The moment at which a day begins, as if in UTC.
+pub fn midnight(days: i32) -> Micros {
     match days {
         i32::MIN => i64::MIN,
         i32::MAX => i64::MAX,

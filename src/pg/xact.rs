@@ -65,6 +65,12 @@ pub fn own_transaction_id_if_any() -> Option<i64> {
     Some(full_id(unguarded::GetTopFullTransactionIdIfAny())).filter(|&x| x != 0)
 }
 
+/// The id that the next transaction will get.
+pub fn next_transaction_id() -> i64 {
+    // SAFETY: reads a variable that the processes share, under its lock.
+    full_id(unsafe { pg_sys::ReadNextFullTransactionId() })
+}
+
 fn full_id(x: pg_sys::FullTransactionId) -> i64 {
     x.value as i64
 }
@@ -158,6 +164,8 @@ impl ActingAs {
         )
     }
 
+    /// Sets row security off for restricted roles: a statement that a policy would filter fails, and says so, where it would
+    /// else take rows for seen, or for gone, that it may not see.
     fn new(role: pg_sys::Oid, flags: i32) -> ActingAs {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
         // Only the restricted ones run code that is not ours.
@@ -171,6 +179,9 @@ impl ActingAs {
         };
         let acting = ActingAs { user, context, guc_level, lasting };
         super::deparse::fix_settings();
+        if restricted {
+            super::query::set_local(c"row_security", c"off");
+        }
         acting
     }
 }

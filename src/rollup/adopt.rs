@@ -34,6 +34,13 @@ pub fn adopt(plan: &mut Plan, source: &str, target: &str, backfill: bool) -> Res
     let mut misfits: Vec<Misfit> = Vec::new();
     let mut missing: Vec<(bool, String)> = Vec::new();
     let keys_never_null = plan.keys_never_null;
+    // What is counted so far without a column that counts rows, none can tell.
+    let rows = plan.rows.clone();
+    plan.columns.retain(|c| {
+        let counts = c.hidden && rows.as_ref() == Some(&c.name);
+        !counts || empty || there.iter().any(|t| t.name == c.name)
+    });
+    plan.rows = rows.filter(|name| plan.column(name).is_some());
     for c in plan.columns.iter_mut().filter(|c| c.in_table()) {
         match there.iter().find(|t| t.name == c.name) {
             // What a result is made of must be right in rows that are there: nobody but the user can fill it in.

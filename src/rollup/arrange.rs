@@ -19,6 +19,8 @@ use pgrx::prelude::*;
 const ROWS: &str = "zz_rollup_change";
 const TABLE: &str = "zz_rollup_truncate";
 const STAMPS: &str = "zz_rollup_stamp";
+/// Keeps the stamp of a row that is changed: rewritten, it would have the row counted once more.
+const KEPT: &str = "zz_rollup_kept";
 
 /// A trigger that is not as it is to be.
 struct Odd {
@@ -37,18 +39,21 @@ fn odd(root: pg_sys::Oid) -> Result<Vec<Odd>> {
     let _acting = ActingAs::catalog();
     catalog::write(
         "WITH RECURSIVE up (relation) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation), \
-         d AS MATERIALIZED (SELECT up.relation, d.on_change <> 'ignore' AS minds FROM up JOIN rollup.definition d ON d.source = up.relation), \
-         below (oid, parted, minds, given) AS (SELECT c.oid, c.relispartition, coalesce((SELECT bool_or(d.minds) FROM d), false), \
-         c.relispartition AND coalesce((SELECT bool_or(d.minds) FROM d WHERE d.relation <> c.oid), false) FROM pg_catalog.pg_class c WHERE c.oid = $1 UNION \
-         SELECT i.inhrelid, p.relkind = 'p', b.minds OR EXISTS (SELECT FROM rollup.definition n WHERE n.source = i.inhrelid AND n.on_change <> 'ignore'), p.relkind = 'p' AND b.minds \
+         d AS MATERIALIZED (SELECT up.relation, d.on_change <> 'ignore' AS minds, d.nodes IS NULL AS holds FROM up JOIN rollup.definition d ON d.source = up.relation), \
+         below (oid, parted, minds, given, holds, held) AS (SELECT c.oid, c.relispartition, coalesce((SELECT bool_or(d.minds) FROM d), false), \
+         c.relispartition AND coalesce((SELECT bool_or(d.minds) FROM d WHERE d.relation <> c.oid), false), coalesce((SELECT bool_or(d.holds) FROM d), false), \
+         c.relispartition AND coalesce((SELECT bool_or(d.holds) FROM d WHERE d.relation <> c.oid), false) FROM pg_catalog.pg_class c WHERE c.oid = $1 UNION \
+         SELECT i.inhrelid, p.relkind = 'p', b.minds OR EXISTS (SELECT FROM rollup.definition n WHERE n.source = i.inhrelid AND n.on_change <> 'ignore'), p.relkind = 'p' AND b.minds, \
+         b.holds OR EXISTS (SELECT FROM rollup.definition n WHERE n.source = i.inhrelid AND n.nodes IS NULL), p.relkind = 'p' AND b.holds \
          FROM pg_catalog.pg_inherits i JOIN below b ON i.inhparent = b.oid JOIN pg_catalog.pg_class p ON p.oid = i.inhparent), \
-         t AS (SELECT oid, bool_or(parted) AS parted, bool_or(minds) AS minds, bool_or(given) AS given FROM below GROUP BY oid), \
+         t AS (SELECT oid, bool_or(parted) AS parted, bool_or(minds) AS minds, bool_or(given) AS given, bool_or(holds) AS holds, bool_or(held) AS held FROM below GROUP BY oid), \
          a (above, applies) AS (SELECT s.above, EXISTS (SELECT FROM d) AND (s.above OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN t ON t.oid = r.srrelid)) \
          FROM (SELECT EXISTS (SELECT FROM d JOIN pg_catalog.pg_trigger g ON g.tgrelid = d.relation AND g.tgname = $4::pg_catalog.name WHERE d.relation <> $1)) s (above)) \
          SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), k.name, k.wanted AND (g.oid IS NULL OR g.tgenabled <> k.mode::\"char\"), x.commands \
          FROM t CROSS JOIN a JOIN pg_catalog.pg_class c ON c.oid = t.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL (VALUES \
          ($2, t.minds, t.given, 'UPDATE OR DELETE', 'ROW', 'A', 'note_change'), ($3, t.minds, false, 'TRUNCATE', 'STATEMENT', 'A', 'note_change'), \
-         ($4, a.applies, t.parted AND (t.oid <> $1 OR a.above), 'INSERT OR UPDATE', 'ROW', 'R', 'own_stamp')) k (name, wanted, given, verb, event, mode, what) \
+         ($4, a.applies, t.parted AND (t.oid <> $1 OR a.above), 'INSERT OR UPDATE', 'ROW', 'R', 'own_stamp'), \
+         ($5, t.holds, t.held, 'UPDATE OF rollup_stamp', 'ROW', 'A', 'own_stamp')) k (name, wanted, given, verb, event, mode, what) \
          LEFT JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid AND g.tgname = k.name::pg_catalog.name AND g.tgfoid = pg_catalog.to_regprocedure('rollup.' || k.what || '()'), \
          LATERAL (VALUES (pg_catalog.format('ALTER TABLE %I.%I ENABLE %s TRIGGER %I', n.nspname, c.relname, CASE k.mode WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END, k.name))) e (enable), \
          LATERAL (SELECT CASE WHEN k.wanted AND g.oid IS NULL AND NOT k.given THEN ARRAY[pg_catalog.format('CREATE TRIGGER %I BEFORE %s ON %I.%I FOR EACH %s EXECUTE FUNCTION rollup.%I()', \
@@ -56,7 +61,7 @@ fn odd(root: pg_sys::Oid) -> Result<Vec<Odd>> {
          WHEN k.wanted AND g.tgenabled = 'D' THEN '{}' WHEN k.wanted AND g.tgenabled <> k.mode::\"char\" THEN ARRAY[e.enable] \
          WHEN NOT k.wanted AND g.oid IS NOT NULL AND g.tgparentid = 0 THEN ARRAY[pg_catalog.format('DROP TRIGGER %I ON %I.%I', k.name, n.nspname, c.relname)] END) x (commands) \
          WHERE c.relkind = ANY (CASE k.event WHEN 'ROW' THEN '{r,p}' ELSE '{r}' END::\"char\"[]) AND x.commands IS NOT NULL ORDER BY t.oid, k.name",
-        &[root.into(), ROWS.into(), TABLE.into(), STAMPS.into()],
+        &[root.into(), ROWS.into(), TABLE.into(), STAMPS.into(), KEPT.into()],
         |row| {
             Ok(Odd {
                 table: row.get(1)?.unwrap_or_default(),
@@ -96,6 +101,21 @@ pub fn release(source: pg_sys::Oid) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes all triggers of rollups away that a table itself has been given.
+pub fn strip(table: pg_sys::Oid) -> Result<()> {
+    let drops = {
+        let _acting = ActingAs::catalog();
+        catalog::write(
+            "SELECT pg_catalog.format('DROP TRIGGER %I ON %I.%I', g.tgname, n.nspname, c.relname) FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE g.tgrelid = $1 AND g.tgparentid = 0 AND g.tgname = ANY ($2::pg_catalog.name[]) \
+             AND g.tgfoid IN (pg_catalog.to_regprocedure('rollup.note_change()'), pg_catalog.to_regprocedure('rollup.own_stamp()'))",
+            &[table.into(), [ROWS, TABLE, STAMPS, KEPT].map(String::from).to_vec().into()],
+            |row| row.get::<String>(1),
+        )?
+    };
+    drops.into_iter().flatten().try_for_each(|command| catalog::execute(&command, &[]))
 }
 
 /// Waits for locks shortly: who comes after who waits, waits too.
@@ -150,6 +170,9 @@ fn watch(command: &Command) -> Result<()> {
     for (parent, name) in &command.attached {
         children.extend(partitions_named(*parent, name)?);
     }
+    for &table in &children {
+        come(table)?;
+    }
     for table in children {
         let sources = sources_above(table)?;
         // Where a subscription fills it, its rows get stamps from the top on.
@@ -164,6 +187,80 @@ fn watch(command: &Command) -> Result<()> {
         sources_of(*subscription)?.into_iter().try_for_each(attempt)?;
     }
     Ok(())
+}
+
+/// A table has come to stand below another: where a rollup is above, its rows are noted, and told of from now on.
+fn come(table: pg_sys::Oid) -> Result<()> {
+    let above = sources_of_rows(table)?;
+    for (_, time_column) in above.iter().filter(|(source, _)| *source != table).take(1) {
+        if !super::maps::lacking(table)?.is_empty() {
+            let done = in_subtransaction(std::panic::AssertUnwindSafe(|| {
+                let _acting = ActingAs::role(current_user());
+                wait_shortly();
+                super::maps::complete(table, &super::source::describe(table)?.qualified(), time_column)
+            }));
+            if let Err(e) = done {
+                warn(
+                    format!(
+                        "{} gets no index that tells of rows which come with stamps: {}",
+                        super::expire::name_of(table)?,
+                        e.message
+                    ),
+                    "Until it has one rollup.status names it.",
+                );
+            }
+        }
+    }
+    if !above.is_empty() {
+        super::maps::tell_anew(table)?;
+        super::arrival::note_tables(&super::maps::tables(table)?)?;
+    }
+    if above.iter().all(|(source, _)| *source == table) {
+        for (name, whole) in partitions_with_rollups(table)? {
+            warn(
+                format!(
+                    "{} has a rollup, {name}, and is a partition of {whole} now: rows of the other partitions are not in it",
+                    super::expire::name_of(table)?
+                ),
+                move_hint(&name, &whole),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn move_hint(name: &str, whole: &str) -> String {
+    let (name, whole) = (super::sql::literal(name), super::sql::literal(whole));
+    format!("SELECT rollup.move({name}, {whole}); has it count all of them.")
+}
+
+/// The rollups of a table that is a partition, each with the table of which it is a part, all the way up.
+fn partitions_with_rollups(table: pg_sys::Oid) -> Result<Vec<(String, String)>> {
+    let _acting = ActingAs::catalog();
+    catalog::write(
+        "SELECT d.name, (SELECT a.relid::pg_catalog.text FROM pg_catalog.pg_partition_ancestors($1) WITH ORDINALITY a (relid, n) ORDER BY n DESC LIMIT 1) \
+         FROM rollup.definition d JOIN pg_catalog.pg_class c ON c.oid = d.source WHERE d.source = $1 AND c.relispartition ORDER BY d.id",
+        &[table.into()],
+        |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())),
+    )
+}
+
+/// The sources among a table and what lies above it whose rows tell of themselves, with the time column of one of the
+/// rollups.
+fn sources_of_rows(table: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, String)>> {
+    let _acting = ActingAs::catalog();
+    catalog::write(
+        "WITH RECURSIVE up (relation) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation) \
+         SELECT s.relation::pg_catalog.oid, s.time_column::pg_catalog.text FROM up JOIN rollup.source s ON s.relation = up.relation \
+         WHERE EXISTS (SELECT FROM rollup.definition d WHERE d.source = s.relation AND d.nodes IS NULL)",
+        &[table.into()],
+        |row| {
+            Ok((
+                row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid),
+                row.get::<String>(2)?.unwrap_or_default(),
+            ))
+        },
+    )
 }
 
 /// Does what is to be done of a table and what is below it, as who gave the command, or says why it cannot be.
@@ -247,12 +344,16 @@ pub fn mend(d: &Definition) -> Result<()> {
     Ok(())
 }
 
-/// Something may want triggers on the source.
+/// A trigger may lack on the source or below it.
 fn is_watched(source: pg_sys::Oid) -> Result<bool> {
     let _acting = ActingAs::catalog();
     let found = catalog::read(
-        "SELECT EXISTS (SELECT FROM rollup.definition WHERE source = $1 AND on_change <> 'ignore') OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel)",
-        &[source.into()],
+        "SELECT EXISTS (SELECT FROM rollup.definition WHERE source = $1 AND on_change <> 'ignore') OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel) \
+         OR EXISTS (SELECT FROM rollup.definition WHERE source = $1 AND nodes IS NULL) AND EXISTS (\
+         WITH RECURSIVE t (oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
+         SELECT FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid LEFT JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid AND g.tgname = $2::pg_catalog.name \
+         WHERE c.relkind IN ('r', 'p') AND g.tgenabled IS DISTINCT FROM 'A')",
+        &[source.into(), KEPT.into()],
         |row| row.get::<bool>(1),
     )?;
     Ok(found.first() == Some(&Some(true)))
@@ -269,13 +370,23 @@ pub fn unwatched(id: i64) -> Result<Option<String>> {
         )?
     };
     let Some(source) = source.into_iter().flatten().next() else { return Ok(None) };
-    if !is_watched(source)? {
-        return Ok(None);
+    let mut all = Vec::new();
+    if is_watched(source)? {
+        let of = |o: &Odd| {
+            let how = if o.commands.is_empty() { "switched off" } else { "missing" };
+            format!("{} on {} is {how}", o.trigger, o.table)
+        };
+        all.extend(odd(source)?.iter().filter(|o| o.lacks).map(of));
     }
-    let of = |o: &Odd| {
-        let how = if o.commands.is_empty() { "switched off" } else { "missing" };
-        format!("{} on {} is {how}", o.trigger, o.table)
-    };
-    let all: Vec<String> = odd(source)?.iter().filter(|o| o.lacks).map(of).collect();
+    if !sources_of_rows(source)?.is_empty() {
+        all.extend(
+            super::maps::lacking(source)?
+                .iter()
+                .map(|(_, table, _)| format!("the index on {table} is missing")),
+        );
+    }
+    for (name, whole) in partitions_with_rollups(source)?.into_iter().take(1) {
+        all.push(format!("the source has become a partition of {whole}: {}", move_hint(&name, &whole)));
+    }
     Ok((!all.is_empty()).then(|| all.join(", ")))
 }

@@ -196,6 +196,7 @@ mod tests {
             plain_key: true,
             follows: None,
             keys_never_null: true,
+            rows: None,
         }
     }
 

@@ -59,6 +59,13 @@ fn read_often<T>(
     .map_err(internal)
 }
 
+/// Whether rows came to a source by another road that some rollup has not judged, as the calling statement sees it.
+pub fn has_arrivals(source: pg_sys::Oid) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM rollup.arrival a WHERE a.source = $1)";
+    let found = read_often(sql, Some((PgBuiltInOids::OIDOID, source.into())), |row| row.get::<bool>(1))?;
+    Ok(found.first() == Some(&Some(true)))
+}
+
 /// Runs a statement that may write, under a fresh snapshot in READ COMMITTED.
 pub fn write<T>(
     sql: &str,
@@ -140,6 +147,14 @@ impl Definition {
     pub fn followed(&self) -> Result<Option<(Plan, Shape)>> {
         let Some((shape, live)) = self.shape.as_ref().zip(self.live) else { return Ok(None) };
         super::names::followed(&self.stored_plan()?, self.source_oid, live, shape)
+    }
+
+    /// What its live view says.
+    pub fn noted(&self) -> Result<Option<Shape>> {
+        if let Some((_, shape)) = self.followed()? {
+            return Ok(Some(shape));
+        }
+        self.shape.as_deref().map(|noted| serde_json::from_str(noted).map_err(internal)).transpose()
     }
 
     /// The plan in the names that were stored.
@@ -335,17 +350,28 @@ pub fn of_source(source: pg_sys::Oid, fresh: bool) -> Result<Vec<Definition>> {
     })
 }
 
+const NOW: &str = "SELECT pg_catalog.pg_snapshot_xmax(s)::pg_catalog.text::pg_catalog.int8, \
+    ARRAY(SELECT x::pg_catalog.text::pg_catalog.int8 FROM pg_catalog.pg_snapshot_xip(s) x ORDER BY 1) \
+    FROM pg_catalog.pg_current_snapshot() s";
+
 /// The snapshot of this moment (of the transaction, in REPEATABLE READ), with the transaction's own id hidden, as
 /// stamps: `offset` added to each id.
 pub fn current_snapshot(fresh: bool, offset: i64) -> Result<Snapshot> {
-    const NOW: &str = "SELECT pg_catalog.pg_snapshot_xmax(s)::pg_catalog.text::pg_catalog.int8, \
-        ARRAY(SELECT x::pg_catalog.text::pg_catalog.int8 FROM pg_catalog.pg_snapshot_xip(s) x ORDER BY 1) \
-        FROM pg_catalog.pg_current_snapshot() s";
     let one = |row: &SpiHeapTupleData| {
         Ok(Snapshot { xmax: row.get(1)?.unwrap_or_default(), xip: row.get(2)?.unwrap_or_default() })
     };
     let found = if fresh { write(NOW, &[], one)? } else { read_often(NOW, None, one)? };
     let now = found.into_iter().next().ok_or_else(|| internal("no snapshot"))?;
+    Ok(now.hide(crate::pg::xact::own_transaction_id_if_any()).shift(offset))
+}
+
+/// The active snapshot, as `current_snapshot` gives that of a statement.
+pub fn active_snapshot(offset: i64) -> Result<Snapshot> {
+    let now = crate::pg::kept::read_active(NOW, |row| {
+        Ok(Snapshot { xmax: row.get(1)?.unwrap_or_default(), xip: row.get(2)?.unwrap_or_default() })
+    })
+    .map_err(internal)?;
+    let now = now.into_iter().next().ok_or_else(|| internal("no snapshot"))?;
     Ok(now.hide(crate::pg::xact::own_transaction_id_if_any()).shift(offset))
 }
 

@@ -35,16 +35,27 @@ pub struct Changes<'a> {
     pub target: String,
     /// The condition that a note has not been followed.
     pending: String,
+    notes: Notes,
+}
+
+/// Which notes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notes {
+    /// Of rows that changed: what can be computed again counts.
+    Changes,
+    /// Of rows that came by another road.
+    Arrivals,
 }
 
 impl<'a> Changes<'a> {
     /// The notes that the run from `seen` to `now` follows.
-    fn of_run(
+    pub fn of(
         d: &Definition,
         plan: &'a Plan,
         zone: &'a str,
         seen: &Snapshot,
         now: &Snapshot,
+        notes: Notes,
     ) -> Result<Changes<'a>> {
         let (source, target, _) = d.parts()?;
         let oid = |name: &str| format!("{}::pg_catalog.regclass", literal(name));
@@ -54,6 +65,7 @@ impl<'a> Changes<'a> {
             source: oid(source),
             target: oid(target),
             pending: bounds::new("n.", seen, now),
+            notes,
         })
     }
 
@@ -66,6 +78,7 @@ impl<'a> Changes<'a> {
             source: of("source"),
             target: of("relation"),
             pending: bounds::unfinished_now("n.", id),
+            notes: Notes::Changes,
         }
     }
 
@@ -83,6 +96,13 @@ impl<'a> Changes<'a> {
             Kind::Zoned => "pg_catalog.tstz",
             Kind::Local => "pg_catalog.ts",
             Kind::Date => "pg_catalog.date",
+        }
+    }
+
+    fn table(&self) -> &'static str {
+        match self.notes {
+            Notes::Changes => "rollup.change",
+            Notes::Arrivals => "rollup.arrival",
         }
     }
 
@@ -121,27 +141,31 @@ impl<'a> Changes<'a> {
         format!("(SELECT {below} FROM rollup.expired e WHERE e.relation = {relation})")
     }
 
-    /// The buckets of the notes, each `slack` longer than it is, where raw rows are all there.
+    /// The buckets of the notes, each `slack` longer than it is; of changes, where raw rows are all there.
     pub fn fine(&self, slack: i64) -> String {
         let r = self.ranges();
+        let whole = match self.notes {
+            Notes::Changes => format!(" * {r}multirange({r}range({}, NULL))", self.floor(&self.source)),
+            Notes::Arrivals => String::new(),
+        };
         format!(
             "(SELECT pg_catalog.range_agg({r}range(least(lo.k, hi.k), {}, '[]')) \
-             FROM rollup.change n, LATERAL {} lo, LATERAL {} hi WHERE n.since IS NOT NULL AND {}) * {r}multirange({r}range({}, NULL))",
+             FROM {} n, LATERAL {} lo, LATERAL {} hi WHERE n.since IS NOT NULL AND {}){whole}",
             reach::later(
                 self.kind(),
                 "greatest(lo.k, hi.k)",
                 width(self.plan.bucket).saturating_add(slack).min(MARGIN)
             ),
+            self.table(),
             self.bucket_of("n.since"),
             self.bucket_of("n.until"),
-            self.notes(),
-            self.floor(&self.source)
+            self.notes()
         )
     }
 
     /// A row without time has changed.
     pub fn nulls(&self) -> String {
-        format!("EXISTS (SELECT FROM rollup.change n WHERE n.since IS NULL AND {})", self.notes())
+        format!("EXISTS (SELECT FROM {} n WHERE n.since IS NULL AND {})", self.table(), self.notes())
     }
 
     /// The buckets of a level that these ranges of buckets touch.
@@ -210,7 +234,7 @@ pub fn follow(d: &Definition, plan: &Plan, seen: &Snapshot) -> Result<i64> {
         return Ok(0);
     }
     let (source, target, owner) = d.parts()?;
-    let changes = Changes::of_run(d, plan, &d.timezone, seen, &d.state.seen)?;
+    let changes = Changes::of(d, plan, &d.timezone, seen, &d.state.seen, Notes::Changes)?;
     let levels = levels::of(d)?;
     let mut written = 0;
     {
@@ -238,15 +262,16 @@ pub fn follow(d: &Definition, plan: &Plan, seen: &Snapshot) -> Result<i64> {
 }
 
 /// Buckets to compute again.
-struct Touched {
+pub struct Touched {
     kind: &'static str,
     fine: Option<String>,
     nulls: bool,
     /// The condition that only their rows satisfy, and others that lie beside.
-    rows: String,
+    pub rows: String,
 }
 
-fn touched(c: &Changes) -> Result<Option<Touched>> {
+/// The buckets of all notes; None where there are none.
+pub fn touched(c: &Changes) -> Result<Option<Touched>> {
     let time = ident(&c.plan.time_column);
     let prefix = sql::prefix(c.plan);
     let time_type = if c.plan.time_zoned { "pg_catalog.timestamptz" } else { "pg_catalog.timestamp" };
@@ -291,7 +316,8 @@ fn touched(c: &Changes) -> Result<Option<Touched>> {
 }
 
 impl Touched {
-    fn condition(&self, key: &str) -> String {
+    /// The condition that a key is of one of the buckets.
+    pub fn condition(&self, key: &str) -> String {
         let fine = self.fine.as_ref().map(|f| format!("{key} <@ {}::{}multirange", literal(f), self.kind));
         let null = self.nulls.then(|| format!("{key} IS NULL"));
         let both: Vec<String> = fine.into_iter().chain(null).collect();

@@ -50,6 +50,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     check_timezone(timezone)?;
     let mut select = definition::analyse(text, timezone)?;
     check_source(&select, options.joins)?;
+    refuse_rollups(select.source, options.on_change)?;
     let place = citus::place(select.source)?;
     if let Some(place) = &place {
         citus::create::prepare(place, &mut select)?;
@@ -58,6 +59,9 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     let source = source::describe(select.source)?;
     let from = definition::from_clause(select.joins.as_ref(), &source.qualified(), &select.alias);
     let mut plan = definition::plan(&select, &from, timezone)?;
+    if place.is_none() {
+        definition::count_rows(&mut plan, &from, timezone)?;
+    }
     if options.on_change == OnChange::Recompute {
         watch::check_followed(select.source, &plan)?;
         plan.follows = Some(timezone.to_string());
@@ -80,7 +84,10 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         None => None,
     };
 
-    source::add_stamp(&source)?;
+    let is_new = source::add_stamp(&source)?;
+    if !is_new && place.is_none() {
+        super::maps::settle(select.source, &source)?;
+    }
     if options.on_change != OnChange::Ignore {
         // Whoever has changed rows before has committed; whoever will finds the triggers.
         source::lock_exclusively(&source)?;
@@ -182,6 +189,34 @@ fn check_source(select: &Select, joins: bool) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Refuses to roll up a table of a rollup without following its changes: its rows change with every run.
+fn refuse_rollups(source: pg_sys::Oid, on_change: OnChange) -> Result<()> {
+    if on_change == OnChange::Recompute {
+        return Ok(());
+    }
+    let _acting = xact::ActingAs::catalog();
+    let found = catalog::read(
+        "WITH RECURSIVE t (oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
+         SELECT d.name, d.relation IN (SELECT t.oid FROM t) FROM rollup.definition d WHERE d.relation IN (SELECT t.oid FROM t) \
+         OR EXISTS (SELECT FROM rollup.level l JOIN t ON t.oid = l.relation WHERE l.definition = d.id) ORDER BY d.id LIMIT 1",
+        &[source.into()],
+        |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<bool>(2)? == Some(true))),
+    )?;
+    let Some((rollup, own)) = found.into_iter().next() else { return Ok(()) };
+    fail(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        format!(
+            "{} is {} of rollup {rollup}, whose runs change rows that are there",
+            super::expire::name_of(source)?,
+            if own { "the table" } else { "a level" }
+        ),
+        format!(
+            "on_change => 'recompute' follows the changes. Longer buckets alone are a level: SELECT rollup.add_level({}, 'name', '1 day').",
+            sql::literal(&rollup)
+        ),
+    )
 }
 
 fn say_what_the_table_lacks(plan: &Plan, target: &str, view: &str) {

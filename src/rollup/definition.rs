@@ -95,7 +95,24 @@ pub fn plan(select: &Select, from: &str, zone: &str) -> Result<Plan> {
         time_zoned: *zoned,
         time_key: key.name.clone(),
         keys_never_null,
+        rows: None,
     })
+}
+
+/// Sees that a column counts the rows of each group, a hidden one where the query has none: by it is told whether rows that
+/// come by another road were counted.
+pub fn count_rows(plan: &mut Plan, from: &str, zone: &str) -> Result<()> {
+    let calls = query::aggregates(&format!("SELECT pg_catalog.count(*) FROM {from}"), zone)
+        .map_err(|u| report(UNSUPPORTED, u.what, u.hint))?;
+    let call = calls.first().ok_or_else(|| internal("count(*) is no aggregate"))?;
+    let reserved = plan.columns.iter().map(|c| c.name.clone()).collect();
+    let there = std::mem::take(&mut plan.columns);
+    let mut b = Builder { visible: Vec::new(), hidden: Vec::new(), there, reserved, from, zone };
+    let (_, names) = b.part(call, &Label { column: None, target: "row", label: "count" })?;
+    plan.columns = b.there;
+    plan.columns.extend(b.hidden);
+    plan.rows = names.into_iter().next();
+    Ok(())
 }
 
 fn time_key(targets: &[Target]) -> Result<(&Target, String)> {

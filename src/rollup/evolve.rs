@@ -82,16 +82,23 @@ pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
     let mut select = definition::analyse(text, &d.timezone)?;
     let _acting = d.owner.map(ActingAs::role);
     citus::create::prepare_again(d, &mut select)?;
-    if select.source != d.source_oid || select.joins != old.joins || select.filter != old.filter {
-        return fail(
+    let other_rows = || {
+        fail(
             WRONG,
             format!("the query counts other rows than rollup {}: its table, joins or WHERE differ", d.name),
             "Make another rollup, and drop this one when it has caught up.",
-        );
+        )
+    };
+    if select.source != d.source_oid || select.joins != old.joins {
+        return other_rows();
     }
     let alias = select.alias.clone();
     let from = definition::from_clause(old.joins.as_ref(), source, &alias);
-    let new = definition::plan(&select, &from, &d.timezone)?;
+    let mut new = definition::plan(&select, &from, &d.timezone)?;
+    super::names::agree(d, &old, &mut new, source)?;
+    if new.filter != old.filter {
+        return other_rows();
+    }
     let key = |c: &Column| (c.name.clone(), c.expression.clone(), c.sql_type.clone(), c.collation.clone());
     if !old.keys().map(key).eq(new.keys().map(key)) || old.time_key != new.time_key {
         return fail(
@@ -101,7 +108,14 @@ pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
         );
     }
     let old = Plan { alias, ..old };
-    change(d, &old, new.columns, backfill)
+    let mut columns = new.columns;
+    // What counts the rows stays, whatever the new query shows of it.
+    if let Some(rows) = old.rows.as_ref().and_then(|name| old.column(name))
+        && !columns.iter().any(|c| c.name == rows.name)
+    {
+        columns.push(Column { hidden: true, ..rows.clone() });
+    }
+    change(d, &old, columns, backfill)
 }
 
 /// The same column, whatever is done with it beside.
@@ -126,8 +140,8 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
         );
     }
     d.check_cluster()?;
-    forget_unused(&mut columns);
-    if !columns.iter().any(|c| c.merge().is_some()) {
+    forget_unused(&mut columns, old.rows.as_deref());
+    if !columns.iter().any(|c| c.merge().is_some() && (!c.hidden || old.rows.as_ref() != Some(&c.name))) {
         return fail(WRONG, "no aggregate would be left", "Drop the rollup: SELECT rollup.drop(name).");
     }
     for c in &mut columns {
@@ -186,8 +200,8 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
 }
 
 /// Hidden columns that nothing is made of.
-fn forget_unused(columns: &mut Vec<Column>) {
-    let mut used: Vec<String> = Vec::new();
+fn forget_unused(columns: &mut Vec<Column>, rows: Option<&str>) {
+    let mut used: Vec<String> = rows.map(String::from).into_iter().collect();
     for c in columns.iter() {
         match &c.role {
             Role::Result { of, .. } => used.extend(of.iter().cloned()),
@@ -198,7 +212,7 @@ fn forget_unused(columns: &mut Vec<Column>) {
     let before = columns.len();
     columns.retain(|c| !c.hidden || used.contains(&c.name));
     if columns.len() < before {
-        forget_unused(columns);
+        forget_unused(columns, rows);
     }
 }
 

@@ -240,6 +240,14 @@ pub fn merged_by_all(definitions: &[Definition]) -> Result<String> {
     for d in definitions {
         d.check_cluster()?;
         rules.push(bounds::merged("", &d.plan()?, &d.state));
+        if d.state.nodes.is_none() {
+            // Rows that came with stamps of others are to be judged first, and need those beside them for that.
+            rules.push(format!(
+                "NOT EXISTS (SELECT FROM rollup.arrival n WHERE n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {})",
+                d.source_oid.to_u32(),
+                bounds::unfinished("n.", &d.state.seen)
+            ));
+        }
         if d.follows {
             // A bucket that is to be computed again needs its rows.
             rules.push(format!(

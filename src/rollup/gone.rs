@@ -45,7 +45,7 @@ fn forget() -> Result<()> {
          SELECT objid FROM o WHERE EXISTS (SELECT FROM rollup.source WHERE relation = objid) OR EXISTS (SELECT FROM rollup.definition WHERE relation = objid OR source = objid OR live = objid) \
          OR EXISTS (SELECT FROM rollup.level WHERE relation = objid OR live = objid) OR EXISTS (SELECT FROM rollup.retention WHERE relation = objid) \
          OR EXISTS (SELECT FROM rollup.expired WHERE relation = objid) OR EXISTS (SELECT FROM rollup.partitioning WHERE relation = objid) \
-         OR EXISTS (SELECT FROM rollup.change WHERE source = objid)",
+         OR EXISTS (SELECT FROM rollup.change WHERE source = objid) OR EXISTS (SELECT FROM rollup.arrival WHERE source = objid OR relation = objid)",
         &[],
         |row| row.get::<pg_sys::Oid>(1),
     )?;
@@ -82,6 +82,8 @@ fn forget() -> Result<()> {
         ("expired", "relation"),
         ("partitioning", "relation"),
         ("change", "source"),
+        ("arrival", "source"),
+        ("arrival", "relation"),
     ] {
         catalog::execute(
             &format!(

@@ -12,6 +12,7 @@ use pgrx::prelude::*;
 
 mod adopt;
 mod arrange;
+mod arrival;
 pub mod attempt;
 mod backlog;
 mod beside;
@@ -34,8 +35,10 @@ mod late;
 mod levels;
 mod live;
 mod long;
+mod maps;
 mod moved;
 mod names;
+mod newcomers;
 pub mod old_partitions;
 pub mod partition;
 mod patience;
@@ -44,6 +47,7 @@ mod progress;
 mod range;
 mod reach;
 mod rebase;
+mod relocate;
 mod rules;
 pub mod run;
 mod source;
@@ -58,6 +62,8 @@ pub fn init() {
     backlog::init();
     citus::init();
     crate::pg::buckets::install();
+    crate::pg::executing::install();
+    arrival::init();
 }
 
 crate::v1!(rollup_stamp, stamp);
@@ -66,6 +72,19 @@ crate::v1!(rollup_flush_log, flush_log);
 fn flush_log(_: &mut Call) -> pg_sys::Datum {
     crate::pg::node::flush_log();
     pg_sys::Datum::from(true)
+}
+
+crate::v1!(rollup_sees_all, sees_all);
+
+fn sees_all(call: &mut Call) -> pg_sys::Datum {
+    live::sees_all(call).unwrap_or_else(error::raise);
+    pg_sys::Datum::from(true)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_verdict(stored: i64, raw: i64, came: Vec<i64>, rows: Vec<i64>, one: i64) -> i32 {
+    let rows: Vec<(i64, i64)> = came.into_iter().zip(rows).collect();
+    newcomers::verdict(stored, raw, &rows, one)
 }
 
 fn stamp(_: &mut Call) -> pg_sys::Datum {
@@ -244,6 +263,11 @@ fn rollup_explain(name: &str) -> Result<String> {
         sql::delta(&plan, source, &new),
         sql::merge_delta(&plan, target, &levels::of(&d)?, &[])
     ))
+}
+
+#[pg_extern(sql = false)]
+fn rollup_move(name: &str, relation: pg_sys::Oid) -> Result<()> {
+    relocate::relocate(&locked(name)?, relation)
 }
 
 #[pg_extern(sql = false)]

@@ -82,6 +82,25 @@ pub fn followed(
     Ok(Some((plan, now)))
 }
 
+/// Gives what a new plan has in common with the rollup the words of the old one: an expression is the same where its tree
+/// is, whatever it was called when it was written.
+pub fn agree(d: &Definition, old: &Plan, new: &mut Plan, source: &str) -> Result<()> {
+    let Some(noted) = d.noted()? else { return Ok(()) };
+    let text = sql::aggregate_source(new, source, "true", None, "");
+    let Some(now) = shape::of_text(&text, &wanted(new, d.source_oid)) else { return Ok(()) };
+    for (name, is, _) in &now.columns {
+        let same = noted.columns.iter().any(|(n, was, _)| n == name && was == is);
+        let Some(before) = old.column(name).filter(|_| same) else { continue };
+        if let Some(c) = new.columns.iter_mut().find(|c| c.name == *name) {
+            c.expression = before.expression.clone();
+        }
+    }
+    if now.filter == noted.filter {
+        new.filter = old.filter.clone();
+    }
+    Ok(())
+}
+
 /// Stores the names of today, where they are not those that were noted, with all that goes by the name of the time
 /// column. The state row is locked.
 pub fn store(d: &Definition) -> Result<()> {
@@ -97,8 +116,12 @@ pub fn store(d: &Definition) -> Result<()> {
             &[d.id.into(), shape.into()],
         )?;
         if was != plan.time_column {
-            for (table, relation) in [("source", "relation"), ("retention", "relation"), ("change", "source")]
-            {
+            for (table, relation) in [
+                ("source", "relation"),
+                ("retention", "relation"),
+                ("change", "source"),
+                ("arrival", "source"),
+            ] {
                 catalog::execute(
                     &format!(
                         "UPDATE rollup.{table} SET time_column = $2::pg_catalog.name WHERE {relation} = $1 AND time_column = $3::pg_catalog.name"

@@ -110,6 +110,9 @@ pub struct Plan {
     pub follows: Option<String>,
     /// No group key can be NULL.
     pub keys_never_null: bool,
+    /// The column that counts the rows of each group, where there is one.
+    #[serde(default)]
+    pub rows: Option<String>,
 }
 
 impl Plan {

@@ -150,6 +150,13 @@ pub fn zoned(time: &str) -> String {
     )
 }
 
+/// The same of a column without time zone, as if its times were those of UTC.
+pub fn as_if_utc(time: &str) -> String {
+    format!(
+        "CASE WHEN {time} OPERATOR(pg_catalog.>) '294276-12-30'::pg_catalog.date THEN 'infinity'::pg_catalog.timestamptz ELSE pg_catalog.timezone('UTC', {time}::pg_catalog.timestamp) END"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::farthest;

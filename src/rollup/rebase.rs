@@ -110,7 +110,7 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
             format!("rollup {} was computed again from {}: {groups} groups", d.name, table.qualified())
         );
     }
-    Ok(())
+    super::maps::tell_anew(relation)
 }
 
 /// Merges rows that no run has, as the state says that came along, into buckets that cannot be computed again. Of

@@ -83,11 +83,11 @@ fn run_definition(before: &Definition, backlog: Backlog) -> Result<i64> {
 }
 
 fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64> {
-    settle_partitions(&d)?;
     super::names::store(&d)?;
     let plan = d.plan()?;
+    let (now, mut total) = super::newcomers::merge(&d, &plan, now)?;
+    settle_partitions(&d)?;
     let prefix = sql::prefix(&plan);
-    let mut total = 0;
     let seen = d.state.seen.clone();
     let new = super::bounds::new("", &seen, &now);
     if d.state.backlog.is_none()
@@ -97,15 +97,16 @@ fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64>
             super::bounds::Backlog { from: seen.clone(), to: now.clone(), nodes: None, cursor: None, cuts };
         d.state.seen = now.clone();
         d.state.backlog = Some(started);
-        store(&d, &d.state, 0, 0)?;
+        store(&d, &d.state, total, 0)?;
         super::backlog::store_size(&d, rows)?;
     } else {
         let (rows, groups) = merge(&d, &plan, &super::bounds::new(&prefix, &d.state.seen, &now))?;
         d.state.seen = now;
-        store(&d, &d.state, rows, groups)?;
         total += rows;
+        store(&d, &d.state, total, groups)?;
     }
     super::change::follow(&d, &plan, &seen)?;
+    super::watch::forget_arrivals(d.source_oid, false)?;
     let mut progress = (backlog == Backlog::All && d.state.backlog.is_some())
         .then(|| Progress::of(format!("rollup.run of {}", d.name)));
     while let Some(b) = d.state.backlog.take() {
@@ -167,7 +168,7 @@ fn new_at(d: &Definition, now: &Snapshot) -> Result<New> {
     if NOTHING.with_borrow(|nothing| nothing.get(&d.id) == Some(&asked)) {
         return Ok(New::Nothing);
     }
-    if super::change::wait(d, now)? {
+    if super::change::wait(d, now)? || super::newcomers::wait(d, now)? {
         return Ok(New::Came);
     }
     let found = waiting::any_new(d, now)?;

@@ -45,9 +45,12 @@ pub fn describe(relation: pg_sys::Oid) -> Result<Source> {
     .ok_or_else(|| internal("the source is gone"))
 }
 
-/// The stamp column. Rows that are there get 0, the stamp of rows older than every transaction, which rewrites
-/// nothing.
-pub fn add_stamp(source: &Source) -> Result<()> {
+/// The stamp of rows that were there before the column: an id lower than that of every transaction that writes rows, and
+/// higher than what those give who write into the column.
+const BEFORE: i64 = 1;
+
+/// The stamp column, which rewrites nothing. Returns whether it was added now.
+pub fn add_stamp(source: &Source) -> Result<bool> {
     let existing = {
         // With this search_path the default reads rollup.stamp(), whatever the caller's is.
         let _acting = xact::ActingAs::catalog();
@@ -61,7 +64,7 @@ pub fn add_stamp(source: &Source) -> Result<()> {
         )?
     };
     match existing.first() {
-        Some((true, _)) => Ok(()),
+        Some((true, _)) => Ok(false),
         Some((_, false)) => fail(
             PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN,
             format!(
@@ -77,7 +80,10 @@ pub fn add_stamp(source: &Source) -> Result<()> {
                 catalog::execute(&format!("ALTER TABLE {} DROP COLUMN {STAMP}", source.qualified()), &[])?;
             }
             catalog::execute(
-                &format!("ALTER TABLE {} ADD COLUMN {STAMP} bigint NOT NULL DEFAULT 0", source.qualified()),
+                &format!(
+                    "ALTER TABLE {} ADD COLUMN {STAMP} bigint NOT NULL DEFAULT {BEFORE}",
+                    source.qualified()
+                ),
                 &[],
             )?;
             catalog::execute(
@@ -86,7 +92,8 @@ pub fn add_stamp(source: &Source) -> Result<()> {
                     source.qualified()
                 ),
                 &[],
-            )
+            )?;
+            Ok(true)
         }
     }
 }
@@ -121,12 +128,15 @@ pub fn lock_exclusively(source: &Source) -> Result<()> {
     catalog::execute(&format!("DO {}", literal(&body)), &[])
 }
 
-/// The index that runs find new rows by, unless the table has one on the stamp.
+/// The index that runs find new rows by, and that tells of rows which come by another road: on every leaf that lacks it.
 ///
 /// It must never leave a row out, and costs every insertion: `crate::pg::zonemap` says how it does both, and why BRIN
 /// would not do. In a cluster the rows are in shards, whose zones no run closes, and stamps of different nodes lie far
 /// apart: there the stamp has a B-tree, and the map, which VACUUM closes, is for expiry.
 pub fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<()> {
+    if citus::place(relation)?.is_none() {
+        return super::maps::complete(relation, &source.qualified(), &plan.time_column);
+    }
     let there = catalog::read(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid \
          AND a.attnum = ANY (i.indkey::pg_catalog.int2[]) WHERE i.indrelid = $1 AND a.attname = $2::pg_catalog.name)",
@@ -137,13 +147,8 @@ pub fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<
         return Ok(());
     }
     let (table, time) = (source.qualified(), ident(&plan.time_column));
-    let columns = if citus::place(relation)?.is_some() {
-        catalog::execute(&format!("CREATE INDEX ON {table} ({STAMP})"), &[])?;
-        time
-    } else {
-        format!("{time}, {STAMP}")
-    };
-    catalog::execute(&format!("CREATE INDEX ON {table} USING {} ({columns})", zonemap::NAME), &[])
+    catalog::execute(&format!("CREATE INDEX ON {table} ({STAMP})"), &[])?;
+    catalog::execute(&format!("CREATE INDEX ON {table} USING {} ({time})", zonemap::NAME), &[])
 }
 
 /// The source's row in the catalog, locked. Expiry holds it in share mode: none is under way while the rollup comes into

@@ -13,6 +13,7 @@ use super::plan::Plan;
 use crate::pg::trigger::{self, Change, Micros};
 use crate::pg::v1::Call;
 use crate::pg::xact::ActingAs;
+use crate::pg::zonemap::extent::{Extent, extent};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -205,8 +206,7 @@ fn note(w: &Watched, change: &Change) -> Result<()> {
     }
     for column in &w.columns {
         let Some(times) = change.times(column) else {
-            write(w, column, Some(i64::MIN), Some(i64::MAX))?;
-            write(w, column, None, None)?;
+            note_table(w, column, change)?;
             continue;
         };
         for at in times {
@@ -221,6 +221,27 @@ fn note(w: &Watched, change: &Change) -> Result<()> {
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// The whole of one table or partition changes: between the times that its rows have. What others were counted in, which
+/// may have left the source since, stays.
+fn note_table(w: &Watched, column: &str, change: &Change) -> Result<()> {
+    let (times, some_without) = match extent(change.relation(), column) {
+        _ if !change.is_of_the_table() => (Some((i64::MIN, i64::MAX)), true),
+        Extent::Empty => (None, false),
+        Extent::Times(times, some_without) => (times, some_without),
+        Extent::Unknown => (Some((i64::MIN, i64::MAX)), true),
+    };
+    if let Some((least, greatest)) = times {
+        // Days go on where time stamps have ended.
+        let least = if least >= trigger::END { trigger::END - DAY } else { least };
+        let greatest = if greatest >= trigger::END { i64::MAX } else { greatest };
+        write(w, column, Some(least), Some(greatest))?;
+    }
+    if some_without {
+        write(w, column, None, None)?;
     }
     Ok(())
 }
@@ -250,8 +271,22 @@ fn write(w: &Watched, column: &str, since: Option<Micros>, until: Option<Micros>
     )
 }
 
+/// Forgets what came to a source by another road and every rollup of it has judged; all of it with `all`.
+pub fn forget_arrivals(source: pg_sys::Oid, all: bool) -> Result<()> {
+    let _acting = ActingAs::catalog();
+    if !catalog::has_arrivals(source)? {
+        return Ok(());
+    }
+    catalog::execute(
+        "DELETE FROM rollup.arrival a WHERE a.source = $1 AND ($2 OR NOT EXISTS (SELECT FROM rollup.definition d WHERE d.source = a.source \
+         AND d.nodes IS NULL AND (a.rollup_stamp >= d.seen_xmax OR a.rollup_stamp = ANY (d.seen_xip))))",
+        &[source.into(), all.into()],
+    )
+}
+
 /// Forgets changes that every rollup of the source which follows them has followed; all of them with `all`.
 pub fn forget(source: pg_sys::Oid, all: bool) -> Result<()> {
+    forget_arrivals(source, all)?;
     let _acting = ActingAs::catalog();
     catalog::execute(
         "DELETE FROM rollup.change c WHERE c.source = $1 AND ($2 OR NOT EXISTS (SELECT FROM rollup.definition d WHERE d.source = c.source \

@@ -35,6 +35,9 @@ SELECT sum(n) AS n, sum(total) AS total FROM event_1h_live;
 SELECT rollup.run('event') AS rows; SELECT sum(n) AS n, sum(total) AS total FROM event_1h; SELECT sum(n) AS n, sum(total) AS total FROM event_1d;
 SELECT rollup.expire('event') AS gone;
 SELECT * FROM differ();
+SELECT rollup.replace('event_1h', $$SELECT date_trunc('hour', ts) AS at, tools.size(duration) AS size, count(*) AS n, sum(duration) AS total, avg(duration) AS mean, max(mood) AS worst,
+  count(*) FILTER (WHERE mood = 'bad') AS bad FROM event WHERE duration > 0 AND id IS NOT NULL GROUP BY 1, 2$$);
+SELECT sum(n) AS n, sum(total) AS total FROM event_1h;
 -- two names are exchanged: values stay with their columns
 ALTER TABLE event RENAME COLUMN duration TO x; ALTER TABLE event RENAME COLUMN id TO duration; ALTER TABLE event RENAME COLUMN x TO id;
 INSERT INTO event VALUES (now(), 1000, 'good', 1);

@@ -10,7 +10,10 @@
 //! An entry is opened by the first insertion into its zone, and closed again by the next run of a rollup, by VACUUM, and
 //! by REINDEX, though not by REINDEX CONCURRENTLY (see `bulk_delete`). Zones whose entry is open are read, whatever is
 //! asked for.
+pub mod arrival;
 mod buffer;
+pub mod extent;
+pub mod header;
 mod inspect;
 pub mod look;
 mod page;
@@ -20,6 +23,7 @@ mod summarize;
 
 use crate::pg::error::raise;
 use crate::pg::v1::Call;
+use crate::pg::xact::own_transaction_id_if_any;
 use pgrx::PgList;
 use pgrx::pg_sys;
 use pgrx::pg_sys::{Datum, Relation};
@@ -72,6 +76,10 @@ struct Memory {
     pages: u32,
     /// The buffer of the page that the last row's entry is in; 0 for none.
     recent: pg_sys::Buffer,
+    /// The place, from 1, of the stamp among the columns; 0: not looked up yet; below 0: nobody is told of stamps.
+    stamp: i32,
+    /// What is added to the id of a transaction to give its stamp.
+    offset: i64,
 }
 
 /// # Safety
@@ -91,13 +99,13 @@ unsafe fn memory<'a>(index: Relation) -> &'a mut Memory {
 /// Called for every row that is written, which is in its page already. Owns nothing that an error could leave behind.
 unsafe extern "C-unwind" fn insert(
     index: Relation,
-    _values: *mut Datum,
-    _nulls: *mut bool,
+    values: *mut Datum,
+    nulls: *mut bool,
     row: pg_sys::ItemPointer,
-    _table: Relation,
+    table: Relation,
     _check: pg_sys::IndexUniqueCheck::Type,
     _unchanged: bool,
-    _info: *mut pg_sys::IndexInfo,
+    info: *mut pg_sys::IndexInfo,
 ) -> bool {
     // SAFETY: PostgreSQL hands over an open index and where the row lies.
     unsafe {
@@ -110,6 +118,15 @@ unsafe extern "C-unwind" fn insert(
         }
         if !buffer::is_zero(index, block, layout.state_byte(place), &mut memory(index).recent) {
             open_entry(index, block, place);
+        }
+        let known = memory(index);
+        if known.stamp != arrival::NOBODY {
+            // The transaction has its id, by which it has written the row.
+            let own = own_transaction_id_if_any().unwrap_or_default() + known.offset;
+            let at = known.stamp as usize;
+            if at == 0 || (*values.add(at - 1)).value() as i64 != own {
+                arrival::look_at(index, values, nulls, row, table, info);
+            }
         }
         false
     }

@@ -16,13 +16,24 @@ mod unguarded {
 }
 
 /// An indexed column, as rows of the table have it.
-struct Column {
+pub(super) struct Column {
     /// From 1.
     number: i32,
     /// Bytes: 4 or 8.
     width: usize,
     /// What rows hold that are older than the column.
     missing: Option<i64>,
+}
+
+impl Column {
+    /// # Safety
+    /// `table` must be open and have column `number`, of so many bytes.
+    pub(super) unsafe fn of(table: pg_sys::Relation, number: i32, width: usize) -> Column {
+        let mut null = true;
+        // SAFETY: the caller vouches for both.
+        let value = unsafe { pg_sys::getmissingattr((*table).rd_att, number, &mut null) };
+        Column { number, width, missing: (!null).then(|| self::number(value, width)) }
+    }
 }
 
 /// A datum of `width` bytes as a number: dates and instants are ordered as the numbers they are kept as.
@@ -99,21 +110,18 @@ unsafe fn page(
 }
 
 /// The columns of `table` that `index` is on.
-unsafe fn columns(table: pg_sys::Relation, index: pg_sys::Relation) -> Vec<Column> {
+///
+/// # Safety
+/// Both must be open, and the index one of the table.
+pub(super) unsafe fn columns(table: pg_sys::Relation, index: pg_sys::Relation) -> Vec<Column> {
     // SAFETY: an index that was built has plain columns of its table, of the types that its operator classes are for.
     unsafe {
-        let desc = (*table).rd_att;
         let keys = &(*(*index).rd_index).indkey;
         keys.values
             .as_slice(keys.dim1 as usize)
             .iter()
             .enumerate()
-            .map(|(n, &number_of)| {
-                let width = width(index, n);
-                let mut null = true;
-                let value = pg_sys::getmissingattr(desc, i32::from(number_of), &mut null);
-                Column { number: i32::from(number_of), width, missing: (!null).then(|| number(value, width)) }
-            })
+            .map(|(n, &number)| Column::of(table, i32::from(number), width(index, n)))
             .collect()
     }
 }
@@ -128,7 +136,10 @@ pub unsafe fn width(index: pg_sys::Relation, n: usize) -> usize {
 }
 
 /// Takes the rows of a page of the table into the bounds: all of them, whoever sees them.
-unsafe fn read_block(
+///
+/// # Safety
+/// `table` must be open, have the page and the columns; there are bounds for each.
+pub(super) unsafe fn read_block(
     table: pg_sys::Relation,
     block: u32,
     columns: &[Column],

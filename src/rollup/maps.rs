@@ -1,0 +1,107 @@
+//! The zone map with the stamp on every leaf of a source: runs find new rows by it, and it alone tells of rows that come
+//! with stamps of others (see `arrival`). A leaf without one is named in `rollup.status`.
+use super::catalog;
+use super::error::{Result, report};
+use super::source::{self, Source};
+use super::sql::{STAMP, ident};
+use crate::pg::xact::{ActingAs, in_subtransaction};
+use crate::pg::zonemap::{self, arrival};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// Tables at and below one that are stored as heaps and have no such index: their id, their qualified name, whether they
+/// are partitions.
+pub fn lacking(root: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, String, bool)>> {
+    let _acting = ActingAs::catalog();
+    catalog::write(
+        "WITH RECURSIVE t (oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
+         SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), c.relispartition FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_am h ON h.oid = c.relam \
+         WHERE c.relkind = 'r' AND h.amname = 'heap' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid \
+         JOIN pg_catalog.pg_am m ON m.oid = x.relam JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::pg_catalog.int2[]) \
+         WHERE i.indrelid = c.oid AND i.indisready AND m.amname = $2::pg_catalog.name AND a.attname = $3::pg_catalog.name) ORDER BY c.oid",
+        &[root.into(), zonemap::NAME.into(), STAMP.into()],
+        |row| {
+            Ok((
+                row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid),
+                row.get::<String>(2)?.unwrap_or_default(),
+                row.get::<bool>(3)? == Some(true),
+            ))
+        },
+    )
+}
+
+/// Every table at and below one.
+pub fn tables(root: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
+    let _acting = ActingAs::catalog();
+    Ok(catalog::write(
+        "WITH RECURSIVE t (oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) SELECT oid FROM t",
+        &[root.into()],
+        |row| row.get::<pg_sys::Oid>(1),
+    )?
+    .into_iter()
+    .flatten()
+    .collect())
+}
+
+/// Makes the index where it lacks, on a source and below it; insertions look up anew whom they tell.
+pub fn complete(root: pg_sys::Oid, table: &str, time_column: &str) -> Result<()> {
+    let columns = format!("{}, {STAMP}", ident(time_column));
+    let create = |table: &str| {
+        catalog::execute(&format!("CREATE INDEX ON {table} USING {} ({columns})", zonemap::NAME), &[])
+    };
+    let all = lacking(root)?;
+    let parted = catalog::write(
+        "SELECT c.relkind = 'p' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = x.relam \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::pg_catalog.int2[]) \
+         WHERE i.indrelid = c.oid AND m.amname = $2::pg_catalog.name AND a.attname = $3::pg_catalog.name) FROM pg_catalog.pg_class c WHERE c.oid = $1",
+        &[root.into(), zonemap::NAME.into(), STAMP.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    if parted.first() == Some(&Some(true)) {
+        // One on the parent: partitions that come have it.
+        create(table)?;
+    }
+    for (id, name, _) in if all.is_empty() { all } else { lacking(root)? } {
+        if id == root {
+            create(&name)?;
+            continue;
+        }
+        // A table below may be another's.
+        let done = in_subtransaction(std::panic::AssertUnwindSafe(|| create(&name)));
+        if let Err(e) = done {
+            if e.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED {
+                return super::error::fail(e.code, e.message, "Give the command again.");
+            }
+            report(
+                PgSqlErrorCode::ERRCODE_WARNING,
+                format!("{name} has no index that tells of rows which come with a {STAMP}: {}", e.message),
+                format!("CREATE INDEX ON {name} USING {} ({columns});", zonemap::NAME),
+            )
+            .report(PgLogLevel::WARNING);
+        }
+    }
+    tell_anew(root)
+}
+
+/// Has insertions into a table, and what is below it, look up anew whom they tell of rows that come.
+pub fn tell_anew(root: pg_sys::Oid) -> Result<()> {
+    tables(root)?.into_iter().for_each(arrival::forget);
+    Ok(())
+}
+
+/// For a table that has its column from a rollup before: whoever inserts now tells nobody of what it brings, and is
+/// waited for.
+pub fn settle(root: pg_sys::Oid, source: &Source) -> Result<()> {
+    let _acting = ActingAs::catalog();
+    let there = catalog::read(
+        "SELECT EXISTS (SELECT FROM rollup.source WHERE relation = $1)",
+        &[root.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    drop(_acting);
+    match there.first() {
+        Some(Some(true)) => Ok(()),
+        _ => source::lock_exclusively(source),
+    }
+}

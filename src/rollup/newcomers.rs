@@ -1,0 +1,386 @@
+//! What a run does with rows that came by another road, whose stamps it takes for merged: it judges whether they were
+//! counted, and adds those that were not.
+//!
+//! Of each group that they are in, `stored` is how many rows the rollup has counted, `raw` how many there are with merged
+//! stamps, newcomers among them, and each transaction, or table that came as a whole, has brought so many. Those that are
+//! new are the ones that `raw` has and `stored` has not. Where one choice of transactions, and no other, gives their
+//! number, it is taken: none of them where `stored` = `raw` (rows that were moved, or came back with their partition), all
+//! where they lack altogether. Where none gives it, rows of the group have been changed or deleted otherwise: the
+//! newcomers are left out, with a warning and a number in `rollup.status`; a rollup that follows changes computes the bucket
+//! again. Groups are never replaced by what raw rows give without that: history must not go.
+//!
+//! Invariant: a row with a merged stamp is counted once, or came in a transaction that had not ended in `seen` and whose
+//! note is there. It rests on this:
+//! - `stored` is changed by who holds the state row alone, as this run does;
+//! - `raw` and the newcomers are read under one snapshot, which becomes the run's `now`: of a transaction that has ended in
+//!   it all rows that it brought, took away and moved are seen, with its notes, and of others nothing;
+//! - tables are as that snapshot sees them. Whoever empties, rewrites or detaches one waits for this run, or the snapshot
+//!   comes after it; one that is attached after the snapshot is left out by its id. Its lock is waited for, and what it
+//!   says to other sessions taken notice of, after the snapshot: so that a statement that is planned then reads all tables
+//!   that the snapshot sees;
+//! - newcomers are known by the id of who inserted them, which goes round after four billion transactions: a note is not
+//!   to be as old as that.
+//!
+//! A run in a transaction that itself brought such rows judges nothing, since its own would be half there: what it finds it
+//! notes again, for the next.
+use super::bounds;
+use super::catalog::{self, Definition};
+use super::change::{Changes, Notes};
+use super::error::{Result, internal, report};
+use super::plan::Plan;
+use super::run;
+use super::sql::{self, literal};
+use crate::pg::buckets::FewBuckets;
+use crate::pg::kept::{read_active, under_one_snapshot, with_active_rows};
+use crate::pg::query::set_local;
+use crate::pg::xact::{ActingAs, Snapshot, accept_invalidations, own_transaction_id};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::ffi::CString;
+
+/// As many transactions of one group as every choice of them is tried.
+const MOST: usize = 16;
+
+/// Of a group that has `stored` rows in the rollup and `raw` in the source, of which each of `came` has brought so many:
+/// 1 where those of `one` are new, 0 where they were counted, -1 where it cannot be told.
+pub fn verdict(stored: i64, raw: i64, came: &[(i64, i64)], one: i64) -> i32 {
+    let all: i64 = came.iter().map(|(_, rows)| rows).sum();
+    let missing = raw.saturating_sub(stored);
+    if missing == 0 {
+        return 0;
+    }
+    if missing == all {
+        return 1;
+    }
+    if missing < 0 || missing > all || came.len() > MOST {
+        return -1;
+    }
+    let mut chosen = None;
+    for choice in 0u32..1 << came.len() {
+        let rows: i64 =
+            came.iter().enumerate().filter(|(n, _)| choice & 1 << n != 0).map(|(_, (_, rows))| rows).sum();
+        if rows == missing {
+            if chosen.is_some() {
+                return -1;
+            }
+            chosen = Some(choice);
+        }
+    }
+    match (chosen, came.iter().position(|(who, _)| *who == one)) {
+        (Some(choice), Some(n)) => i32::from(choice & 1 << n != 0),
+        _ => -1,
+    }
+}
+
+/// True where notes wait for a run of the rollup at `now`.
+pub fn wait(d: &Definition, now: &Snapshot) -> Result<bool> {
+    if !catalog::has_arrivals(d.source_oid)? {
+        return Ok(false);
+    }
+    let _acting = ActingAs::catalog();
+    let found = catalog::read(
+        &format!(
+            "SELECT EXISTS (SELECT FROM rollup.arrival n WHERE n.source = $1 AND {})",
+            bounds::new("n.", &d.state.seen, now)
+        ),
+        &[d.source_oid.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(found.first() == Some(&Some(true)))
+}
+
+/// Adds newcomers that were not counted to a rollup whose state row is locked, before anything else is merged. Returns up
+/// to where the run is to merge what is new, no less than `now`, and the raw rows added.
+pub fn merge(d: &Definition, plan: &Plan, now: Snapshot) -> Result<(Snapshot, i64)> {
+    // What has ended in `now` has its notes where this looks.
+    let pending = |now: &Snapshot| bounds::new("n.", &d.state.seen, now);
+    let waiting = {
+        let _acting = ActingAs::catalog();
+        catalog::write(
+            &format!(
+                "SELECT bool_or({}), bool_or(n.rollup_stamp = $2) FROM rollup.arrival n WHERE n.source = $1",
+                pending(&now)
+            ),
+            &[d.source_oid.into(), (own_transaction_id() + d.offset).into()],
+            |row| Ok((row.get::<bool>(1)? == Some(true), row.get::<bool>(2)? == Some(true))),
+        )?
+    };
+    match waiting.first() {
+        Some((true, true)) => {
+            let _acting = ActingAs::catalog();
+            catalog::execute(
+                &format!(
+                    "INSERT INTO rollup.arrival (source, relation, rollup_stamp, xid, time_column, since, until) \
+                     SELECT n.source, n.relation, $2, n.xid, n.time_column, n.since, n.until FROM rollup.arrival n WHERE n.source = $1 AND {}",
+                    pending(&now)
+                ),
+                &[d.source_oid.into(), (own_transaction_id() + d.offset).into()],
+            )?;
+            Ok((now, 0))
+        }
+        Some((true, false)) => {
+            run::settle_partitions(d)?;
+            under_one_snapshot(|| {
+                let now = catalog::active_snapshot(d.offset)?;
+                run::settle_partitions(d)?;
+                accept_invalidations();
+                let rows = judge(d, plan, &now)?;
+                Ok((now, rows))
+            })
+        }
+        _ => Ok((now, 0)),
+    }
+}
+
+/// What the notes of a run say.
+struct Told {
+    /// Tables that came as a whole.
+    tables: String,
+    /// Tables that rows came to, and who inserted them.
+    leaves: String,
+    xids: String,
+    /// Notes say nothing of this rollup's time column: it came after them.
+    timeless: bool,
+    /// A stamp of one of who brought them.
+    stamp: i64,
+}
+
+fn told(d: &Definition, plan: &Plan, pending: &str) -> Result<Option<Told>> {
+    let _acting = ActingAs::catalog();
+    let found = read_active(
+        &format!(
+            "SELECT coalesce(array_agg(DISTINCT n.relation::oid) FILTER (WHERE n.xid IS NULL), '{{}}')::text, \
+             coalesce(array_agg(DISTINCT n.relation::oid) FILTER (WHERE n.xid IS NOT NULL), '{{}}')::text, \
+             coalesce(array_agg(DISTINCT n.xid::text) FILTER (WHERE n.xid IS NOT NULL), '{{}}')::text, \
+             (SELECT bool_or(o.nowhere) FROM (SELECT bool_and(n.time_column <> {time}) AS nowhere FROM rollup.arrival n WHERE n.source = {source}::oid AND {pending} \
+              GROUP BY n.relation, n.xid::text) o), max(n.rollup_stamp) FROM rollup.arrival n WHERE n.source = {source}::oid AND {pending}",
+            time = literal(&plan.time_column),
+            source = d.source_oid.to_u32()
+        ),
+        |row| {
+            Ok(row.get::<i64>(5)?.map(|stamp| Told {
+                tables: row.get(1).ok().flatten().unwrap_or_default(),
+                leaves: row.get(2).ok().flatten().unwrap_or_default(),
+                xids: row.get(3).ok().flatten().unwrap_or_default(),
+                timeless: row.get::<bool>(4).ok().flatten() == Some(true),
+                stamp,
+            }))
+        },
+    )
+    .map_err(internal)?;
+    Ok(found.into_iter().flatten().next())
+}
+
+/// What stands for a table that came as a whole, in the place of a transaction.
+fn whole(prefix: &str) -> String {
+    format!("(OPERATOR(pg_catalog.-) ({prefix}tableoid::pg_catalog.int8))")
+}
+
+/// Under the active snapshot, which is `now`.
+fn judge(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<i64> {
+    let pending = bounds::new("n.", &d.state.seen, now);
+    let Some(told) = told(d, plan, &pending)? else { return Ok(0) };
+    let (source, target, owner) = d.parts()?;
+    let levels = super::levels::of(d)?;
+    let late = super::late::conditions(d, plan, &levels)?;
+    let conditions: Vec<String> = late.iter().map(|l| l.condition.clone()).collect();
+    let tables = read_active(
+        &format!(
+            "WITH RECURSIVE t (oid) AS (SELECT {}::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
+             SELECT pg_catalog.array_agg(t.oid)::pg_catalog.text FROM t",
+            d.source_oid.to_u32()
+        ),
+        |row| row.get::<String>(1),
+    )
+    .map_err(internal)?;
+    let tables = tables.into_iter().flatten().next().unwrap_or_default();
+
+    let _acting = ActingAs::role(owner);
+    run::set_timezone(&d.timezone);
+    set_local(c"datestyle", c"ISO, MDY");
+    let changes = Changes::of(d, plan, &d.timezone, &d.state.seen, now, Notes::Arrivals)?;
+    let touched = match plan.plain_key && !told.timeless {
+        true => super::change::touched(&changes)?,
+        false => None,
+    };
+    let key = sql::ident(&plan.time_key);
+    let raw_key = plan.column(&plan.time_key).map(|c| format!("({})", c.expression)).unwrap_or_default();
+    // Raw rows and those that are stored, of the same groups: the bounds of time alone are wider.
+    let (rows, groups) = match &touched {
+        Some(touched) => {
+            (format!("{} AND {}", touched.rows, touched.condition(&raw_key)), touched.condition(&key))
+        }
+        None => ("true".into(), "true".into()),
+    };
+    let p = sql::prefix(plan);
+    let merged = format!(
+        "{} AND {rows} AND {p}tableoid OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.oid[])",
+        bounds::merged(&p, plan, &d.state),
+        literal(&tables)
+    );
+    let any = |column: &str, list: &str, of: &str| {
+        format!("{p}{column} OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.{of}[])", literal(list))
+    };
+    // The same transaction may have moved other rows, which were counted: of those that it inserted, the ones of the times
+    // that it noted came. Tables of other kinds than a heap know no xmin.
+    let time = format!("{p}{}", sql::ident(&plan.time_column));
+    let time = if plan.time_zoned { time } else { super::reach::as_if_utc(&time) };
+    let at = match told.timeless {
+        true => "true".to_string(),
+        false => format!(
+            "(n.time_column OPERATOR(pg_catalog.=) {} AND ({time} OPERATOR(pg_catalog.>=) n.since AND {time} OPERATOR(pg_catalog.<=) n.until OR {time} IS NULL AND n.since IS NULL))",
+            literal(&plan.time_column)
+        ),
+    };
+    let who = format!(
+        "CASE WHEN CASE WHEN {} THEN {} ELSE false END THEN coalesce((SELECT pg_catalog.max(n.rollup_stamp) FROM rollup.arrival n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
+         AND n.relation OPERATOR(pg_catalog.=) {p}tableoid AND n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {pending} AND {at}), {}) \
+         WHEN {} THEN {} END",
+        any("tableoid", &told.leaves, "oid"),
+        any("xmin", &told.xids, "xid"),
+        d.source_oid.to_u32(),
+        format!("CASE WHEN {} THEN {} END", any("tableoid", &told.tables, "oid"), whole(&p)),
+        any("tableoid", &told.tables, "oid"),
+        whole(&p)
+    );
+    let came = format!("({who}) IS NOT NULL");
+    let gone = format!("coalesce({key} OPERATOR(pg_catalog.<) {}, false)", changes.floor(&changes.target));
+    let newcomers = sql::newcomers(plan, source, &format!("{merged} AND {came}"), &who);
+    let judged = sql::judged(plan, source, target, &newcomers, &merged, &groups, &gone);
+    let merge = sql::merge_judged(plan, target, &levels, &conditions);
+    let few = FewBuckets::of(d.source_oid, &plan.time_column, plan.bucket.shortest());
+    let judged = CString::new(judged).map_err(internal)?;
+    let found = with_active_rows(&judged, c"judged", |client, groups| {
+        drop(few);
+        let mut out = Judged::default();
+        if groups == 0 {
+            return Ok(out);
+        }
+        let row = client.update(&*merge, None, &[])?.first();
+        out.added = row.get::<i64>(1)?.unwrap_or_default();
+        out.late = row.get::<Vec<i64>>(2)?.unwrap_or_default();
+        let left = "SELECT \"rollup came\", \"rollup rows\", \"rollup since\", \"rollup until\" FROM judged WHERE \"rollup verdict\" OPERATOR(pg_catalog.<) 0";
+        for row in client.select(left, None, &[])? {
+            out.left.push(Left {
+                came: row.get(1)?.unwrap_or_default(),
+                rows: row.get(2)?.unwrap_or_default(),
+                since: row.get(3)?,
+                until: row.get(4)?,
+            });
+        }
+        Ok(out)
+    })
+    .map_err(internal)?;
+    super::late::store(&late, &found.late)?;
+    if d.follows {
+        compute_again(d, plan, told.stamp, &found.left)?;
+    } else {
+        leave_out(d, source, &found.left)?;
+    }
+    Ok(found.added)
+}
+
+/// What a judgement came to.
+#[derive(Default)]
+struct Judged {
+    added: i64,
+    late: Vec<i64>,
+    left: Vec<Left>,
+}
+
+/// Newcomers of a group of which it cannot be told whether they were counted.
+struct Left {
+    came: i64,
+    rows: i64,
+    since: Option<TimestampWithTimeZone>,
+    until: Option<TimestampWithTimeZone>,
+}
+
+/// Notes their times as changed, in the name of who brought them: this run computes the buckets again.
+fn compute_again(d: &Definition, plan: &Plan, stamp: i64, left: &[Left]) -> Result<()> {
+    let _acting = ActingAs::catalog();
+    for group in left {
+        catalog::execute(
+            "INSERT INTO rollup.change (source, time_column, rollup_stamp, since, until) VALUES ($1, $2::pg_catalog.name, $3, $4, $5)",
+            &[
+                d.source_oid.into(),
+                plan.time_column.clone().into(),
+                stamp.into(),
+                group.since.into(),
+                group.until.into(),
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+/// Counts them, and says so once of each who brought them.
+fn leave_out(d: &Definition, source: &str, left: &[Left]) -> Result<()> {
+    let mut by: std::collections::BTreeMap<i64, (i64, i64)> = Default::default();
+    for group in left {
+        let of = by.entry(group.came).or_default();
+        *of = (of.0 + group.rows, of.1 + 1);
+    }
+    for (came, (rows, groups)) in by {
+        let _acting = ActingAs::catalog();
+        catalog::execute(
+            "UPDATE rollup.definition SET left_out = left_out + $2 WHERE id = $1",
+            &[d.id.into(), rows.into()],
+        )?;
+        let news = catalog::write(
+            "WITH n AS (UPDATE rollup.arrival SET told = true WHERE source = $1 AND NOT told AND (rollup_stamp = $2 AND xid IS NOT NULL OR xid IS NULL AND relation::pg_catalog.oid::pg_catalog.int8 = - $2) RETURNING 1) \
+             SELECT pg_catalog.count(*) > 0 FROM n",
+            &[d.source_oid.into(), came.into()],
+            |row| row.get::<bool>(1),
+        )?;
+        if news.first() != Some(&Some(true)) {
+            continue;
+        }
+        let who = match u32::try_from(-came) {
+            Ok(table) => super::expire::name_of(pg_sys::Oid::from(table))?,
+            Err(_) => format!("transaction {}", came - d.offset),
+        };
+        report(
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!(
+                "rollup {}: {rows} rows of {groups} groups that came to {source} with {who}, bringing stamps of their own, are left out: it cannot be told whether they were counted, since other rows of their groups have changed, or came beside them",
+                d.name
+            ),
+            format!(
+                "SELECT * FROM rollup.check({0}) shows the groups; SELECT rollup.rebuild({0}, from_time, to_time) computes them again from the raw rows that are there.",
+                literal(&d.name)
+            ),
+        )
+        .report(PgLogLevel::WARNING);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verdict;
+
+    #[test]
+    fn a_group_is_judged_by_its_number_of_rows() {
+        let one = [(7, 100)];
+        assert_eq!(verdict(50, 150, &one, 7), 1, "never counted");
+        assert_eq!(verdict(150, 150, &one, 7), 0, "moved");
+        assert_eq!(verdict(0, 100, &one, 7), 1, "a group that was not there");
+        assert_eq!(verdict(140, 150, &one, 7), -1, "rows were deleted, or changed");
+        assert_eq!(verdict(160, 150, &one, 7), -1, "more were counted than there are");
+        assert_eq!(verdict(-(1 << 62), 150, &one, 7), -1, "nobody knows how many were counted");
+    }
+
+    #[test]
+    fn several_are_told_apart_where_one_choice_alone_gives_the_number() {
+        let two = [(7, 100), (9, 30)];
+        assert_eq!((verdict(150, 180, &two, 7), verdict(150, 180, &two, 9)), (0, 1));
+        assert_eq!((verdict(80, 180, &two, 7), verdict(80, 180, &two, 9)), (1, 0));
+        assert_eq!((verdict(50, 180, &two, 7), verdict(50, 180, &two, 9)), (1, 1));
+        let same = [(7, 100), (9, 100)];
+        assert_eq!((verdict(150, 250, &same, 7), verdict(150, 250, &same, 9)), (-1, -1));
+        let many: Vec<(i64, i64)> = (0..40).map(|n| (n, 1)).collect();
+        assert_eq!(verdict(0, 39, &many, 3), -1);
+        assert_eq!(verdict(0, 40, &many, 3), 1);
+    }
+}

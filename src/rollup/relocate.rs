@@ -1,0 +1,143 @@
+//! rollup.move: the source of a rollup has become a part of another table, whose rows it counts from then on.
+//!
+//! Invariant: rows that were counted stay counted, once. The state stays, since stamps of the parts count in the same ids;
+//! rows of the other parts, which may have stamps that are merged, are noted as tables that came as a whole, and judged by
+//! the next run (see `newcomers`). Who writes to the whole table is waited for.
+use super::catalog::{self, Definition};
+use super::error::{Result, fail};
+use super::levels;
+use super::sql::{self, STAMP, literal};
+use super::{arrange, arrival, maps, source, views, watch};
+use crate::pg::xact::{ActingAs, keeps_one_snapshot};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// Has the rollup, whose state row is locked, count the rows of `to`, of which its source is a part.
+pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
+    if keeps_one_snapshot() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            "rollup.move needs a READ COMMITTED transaction",
+            "SET TRANSACTION ISOLATION LEVEL READ COMMITTED.",
+        );
+    }
+    d.check_cluster()?;
+    let (_, target, owner) = d.parts()?;
+    let whole = source::describe(to)?;
+    let name = whole.qualified();
+    if d.state.nodes.is_some() || !maps::tables(to)?.contains(&d.source_oid) || to == d.source_oid {
+        return fail(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("the source of rollup {} is no part of {}", d.name, super::expire::name_of(to)?),
+            "Name the table that it was made a partition or a child of.",
+        );
+    }
+    if let Some(above) = part_of(to)? {
+        return fail(
+            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            format!("{name} is a partition itself"),
+            format!("SELECT rollup.move({}, {});", literal(&d.name), literal(&above)),
+        );
+    }
+    catalog::check_owner(Some(whole.owner), &format!("table {name}"))?;
+    let plan = d.plan()?;
+    {
+        let _acting = ActingAs::role(whole.owner);
+        source::lock_exclusively(&whole)?;
+        source::add_stamp(&whole)?;
+        catalog::execute(
+            &format!(
+                "ALTER TABLE {name} ALTER COLUMN {STAMP} SET DEFAULT {}",
+                match d.offset {
+                    0 => "rollup.stamp()".to_string(),
+                    offset => format!("(rollup.stamp() OPERATOR(pg_catalog.+) '{offset}'::pg_catalog.int8)"),
+                }
+            ),
+            &[],
+        )?;
+    }
+    source::register(to, &plan)?;
+    let others = {
+        let _acting = ActingAs::catalog();
+        let offset = catalog::write(
+            "UPDATE rollup.source SET stamp_offset = $2 WHERE relation = $1 AND (stamp_offset = $2 OR NOT EXISTS (SELECT FROM rollup.definition d WHERE d.source = relation)) RETURNING 1",
+            &[to.into(), d.offset.into()],
+            |row| row.get::<i32>(1),
+        )?;
+        if offset.is_empty() {
+            return fail(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("{name} has rollups whose stamps begin elsewhere than those of rollup {}", d.name),
+                "Make the rollup anew over that table.",
+            );
+        }
+        catalog::execute(
+            "UPDATE rollup.definition SET source = $2 WHERE id = $1",
+            &[d.id.into(), to.into()],
+        )?;
+        let others = !catalog::of_source(d.source_oid, true)?.is_empty();
+        for table in ["change", "arrival"] {
+            let columns = match table {
+                "change" => "time_column, rollup_stamp, since, until",
+                _ => "relation, xid, told, time_column, rollup_stamp, since, until",
+            };
+            catalog::execute(
+                &format!(
+                    "INSERT INTO rollup.{table} (source, {columns}) SELECT $2, {columns} FROM rollup.{table} WHERE source = $1"
+                ),
+                &[d.source_oid.into(), to.into()],
+            )?;
+        }
+        // What has expired of the part has of the whole.
+        catalog::execute(
+            "INSERT INTO rollup.expired (relation, below, swept) SELECT $2, e.below, e.swept FROM rollup.expired e WHERE e.relation = $1 \
+             ON CONFLICT (relation) DO UPDATE SET below = greatest(expired.below, excluded.below), swept = greatest(expired.swept, excluded.swept)",
+            &[d.source_oid.into(), to.into()],
+        )?;
+        if !others {
+            catalog::execute(
+                "UPDATE rollup.retention r SET relation = $2 WHERE r.relation = $1 AND NOT EXISTS (SELECT FROM rollup.retention o WHERE o.relation = $2)",
+                &[d.source_oid.into(), to.into()],
+            )?;
+            catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[d.source_oid.into()])?;
+        }
+        others
+    };
+    {
+        let _acting = ActingAs::role(whole.owner);
+        if !others {
+            // Triggers of its own stand in the way of those that come from above.
+            maps::tables(d.source_oid)?.into_iter().try_for_each(arrange::strip)?;
+            watch::forget(d.source_oid, true)?;
+            source::forget(d.source_oid, true)?;
+        }
+        source::add_index(to, &whole, &plan)?;
+        arrange::arrange(to)?;
+    }
+    super::beside::create(to)?;
+    let parts = maps::tables(d.source_oid)?;
+    let come: Vec<pg_sys::Oid> = maps::tables(to)?.into_iter().filter(|t| !parts.contains(t)).collect();
+    arrival::note_tables(&come)?;
+    let _acting = ActingAs::role(owner);
+    let levels = levels::of(d)?;
+    for level in std::iter::once(None).chain(levels.iter().map(Some)) {
+        let table = level.map_or(target, |l| l.target.as_str());
+        let names = views::Names { source: &name, target, view: None };
+        let view = views::make(false, &plan, names, level, d.id)?;
+        super::comments::write(&plan, &name, table, &view, level.map(|l| l.width()).transpose()?.as_deref())?;
+    }
+    d.store_plan(&plan, &sql::query(&plan, &name))
+}
+
+fn part_of(table: pg_sys::Oid) -> Result<Option<String>> {
+    let _acting = ActingAs::catalog();
+    Ok(catalog::read(
+        "SELECT (SELECT a.relid::pg_catalog.text FROM pg_catalog.pg_partition_ancestors($1) WITH ORDINALITY a (relid, n) ORDER BY n DESC LIMIT 1) \
+         FROM pg_catalog.pg_class c WHERE c.oid = $1 AND c.relispartition",
+        &[table.into()],
+        |row| row.get::<String>(1),
+    )?
+    .into_iter()
+    .flatten()
+    .next())
+}
