@@ -10,6 +10,8 @@ const SUBSCRIPTION: pg_sys::Oid = pg_sys::Oid::from_u32(6100);
 /// What a command did that may bring rows to a table by another road than an INSERT into it.
 #[derive(Debug, Default)]
 pub struct Command {
+    /// Tables that were made.
+    pub made: Vec<pg_sys::Oid>,
     /// Tables that have come to stand below another.
     pub children: Vec<pg_sys::Oid>,
     /// Partitions that a table has been given: its id, and what they are called, whatever their schema.
@@ -31,8 +33,11 @@ pub fn command(call: &Call) -> Command {
                 let address = collected.d.simple.address;
                 if address.classId == SUBSCRIPTION {
                     told.subscriptions.push(address.objectId);
-                } else if address.classId == pg_sys::RelationRelationId && stands_below(collected.parsetree) {
-                    told.children.push(address.objectId);
+                } else if address.classId == pg_sys::RelationRelationId
+                    && let Some(below) = creates_table(collected.parsetree)
+                {
+                    told.made.push(address.objectId);
+                    told.children.extend(below.then_some(address.objectId));
                 }
             }
             pg_sys::CollectedCommandType::SCT_AlterTable => {
@@ -62,15 +67,14 @@ pub fn command(call: &Call) -> Command {
     told
 }
 
-/// True of CREATE TABLE … PARTITION OF and INHERITS.
+/// Whether the table of a CREATE TABLE is PARTITION OF or INHERITS another; None of other commands.
 ///
 /// # Safety
 /// `tree` is a node, or NULL.
-unsafe fn stands_below(tree: *const pg_sys::Node) -> bool {
+unsafe fn creates_table(tree: *const pg_sys::Node) -> Option<bool> {
     // SAFETY: the tag says what the node is.
     unsafe {
-        !tree.is_null()
-            && (*tree).type_ == pg_sys::NodeTag::T_CreateStmt
-            && !(*tree.cast::<pg_sys::CreateStmt>()).inhRelations.is_null()
+        (!tree.is_null() && (*tree).type_ == pg_sys::NodeTag::T_CreateStmt)
+            .then(|| !(*tree.cast::<pg_sys::CreateStmt>()).inhRelations.is_null())
     }
 }

@@ -65,6 +65,12 @@ pub fn own_transaction_id_if_any() -> Option<i64> {
     Some(full_id(unguarded::GetTopFullTransactionIdIfAny())).filter(|&x| x != 0)
 }
 
+/// True of an id as rows bear it of this transaction or a part of it that was not rolled back.
+pub fn is_own_transaction(id: pg_sys::TransactionId) -> bool {
+    // SAFETY: a look at what this process knows of its transaction; raises no error.
+    unsafe { pg_sys::TransactionIdIsCurrentTransactionId(id) }
+}
+
 fn full_id(x: pg_sys::FullTransactionId) -> i64 {
     x.value as i64
 }

@@ -143,11 +143,13 @@ fn watch_command(call: &mut Call) -> pg_sys::Datum {
 
 /// Tables that came to stand below a source are watched as it is, and rows that a subscription brings get stamps.
 fn watch(command: &Command) -> Result<()> {
+    command.made.iter().try_for_each(|table| super::anew::made(*table))?;
     let mut children = command.children.clone();
     for (parent, name) in &command.attached {
         children.extend(partitions_named(*parent, name)?);
     }
     for table in children {
+        identify(table)?;
         let sources = sources_above(table)?;
         // Where a subscription fills it, its rows get stamps from the top on.
         let roots = match sources.is_empty() {
@@ -161,6 +163,28 @@ fn watch(command: &Command) -> Result<()> {
         sources_of(*subscription)?.into_iter().try_for_each(attempt)?;
     }
     Ok(())
+}
+
+/// Gives a new partition of a rollup's table a replica identity, as who gave the command.
+fn identify(table: pg_sys::Oid) -> Result<()> {
+    let done = in_subtransaction(std::panic::AssertUnwindSafe(|| {
+        let _acting = ActingAs::role(current_user());
+        wait_shortly();
+        super::identity::give_below(table)
+    }));
+    match done {
+        Ok(()) => Ok(()),
+        Err(e) if e.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED => {
+            fail(e.code, e.message, "Give the command again.")
+        }
+        Err(e) => {
+            warn(
+                format!("the new partition of a rollup has no replica identity: {}", e.message),
+                "Where it is published, runs of the rollup fail: ALTER TABLE … REPLICA IDENTITY FULL.",
+            );
+            Ok(())
+        }
+    }
 }
 
 /// Does what is to be done of a table and what is below it, as who gave the command, or says why it cannot be.

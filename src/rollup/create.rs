@@ -78,7 +78,9 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         None => None,
     };
 
-    source::add_stamp(&source)?;
+    if source::add_stamp(&source)? {
+        super::identity::tell_publishers(select.source, &source.qualified())?;
+    }
     if options.on_change != OnChange::Ignore {
         // Whoever has changed rows before has committed; whoever will finds the triggers.
         source::lock_exclusively(&source)?;
@@ -90,6 +92,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         None => catalog::define(&sql::create_table(&plan, &target))?,
         Some(_) => adopt::adopt(&mut plan, &source.qualified(), &target, options.backfill)?,
     }
+    super::identity::give(&target)?;
     if let Some((key, place)) = &place {
         let (key, source) = (key.as_deref(), source.qualified());
         match &options.into {

@@ -12,6 +12,7 @@ use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
 mod adopt;
+mod anew;
 mod arrange;
 pub mod attempt;
 mod backlog;
@@ -27,6 +28,7 @@ pub mod diagnose;
 pub mod error;
 mod evolve;
 pub mod expire;
+mod identity;
 mod late;
 mod levels;
 mod live;

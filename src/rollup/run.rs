@@ -56,6 +56,7 @@ fn run_definition(before: &Definition, backlog: Backlog) -> Result<i64> {
         };
     }
     if !has_work(before)? {
+        super::attempt::nothing_to_do(before.id)?;
         return Ok(0);
     }
     if !before.same_cluster {

@@ -45,9 +45,9 @@ pub fn describe(relation: pg_sys::Oid) -> Result<Source> {
     .ok_or_else(|| internal("the source is gone"))
 }
 
-/// The stamp column. Rows that are there get 0, the stamp of rows older than every transaction, which rewrites
-/// nothing.
-pub fn add_stamp(source: &Source) -> Result<()> {
+/// The stamp column; true where it was not there. Rows that are there get 0, the stamp of rows older than every
+/// transaction, which rewrites nothing.
+pub fn add_stamp(source: &Source) -> Result<bool> {
     let existing = {
         // With this search_path the default reads rollup.stamp(), whatever the caller's is.
         let _acting = xact::ActingAs::catalog();
@@ -60,7 +60,7 @@ pub fn add_stamp(source: &Source) -> Result<()> {
         )?
     };
     match existing.first() {
-        Some(Some(true)) => Ok(()),
+        Some(Some(true)) => Ok(false),
         Some(_) => fail(
             PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN,
             format!(
@@ -81,7 +81,8 @@ pub fn add_stamp(source: &Source) -> Result<()> {
                     source.qualified()
                 ),
                 &[],
-            )
+            )?;
+            Ok(true)
         }
     }
 }

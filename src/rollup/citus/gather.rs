@@ -4,7 +4,7 @@
 //! tells of connections of Citus at work and of transactions that are prepared. A row whose transaction had finished
 //! in round 1 is visible once none of those transactions is left.
 use super::vector::{Absent, Answer, Answers, MANY, Node, Seen, Vector};
-use crate::pg::libpq::{Connection, Row};
+use crate::pg::libpq::{Connection, Row, conninfo_value};
 use crate::pg::node;
 use crate::pg::xact::ActingAs;
 use crate::rollup::catalog;
@@ -52,7 +52,8 @@ struct Place {
     conninfo: Option<String>,
 }
 
-fn nodes() -> Result<(Vec<Place>, BTreeMap<i32, Absent>)> {
+/// The nodes to ask, and those of the cluster that are not to be asked, by name.
+fn nodes() -> Result<(Vec<Place>, BTreeMap<i32, String>)> {
     let found = catalog::write(
         "SELECT n.groupid, n.isactive, n.nodename, n.nodeport::pg_catalog.text, n.groupid = l.groupid, \
          pg_catalog.current_setting('citus.node_conninfo'), pg_catalog.current_database()::pg_catalog.text, o.rolname::pg_catalog.text, \
@@ -81,22 +82,18 @@ fn nodes() -> Result<(Vec<Place>, BTreeMap<i32, Absent>)> {
         },
     )?;
     let own = own_group()?;
-    let (mut places, mut absent) = (Vec::new(), BTreeMap::new());
+    let (mut places, mut disabled) = (Vec::new(), BTreeMap::new());
     for (active, place) in found.into_iter().flatten() {
         if active || place.group == own {
             places.push(place);
         } else {
-            absent.insert(place.group, Absent::Disabled);
+            disabled.insert(place.group, place.name);
         }
     }
     if !places.iter().any(|p| p.group == own) {
         places.push(Place { group: own, name: "this node".into(), conninfo: None });
     }
-    Ok((places, absent))
-}
-
-fn conninfo_value(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+    Ok((places, disabled))
 }
 
 /// The group of this node.
@@ -251,7 +248,7 @@ pub type Asked = (i32, String, std::result::Result<Found, String>);
 /// Asks every node for itself.
 pub fn each() -> Result<Vec<Asked>> {
     let _acting = ActingAs::catalog();
-    let (places, absent) = nodes()?;
+    let (places, disabled) = nodes()?;
     let one = |place: &Place| {
         let sql = format!("{SINCE};\n{}", activity_of(""));
         let rows = ask(std::slice::from_ref(place), |_| sql.clone()).map_err(|e| e.message().to_string())?;
@@ -262,7 +259,13 @@ pub fn each() -> Result<Vec<Asked>> {
         Ok(Found { since, at, oldest, prepared: rows.flatten().collect() })
     };
     let mut found: Vec<_> = places.iter().map(|p| (p.group, p.name.clone(), one(p))).collect();
-    found.extend(absent.keys().map(|g| (*g, String::new(), Err("the node is disabled".to_string()))));
+    found.extend(disabled.into_iter().map(|(group, name)| {
+        (
+            group,
+            name,
+            Err("the node is disabled, and its rows wait until SELECT citus_activate_node(…)".to_string()),
+        )
+    }));
     Ok(found)
 }
 
@@ -275,7 +278,8 @@ pub fn wait_for_quiet() -> Result<Vec<i32>> {
         |row| row.get::<String>(1),
     )?;
     let own = own.into_iter().flatten().next().unwrap_or_default();
-    let (places, absent) = nodes()?;
+    let (places, disabled) = nodes()?;
+    let absent = disabled.into_keys().map(|group| (group, Absent::Disabled)).collect();
     let groups: Vec<i32> = places.iter().map(|p| p.group).collect();
     let nodes = groups.iter().map(|g| (*g, Answer::default())).collect();
     let mut answers = Answers { nodes, absent, ..Answers::default() };
@@ -295,7 +299,8 @@ pub fn wait_for_quiet() -> Result<Vec<i32>> {
 pub fn all(before: &Vector, offset: i64) -> Result<Answers> {
     let _acting = ActingAs::catalog();
     let so_far = groups_so_far()?;
-    let (places, absent) = nodes()?;
+    let (places, disabled) = nodes()?;
+    let absent = disabled.into_keys().map(|group| (group, Absent::Disabled)).collect();
     let mut answers = Answers { absent, ..Answers::default() };
     let first = ask(&places, |p| snapshot_of(p.group, before.nodes.get(&p.group), offset))?;
     for (place, rows) in places.iter().zip(first) {
