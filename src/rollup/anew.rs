@@ -16,11 +16,10 @@ use crate::pg::node;
 use crate::pg::xact::{ActingAs, in_subtransaction, is_own_transaction};
 use pgrx::pg_sys;
 
-/// True of an id, `$1`, of which the catalog of rollups speaks.
-const KNOWN: &str = "(EXISTS (SELECT FROM rollup.source WHERE relation = o.oid) \
-    OR EXISTS (SELECT FROM rollup.definition WHERE relation = o.oid OR o.oid = ANY (joined)) OR EXISTS (SELECT FROM rollup.level WHERE relation = o.oid) \
-    OR EXISTS (SELECT FROM rollup.retention WHERE relation = o.oid) OR EXISTS (SELECT FROM rollup.expired WHERE relation = o.oid) \
-    OR EXISTS (SELECT FROM rollup.partitioning WHERE relation = o.oid) OR EXISTS (SELECT FROM rollup.change WHERE source = o.oid))";
+/// The tables of which the catalog of rollups speaks.
+const KNOWN: &str = "known (oid) AS MATERIALIZED (SELECT relation::pg_catalog.oid FROM rollup.source UNION SELECT relation FROM rollup.definition \
+    UNION SELECT t FROM rollup.definition, pg_catalog.unnest(joined) t UNION SELECT relation FROM rollup.level UNION SELECT relation FROM rollup.retention \
+    UNION SELECT relation FROM rollup.expired UNION SELECT relation FROM rollup.partitioning)";
 
 /// Two tables, old and new, and the transaction that last changed what the system's catalog says of the one that
 /// must have been made or renamed just now.
@@ -48,9 +47,9 @@ pub fn dropped() -> Result<()> {
     // A copy has the same owner already.
     let gone = catalog::read(
         &format!(
-            "SELECT o.oid, o.schema_name, o.object_name, c.relowner FROM (SELECT objid AS oid, schema_name, object_name FROM pg_catalog.pg_event_trigger_dropped_objects() \
+            "WITH {KNOWN} SELECT o.oid, o.schema_name, o.object_name, c.relowner FROM (SELECT objid AS oid, schema_name, object_name FROM pg_catalog.pg_event_trigger_dropped_objects() \
              WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0 AND object_type = 'table' OFFSET 0) o \
-             JOIN pg_catalog.pg_class c ON c.oid = o.oid WHERE {KNOWN}"
+             JOIN pg_catalog.pg_class c ON c.oid = o.oid JOIN known ON known.oid = o.oid"
         ),
         &[],
         |row| {
@@ -85,9 +84,10 @@ pub fn made(table: pg_sys::Oid) -> Result<()> {
     let _acting = ActingAs::catalog();
     let shards = pairs(
         &format!(
-            "SELECT o.oid, t.oid, o.xmin::pg_catalog.text::pg_catalog.int8 FROM pg_catalog.pg_class t JOIN pg_catalog.pg_class o ON o.relnamespace = t.relnamespace AND o.relkind = t.relkind AND o.oid <> t.oid \
+            "WITH {KNOWN} SELECT o.oid, t.oid, o.xmin::pg_catalog.text::pg_catalog.int8 FROM known JOIN pg_catalog.pg_class o ON o.oid = known.oid \
+             JOIN pg_catalog.pg_class t ON o.relnamespace = t.relnamespace AND o.relkind = t.relkind AND o.oid <> t.oid \
              AND pg_catalog.starts_with(o.relname::pg_catalog.text, pg_catalog.left(t.relname::pg_catalog.text, 30)) AND o.relname::pg_catalog.text ~ '_[0-9]+$' \
-             WHERE t.oid = $1 AND {KNOWN}"
+             WHERE t.oid = $1"
         ),
         &[table.into()],
     )?;

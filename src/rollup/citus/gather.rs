@@ -259,13 +259,8 @@ pub fn each() -> Result<Vec<Asked>> {
         Ok(Found { since, at, oldest, prepared: rows.flatten().collect() })
     };
     let mut found: Vec<_> = places.iter().map(|p| (p.group, p.name.clone(), one(p))).collect();
-    found.extend(disabled.into_iter().map(|(group, name)| {
-        (
-            group,
-            name,
-            Err("the node is disabled, and its rows wait until SELECT citus_activate_node(…)".to_string()),
-        )
-    }));
+    let waits = "the node is disabled: its rows come once it is activated";
+    found.extend(disabled.into_iter().map(|(group, name)| (group, name, Err(waits.to_string()))));
     Ok(found)
 }
 
