@@ -297,6 +297,15 @@ AS 'MODULE_PATHNAME', 'rollup_unwatched_wrapper' LANGUAGE c STABLE STRICT PARALL
 COMMENT ON FUNCTION rollup.unwatched(bigint) IS
 'Triggers that the rollup with this id needs to be told of changes and that are missing or switched off on its source, a partition or a child; NULL where none is, and for NULL';
 
+-- No part of the view: where that is read beside a distributed table, Citus takes no query that is recursive.
+CREATE FUNCTION rollup.open_writers(source regclass) RETURNS text LANGUAGE sql STABLE PARALLEL RESTRICTED
+RETURN (SELECT pg_catalog.string_agg(DISTINCT coalesce('process ' || k.pid, 'a prepared transaction'), ', ') FROM pg_catalog.pg_locks k
+  WHERE k.locktype = 'relation' AND k.mode = 'RowExclusiveLock' AND k.granted
+    AND k.database = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())
+    AND k.relation IN (WITH RECURSIVE t (id) AS (SELECT source::oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.id)
+      SELECT t.id FROM t));
+COMMENT ON FUNCTION rollup.open_writers(regclass) IS 'Whose transactions have a table or a part of it open for writing; NULL where none has, and for NULL';
+
 CREATE VIEW rollup.status AS
 SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) o.owner) AS owner,
        CASE WHEN d.relation IS NULL OR d.source IS NULL THEN 'gone' WHEN a.failures > 0 AND d.state = 'active' THEN 'failing' ELSE d.state END AS state,
@@ -305,11 +314,7 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
        d.rows_total, a.last_rows, speed.rows_per_second, l.lag_rows,
        CASE WHEN l.lag_rows = 0 THEN 0 ELSE extract(epoch FROM pg_catalog.clock_timestamp() - a.last_run) END::float8 AS lag_seconds,
        CASE WHEN l.lag_rows > 0 THEN rollup.oldest_row(d.id) END AS oldest_row,
-       (SELECT pg_catalog.string_agg(DISTINCT coalesce('process ' || k.pid, 'a prepared transaction'), ', ') FROM pg_catalog.pg_locks k
-         WHERE k.locktype = 'relation' AND k.mode = 'RowExclusiveLock' AND k.granted
-           AND k.database = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())
-           AND k.relation IN (WITH RECURSIVE t (id) AS (SELECT d.source::oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.id)
-             SELECT t.id FROM t)) AS open_writers,
+       rollup.open_writers(d.source) AS open_writers,
        CASE WHEN NOT rollup.is_free(d.source) THEN 'a lock on ' || d.source
             WHEN d.nodes IS NOT NULL AND rollup.may_read(o.owner) THEN
          (SELECT pg_catalog.string_agg(pg_catalog.concat('node ', w.node || ' ', '(group ', w.group_id, '): ', w.waits_for), '; ' ORDER BY w.group_id)

@@ -267,15 +267,15 @@ fn other_kinds_of_tables(citus: &Citus, client: &mut Client) {
         number(client, "SELECT sum(n)::bigint FROM parts_1h"),
         number(client, "SELECT count(*) FROM parts")
     );
-    // A table of one node that is given to Citus has other stamps from then on.
+    // A table of one node that is given to Citus takes its rollup along, with the next run.
     client
         .batch_execute(
-            "SELECT create_distributed_table('plain', 'k'); INSERT INTO plain VALUES (now(), 1, 1)",
+            "INSERT INTO plain VALUES (now(), 1, 1); SELECT create_distributed_table('plain', 'k'); INSERT INTO plain VALUES (now(), 1, 1)",
         )
         .unwrap();
-    let e = error(client, "SELECT rollup_plain()");
-    assert!(e.contains("was given to Citus after") && e.contains("rollup.rebase"), "{e}");
-    client.batch_execute("SELECT rollup.rebase('plain')").unwrap();
+    assert_eq!(number(client, "SELECT rollup_plain()"), 2);
+    let beside = "SELECT count(DISTINCT colocation_id) FROM citus_tables WHERE table_name IN ('plain'::regclass, 'plain_1h'::regclass)";
+    assert_eq!(number(client, beside), 1);
     let same = |client: &mut Client, table: &str| {
         let merged = number(client, &format!("SELECT sum(n)::bigint FROM {table}"));
         assert_eq!(merged, number(client, "SELECT count(*) FROM plain"), "{table}");
@@ -288,6 +288,21 @@ fn other_kinds_of_tables(citus: &Citus, client: &mut Client) {
     same(client, "plain_1h_live");
     assert_eq!(number(client, "SELECT rollup_plain()"), 20);
     same(client, "plain_1h");
+    assert_eq!(number(client, "SELECT count(*) FROM rollup.check('plain_1h')"), 0);
+    // Nor does it hurt to have all computed again.
+    client.batch_execute("SELECT rollup.rebase('plain')").unwrap();
+    same(client, "plain_1h");
+    // What cannot go on there says why, and what to do.
+    client
+        .batch_execute(
+            "CREATE TABLE followed (at timestamptz, k int);
+             SELECT rollup.create('followed_1h', 'SELECT k, date_trunc(''hour'', at) AS at, count(*) AS n FROM followed GROUP BY 1, 2', every => NULL, on_change => 'recompute');
+             SELECT create_distributed_table('followed', 'k')",
+        )
+        .unwrap();
+    let e = error(client, "SELECT rollup_followed()");
+    assert!(e.starts_with("0A000 rollup followed_1h follows changes of"), "{e}");
+    client.batch_execute("SELECT rollup.drop('followed_1h'); DROP TABLE followed").unwrap();
     // A schema that is distributed as a whole.
     client
         .batch_execute(

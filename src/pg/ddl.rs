@@ -78,3 +78,30 @@ unsafe fn creates_table(tree: *const pg_sys::Node) -> Option<bool> {
             .then(|| !(*tree.cast::<pg_sys::CreateStmt>()).inhRelations.is_null())
     }
 }
+
+/// Who owned a table that the command at hand has just dropped, for its event trigger: under the command's snapshot the
+/// table is there still. SPI would take a newer one, once anything was written in the transaction.
+pub fn owner_before(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: inside a command, whose snapshot is active; a look-up by index in pg_class, whose rows begin with the struct
+    // that is read. Scan and relation are closed before return.
+    unsafe {
+        let class = pg_sys::table_open(pg_sys::RelationRelationId, pg_sys::AccessShareLock as i32);
+        let mut key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyInit(
+            &mut key,
+            pg_sys::Anum_pg_class_oid as i16,
+            pg_sys::BTEqualStrategyNumber as u16,
+            pg_sys::F_OIDEQ.into(),
+            relation.into(),
+        );
+        let snapshot = pg_sys::GetActiveSnapshot();
+        let scan =
+            pg_sys::systable_beginscan(class, pg_sys::ClassOidIndexId.into(), true, snapshot, 1, &mut key);
+        let tuple = pg_sys::systable_getnext(scan);
+        let owner = (!tuple.is_null())
+            .then(|| (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relowner);
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(class, pg_sys::AccessShareLock as i32);
+        owner
+    }
+}

@@ -12,6 +12,7 @@
 //! keep their stamps, so none is merged twice.
 use super::catalog;
 use super::error::Result;
+use crate::pg::ddl::owner_before;
 use crate::pg::node;
 use crate::pg::xact::{ActingAs, in_subtransaction, is_own_transaction};
 use pgrx::pg_sys;
@@ -44,23 +45,22 @@ pub fn dropped() -> Result<()> {
         return Ok(());
     }
     let _acting = ActingAs::catalog();
-    // A copy has the same owner already.
-    let gone = catalog::read(
+    let gone = catalog::write(
         &format!(
-            "WITH {KNOWN} SELECT o.oid, o.schema_name, o.object_name, c.relowner FROM (SELECT objid AS oid, schema_name, object_name FROM pg_catalog.pg_event_trigger_dropped_objects() \
-             WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0 AND object_type = 'table' OFFSET 0) o \
-             JOIN pg_catalog.pg_class c ON c.oid = o.oid JOIN known ON known.oid = o.oid"
+            "WITH {KNOWN} SELECT o.oid, o.schema_name, o.object_name FROM (SELECT objid AS oid, schema_name, object_name FROM pg_catalog.pg_event_trigger_dropped_objects() \
+             WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0 AND object_type = 'table' OFFSET 0) o JOIN known ON known.oid = o.oid"
         ),
         &[],
         |row| {
             Ok((
                 row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid),
                 [row.get::<String>(2)?.unwrap_or_default(), row.get::<String>(3)?.unwrap_or_default()],
-                row.get::<pg_sys::Oid>(4)?.unwrap_or(pg_sys::InvalidOid),
             ))
         },
     )?;
-    for (old, [schema, name], owner) in gone {
+    for (old, [schema, name]) in gone {
+        // A copy has the same owner already.
+        let Some(owner) = owner_before(old) else { continue };
         let copies = pairs(
             "SELECT $1::pg_catalog.oid, c.oid, c.xmin::pg_catalog.text::pg_catalog.int8 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
              WHERE n.nspname = $2::pg_catalog.name AND c.relowner = $4 AND c.relkind IN ('r', 'p') \
