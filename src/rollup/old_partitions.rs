@@ -67,7 +67,11 @@ fn holds_unmerged(r: &Retention, p: &Partition, merged: &str) -> Result<bool> {
 
 /// Limits how long this transaction waits for a table, while the role lasts: others who want it wait behind.
 fn wait_shortly(r: &Retention) -> Result<()> {
-    if r.cutoff.is_some() { citus::expire::wait_shortly() } else { Ok(set_local(c"lock_timeout", c"50ms")) }
+    if r.cutoff.is_some() {
+        return citus::expire::wait_shortly();
+    }
+    set_local(c"lock_timeout", c"50ms");
+    Ok(())
 }
 
 /// Takes a partition's lock and those below it, for as long as this transaction lasts, and looks at it again; gives it as
