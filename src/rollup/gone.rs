@@ -8,6 +8,7 @@
 use super::catalog;
 use super::error::Result;
 use super::sql::STAMP;
+use crate::pg::ddl::owner_before;
 use crate::pg::query::set_local;
 use crate::pg::trigger::{self, Cascade};
 use crate::pg::v1::Call;
@@ -41,7 +42,6 @@ fn forget_dropped(call: &mut Call) -> pg_sys::Datum {
 fn forget() -> Result<()> {
     let _acting = ActingAs::catalog();
     set_local(c"lock_timeout", c"100ms");
-    // Under the snapshot of the command, to which these tables are there still.
     let dropped = catalog::read(
         "WITH o AS MATERIALIZED (SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects() WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0) \
          SELECT objid FROM o WHERE EXISTS (SELECT FROM rollup.source WHERE relation = objid) OR EXISTS (SELECT FROM rollup.definition WHERE relation = objid OR source = objid) \
@@ -55,12 +55,8 @@ fn forget() -> Result<()> {
     if dropped.is_empty() {
         return Ok(());
     }
-    let owners = catalog::read(
-        "SELECT c.oid, c.relowner FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)",
-        &[dropped.clone().into()],
-        |row| Ok((row.get(1)?.unwrap_or(pg_sys::InvalidOid), row.get(2)?.unwrap_or(pg_sys::InvalidOid))),
-    )?;
-    let (tables, owners): (Vec<pg_sys::Oid>, Vec<pg_sys::Oid>) = owners.into_iter().unzip();
+    let (tables, owners): (Vec<pg_sys::Oid>, Vec<pg_sys::Oid>) =
+        dropped.iter().filter_map(|table| Some((*table, owner_before(*table)?))).unzip();
     catalog::execute(
         "WITH free AS MATERIALIZED (SELECT id FROM rollup.definition WHERE relation = ANY ($1) OR source = ANY ($1) FOR UPDATE SKIP LOCKED), \
          was AS MATERIALIZED (SELECT * FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) w (oid, owner)) \
