@@ -14,6 +14,7 @@ pub mod error;
 pub mod expanded;
 pub mod expression;
 pub mod extreme;
+pub mod generated;
 pub mod holes;
 pub mod interrupt;
 pub mod jsonb;

@@ -81,7 +81,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     if source::add_stamp(&source)? {
         super::identity::tell_publishers(select.source, &source.qualified())?;
     }
-    if options.on_change != OnChange::Ignore {
+    if options.on_change != OnChange::Ignore || place.is_some() && !options.backfill {
         // Whoever has changed rows before has committed; whoever will finds the triggers.
         source::lock_exclusively(&source)?;
     }
@@ -111,11 +111,10 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         options.on_change,
         options.into.is_some(),
     )?;
-    if place.is_some() {
-        citus::create::begin(id)?;
-    }
-    if !options.backfill {
-        begin_now(id)?;
+    match (&place, options.backfill) {
+        (Some(_), backfill) => begin_on_nodes(id, !backfill)?,
+        (None, true) => {}
+        (None, false) => begin_now(id)?,
     }
     catalog::define(&sql::live_view(place.is_some(), &plan, &view, &source.qualified(), &target, None, id))?;
     comment(&plan, &source.qualified(), &target, &view, None)?;
@@ -139,6 +138,11 @@ fn names_beside(into: &str, source: &source::Source) -> Result<(String, String)>
     let view = format!("{}.{}", ident(&schema), ident(&format!("{table}_live")));
     refuse_existing(&view)?;
     Ok((format!("{}.{}", ident(&schema), ident(&table)), view))
+}
+
+fn begin_on_nodes(id: i64, everything: bool) -> Result<()> {
+    let d = catalog::lock(id)?.ok_or_else(|| internal("the rollup is not there"))?;
+    citus::create::begin(id, d.offset, everything)
 }
 
 /// Takes the rows that are there as counted.

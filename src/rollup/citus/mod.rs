@@ -11,6 +11,7 @@ pub mod commit;
 pub mod create;
 pub mod expire;
 mod gather;
+mod places;
 pub mod rebase;
 pub mod run;
 pub mod status;
@@ -34,13 +35,13 @@ pub fn stamp_base() -> i64 {
     if !node::citus_loaded() {
         return 0;
     }
-    let group = gather::own_group().unwrap_or_default();
+    let group = places::own_group().unwrap_or_default();
     i64::from(group) * GROUP + if node::opened_by_citus() { SOURCE } else { 0 }
 }
 
 /// What is added to the id of transactions of this node's own sessions.
 pub fn own_base() -> Result<i64> {
-    if node::citus_loaded() { Ok(i64::from(gather::own_group()?) * GROUP) } else { Ok(0) }
+    if node::citus_loaded() { Ok(i64::from(places::own_group()?) * GROUP) } else { Ok(0) }
 }
 
 /// How Citus keeps a table.
