@@ -190,7 +190,6 @@ fn what_cannot_be_is_refused(citus: &Citus, client: &mut Client) {
         "rollup.add_column('http_request_1min', 'more', 'max(ingest_time::text)')",
         &format!("rollup.create('refused', {query}, on_change => 'recompute')"),
         &format!("rollup.create('refused', {query}, into_table => 'elsewhere')"),
-        &format!("rollup.create('refused', {query}, backfill => false)"),
     ] {
         let e = error(client, &format!("SELECT {call}"));
         assert!(e.starts_with("0A000"), "{e}");
@@ -297,7 +296,7 @@ fn other_kinds_of_tables(citus: &Citus, client: &mut Client) {
         .batch_execute(
             "CREATE TABLE followed (at timestamptz, k int);
              SELECT rollup.create('followed_1h', 'SELECT k, date_trunc(''hour'', at) AS at, count(*) AS n FROM followed GROUP BY 1, 2', every => NULL, on_change => 'recompute');
-             SELECT create_distributed_table('followed', 'k')",
+             SELECT citus_add_local_table_to_metadata('followed')",
         )
         .unwrap();
     let e = error(client, "SELECT rollup_followed()");

@@ -196,14 +196,15 @@ fn others_do_not(client: &mut Client) {
 
 /// Shards of a table with a primary key move without being told how, and its rollups run meanwhile and after.
 fn shards_move(citus: &Citus, client: &mut Client) {
-    client
-        .batch_execute(
-            "CREATE TABLE keyed (id bigint, site int, at timestamptz NOT NULL, v int, PRIMARY KEY (id, site));
-             SELECT create_distributed_table('keyed', 'site', shard_count => 4, colocate_with => 'none');
-             SELECT rollup.create('keyed_min', 'SELECT site, date_trunc(''minute'', at) AS at, count(*) AS n FROM keyed GROUP BY 1, 2', every => NULL, coarser => '{\"keyed_hour\": \"1 hour\"}');
-             SELECT rollup.create('keyed_v', 'SELECT site, v % 3 AS third, date_trunc(''hour'', at) AS at, count(*) AS n FROM keyed GROUP BY 1, 2, 3', every => NULL)",
-        )
-        .expect("a table with a key");
+    for sql in [
+        "CREATE TABLE keyed (id bigint, site int, at timestamptz NOT NULL, v int, PRIMARY KEY (id, site))",
+        "SELECT create_distributed_table('keyed', 'site', shard_count => 4, colocate_with => 'none')",
+        // With a key that may not be NULL, and with one that may.
+        "SELECT rollup.create('keyed_min', 'SELECT site, date_trunc(''minute'', at) AS at, count(*) AS n FROM keyed GROUP BY 1, 2', every => NULL, coarser => '{\"keyed_hour\": \"1 hour\"}')",
+        "SELECT rollup.create('keyed_v', 'SELECT site, v % 3 AS third, date_trunc(''hour'', at) AS at, count(*) AS n FROM keyed GROUP BY 1, 2, 3', every => NULL)",
+    ] {
+        client.batch_execute(sql).expect(sql);
+    }
     let write = |client: &mut Client, from: i32| {
         client
             .batch_execute(&format!(
