@@ -144,7 +144,7 @@ COMMENT ON FUNCTION rollup.run_due() IS
 CREATE FUNCTION rollup.rebase(source regclass) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_rebase_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.rebase(regclass) IS
-'Computes the rollups of a table again from the rows that are there, and lifts stamps to come above those that are: what the next run does by itself after a restore into another cluster. For a table that was given to Citus, puts the rollups where its rows lie. Locks the table meanwhile. Buckets of which raw rows have expired stay. NULL does nothing';
+'Computes the rollups of a table again from the rows that are there, and lifts stamps to come above those that are: what the next run does by itself after a restore into another cluster. Where Citus keeps the table, puts the rollups where its rows lie. Locks the table meanwhile. Buckets of which raw rows have expired stay. NULL does nothing';
 
 CREATE FUNCTION rollup.retain(relation regclass, keep interval, time_column text DEFAULT NULL) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_retain_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;

@@ -11,6 +11,8 @@ use postgres::Client;
 #[test]
 fn a_cluster() {
     let Some((mut citus, mut client)) = prepared() else { return };
+    // What expires does so when it is told to, until workers are.
+    set_databases(&mut client, "none");
     on_every_node(&citus);
     aggregates_are_split(&mut client);
     rollups_lie_beside_their_rows(&citus, &mut client);
@@ -18,7 +20,13 @@ fn a_cluster() {
     other_kinds_of_tables(&citus, &mut client);
     the_page_runs(&mut client);
     nodes_added_later(&mut citus, &mut client);
+    set_databases(&mut client, "*");
     the_worker_runs_it(&mut client);
+}
+
+fn set_databases(client: &mut Client, which: &str) {
+    client.batch_execute(&format!("ALTER SYSTEM SET rollup.databases = '{which}'")).unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").unwrap();
 }
 
 /// The statements of docs/citus.md, which no single server can run, over a table in a schema of its own.
