@@ -334,6 +334,17 @@ fn nodes_added_later(citus: &mut Citus, client: &mut Client) {
     there.batch_execute(&one_row(3)).unwrap();
     assert_eq!(number(client, "SELECT count(*) FROM http_request WHERE rollup_stamp >> 48 = 3"), 1);
     run_and_compare(client, "a row written through a new node");
+    // One that is disabled is named, and what it has not said is waited for.
+    let port = citus.nodes[node].port();
+    client.batch_execute(&format!("SELECT citus_disable_node('127.0.0.1', {port}, true)")).unwrap();
+    let held: String = client
+        .query_one("SELECT held_back_by FROM rollup.status WHERE name = 'http_request_1min'", &[])
+        .unwrap()
+        .get(0);
+    assert!(held.contains(&format!("node 127.0.0.1:{port} (group 3): the node is disabled")), "{held}");
+    client.batch_execute(&format!("SELECT citus_activate_node('127.0.0.1', {port})")).unwrap();
+    there.batch_execute(&one_row(4)).unwrap();
+    run_and_compare(client, "a row written through a node that was disabled");
 }
 
 fn the_worker_runs_it(client: &mut Client) {

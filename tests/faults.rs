@@ -168,3 +168,23 @@ fn a_full_disk_is_waited_for() {
     caught_up(&mut client);
     client.batch_execute("DROP TABLESPACE small").unwrap();
 }
+
+#[test]
+fn a_failure_ends_with_what_caused_it() {
+    let (_cluster, mut client) = prepared("over", "200 milliseconds");
+    for sql in [
+        "ALTER SYSTEM SET rollup.retry_delay = '200ms'",
+        "SELECT pg_reload_conf()",
+        "ALTER TABLE http_request_1min ADD CONSTRAINT never CHECK (request_count < 2)",
+        "INSERT INTO http_request SELECT 1, now(), '10.0.0.1', 'USA', 200, g FROM generate_series(1, 9) g",
+    ] {
+        client.batch_execute(sql).unwrap();
+    }
+    let state = "SELECT count(*) FROM rollup.status WHERE state = 'failing' AND last_error LIKE '%never%'";
+    wait_for("it fails", 30, || number(&mut client, state) == 1);
+    // Nothing is left to merge: by the next look there is nothing that fails.
+    client.batch_execute("DELETE FROM http_request").unwrap();
+    let ended =
+        "SELECT count(*) FROM rollup.status WHERE state = 'active' AND failures = 0 AND last_error IS NULL";
+    wait_for("the failure has ended", 30, || number(&mut client, ended) == 1);
+}
