@@ -142,10 +142,11 @@ fn move_a_shard(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
     let row = &found[dice.roll(found.len() as u64) as usize];
     let (shard, host, port): (i64, String, i32) = (row.get(0), row.get(1), row.get(2));
     if table == "http_request" && dice.roll(5) == 0 && found.len() < 14 {
-        let mode = if dice.roll(2) == 0 { "force_logical" } else { "block_writes" };
+        // Not without blocking writes: where a row changes while shards are copied, Citus 13.2 waits for ever then for
+        // a part that stays on its node, which has no replica identity yet.
         let split = format!(
             "SELECT citus_split_shard_by_split_points({shard}, ARRAY[((shardminvalue::bigint + shardmaxvalue::bigint) / 2)::text],
-               ARRAY(SELECT nodeid FROM pg_dist_node WHERE noderole = 'primary' AND shouldhaveshards ORDER BY nodeid LIMIT 2), '{mode}') FROM pg_dist_shard WHERE shardid = {shard}"
+               ARRAY(SELECT nodeid FROM pg_dist_node WHERE noderole = 'primary' AND shouldhaveshards ORDER BY nodeid LIMIT 2), 'block_writes') FROM pg_dist_shard WHERE shardid = {shard}"
         );
         harm.splits += u64::from(client.batch_execute(&split).is_ok());
         return;
