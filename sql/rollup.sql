@@ -178,6 +178,8 @@ CREATE TABLE rollup.change (
   until        timestamptz
 );
 CREATE INDEX ON rollup.change (source, rollup_stamp);
+-- A publication FOR ALL TABLES has the tables of the catalog, too: each has a primary key, but for this one.
+ALTER TABLE rollup.change REPLICA IDENTITY FULL;
 COMMENT ON TABLE rollup.change IS 'Minutes in which rows of a source lay, or have come to lie, that were changed: until every rollup made with on_change ''recompute'' has computed their buckets again';
 COMMENT ON COLUMN rollup.change.rollup_stamp IS 'the stamp of the transaction that changed them';
 COMMENT ON COLUMN rollup.change.since IS 'first moment, of a column without time zone as if that were UTC; NULL: rows without a time';

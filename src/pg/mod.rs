@@ -16,6 +16,7 @@ pub mod executing;
 pub mod expanded;
 pub mod expression;
 pub mod extreme;
+pub mod generated;
 pub mod holes;
 pub mod interrupt;
 pub mod jsonb;

@@ -71,6 +71,12 @@ pub fn next_transaction_id() -> i64 {
     full_id(unsafe { pg_sys::ReadNextFullTransactionId() })
 }
 
+/// True of an id as rows bear it of this transaction or a part of it that was not rolled back.
+pub fn is_own_transaction(id: pg_sys::TransactionId) -> bool {
+    // SAFETY: a look at what this process knows of its transaction; raises no error.
+    unsafe { pg_sys::TransactionIdIsCurrentTransactionId(id) }
+}
+
 fn full_id(x: pg_sys::FullTransactionId) -> i64 {
     x.value as i64
 }

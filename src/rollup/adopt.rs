@@ -2,7 +2,9 @@
 use super::catalog;
 use super::error::{Result, fail};
 use super::plan::{Column, Plan, Role};
-use super::sql::{column_definition, ident};
+use super::sql::{column_definition, generated_as, ident};
+use crate::pg::deparse::qualified;
+use crate::pg::generated::computes;
 use crate::pg::xact::ActingAs;
 use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
@@ -51,7 +53,7 @@ pub fn adopt(plan: &mut Plan, source: &str, target: &str, backfill: bool) -> Res
                 format!("it has no column {} of type {}, for {}", c.name, shown(&c.sql_type), c.written),
                 format!("ADD COLUMN {}", column_definition(&nullable(c))),
             )),
-            Some(t) => misfits.extend(compare(c, t, keys_never_null)),
+            Some(t) => misfits.extend(compare(c, t, keys_never_null, is_same(c, t, &there, target)?)),
         }
         if let Role::Value(m) = &mut c.role {
             m.never_null &= there.iter().any(|t| t.name == c.name && t.not_null);
@@ -124,9 +126,18 @@ fn without_modifier(sql_type: &str) -> String {
     }
 }
 
-fn compare(c: &Column, t: &There, keys_never_null: bool) -> Option<Misfit> {
+/// True of a column that is computed from others, and is so there: a table that has been a rollup's has such.
+fn is_same(c: &Column, t: &There, there: &[There], target: &str) -> Result<bool> {
+    let Role::Result { of, .. } = &c.role else { return Ok(false) };
+    let (true, Some(expression)) = (t.generated, generated_as(c)) else { return Ok(false) };
+    let whole = of.iter().all(|part| there.iter().any(|t| t.name == *part));
+    let relation = super::citus::create::relation(target)?;
+    Ok(whole && qualified(|| computes(relation, &c.name, &expression)))
+}
+
+fn compare(c: &Column, t: &There, keys_never_null: bool, is_same: bool) -> Option<Misfit> {
     let name = ident(&c.name);
-    if !c.is_kept() {
+    if !c.is_kept() && !is_same {
         return Some((
             format!(
                 "column {} would have to be generated, since it is computed from others: {}",
@@ -135,7 +146,7 @@ fn compare(c: &Column, t: &There, keys_never_null: bool) -> Option<Misfit> {
             format!("DROP COLUMN {name}"),
         ));
     }
-    if t.generated {
+    if t.generated && !is_same {
         return Some((
             format!("column {} is generated, and would have to be written", c.name),
             format!("ALTER COLUMN {name} DROP EXPRESSION"),

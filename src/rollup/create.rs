@@ -85,10 +85,12 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     };
 
     let is_new = source::add_stamp(&source)?;
-    if !is_new && place.is_none() {
+    if is_new {
+        super::identity::tell_publishers(select.source, &source.qualified())?;
+    } else if place.is_none() {
         super::maps::settle(select.source, &source)?;
     }
-    if options.on_change != OnChange::Ignore {
+    if options.on_change != OnChange::Ignore || place.is_some() && !options.backfill {
         // Whoever has changed rows before has committed; whoever will finds the triggers.
         source::lock_exclusively(&source)?;
     }
@@ -100,6 +102,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         None => catalog::define(&sql::create_table(&plan, &target))?,
         Some(_) => adopt::adopt(&mut plan, &source.qualified(), &target, options.backfill)?,
     }
+    super::identity::give(&target)?;
     if let Some((key, place)) = &place {
         let (key, source) = (key.as_deref(), source.qualified());
         match &options.into {
@@ -118,11 +121,10 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         options.on_change,
         options.into.is_some(),
     )?;
-    if place.is_some() {
-        citus::create::begin(id)?;
-    }
-    if !options.backfill {
-        begin_now(id)?;
+    match (&place, options.backfill) {
+        (Some(_), backfill) => begin_on_nodes(id, !backfill)?,
+        (None, true) => {}
+        (None, false) => begin_now(id)?,
     }
     let names = Names { source: &source.qualified(), target: &target, view: None };
     views::make(place.is_some(), &plan, names, None, id)?;
@@ -147,6 +149,11 @@ fn names_beside(into: &str, source: &source::Source) -> Result<(String, String)>
     let view = format!("{}.{}", ident(&schema), ident(&format!("{table}_live")));
     refuse_existing(&view)?;
     Ok((format!("{}.{}", ident(&schema), ident(&table)), view))
+}
+
+fn begin_on_nodes(id: i64, everything: bool) -> Result<()> {
+    let d = catalog::lock(id)?.ok_or_else(|| internal("the rollup is not there"))?;
+    citus::create::begin(id, d.offset, everything)
 }
 
 /// Takes the rows that are there as counted.

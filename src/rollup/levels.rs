@@ -135,6 +135,7 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
     let (schema, table) = create::split(name, &schema)?;
     let (relation, view) = create::refuse_taken(&schema, &table)?;
     catalog::define(&sql::create_table(plan, &relation))?;
+    super::identity::give(&relation)?;
     citus::create::distribute_level(d, plan, source, &relation)?;
     let expression = bucket.expression(kind, &d.timezone);
     let at_time =

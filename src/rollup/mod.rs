@@ -11,6 +11,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 mod adopt;
+mod anew;
 mod arrange;
 mod arrival;
 pub mod attempt;
@@ -31,6 +32,7 @@ pub mod error;
 mod evolve;
 pub mod expire;
 mod gone;
+mod identity;
 mod late;
 mod levels;
 mod live;

@@ -59,7 +59,13 @@ fn run_definition(before: &Definition, backlog: Backlog) -> Result<i64> {
             _ => Ok(0),
         };
     }
+    if before.same_cluster && citus::was_given(before)? {
+        citus::rebase::take_along(before.source_oid)?;
+        let Some(before) = catalog::by_id_now(before.id)? else { return Ok(0) };
+        return if before.state.nodes.is_some() { run_definition(&before, backlog) } else { Ok(0) };
+    }
     if !has_work(before)? {
+        super::attempt::nothing_to_do(before.id)?;
         return Ok(0);
     }
     if !before.same_cluster {
@@ -143,8 +149,7 @@ fn has_work(d: &Definition) -> Result<bool> {
     if !d.same_cluster {
         return Ok(true);
     }
-    citus::refuse_distributed(d)?;
-    Ok(d.state.backlog.is_some() || is_due(d)?)
+    Ok(d.state.backlog.is_some() || citus::was_given(d)? || is_due(d)?)
 }
 
 /// Asked read-only, at every tick. Where not one transaction of the cluster has ended since this session asked last
@@ -184,7 +189,12 @@ fn new_at(d: &Definition, now: &Snapshot) -> Result<New> {
 /// is for the run to tell.
 pub fn look(id: i64) -> Result<New> {
     let Some(d) = catalog::by_id(id)?.filter(|d| d.active) else { return Ok(New::Nothing) };
-    if d.source.is_none() || d.state.nodes.is_some() || d.state.backlog.is_some() || !d.same_cluster {
+    if d.source.is_none()
+        || d.state.nodes.is_some()
+        || d.state.backlog.is_some()
+        || !d.same_cluster
+        || citus::was_given(&d)?
+    {
         return Ok(New::Unknown);
     }
     let now = catalog::current_snapshot(false, d.offset)?;

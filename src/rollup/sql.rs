@@ -484,14 +484,20 @@ fn united(plan: &Plan, parts: &str) -> String {
 /// The definition of one column of the rollup's table.
 pub fn column_definition(c: &Column) -> String {
     let collation = c.collation.as_ref().map(|c| format!(" COLLATE {c}")).unwrap_or_default();
-    let rule = match &c.role {
-        Role::Value(Merge { never_null: true, .. }) => " NOT NULL".to_string(),
-        Role::Result { template, of, .. } => {
-            format!(" GENERATED ALWAYS AS ({}) STORED", result(c, template, of, ident))
-        }
+    let rule = match (&c.role, generated_as(c)) {
+        (Role::Value(Merge { never_null: true, .. }), _) => " NOT NULL".to_string(),
+        (_, Some(expression)) => format!(" GENERATED ALWAYS AS ({expression}) STORED"),
         _ => String::new(),
     };
     format!("{} {}{collation}{rule}", ident(&c.name), c.sql_type)
+}
+
+/// What a column is computed by from others of its row; None of a column that is written.
+pub fn generated_as(c: &Column) -> Option<String> {
+    match &c.role {
+        Role::Result { template, of, .. } => Some(result(c, template, of, ident)),
+        _ => None,
+    }
 }
 
 /// How the rollup's table is stored. Rows are updated as late rows come in: room on the page keeps the updates off

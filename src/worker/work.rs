@@ -103,7 +103,18 @@ pub fn wait_while_read_only(database: &str, who: &str, settings: &mut Settings) 
 /// Whether a rollup may have rows to merge: waits for nobody, and runs nothing that an owner has defined. What cannot be
 /// told so is found out in the run.
 pub fn may_have_rows(d: &Due) -> bool {
-    !matches!(timed(|| run::look(d.id)), Ok(New::Nothing | New::Locked))
+    match timed(|| run::look(d.id)) {
+        Ok(New::Nothing) => {
+            if d.failing
+                && let Err(e) = timed(|| attempt::nothing_to_do(d.id))
+            {
+                log!("rollup {}: {}", d.name, e.message);
+            }
+            false
+        }
+        Ok(New::Locked) => false,
+        _ => true,
+    }
 }
 
 /// Cancels what a process does.

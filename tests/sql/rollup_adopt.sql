@@ -38,8 +38,6 @@ SELECT count(*) FROM rollup.check('http_request_1min');
 SELECT rollup.drop('http_request_1min');
 SELECT count(*) > 0 AS kept, to_regclass('http_request_1min_live'), to_regclass('http_request_1hour') FROM http_request_1min;
 TRUNCATE http_request_1min;
-SELECT rollup.create('again', :'query', every => NULL, into_table => 'http_request_1min');
-ALTER TABLE http_request_1min DROP COLUMN average_response_time_msec;
 SELECT rollup.create('again', :'query', every => NULL, into_table => 'http_request_1min') IS NOT NULL AS made;
 SELECT rollup_http_request();
 :differ;
@@ -111,3 +109,21 @@ SELECT hinted('other', :'by_site');
 INSERT INTO raw VALUES ('2026-01-01Z', 1, 1), ('2026-01-01Z', 1, 2);
 SELECT rollup.run('raw');
 SELECT site, hits FROM keyed UNION ALL SELECT site, hits FROM wide UNION ALL SELECT site, hits FROM counted;
+-- a rollup that was dropped takes the table that it left back: what is computed in it is what its query says
+\set whole 'SELECT site_id, date_trunc(''hour'', ingest_time) AS at, count(*) AS n, avg(response_time_msec) AS mean, count(*) FILTER (WHERE status_code > 299) / count(*)::float8 AS failed FROM http_request GROUP BY 1, 2'
+SELECT rollup.create('whole', :'whole', every => NULL, coarser => '{"whole_day": "1 day"}') IS NOT NULL AS made;
+SELECT rollup_http_request() > 0 AS merged;
+SELECT rollup.drop('whole', keep_data => true);
+DROP TABLE whole_day;
+SELECT array_agg(attname ORDER BY attnum) AS generated FROM pg_attribute WHERE attrelid = 'whole'::regclass AND attgenerated <> '';
+SELECT rollup.create('whole', :'whole', every => NULL, into_table => 'whole', backfill => false, coarser => '{"whole_day": "1 day"}') IS NOT NULL AS taken_back;
+INSERT INTO http_request SELECT i % 3, timestamptz '2026-01-01' + i * interval '13 s', 'u', 'USA', '10.0.0.' || i % 50, 200 + 150 * (i % 2), i FROM generate_series(1, 300) i;
+SELECT rollup_http_request();
+SELECT count(*) FROM rollup.check('whole');
+SELECT bool_and(w.n = d.n AND abs(w.failed - d.failed) < 1e-9) AS same FROM (SELECT site_id, sum(n) AS n, sum(failed * n) / sum(n) AS failed FROM whole GROUP BY 1) w
+  JOIN (SELECT site_id, sum(n) AS n, sum(failed * n) / sum(n) AS failed FROM whole_day GROUP BY 1) d USING (site_id);
+SELECT rollup.drop('whole', keep_data => true);
+-- computed otherwise, it is another table
+ALTER TABLE whole RENAME COLUMN failed TO other;
+ALTER TABLE whole ADD COLUMN failed float8 GENERATED ALWAYS AS (n) STORED;
+SELECT rollup.create('whole', :'whole', every => NULL, into_table => 'whole', backfill => false);

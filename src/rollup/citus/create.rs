@@ -1,6 +1,6 @@
 //! Making a rollup of a table that Citus keeps: what the query must be, and where its tables lie.
 use super::vector::Vector;
-use super::{Place, commit, gather, place};
+use super::{Place, commit, gather, place, places};
 use crate::pg::query::Select;
 use crate::pg::query::set_local;
 use crate::pg::xact::ActingAs;
@@ -15,25 +15,22 @@ use pgrx::prelude::*;
 
 const UNSUPPORTED: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
 
-/// Refuses options that follow or take over what lies on one node.
+/// Refuses to follow changes of rows that are made on other nodes.
 pub fn refuse_options(options: &Options) -> Result<()> {
-    let (option, hint) = if options.on_change != OnChange::Ignore {
-        (
-            "on_change",
-            "Leave it at 'ignore'. rollup.check finds buckets whose rows have changed, rollup.rebuild takes them in.",
-        )
-    } else if !options.backfill {
-        ("backfill => false", "Rows that are there are counted by the first run.")
-    } else {
+    if options.on_change == OnChange::Ignore {
         return Ok(());
-    };
-    fail(UNSUPPORTED, format!("{option} is not supported for tables that Citus keeps"), hint)
+    }
+    fail(
+        UNSUPPORTED,
+        "on_change is not supported for tables that Citus keeps",
+        "Leave it at 'ignore'. rollup.check finds buckets whose rows have changed, rollup.rebuild takes them in.",
+    )
 }
 
 /// Refuses queries that every node would not run alike, and writes what depends on the session into them.
 pub fn prepare(place: &Place, select: &mut Select) -> Result<()> {
     let source = name_of(select.source)?;
-    if gather::own_group()? != 0 {
+    if places::own_group()? != 0 {
         return fail(
             UNSUPPORTED,
             format!("{source} is kept by Citus, and this node is not the coordinator"),
@@ -157,12 +154,13 @@ pub fn distribute(place: &Place, key: Option<&str>, source: &str, target: &str) 
     catalog::execute(&format!("SELECT {call}"), &[])
 }
 
-/// Writes that a new rollup has merged nothing on any node.
-pub fn begin(id: i64) -> Result<()> {
+/// Writes what a new rollup has merged: nothing on any node, or every row that is there. The table is locked then.
+pub fn begin(id: i64, offset: i64, everything: bool) -> Result<()> {
+    let state = if everything { gather::everything(offset)? } else { Vector::default() };
     let _acting = ActingAs::catalog();
     catalog::execute(
         "UPDATE rollup.definition SET nodes = $2::pg_catalog.jsonb WHERE id = $1",
-        &[id.into(), super::written(&Vector::default())?.into()],
+        &[id.into(), super::written(&state)?.into()],
     )
 }
 
