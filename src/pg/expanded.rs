@@ -165,7 +165,7 @@ fn shared_context(parent: Context) -> Context {
     let child = unsafe {
         let child = pg_sys::AllocSetContextCreateInternal(
             parent.raw(),
-            c"jsonb counters".as_ptr(),
+            c"aggregate states".as_ptr(),
             pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
             pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
             pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,

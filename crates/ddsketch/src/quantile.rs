@@ -21,11 +21,11 @@ fn share(share: f64) -> Result<f64, Error> {
 
 impl<M: Memory> DdSketch<M> {
     fn bucket(&self, index: i32, count: u64) -> Bucket {
-        let limit = |index: i32| {
-            // The lowest bucket has the subnormal numbers, too.
-            if index == index_range(self.scale).0 { 0.0 } else { lower_limit(index, self.scale) }
-        };
-        Bucket { lower: limit(index), upper: limit(index + 1), count, middle: middle(index, self.scale) }
+        let (lowest, highest) = index_range(self.scale);
+        // The lowest bucket has the subnormal numbers, too; the highest but that of infinity ends with the doubles.
+        let lower = if index == lowest { 0.0 } else { lower_limit(index, self.scale) };
+        let upper = if index + 1 == highest { f64::MAX } else { lower_limit(index + 1, self.scale) };
+        Bucket { lower, upper, count, middle: middle(index, self.scale) }
     }
 
     /// The buckets that have values, ascending by these. The zeros are one, whose limits are 0.

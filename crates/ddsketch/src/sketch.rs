@@ -77,6 +77,16 @@ impl<M: Memory> DdSketch<M> {
         self.scale
     }
 
+    /// As after the union with a sketch of that scale and no values: a finer one changes nothing.
+    #[inline]
+    pub fn coarsen(&mut self, scale: i32) -> Result<(), Error> {
+        if !(MIN_SCALE..=MAX_SCALE).contains(&scale) {
+            return Err(Error::Scale(scale));
+        }
+        self.fold_to(scale);
+        Ok(())
+    }
+
     /// How many values were added.
     pub fn count(&self) -> u64 {
         self.count
