@@ -1,4 +1,4 @@
-//! The PostgreSQL extension `hll`: sketches, JSONB counters, and exact continuous rollups.
+//! The PostgreSQL extension `hll`: sketches, percentiles, JSONB counters, and exact continuous rollups.
 //!
 //! `crates/sketch` and `crates/ddsketch` hold the mathematics and know no PostgreSQL; `pg` is the fence behind which every
 //! raw pointer is handled; each other module is the PostgreSQL face of one feature.

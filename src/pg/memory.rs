@@ -179,6 +179,7 @@ impl hll_ddsketch::Memory for ContextMemory {
     type Block<T: Cell> = ContextBlock<T>;
 
     fn zeroed<T: Cell>(&self, len: usize) -> ContextBlock<T> {
+        const { assert!(align_of::<T>() <= 8, "palloc aligns to 8 bytes") }
         if len == 0 {
             return ContextBlock { data: NonNull::dangling(), len: 0, owns: PhantomData };
         }

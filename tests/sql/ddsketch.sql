@@ -15,7 +15,7 @@ INSERT INTO event SELECT i % 7, i FROM generate_series(1, 1000) i;
 -- text says everything, and reads back
 SELECT ddsketch_agg(x) FROM unnest('{3,1,-5,0}'::float8[]) x;
 SELECT ddsketch_agg(x) FROM unnest('{0.1,0.2,0.3}'::float8[]) x;
-SELECT ddsketch_agg(x) FROM unnest('{-Infinity,Infinity,-0,1e-320,1e308}'::float8[]) x;
+SELECT ddsketch_agg(x) FROM unnest('{-Infinity,Infinity,-0,1e-320}'::float8[]) x;
 SELECT 'scale=5 count=3 sum=6 min=1 max=3 positive=-1:1,31:1,50:1'::ddsketch = ddsketch_agg(i) AS same FROM generate_series(1, 3) i;
 SELECT bool_and(s::text::ddsketch = s) AS round_trip FROM (SELECT k, ddsketch_agg(ms / 7) AS s FROM event GROUP BY k) q;
 SELECT ddsketch_send(ddsketch_agg(i)) FROM generate_series(1, 3) i;
@@ -37,7 +37,7 @@ SELECT ddsketch_scale(up) AS scale, up = down AS same, ddsketch_max(up) FROM (
 SELECT p, round(ddsketch_percentile(s, p)::numeric, 2) AS near, exact, abs(ddsketch_percentile(s, p) / exact - 1) <= 0.0109 AS within
 FROM (SELECT ddsketch_agg(ms) AS s FROM event) q, unnest('{0,0.01,0.5,0.95,0.99,0.999,1}'::float8[]) p,
      LATERAL (SELECT percentile_disc(p) WITHIN GROUP (ORDER BY ms) AS exact FROM event) e;
-SELECT ddsketch_percentile(ddsketch_agg(ms), '{0,NULL,1}') FROM event;
+SELECT ddsketch_percentile(ddsketch_agg(ms), ARRAY[0, NULL, 1]) FROM event;
 SELECT ddsketch_percentile(ddsketch_agg(ms), 0.99) = approx_percentile(ms, 0.99) AS in_one_step FROM event;
 SELECT ddsketch_count(s), ddsketch_sum(s), ddsketch_avg(s), ddsketch_min(s), ddsketch_max(s), ddsketch_scale(s) FROM (SELECT ddsketch_agg(ms) AS s FROM event) q;
 SELECT round(ddsketch_rank(s, 300)::numeric, 3) AS rank, ddsketch_rank(s, 0.5) AS below, ddsketch_rank(s, 1000) AS all, round(ddsketch_fraction_between(s, 100, 300)::numeric, 3) AS between,
@@ -45,7 +45,7 @@ SELECT round(ddsketch_rank(s, 300)::numeric, 3) AS rank, ddsketch_rank(s, 0.5) A
 SELECT * FROM ddsketch_buckets('scale=0 count=9 sum=? min=? max=? zero=1 negative=0:2 positive=-1:1,1:5');
 SELECT sum(count), min(lower), max(upper) FROM (SELECT ddsketch_agg(ms) AS s FROM event) q, ddsketch_buckets(s);
 -- nothing is known of no values
-SELECT ddsketch_count(s), ddsketch_sum(s), ddsketch_avg(s), ddsketch_min(s), ddsketch_max(s), ddsketch_percentile(s, 0.5), ddsketch_percentile(s, '{0,1}'), ddsketch_rank(s, 1), ddsketch_fraction_between(s, 0, 1), ddsketch_trimmed_avg(s, 0, 0.5),
+SELECT ddsketch_count(s), ddsketch_sum(s), ddsketch_avg(s), ddsketch_min(s), ddsketch_max(s), ddsketch_percentile(s, 0.5), ddsketch_percentile(s, ARRAY[0, 1]), ddsketch_rank(s, 1), ddsketch_fraction_between(s, 0, 1), ddsketch_trimmed_avg(s, 0, 0.5),
        (SELECT count(*) FROM ddsketch_buckets(s)) FROM (SELECT 'scale=5'::ddsketch AS s) q;
 -- sums are exact: the order of rows does not matter
 SELECT ddsketch_sum(ddsketch_agg(x)), ddsketch_avg(ddsketch_agg(x)) FROM unnest('{1e300,1,-1e300,1e-300}'::float8[]) x;
@@ -55,7 +55,7 @@ SELECT ddsketch_sum(ddsketch_agg(x)) AS inf, ddsketch_sum(ddsketch_agg(-x)) AS m
 SELECT ddsketch_union_agg(s) = (SELECT ddsketch_agg(ms) FROM event) AS same FROM (SELECT ddsketch_agg(ms) AS s FROM event GROUP BY k) q;
 SELECT (a || b) = (b || a) AS commutes, ddsketch_count(a || b) AS count, (a || 'scale=3') AS coarser FROM (SELECT ddsketch_agg(1), ddsketch_agg(2)) q(a, b);
 SELECT ddsketch_union_agg(s) FROM (VALUES (NULL::ddsketch), (NULL)) v(s);
-SELECT count(DISTINCT s), min(s) <= max(s) AS ordered FROM (SELECT ddsketch_agg(ms) AS s FROM event GROUP BY k UNION ALL SELECT ddsketch_agg(ms) FROM event GROUP BY k) q;
+SELECT count(DISTINCT s) FROM (SELECT ddsketch_agg(ms) AS s FROM event GROUP BY k UNION ALL SELECT ddsketch_agg(ms) FROM event GROUP BY k) q;
 SELECT k, ddsketch_count(s) FROM (SELECT k, ms, ddsketch_agg(ms) OVER (PARTITION BY k ORDER BY ms) AS s FROM event) w WHERE ms > 993 ORDER BY k;
 SELECT opcname, amname, amvalidate(c.oid) FROM pg_opclass c JOIN pg_am a ON a.oid = c.opcmethod WHERE c.opcintype = 'ddsketch'::regtype ORDER BY amname;
 
@@ -79,7 +79,7 @@ SELECT ddsketch_from_otel(5, 0, 0, NULL, 0, NULL, 0) = 'scale=5' AS of_nothing;
 -- refused
 SELECT no($$ 'scale=11'::ddsketch $$), no($$ ''::ddsketch $$), no($$ 'scale=5 positive=2:1,1:1'::ddsketch $$), no($$ 'scale=5 count=9'::ddsketch $$);
 SELECT no($$ ddsketch_agg('NaN') $$), no($$ ddsketch_agg(1, -1) $$), no($$ ddsketch_agg(1, 1, 11) $$), no($$ ddsketch_agg(1, 1, NULL) $$), no($$ ddsketch_agg(x, 9223372036854775807) FROM generate_series(1, 2) x $$);
-SELECT no($$ ddsketch_percentile('scale=5', 1.5) $$), no($$ ddsketch_percentile('scale=5 positive=1:1', '{0,NaN}') $$), no($$ ddsketch_rank('scale=5', 'NaN') $$), no($$ ddsketch_fraction_between('scale=5', 2, 1) $$), no($$ ddsketch_trimmed_avg('scale=5', 0.5, 0.5) $$);
+SELECT no($$ ddsketch_percentile('scale=5', 1.5) $$), no($$ ddsketch_percentile('scale=5 positive=1:1', ARRAY[0, 'NaN']) $$), no($$ ddsketch_rank('scale=5', 'NaN') $$), no($$ ddsketch_fraction_between('scale=5', 2, 1) $$), no($$ ddsketch_trimmed_avg('scale=5', 0.5, 0.5) $$);
 SELECT no($$ approx_percentile(1, 2) $$), no($$ approx_percentile(1, NULL) $$), no($$ approx_percentile(x, x / 9) FROM generate_series(1, 2) x $$), no($$ approx_percentile_final('\x00') $$);
 SELECT no($$ ddsketch_agg_trans(NULL, 1) $$), no($$ ddsketch_combine('scale=5', 'scale=5') $$), no($$ approx_percentile_trans(NULL, 1, 1) $$);
 SELECT no($$ ddsketch_from_otel(21, 0, 0, NULL, 0, NULL) $$), no($$ ddsketch_from_otel(-5, 0, 0, NULL, 0, NULL) $$), no($$ ddsketch_from_otel(5, -1, 0, NULL, 0, NULL) $$), no($$ ddsketch_from_otel(5, 0, 0, '{NULL}', 0, NULL) $$),

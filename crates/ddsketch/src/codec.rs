@@ -146,7 +146,10 @@ impl<M: Memory> DdSketch<M> {
         if !unknown.sum {
             let (negative, magnitude) = magnitude(&self.sum.whole());
             let mut bytes = [0u8; LIMBS * 8];
-            bytes.chunks_exact_mut(8).zip(magnitude).for_each(|(b, limb)| b.copy_from_slice(&limb.to_le_bytes()));
+            bytes
+                .chunks_exact_mut(8)
+                .zip(magnitude)
+                .for_each(|(b, limb)| b.copy_from_slice(&limb.to_le_bytes()));
             let low = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
             let high = bytes.iter().rposition(|byte| *byte != 0).map_or(low, |last| last + 1);
             varint((high - low) as u64 * 2 + u64::from(negative), out);

@@ -95,7 +95,9 @@ impl Error {
             Error::Shares(..) => "The lower share comes first, as in 0.05, 0.95.",
             Error::Order(..) => "The lower value comes first.",
             Error::Limit => "Compare with a number, or with an infinity.",
-            Error::Count(_) => "Counts are those of one period, or of all time; a reset gives no negative ones.",
+            Error::Count(_) => {
+                "Counts are those of one period, or of all time; a reset gives no negative ones."
+            }
             Error::Index(_) => {
                 "Index i has the values above base^i, up to base^(i + 1); those of doubles lie between -1075 and 1024 octaves."
             }

@@ -18,9 +18,25 @@ pub(crate) type Whole = [u64; LIMBS];
 /// than 2^63 doubles, or sums of that many, so that the value fits into `LIMBS`.
 #[derive(Debug)]
 pub(crate) struct Sum<M: Memory> {
-    near: i128,
+    near: Near,
     unit: i32,
     far: Option<M::Block<u64>>,
+}
+
+/// An i128 that is aligned as its halves are, since the memory that sketches lie in may be aligned to eight bytes only.
+#[derive(Debug, Clone, Copy)]
+struct Near(u64, i64);
+
+impl Near {
+    #[inline(always)]
+    fn of(number: i128) -> Near {
+        Near(number as u64, (number >> 64) as i64)
+    }
+
+    #[inline(always)]
+    fn get(self) -> i128 {
+        i128::from(self.1) << 64 | i128::from(self.0)
+    }
 }
 
 /// A finite number as a whole number of units of 2^exponent.
@@ -36,7 +52,7 @@ impl<M: Memory> Sum<M> {
     /// 0.
     pub fn zero() -> Self {
         // No number's exponent is in reach of this unit: the first one makes the window.
-        Sum { near: 0, unit: i32::MAX / 2, far: None }
+        Sum { near: Near(0, 0), unit: i32::MAX / 2, far: None }
     }
 
     /// Adds a finite number.
@@ -45,9 +61,9 @@ impl<M: Memory> Sum<M> {
         let (fraction, exponent) = parts(value);
         let shift = exponent.wrapping_sub(self.unit) as u32;
         if shift <= REACH
-            && let Some(sum) = self.near.checked_add(i128::from(fraction) << shift)
+            && let Some(sum) = self.near.get().checked_add(i128::from(fraction) << shift)
         {
-            self.near = sum;
+            self.near = Near::of(sum);
             return;
         }
         self.add_apart(i128::from(fraction), exponent, memory);
@@ -67,23 +83,24 @@ impl<M: Memory> Sum<M> {
         }
         let shift = exponent.wrapping_sub(self.unit) as u32;
         if shift < number.unsigned_abs().leading_zeros().saturating_sub(2)
-            && let Some(sum) = self.near.checked_add(number << shift)
+            && let Some(sum) = self.near.get().checked_add(number << shift)
         {
-            self.near = sum;
+            self.near = Near::of(sum);
             return;
         }
         // The window goes to where the numbers are; what it held goes where all have room.
-        if self.near != 0 {
+        let near = self.near.get();
+        if near != 0 {
             let far = self.far.get_or_insert_with(|| memory.zeroed(LIMBS));
-            add_at(far, self.near, self.unit);
+            add_at(far, near, self.unit);
         }
         // As far below the number as above it: the next ones may be smaller, too.
         self.unit = (exponent - REACH as i32 / 2).max(-POINT);
         let shift = (exponent - self.unit) as u32;
         if number.unsigned_abs().leading_zeros() > shift + 1 {
-            self.near = number << shift;
+            self.near = Near::of(number << shift);
         } else {
-            self.near = 0;
+            self.near = Near(0, 0);
             let far = self.far.get_or_insert_with(|| memory.zeroed(LIMBS));
             add_at(far, number, exponent);
         }
@@ -102,8 +119,8 @@ impl<M: Memory> Sum<M> {
 
     /// Adds another sum.
     pub fn add_sum(&mut self, other: &Sum<M>, memory: M) {
-        if other.near != 0 {
-            self.add_apart(other.near, other.unit, memory);
+        if other.near.get() != 0 {
+            self.add_apart(other.near.get(), other.unit, memory);
         }
         if let Some(far) = &other.far {
             let mut whole = [0; LIMBS];
@@ -118,8 +135,8 @@ impl<M: Memory> Sum<M> {
         if let Some(far) = &self.far {
             whole.copy_from_slice(far);
         }
-        if self.near != 0 {
-            add_at(&mut whole, self.near, self.unit);
+        if self.near.get() != 0 {
+            add_at(&mut whole, self.near.get(), self.unit);
         }
         whole
     }
@@ -181,14 +198,16 @@ pub(crate) fn quotient(whole: &Whole, count: u64) -> f64 {
         digits[at] = (rest / u128::from(count)) as u64;
         rest %= u128::from(count);
     }
-    let bit = |n: usize| digits.get(n / 64).map_or(0, |limb| limb >> (n % 64) & 1);
     let Some(top) = digits.iter().rposition(|limb| *limb != 0) else { return 0.0 };
     let length = top * 64 + 64 - digits[top].leading_zeros() as usize;
     // The last bit that a double keeps: 53 from the top, and none below 2^-1074, which is bit 64.
     let last = length.saturating_sub(53).max(64);
-    let mut kept = (0..53).rev().fold(0u64, |kept, n| kept << 1 | bit(last + n));
-    let half = bit(last - 1) == 1;
-    let below = rest != 0 || (0..last - 1).any(|n| bit(n) == 1);
+    let limb = |n: usize| digits.get(n).map_or(0, |limb| u128::from(*limb));
+    let mut kept = ((limb(last / 64) | limb(last / 64 + 1) << 64) >> (last % 64)) as u64 & ((1 << 53) - 1);
+    let (under, place) = ((last - 1) / 64, (last - 1) % 64);
+    let half = digits[under] >> place & 1 == 1;
+    let below =
+        rest != 0 || digits[under] & ((1 << place) - 1) != 0 || digits[..under].iter().any(|limb| *limb != 0);
     kept += u64::from(half && (below || kept & 1 == 1));
     // Rounding up to the next power of two carries into the exponent, as it should.
     let bits = match last - 64 {
@@ -216,7 +235,9 @@ mod tests {
 
     #[test]
     fn a_number_is_itself() {
-        for value in [0.0, 1.0, 0.1, 5e-324, 1e-310, f64::MIN_POSITIVE, f64::MAX, 1e300, 123.456, 2f64.powi(-1022)] {
+        for value in
+            [0.0, 1.0, 0.1, 5e-324, 1e-310, f64::MIN_POSITIVE, f64::MAX, 1e300, 123.456, 2f64.powi(-1022)]
+        {
             assert_eq!((read(&[value]), read(&[-value])), (value, -value));
             assert_eq!(read(&[value, -value]), 0.0);
         }

@@ -48,6 +48,14 @@ impl<M: Memory> Half<M> {
         }
     }
 
+    /// Makes room at once for so many buckets from `first` on, where none has values yet.
+    pub fn reserve(&mut self, first: i32, span: usize, memory: M) {
+        match self {
+            Half::Narrow(store) => store.reserve(first, span, memory),
+            Half::Wide(store) => store.reserve(first, span, memory),
+        }
+    }
+
     /// Adds to consecutive buckets.
     #[inline]
     pub fn add_block(&mut self, index: i32, counts: &[u64; BLOCK], memory: M) {

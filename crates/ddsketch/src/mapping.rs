@@ -48,9 +48,7 @@ pub(crate) fn finest_index(bits: u64) -> i32 {
     let exponent = (bits >> 52) as i32 - 1023;
     let fraction = bits & FRACTION;
     let below = i32::from(BELOW[(fraction >> CELL_BITS) as usize & (CELLS - 1)]);
-    // The mask tells the compiler that the place is inside.
-    let next = BOUNDED[(below as usize + 1) & 1023 | (below as usize + 1) & 1024];
-    let within = below + i32::from(next < fraction);
+    let within = below + i32::from(BOUNDED[below as usize + 1] < fraction);
     // A limit belongs to the bucket below it.
     (exponent << MAX_SCALE) + within - i32::from(fraction == 0)
 }

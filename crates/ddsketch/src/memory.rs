@@ -2,7 +2,7 @@
 use core::fmt::Debug;
 use core::ops::DerefMut;
 
-/// Plain values of which all bytes zero is one. Implemented for what sketches keep.
+/// Plain values of which all bytes zero is one, aligned to at most eight bytes. Implemented for what sketches keep.
 pub trait Cell: Copy + Default + Debug + PartialEq + 'static {}
 
 impl Cell for u32 {}

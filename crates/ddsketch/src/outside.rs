@@ -82,7 +82,13 @@ impl<M: Memory> DdSketch<M> {
         Ok(sketch)
     }
 
-    pub(crate) fn add_outside(&mut self, is_negative: bool, index: i64, scale: i32, count: u64) -> Result<(), Error> {
+    pub(crate) fn add_outside(
+        &mut self,
+        is_negative: bool,
+        index: i64,
+        scale: i32,
+        count: u64,
+    ) -> Result<(), Error> {
         if count == 0 {
             return Ok(());
         }
@@ -95,12 +101,18 @@ impl<M: Memory> DdSketch<M> {
     }
 
     /// What is known of values that others counted.
-    pub(crate) fn with_facts(mut self, sum: Option<f64>, min: Option<f64>, max: Option<f64>) -> Result<Self, Error> {
+    pub(crate) fn with_facts(
+        mut self,
+        sum: Option<f64>,
+        min: Option<f64>,
+        max: Option<f64>,
+    ) -> Result<Self, Error> {
         if self.count == 0 {
             return Ok(self);
         }
         let nan = |value: Option<f64>| value.is_some_and(f64::is_nan);
-        let fit = extremes_fit(min, max, self.scale, self.zero > 0, self.negative.ends(), self.positive.ends());
+        let fit =
+            extremes_fit(min, max, self.scale, self.zero > 0, self.negative.ends(), self.positive.ends());
         if nan(min) || nan(max) || !fit {
             return Err(Error::Extremes);
         }

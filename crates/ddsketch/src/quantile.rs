@@ -1,5 +1,5 @@
 //! What a sketch says of its values.
-use crate::mapping::{lower_limit, middle, index_range};
+use crate::mapping::{index_range, lower_limit, middle};
 use crate::{DdSketch, Error, Memory};
 
 /// Values that lie together: those above `lower`, up to `upper`; below zero those from `lower` on, below `upper`.
@@ -98,7 +98,8 @@ impl<M: Memory> DdSketch<M> {
             if upper <= x {
                 below += b.count as f64;
             } else if lower < x {
-                let part = if upper.is_finite() && lower.is_finite() { (x - lower) / (upper - lower) } else { 0.0 };
+                let part =
+                    if upper.is_finite() && lower.is_finite() { (x - lower) / (upper - lower) } else { 0.0 };
                 below += b.count as f64 * part.clamp(0.0, 1.0);
             }
         }

@@ -49,7 +49,10 @@ impl<'a> Rest<'a> {
     fn trimmed(&mut self, len: u8) -> Result<f64, Error> {
         let taken = self.take(usize::from(len))?;
         let mut bytes = [0; 8];
-        bytes.get_mut(..taken.len()).ok_or(Error::Bytes("an extreme of more than eight bytes"))?.copy_from_slice(taken);
+        bytes
+            .get_mut(..taken.len())
+            .ok_or(Error::Bytes("an extreme of more than eight bytes"))?
+            .copy_from_slice(taken);
         if taken.last() == Some(&0) {
             return Err(Error::Bytes("an extreme has more bytes than it needs"));
         }
@@ -130,8 +133,10 @@ impl<M: Memory> DdSketch<M> {
         }
         self.grow(zeros)?;
         self.zero += zeros;
-        let negative = if head.has & HAS_NEGATIVE != 0 { self.half(&mut rest, head.scale, true)? } else { None };
-        let positive = if head.has & HAS_POSITIVE != 0 { self.half(&mut rest, head.scale, false)? } else { None };
+        let negative =
+            if head.has & HAS_NEGATIVE != 0 { self.half(&mut rest, head.scale, true)? } else { None };
+        let positive =
+            if head.has & HAS_POSITIVE != 0 { self.half(&mut rest, head.scale, false)? } else { None };
         let count = self.count - before;
         if count > 0 {
             self.extremes(&mut rest, &head, zeros, negative, positive)?;
@@ -152,6 +157,11 @@ impl<M: Memory> DdSketch<M> {
         }
         let number = rest.varint()?;
         let memory = self.memory;
+        // As many blocks as there are bytes for, and none too many.
+        if scale == self.scale && (8..1024).contains(&number) && rest.0.len() as u64 > 2 * number {
+            let half = if negative { &mut self.negative } else { &mut self.positive };
+            half.reserve(first, (number as usize + 1) * BLOCK, memory);
+        }
         let (mut next, mut last, mut used) = (i64::from(first), first, 0usize);
         for n in 0..=number {
             let code = rest.byte()?;
@@ -162,8 +172,12 @@ impl<M: Memory> DdSketch<M> {
             if gap == FAR {
                 gap = gap.saturating_add(rest.varint()?);
             }
-            let Some(index) = i64::try_from(gap).ok().and_then(|gap| next.checked_add(gap)) else { return Err(OUTSIDE) };
-            let Some(index) = i32::try_from(index).ok().filter(|index| *index <= highest) else { return Err(OUTSIDE) };
+            let Some(index) = i64::try_from(gap).ok().and_then(|gap| next.checked_add(gap)) else {
+                return Err(OUTSIDE);
+            };
+            let Some(index) = i32::try_from(index).ok().filter(|index| *index <= highest) else {
+                return Err(OUTSIDE);
+            };
             let counts = unpack(rest.take(bits as usize)?, bits);
             let all = counts.iter().fold(0, |all, count| all | count);
             if counts[0] == 0 || all >> (bits - 1) == 0 {
@@ -177,9 +191,8 @@ impl<M: Memory> DdSketch<M> {
             if used > MAX_BUCKETS {
                 return Err(Error::Bytes("a half has too many buckets"));
             }
-            // Eight counts below 2^63 fit in a u128; too many values are found before they are added.
-            let values: u128 = counts.iter().map(|count| u128::from(*count)).sum();
-            self.grow(u64::try_from(values).map_err(|_| Error::TooMany)?)?;
+            // Too many values are found before they are added.
+            self.grow(counts.iter().fold(0u64, |sum, count| sum.saturating_add(*count)))?;
             let by = scale - self.scale;
             let half = if negative { &mut self.negative } else { &mut self.positive };
             if by == 0 {
@@ -211,12 +224,21 @@ impl<M: Memory> DdSketch<M> {
         }
         let lengths = rest.byte()?;
         let (min, max) = (rest.trimmed(lengths & 15)?, rest.trimmed(lengths >> 4)?);
-        let odd = |value: f64, unknown: bool| value.is_nan() || value.to_bits() == 1 << 63 || unknown && value.to_bits() != 0;
+        let odd = |value: f64, unknown: bool| {
+            value.is_nan() || value.to_bits() == 1 << 63 || unknown && value.to_bits() != 0
+        };
         if odd(min, unknown.min) || odd(max, unknown.max) {
             return Err(Error::Bytes("an extreme is no number"));
         }
         let known = |value: f64, unknown: bool| (!unknown).then_some(value);
-        if !extremes_fit(known(min, unknown.min), known(max, unknown.max), head.scale, zeros > 0, negative, positive) {
+        if !extremes_fit(
+            known(min, unknown.min),
+            known(max, unknown.max),
+            head.scale,
+            zeros > 0,
+            negative,
+            positive,
+        ) {
             return Err(Error::Bytes("an extreme is where no values are"));
         }
         let known = |value: f64, unknown: bool, none: f64| if unknown { none } else { value };

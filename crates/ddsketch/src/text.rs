@@ -138,7 +138,11 @@ impl<M: Memory> DdSketch<M> {
                     sketch.grow(sketch.zero)?;
                 }
                 "negative" | "positive" => sketch.parse_half(value, scale, name == "negative")?,
-                _ => return Err(Error::Text("the words are scale, count, sum, min, max, zero, negative, positive")),
+                _ => {
+                    return Err(Error::Text(
+                        "the words are scale, count, sum, min, max, zero, negative, positive",
+                    ));
+                }
             }
         }
         if count.is_some_and(|count| count != sketch.count) {
@@ -153,9 +157,9 @@ impl<M: Memory> DdSketch<M> {
         }
         let known = |word: Option<&str>| word.filter(|word| *word != "?").map(double).transpose();
         let whole = match sum {
-            Some(word) if word.contains("0x") => {
-                Some(read_whole(word).ok_or(Error::Text("the sum is a number, or a whole one as in 0x1f.p-3"))?)
-            }
+            Some(word) if word.contains("0x") => Some(
+                read_whole(word).ok_or(Error::Text("the sum is a number, or a whole one as in 0x1f.p-3"))?,
+            ),
             _ => None,
         };
         let sum = if whole.is_some() { Some(0.0) } else { known(sum)? };
@@ -182,7 +186,9 @@ impl<M: Memory> DdSketch<M> {
             let (index, count): (i32, u64) = (number(index, BUCKET)?, number(count, BUCKET)?);
             let (lowest, highest) = crate::mapping::index_range(scale);
             if !(lowest..=highest).contains(&index) || count == 0 || last.is_some_and(|last| last >= index) {
-                return Err(Error::Text("buckets come in order, each one that there is, with a count above 0"));
+                return Err(Error::Text(
+                    "buckets come in order, each one that there is, with a count above 0",
+                ));
             }
             last = Some(index);
             self.add_outside(is_negative, i64::from(index), scale, count)?;

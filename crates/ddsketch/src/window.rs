@@ -146,6 +146,13 @@ impl<C: Count, M: Memory> Store<C, M> {
         }
     }
 
+    /// Makes room at once for so many indexes from `first` on, where nothing is counted yet.
+    pub fn reserve(&mut self, first: i32, span: usize, memory: M) {
+        if self.used == 0 {
+            self.form = Form::Window { first, cells: memory.zeroed(span.next_power_of_two().max(FEWEST)) };
+        }
+    }
+
     /// Adds to the counts of consecutive indexes; false where it would have to be done one by one.
     #[inline]
     pub fn add_block(&mut self, index: i32, counts: &[u64; BLOCK]) -> bool {

@@ -35,8 +35,18 @@ impl Random {
             1 => -(self.below(50) as f64) / 8.0,
             2 => f64::from_bits(self.next() & !(1 << 63)),
             3 => f64::from_bits(self.next()),
-            4 => [0.0, -0.0, 5e-324, f64::MIN_POSITIVE, f64::MAX, f64::MIN, f64::INFINITY, f64::NEG_INFINITY, 1.0, 1e-310]
-                [self.below(10)],
+            4 => [
+                0.0,
+                -0.0,
+                5e-324,
+                f64::MIN_POSITIVE,
+                f64::MAX,
+                f64::MIN,
+                f64::INFINITY,
+                f64::NEG_INFINITY,
+                1.0,
+                1e-310,
+            ][self.below(10)],
             _ => self.normal().exp2() * 100.0,
         }
     }
@@ -160,7 +170,8 @@ fn quantiles_are_those_of_sorted_values() {
 fn shares_and_means_are_those_of_sorted_values() {
     let mut random = Random(4);
     for _ in 0..500 {
-        let mut values: Vec<f64> = (0..1 + random.below(300)).map(|_| random.normal().exp2() * 100.0).collect();
+        let mut values: Vec<f64> =
+            (0..1 + random.below(300)).map(|_| random.normal().exp2() * 100.0).collect();
         let sketch = of(7, &values);
         values.sort_by(f64::total_cmp);
         let (len, error) = (values.len() as f64, 0.0028);
@@ -331,8 +342,11 @@ fn no_bytes_do_harm_and_one_string_is_one_sketch() {
     }
     assert!(good > 10_000 && bad > 10_000, "{good} {bad}");
     // Numbers of blocks, gaps and widths beyond all there is.
-    for bytes in ["104500ffffffffffffffffff01", "1045000001ff", "104500c1ffffffffffffffffff0101", "1045007f01020304"] {
-        let bytes: Vec<u8> = (0..bytes.len()).step_by(2).map(|n| u8::from_str_radix(&bytes[n..n + 2], 16).unwrap()).collect();
+    for bytes in
+        ["104500ffffffffffffffffff01", "1045000001ff", "104500c1ffffffffffffffffff0101", "1045007f01020304"]
+    {
+        let bytes: Vec<u8> =
+            (0..bytes.len()).step_by(2).map(|n| u8::from_str_radix(&bytes[n..n + 2], 16).unwrap()).collect();
         assert!(!read(&bytes), "{bytes:x?}");
     }
 }
@@ -371,7 +385,8 @@ fn no_text_does_harm() {
 
 #[test]
 fn parts_without_sum_or_extremes_make_them_unknown() {
-    let outside = Exponential { scale: 5, positive_offset: 31, positive: &[2, 0, 1], ..Exponential::default() };
+    let outside =
+        Exponential { scale: 5, positive_offset: 31, positive: &[2, 0, 1], ..Exponential::default() };
     let known = Exponential { sum: Some(6.2), min: Some(2.0), max: Some(2.1), ..outside };
     let whole = DdSketch::from_otel(&known, Heap).unwrap();
     assert_eq!((whole.sum(), whole.min(), whole.max()), (Some(6.2), Some(2.0), Some(2.1)));
@@ -394,7 +409,9 @@ fn parts_without_sum_or_extremes_make_them_unknown() {
         }
     }
     // No values: nothing that is not known of them.
-    let none = DdSketch::from_otel(&Exponential { scale: 5, positive: &[0, 0], ..Exponential::default() }, Heap).unwrap();
+    let none =
+        DdSketch::from_otel(&Exponential { scale: 5, positive: &[0, 0], ..Exponential::default() }, Heap)
+            .unwrap();
     assert_eq!(none.encode(), of(5, &[]).encode());
 }
 
@@ -403,12 +420,18 @@ fn histograms_from_outside_are_folded_exactly() {
     let mut random = Random(11);
     for _ in 0..300 {
         let scale = MIN_SCALE + random.below(15) as i32;
-        let values: Vec<f64> =
-            random.values(100).into_iter().filter(|v| v.is_finite() && (1e-3..1e4).contains(&v.abs()) || *v == 0.0).collect();
+        let values: Vec<f64> = random
+            .values(100)
+            .into_iter()
+            .filter(|v| v.is_finite() && (1e-3..1e4).contains(&v.abs()) || *v == 0.0)
+            .collect();
         let sketch = of(scale, &values);
         let half = |sign: f64| {
             let mut counts = BTreeMap::<i32, i64>::new();
-            values.iter().filter(|v| **v * sign > 0.0).for_each(|v| *counts.entry(index_of(v * sign, scale)).or_default() += 1);
+            values
+                .iter()
+                .filter(|v| **v * sign > 0.0)
+                .for_each(|v| *counts.entry(index_of(v * sign, scale)).or_default() += 1);
             let offset = counts.keys().next().copied().unwrap_or_default();
             let last = counts.keys().last().copied().unwrap_or(offset - 1);
             (offset, (offset..=last).map(|i| counts.get(&i).copied().unwrap_or_default()).collect::<Vec<_>>())
@@ -426,20 +449,30 @@ fn histograms_from_outside_are_folded_exactly() {
             max: sketch.max(),
         };
         let got = DdSketch::from_otel(&histogram, Heap).unwrap().to_string();
-        let without = |text: &str| text.split(' ').filter(|w| !w.starts_with("sum=")).collect::<Vec<_>>().join(" ");
+        let without =
+            |text: &str| text.split(' ').filter(|w| !w.starts_with("sum=")).collect::<Vec<_>>().join(" ");
         assert_eq!(without(&got), without(&sketch.to_string()));
     }
     let fine = |scale, offset, counts| {
-        DdSketch::from_otel(&Exponential { scale, positive_offset: offset, positive: counts, ..Exponential::default() }, Heap)
+        DdSketch::from_otel(
+            &Exponential { scale, positive_offset: offset, positive: counts, ..Exponential::default() },
+            Heap,
+        )
     };
     // At scale 20 an index is 1024 times that of scale 10.
-    assert_eq!(fine(20, 1023, &[1, 1]).unwrap().to_string(), "scale=10 count=2 sum=? min=? max=? positive=0:1,1:1");
+    assert_eq!(
+        fine(20, 1023, &[1, 1]).unwrap().to_string(),
+        "scale=10 count=2 sum=? min=? max=? positive=0:1,1:1"
+    );
     assert_eq!(fine(20, -1, &[7]).unwrap().to_string(), "scale=10 count=7 sum=? min=? max=? positive=-1:7");
     assert_eq!(fine(21, 0, &[1]).unwrap_err(), Error::OutsideScale(21));
     assert_eq!(fine(-5, 0, &[1]).unwrap_err(), Error::OutsideScale(-5));
     assert_eq!(fine(5, 0, &[-1]).unwrap_err(), Error::Count(-1));
     assert_eq!(fine(0, 1025, &[1]).unwrap_err(), Error::Index(1025));
-    assert_eq!(fine(0, -1074, &[1]).unwrap().to_string(), "scale=0 count=1 sum=? min=? max=? positive=-1023:1");
+    assert_eq!(
+        fine(0, -1074, &[1]).unwrap().to_string(),
+        "scale=0 count=1 sum=? min=? max=? positive=-1023:1"
+    );
     assert_eq!(fine(0, i32::MIN, &[1]).unwrap_err(), Error::Index(i64::from(i32::MIN)));
     assert_eq!(fine(0, i32::MAX, &[0, 0, 0]).unwrap().count(), 0);
     assert_eq!(fine(5, 0, &[i64::MAX, 1]).unwrap_err(), Error::TooMany);
