@@ -5,7 +5,7 @@
 use super::{Sketch, decoded, stored};
 use crate::pg::aggcontext::Context;
 use crate::pg::array::Array;
-use crate::pg::error::{OrRaise, raise};
+use crate::pg::error::{OrRaise, raise_with_hint};
 use crate::pg::expanded::{Argument, Expanded, Flatten};
 use crate::pg::memory::ContextMemory;
 use crate::pg::v1::{Call, copied};
@@ -78,7 +78,11 @@ fn trans_weight(call: &mut Call) -> Datum {
 /// A row is a sketch of its scale: of several scales in a group the smallest counts, in whatever order they come.
 fn trans_scale(call: &mut Call) -> Datum {
     let Some(scale) = call.i32(3) else {
-        raise(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, "scale of ddsketch_agg is NULL")
+        raise_with_hint(
+            PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            "scale of ddsketch_agg is NULL",
+            "Scale 5, that of ddsketch_agg(x), gives a relative error of 1.08 %.",
+        )
     };
     weighted(call, scale)
 }

@@ -5,7 +5,7 @@
 use super::{Sketch, float};
 use crate::pg::aggcontext::Context;
 use crate::pg::array::Array;
-use crate::pg::error::{OrRaise, raise, raise_with_hint};
+use crate::pg::error::{OrRaise, raise_with_hint};
 use crate::pg::expanded::{Argument, Expanded, Flatten};
 use crate::pg::memory::ContextMemory;
 use crate::pg::v1::Call;
@@ -81,7 +81,11 @@ fn unchanged(call: &mut Call) -> Datum {
 fn trans(call: &mut Call) -> Datum {
     let Some(value) = call.f64(1) else { return unchanged(call) };
     let Some(share) = call.f64(2) else {
-        raise(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, "the share of approx_percentile is NULL")
+        raise_with_hint(
+            PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            "the share of approx_percentile is NULL",
+            "The 99th percentile is asked for as 0.99.",
+        )
     };
     let state = match State::argument(call, 0) {
         Argument::Own(state) => state,

@@ -76,13 +76,41 @@ SELECT ddsketch_from_prometheus(5, 2, '{1,3}', '{2,1}', '{4,-1,-2}', sum => 20);
 SELECT ddsketch_from_prometheus(0, 0, '{}', '{}', '{}', '{1}', '{1}', '{3}');
 SELECT ddsketch_from_otel(5, 0, 0, NULL, 0, NULL, 0) = 'scale=5' AS of_nothing;
 
--- refused
-SELECT no($$ 'scale=11'::ddsketch $$), no($$ ''::ddsketch $$), no($$ 'scale=5 positive=2:1,1:1'::ddsketch $$), no($$ 'scale=5 count=9'::ddsketch $$);
-SELECT no($$ ddsketch_agg('NaN') $$), no($$ ddsketch_agg(1, -1) $$), no($$ ddsketch_agg(1, 1, 11) $$), no($$ ddsketch_agg(1, 1, NULL) $$), no($$ ddsketch_agg(x, 9223372036854775807) FROM generate_series(1, 2) x $$);
-SELECT no($$ ddsketch_percentile('scale=5', 1.5) $$), no($$ ddsketch_percentile('scale=5 positive=1:1', ARRAY[0, 'NaN']) $$), no($$ ddsketch_rank('scale=5', 'NaN') $$), no($$ ddsketch_fraction_between('scale=5', 2, 1) $$), no($$ ddsketch_trimmed_avg('scale=5', 0.5, 0.5) $$);
-SELECT no($$ approx_percentile(1, 2) $$), no($$ approx_percentile(1, NULL) $$), no($$ approx_percentile(x, x / 9) FROM generate_series(1, 2) x $$), no($$ approx_percentile_final('\x00') $$);
-SELECT no($$ ddsketch_agg_trans(NULL, 1) $$), no($$ ddsketch_combine('scale=5', 'scale=5') $$), no($$ approx_percentile_trans(NULL, 1, 1) $$);
-SELECT no($$ ddsketch_from_otel(21, 0, 0, NULL, 0, NULL) $$), no($$ ddsketch_from_otel(-5, 0, 0, NULL, 0, NULL) $$), no($$ ddsketch_from_otel(5, -1, 0, NULL, 0, NULL) $$), no($$ ddsketch_from_otel(5, 0, 0, '{NULL}', 0, NULL) $$),
-       no($$ ddsketch_from_otel(5, 0, NULL, '{1}', 0, NULL) $$), no($$ ddsketch_from_otel(0, 0, 1025, '{1}', 0, NULL) $$), no($$ ddsketch_from_otel(0, 0, 1, '{1}', 0, NULL, NULL, 100, NULL) $$);
-SELECT no($$ ddsketch_from_prometheus(-53, 0, NULL, NULL, NULL) $$), no($$ ddsketch_from_prometheus(9, 0, NULL, NULL, NULL) $$), no($$ ddsketch_from_prometheus(5, 0, '{0}', '{2}', '{1}') $$), no($$ ddsketch_from_prometheus(5, 0, '{0,1}', '{2}', '{1}') $$),
-       no($$ ddsketch_from_prometheus(5, 0, '{0}', '{-1}', '{}') $$), no($$ ddsketch_from_prometheus(5, 0, '{0}', '{2}', '{1,-2}') $$);
+-- refused, with what to do instead
+\pset format unaligned
+\pset tuples_only on
+SELECT no(call) FROM unnest(ARRAY[
+  $$ 'scale=11'::ddsketch $$,
+  $$ ''::ddsketch $$,
+  $$ 'scale=5 positive=2:1,1:1'::ddsketch $$,
+  $$ 'scale=5 count=9'::ddsketch $$,
+  $$ ddsketch_agg('NaN') $$,
+  $$ ddsketch_agg(1, -1) $$,
+  $$ ddsketch_agg(1, 1, 11) $$,
+  $$ ddsketch_agg(1, 1, NULL) $$,
+  $$ ddsketch_agg(x, 9223372036854775807) FROM generate_series(1, 2) x $$,
+  $$ ddsketch_percentile('scale=5', 1.5) $$,
+  $$ ddsketch_percentile('scale=5 positive=1:1', ARRAY[0, 'NaN'::float8]) $$,
+  $$ ddsketch_rank('scale=5', 'NaN') $$,
+  $$ ddsketch_fraction_between('scale=5', 2, 1) $$,
+  $$ ddsketch_trimmed_avg('scale=5', 0.5, 0.5) $$,
+  $$ approx_percentile(1, 2) $$,
+  $$ approx_percentile(1, NULL) $$,
+  $$ approx_percentile(x, x / 9.0) FROM generate_series(1, 2) x $$,
+  $$ approx_percentile_final('\x00') $$,
+  $$ ddsketch_agg_trans(NULL, 1) $$,
+  $$ ddsketch_combine('scale=5', 'scale=5') $$,
+  $$ approx_percentile_trans(NULL, 1, 1) $$,
+  $$ ddsketch_from_otel(21, 0, 0, NULL, 0, NULL) $$,
+  $$ ddsketch_from_otel(-5, 0, 0, NULL, 0, NULL) $$,
+  $$ ddsketch_from_otel(5, -1, 0, NULL, 0, NULL) $$,
+  $$ ddsketch_from_otel(5, 0, 0, '{NULL}', 0, NULL) $$,
+  $$ ddsketch_from_otel(5, 0, NULL, '{1}', 0, NULL) $$,
+  $$ ddsketch_from_otel(0, 0, 1025, '{1}', 0, NULL) $$,
+  $$ ddsketch_from_otel(0, 0, 1, '{1}', 0, NULL, NULL, 100, NULL) $$,
+  $$ ddsketch_from_prometheus(-53, 0, NULL, NULL, NULL) $$,
+  $$ ddsketch_from_prometheus(9, 0, NULL, NULL, NULL) $$,
+  $$ ddsketch_from_prometheus(5, 0, '{0}', '{2}', '{1}') $$,
+  $$ ddsketch_from_prometheus(5, 0, '{0,1}', '{2}', '{1}') $$,
+  $$ ddsketch_from_prometheus(5, 0, '{0}', '{-1}', '{}') $$,
+  $$ ddsketch_from_prometheus(5, 0, '{0}', '{2}', '{1,-2}') $$]) WITH ORDINALITY c(call, n) ORDER BY n;

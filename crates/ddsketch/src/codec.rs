@@ -46,46 +46,28 @@ fn varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// The counts of a half cut into blocks: first index, counts.
-struct Blocks<I: Iterator<Item = (i32, u64)>> {
-    rest: core::iter::Peekable<I>,
-}
-
-impl<I: Iterator<Item = (i32, u64)>> Iterator for Blocks<I> {
-    type Item = (i32, [u64; BLOCK]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (first, count) = self.rest.next()?;
-        let mut counts = [count, 0, 0, 0, 0, 0, 0, 0];
-        let within = |index: i32| index.wrapping_sub(first) as u32 as usize;
-        while let Some((index, count)) = self.rest.next_if(|(index, _)| within(*index) < BLOCK) {
-            counts[within(index)] = count;
-        }
-        Some((first, counts))
-    }
-}
-
-fn blocks<M: Memory>(half: &Half<M>) -> impl Iterator<Item = (i32, [u64; BLOCK])> {
-    Blocks { rest: half.iter().peekable() }
-}
-
 fn put_half<M: Memory>(half: &Half<M>, out: &mut Vec<u8>) {
-    let mut end = None;
-    let number = blocks(half).count() as u64;
-    for (first, counts) in blocks(half) {
+    let (mut cursor, mut number, mut end, mut blocks) = (0, 0, None, out.len());
+    while let Some((first, counts)) = half.next_block(&mut cursor) {
         let gap = match end {
             None => {
-                varint(((first << 1) ^ (first >> 31)) as u32 as u64, out);
-                varint(number - 1, out);
+                varint(u64::from(((first << 1) ^ (first >> 31)) as u32), out);
+                // Their number comes here, once it is known.
+                blocks = out.len();
                 0
             }
             Some(end) => u64::from(first.abs_diff(end)),
         };
-        end = Some(first + BLOCK as i32);
+        (number, end) = (number + 1, Some(first + BLOCK as i32));
         let bits = 64 - counts.iter().fold(0, |all, count| all | count).leading_zeros();
         out.push(bits as u8 | (gap.min(FAR) as u8) << 6);
         if gap >= FAR {
             varint(gap - FAR, out);
+        }
+        if bits <= 8 {
+            let word = counts.iter().rev().fold(0, |word, count| word << (bits % 64) | count);
+            out.extend_from_slice(&word.to_le_bytes()[..bits as usize]);
+            continue;
         }
         let (mut held, mut filled) = (0u128, 0);
         for count in counts {
@@ -97,6 +79,11 @@ fn put_half<M: Memory>(half: &Half<M>, out: &mut Vec<u8>) {
                 filled -= 8;
             }
         }
+    }
+    if number > 0 {
+        let mut written = Vec::new();
+        varint(number - 1, &mut written);
+        out.splice(blocks..blocks, written);
     }
 }
 

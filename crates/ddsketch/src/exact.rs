@@ -6,8 +6,8 @@ use crate::Memory;
 pub(crate) const POINT: i32 = 1074;
 /// Numbers below 2^1024, up to 2^63 of them, and a sign: 2162 bits.
 pub(crate) const LIMBS: usize = 34;
-/// The widest window's value shifted this far still leaves room to add many more.
-const REACH: u32 = 64;
+/// A number shifted this far still leaves room in the window to add many more.
+const REACH: u32 = 63;
 
 /// The number in units of 2^-1074, little-endian, in two's complement.
 pub(crate) type Whole = [u64; LIMBS];
@@ -55,16 +55,20 @@ impl<M: Memory> Sum<M> {
         Sum { near: Near(0, 0), unit: i32::MAX / 2, far: None }
     }
 
-    /// Adds a finite number.
+    /// Adds a number with these bits that is positive, normal and finite.
     #[inline(always)]
-    pub fn add(&mut self, value: f64, memory: M) {
-        let (fraction, exponent) = parts(value);
+    pub fn add_normal(&mut self, bits: u64, memory: M) {
+        let fraction = (bits & ((1 << 52) - 1) | 1 << 52) as i64;
+        let exponent = (bits >> 52) as i32 - 1 - POINT;
         let shift = exponent.wrapping_sub(self.unit) as u32;
-        if shift <= REACH
-            && let Some(sum) = self.near.get().checked_add(i128::from(fraction) << shift)
-        {
-            self.near = Near::of(sum);
-            return;
+        if shift <= REACH {
+            let (low, carry) = self.near.0.overflowing_add((fraction as u64) << shift);
+            let (high, over) =
+                self.near.1.overflowing_add((fraction >> 1 >> (REACH - shift)) + i64::from(carry));
+            if !over {
+                self.near = Near(low, high);
+                return;
+            }
         }
         self.add_apart(i128::from(fraction), exponent, memory);
     }
@@ -194,6 +198,11 @@ pub(crate) fn quotient(whole: &Whole, count: u64) -> f64 {
     let (mut digits, mut rest) = ([0u64; LIMBS + 1], 0u128);
     for at in (0..=LIMBS).rev() {
         let limb = if at == 0 { 0 } else { magnitude[at - 1] };
+        if rest == 0 && limb < count {
+            // Most limbs are 0.
+            rest = u128::from(limb);
+            continue;
+        }
         rest = rest << 64 | u128::from(limb);
         digits[at] = (rest / u128::from(count)) as u64;
         rest %= u128::from(count);
@@ -225,7 +234,7 @@ mod tests {
 
     fn of(values: &[f64]) -> Sum<Heap> {
         let mut sum = Sum::zero();
-        values.iter().for_each(|value| sum.add(*value, Heap));
+        values.iter().for_each(|value| sum.add_times(*value, 1, Heap));
         sum
     }
 

@@ -70,6 +70,15 @@ impl<M: Memory> Half<M> {
         }
     }
 
+    /// The next bucket that has values and the counts from there on; `cursor`, 0 at first, is where to look next.
+    #[inline]
+    pub fn next_block(&self, cursor: &mut usize) -> Option<(i32, [u64; BLOCK])> {
+        match self {
+            Half::Narrow(store) => store.next_block(cursor),
+            Half::Wide(store) => store.next_block(cursor),
+        }
+    }
+
     /// The first and the last bucket that have values.
     pub fn ends(&self) -> Option<(i32, i32)> {
         match self {

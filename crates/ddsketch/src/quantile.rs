@@ -1,4 +1,5 @@
 //! What a sketch says of its values.
+use crate::half::Half;
 use crate::mapping::{index_range, lower_limit, middle};
 use crate::{DdSketch, Error, Memory};
 
@@ -72,15 +73,15 @@ impl<M: Memory> DdSketch<M> {
     /// What stands for the bucket of the value of this rank, from 1 on.
     fn ranked(&self, rank: u64) -> f64 {
         // Below zero the buckets come last to first: those that are to be passed are counted from the other end.
-        let negatives = self.count - self.zero - self.positive.iter().map(|(_, count)| count).sum::<u64>();
+        let negatives: u64 = self.negative.iter().map(|(_, count)| count).sum();
         if rank <= negatives {
-            let index = nth(self.negative.iter(), negatives + 1 - rank);
+            let index = nth(&self.negative, negatives + 1 - rank);
             return -middle(index, self.scale);
         }
         if rank - negatives <= self.zero {
             return 0.0;
         }
-        middle(nth(self.positive.iter(), rank - negatives - self.zero), self.scale)
+        middle(nth(&self.positive, rank - negatives - self.zero), self.scale)
     }
 
     /// How many values are at most `x`, those of the bucket that `x` lies in spread evenly over it.
@@ -156,12 +157,19 @@ impl<M: Memory> DdSketch<M> {
 }
 
 /// The index of the bucket that has the value of this rank, from 1 on. There are so many values.
-fn nth(buckets: impl Iterator<Item = (i32, u64)>, rank: u64) -> i32 {
-    let (mut seen, mut at) = (0, 0);
-    for (index, count) in buckets {
-        (seen, at) = (seen + count, index);
-        if seen >= rank {
-            break;
+fn nth<M: Memory>(half: &Half<M>, rank: u64) -> i32 {
+    let (mut cursor, mut seen, mut at) = (0, 0, 0);
+    while let Some((index, counts)) = half.next_block(&mut cursor) {
+        let all: u64 = counts.iter().sum();
+        if seen + all < rank {
+            seen += all;
+            continue;
+        }
+        for (n, count) in counts.iter().enumerate() {
+            (seen, at) = (seen + count, index + n as i32);
+            if seen >= rank {
+                return at;
+            }
         }
     }
     at

@@ -45,6 +45,33 @@ impl<'a> Rest<'a> {
         Err(LONG)
     }
 
+    /// Eight counts of `bits` bits each, 1 to 63, from as many bytes.
+    #[inline(always)]
+    fn counts(&mut self, bits: u32) -> Result<[u64; BLOCK], Error> {
+        let mask = (1u64 << bits) - 1;
+        let bytes = self.0;
+        let taken = self.take(bits as usize)?;
+        if bits <= 8 {
+            // What follows is cut off by the mask.
+            let word = match bytes.first_chunk::<8>() {
+                Some(word) => u64::from_le_bytes(*word),
+                None => taken.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+            };
+            return Ok(core::array::from_fn(|n| word >> (n as u32 * bits) & mask));
+        }
+        Ok(core::array::from_fn(|n| {
+            let bit = n * bits as usize;
+            // A count lies in at most nine bytes.
+            let word = match bytes[bit / 8..].first_chunk::<16>() {
+                Some(word) => u128::from_le_bytes(*word),
+                None => {
+                    taken[bit / 8..].iter().take(9).rev().fold(0, |word, byte| word << 8 | u128::from(*byte))
+                }
+            };
+            (word >> (bit % 8)) as u64 & mask
+        }))
+    }
+
     /// Up to eight bytes, the highest first, of which the last is not zero.
     fn trimmed(&mut self, len: u8) -> Result<f64, Error> {
         let taken = self.take(usize::from(len))?;
@@ -58,26 +85,6 @@ impl<'a> Rest<'a> {
         }
         Ok(f64::from_bits(u64::from_be_bytes(bytes)))
     }
-}
-
-/// Eight counts of `bits` bits each from as many bytes.
-#[inline(always)]
-fn unpack(bytes: &[u8], bits: u32) -> [u64; BLOCK] {
-    if bits <= 8 {
-        let mut word = [0; 8];
-        word[..bytes.len()].copy_from_slice(bytes);
-        let (word, mask) = (u64::from_le_bytes(word), (1 << bits) - 1);
-        return core::array::from_fn(|n| word >> (n as u32 * bits) & mask);
-    }
-    let mask = (1u64 << bits) - 1;
-    core::array::from_fn(|n| {
-        let bit = n * bits as usize;
-        // A count lies in at most nine bytes.
-        let mut word = [0; 16];
-        let from = &bytes[bit / 8..bytes.len().min(bit / 8 + 9)];
-        word[..from.len()].copy_from_slice(from);
-        (u128::from_le_bytes(word) >> (bit % 8)) as u64 & mask
-    })
 }
 
 /// What is before the halves.
@@ -162,7 +169,7 @@ impl<M: Memory> DdSketch<M> {
             let half = if negative { &mut self.negative } else { &mut self.positive };
             half.reserve(first, (number as usize + 1) * BLOCK, memory);
         }
-        let (mut next, mut last, mut used) = (i64::from(first), first, 0usize);
+        let (mut next, mut last, mut used) = (i64::from(first), first, 0u32);
         for n in 0..=number {
             let code = rest.byte()?;
             let (bits, mut gap) = (u32::from(code & 63), u64::from(code >> 6));
@@ -178,31 +185,27 @@ impl<M: Memory> DdSketch<M> {
             let Some(index) = i32::try_from(index).ok().filter(|index| *index <= highest) else {
                 return Err(OUTSIDE);
             };
-            let counts = unpack(rest.take(bits as usize)?, bits);
+            let counts = rest.counts(bits)?;
             let all = counts.iter().fold(0, |all, count| all | count);
             if counts[0] == 0 || all >> (bits - 1) == 0 {
                 return Err(Error::Bytes("a block of buckets is larger than it needs to be"));
             }
-            used += counts.iter().filter(|count| **count != 0).count();
-            last = index + counts.iter().rposition(|count| *count != 0).unwrap_or(0) as i32;
-            if last > highest {
-                return Err(OUTSIDE);
+            used += counts.iter().map(|count| u32::from(*count != 0)).sum::<u32>();
+            if n == number || index > highest - BLOCK as i32 {
+                last = index + counts.iter().rposition(|count| *count != 0).unwrap_or(0) as i32;
+                if last > highest {
+                    return Err(OUTSIDE);
+                }
             }
-            if used > MAX_BUCKETS {
+            if used > MAX_BUCKETS as u32 {
                 return Err(Error::Bytes("a half has too many buckets"));
             }
             // Too many values are found before they are added.
-            self.grow(counts.iter().fold(0u64, |sum, count| sum.saturating_add(*count)))?;
-            let by = scale - self.scale;
-            let half = if negative { &mut self.negative } else { &mut self.positive };
-            if by == 0 {
-                half.add_block(index, &counts, memory);
-            } else {
-                for (n, count) in counts.iter().enumerate() {
-                    half.add((index + n as i32) >> by, *count, memory);
-                }
-            }
-            self.fold_to_fit();
+            self.grow(match bits {
+                ..=60 => counts.iter().sum(),
+                _ => counts.iter().fold(0u64, |sum, count| sum.saturating_add(*count)),
+            })?;
+            self.add_block(negative, index, &counts, scale);
             next = i64::from(index) + BLOCK as i64;
         }
         Ok(Some((first, last)))

@@ -2,6 +2,7 @@
 use crate::exact::{self, Sum};
 use crate::half::Half;
 use crate::mapping::{MAX_SCALE, MIN_SCALE, finest_index, index_of};
+use crate::window::BLOCK;
 use crate::{Error, Heap, Memory};
 
 /// Each half of a sketch has at most so many buckets with values.
@@ -102,9 +103,13 @@ impl<M: Memory> DdSketch<M> {
             && self.positive.bump(finest_index(bits) >> (MAX_SCALE - self.scale))
         {
             self.count += 1;
-            self.min = self.min.min(value);
-            self.max = self.max.max(value);
-            self.sum.add(value, self.memory);
+            if value < self.min {
+                self.min = value;
+            }
+            if value > self.max {
+                self.max = value;
+            }
+            self.sum.add_normal(bits, self.memory);
             return Ok(());
         }
         self.add_times(value, 1)
@@ -150,18 +155,31 @@ impl<M: Memory> DdSketch<M> {
     pub fn union(&mut self, other: &DdSketch<M>) -> Result<(), Error> {
         self.grow(other.count)?;
         self.fold_to(other.scale);
-        for (index, count) in other.positive.iter() {
-            self.positive.add(index >> (other.scale - self.scale), count, self.memory);
-            self.fold_to_fit();
-        }
-        for (index, count) in other.negative.iter() {
-            self.negative.add(index >> (other.scale - self.scale), count, self.memory);
-            self.fold_to_fit();
+        for (is_negative, half) in [(false, &other.positive), (true, &other.negative)] {
+            let mut cursor = 0;
+            while let Some((index, counts)) = half.next_block(&mut cursor) {
+                self.add_block(is_negative, index, &counts, other.scale);
+            }
         }
         self.zero += other.zero;
         self.sum.add_sum(&other.sum, self.memory);
         self.add_facts(other.min, other.max, other.unknown);
         Ok(())
+    }
+
+    /// Adds consecutive buckets of a scale that is not coarser; their values are counted already.
+    #[inline]
+    pub(crate) fn add_block(&mut self, is_negative: bool, index: i32, counts: &[u64; BLOCK], scale: i32) {
+        let by = scale - self.scale;
+        let half = if is_negative { &mut self.negative } else { &mut self.positive };
+        if by == 0 {
+            half.add_block(index, counts, self.memory);
+        } else {
+            for (n, count) in counts.iter().enumerate() {
+                half.add((index + n as i32) >> by, *count, self.memory);
+            }
+        }
+        self.fold_to_fit();
     }
 
     /// Takes in what is known of the extremes of a part; of an empty one that is nothing, and all of it.

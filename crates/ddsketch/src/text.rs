@@ -58,7 +58,7 @@ impl fmt::Display for Shortest {
 fn is_exactly(whole: &Whole, value: f64) -> bool {
     let mut sum = crate::exact::Sum::<crate::Heap>::zero();
     if value.is_finite() {
-        sum.add(value, crate::Heap);
+        sum.add_times(value, 1, crate::Heap);
     }
     value.is_finite() && sum.whole() == *whole
 }

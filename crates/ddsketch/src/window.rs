@@ -10,6 +10,9 @@ pub(crate) trait Count: Cell {
     fn get(self) -> u64;
     fn entry(index: i32, count: Self) -> Self::Entry;
     fn parts(entry: Self::Entry) -> (i32, Self);
+    /// Adds to several counts and says how many of them were 0 before. None where one would become too large, and nothing
+    /// has changed.
+    fn add_all(cells: &mut [Self; BLOCK], counts: &[u64; BLOCK]) -> Option<u32>;
 }
 
 impl Count for u32 {
@@ -32,6 +35,22 @@ impl Count for u32 {
     fn parts(entry: (i32, u32)) -> (i32, u32) {
         entry
     }
+
+    // Without a branch for each, so that it becomes instructions for several at once.
+    #[inline(always)]
+    fn add_all(cells: &mut [u32; BLOCK], counts: &[u64; BLOCK]) -> Option<u32> {
+        let (mut sums, mut fresh, mut all) = ([0; BLOCK], 0, 0);
+        for n in 0..BLOCK {
+            let sum = u64::from(cells[n]) + counts[n];
+            fresh += u32::from((cells[n] == 0) & (counts[n] != 0));
+            all |= sum;
+            sums[n] = sum as u32;
+        }
+        (all <= u64::from(u32::MAX)).then(|| {
+            *cells = sums;
+            fresh
+        })
+    }
 }
 
 impl Count for u64 {
@@ -51,6 +70,15 @@ impl Count for u64 {
 
     fn parts(entry: (i32, u64)) -> (i32, u64) {
         entry
+    }
+
+    fn add_all(cells: &mut [u64; BLOCK], counts: &[u64; BLOCK]) -> Option<u32> {
+        let mut fresh = 0;
+        for (cell, count) in cells.iter_mut().zip(counts) {
+            fresh += u32::from((*cell == 0) & (*count != 0));
+            *cell += count;
+        }
+        Some(fresh)
     }
 }
 
@@ -161,15 +189,36 @@ impl<C: Count, M: Memory> Store<C, M> {
         let Some(cells) = cells.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<BLOCK>()) else {
             return false;
         };
-        let (mut sums, mut fresh) = (*cells, 0);
-        for (sum, count) in sums.iter_mut().zip(counts) {
-            let Some(more) = C::of(sum.get() + count) else { return false };
-            fresh += u32::from(sum.get() == 0 && *count != 0);
-            *sum = more;
-        }
-        *cells = sums;
+        let Some(fresh) = C::add_all(cells, counts) else { return false };
         self.used += fresh;
         true
+    }
+
+    /// The next index that has a count and the counts from there on; `cursor`, 0 at first, is where to look next.
+    #[inline]
+    pub fn next_block(&self, cursor: &mut usize) -> Option<(i32, [u64; BLOCK])> {
+        let mut counts = [0; BLOCK];
+        match &self.form {
+            Form::List(entries) => {
+                let rest = entries[..self.used as usize].get(*cursor..)?;
+                let first = C::parts(*rest.first()?).0;
+                for entry in rest {
+                    let (index, count) = C::parts(*entry);
+                    let Some(place) = counts.get_mut(index.abs_diff(first) as usize) else { break };
+                    *place = count.get();
+                    *cursor += 1;
+                }
+                Some((first, counts))
+            }
+            Form::Window { first, cells } => {
+                let rest = cells.get(*cursor..)?;
+                let at = rest.iter().position(|cell| cell.get() != 0)?;
+                counts.iter_mut().zip(&rest[at..]).for_each(|(count, cell)| *count = cell.get());
+                let index = first + (*cursor + at) as i32;
+                *cursor += at + BLOCK;
+                Some((index, counts))
+            }
+        }
     }
 
     /// The first and the last index that have a count.
