@@ -70,6 +70,15 @@ impl<M: Memory> Half<M> {
         }
     }
 
+    /// Adds to consecutive buckets of a window what the bytes of `counts` say; false where it takes more than that.
+    #[inline(always)]
+    pub fn add_small(&mut self, index: i32, counts: u64) -> bool {
+        match self {
+            Half::Narrow(store) => store.add_small(index, counts),
+            Half::Wide(_) => false,
+        }
+    }
+
     /// The next bucket that has values and the counts from there on; `cursor`, 0 at first, is where to look next.
     #[inline]
     pub fn next_block(&self, cursor: &mut usize) -> Option<(i32, [u64; BLOCK])> {

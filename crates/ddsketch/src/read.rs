@@ -47,29 +47,28 @@ impl<'a> Rest<'a> {
 
     /// Eight counts of `bits` bits each, 1 to 63, from as many bytes.
     #[inline(always)]
-    fn counts(&mut self, bits: u32) -> Result<[u64; BLOCK], Error> {
-        let mask = (1u64 << bits) - 1;
+    fn block(&mut self, bits: u32) -> Result<Block, Error> {
         let bytes = self.0;
         let taken = self.take(bits as usize)?;
+        let mask = (1u64 << bits) - 1;
         if bits <= 8 {
             // What follows is cut off by the mask.
             let word = match bytes.first_chunk::<8>() {
                 Some(word) => u64::from_le_bytes(*word),
                 None => taken.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
             };
-            return Ok(core::array::from_fn(|n| word >> (n as u32 * bits) & mask));
+            let small = (0..BLOCK as u32).fold(0, |small, n| small | (word >> (n * bits) & mask) << (8 * n));
+            return Ok(Block::Small(small));
         }
-        Ok(core::array::from_fn(|n| {
+        Ok(Block::Large(core::array::from_fn(|n| {
             let bit = n * bits as usize;
             // A count lies in at most nine bytes.
             let word = match bytes[bit / 8..].first_chunk::<16>() {
                 Some(word) => u128::from_le_bytes(*word),
-                None => {
-                    taken[bit / 8..].iter().take(9).rev().fold(0, |word, byte| word << 8 | u128::from(*byte))
-                }
+                None => taken[bit / 8..].iter().take(9).rev().fold(0, |word, byte| word << 8 | u128::from(*byte)),
             };
             (word >> (bit % 8)) as u64 & mask
-        }))
+        })))
     }
 
     /// Up to eight bytes, the highest first, of which the last is not zero.
@@ -84,6 +83,59 @@ impl<'a> Rest<'a> {
             return Err(Error::Bytes("an extreme has more bytes than it needs"));
         }
         Ok(f64::from_bits(u64::from_be_bytes(bytes)))
+    }
+}
+
+/// The counts of eight buckets.
+enum Block {
+    /// A byte each, the first in the lowest.
+    Small(u64),
+    /// Some above 255.
+    Large([u64; BLOCK]),
+}
+
+/// What is said of a block.
+struct Facts {
+    /// How many of its buckets have values.
+    used: u32,
+    /// How many these are.
+    values: u64,
+    /// The last bucket that has some.
+    last: i32,
+}
+
+impl Block {
+    /// None where it does not begin with a count, or needs fewer bits than it has.
+    #[inline(always)]
+    fn facts(&self, bits: u32) -> Option<Facts> {
+        const EACH: u64 = 0x0101_0101_0101_0101;
+        const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
+        match self {
+            Block::Small(counts) => {
+                if counts & 0xff == 0 || counts & (EACH << (bits - 1)) == 0 {
+                    return None;
+                }
+                // The highest bit of each byte that is not 0; sums of two bytes each, then all four of these.
+                let filled = (counts | (counts & (EACH * 0x7f)) + EACH * 0x7f) & (EACH << 7);
+                let pairs = (counts & EVEN) + (counts >> 8 & EVEN);
+                Some(Facts {
+                    used: filled.count_ones(),
+                    values: pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48,
+                    last: 7 - (filled.leading_zeros() / 8) as i32,
+                })
+            }
+            Block::Large(counts) => {
+                let all = counts.iter().fold(0, |all, count| all | count);
+                if counts[0] == 0 || all >> (bits - 1) == 0 {
+                    return None;
+                }
+                Some(Facts {
+                    used: counts.iter().map(|count| u32::from(*count != 0)).sum(),
+                    values: counts.iter().fold(0u64, |sum, count| sum.saturating_add(*count)),
+                    last: counts.iter().rposition(|count| *count != 0).unwrap_or(0) as i32,
+                })
+            }
+        }
     }
 }
 
@@ -185,27 +237,24 @@ impl<M: Memory> DdSketch<M> {
             let Some(index) = i32::try_from(index).ok().filter(|index| *index <= highest) else {
                 return Err(OUTSIDE);
             };
-            let counts = rest.counts(bits)?;
-            let all = counts.iter().fold(0, |all, count| all | count);
-            if counts[0] == 0 || all >> (bits - 1) == 0 {
+            let block = rest.block(bits)?;
+            let Some(facts) = block.facts(bits) else {
                 return Err(Error::Bytes("a block of buckets is larger than it needs to be"));
+            };
+            last = index + facts.last;
+            if last > highest {
+                return Err(OUTSIDE);
             }
-            used += counts.iter().map(|count| u32::from(*count != 0)).sum::<u32>();
-            if n == number || index > highest - BLOCK as i32 {
-                last = index + counts.iter().rposition(|count| *count != 0).unwrap_or(0) as i32;
-                if last > highest {
-                    return Err(OUTSIDE);
-                }
-            }
+            used += facts.used;
             if used > MAX_BUCKETS as u32 {
                 return Err(Error::Bytes("a half has too many buckets"));
             }
             // Too many values are found before they are added.
-            self.grow(match bits {
-                ..=60 => counts.iter().sum(),
-                _ => counts.iter().fold(0u64, |sum, count| sum.saturating_add(*count)),
-            })?;
-            self.add_block(negative, index, &counts, scale);
+            self.grow(facts.values)?;
+            match block {
+                Block::Small(counts) => self.add_small(negative, index, counts, scale),
+                Block::Large(counts) => self.add_block(negative, index, &counts, scale),
+            }
             next = i64::from(index) + BLOCK as i64;
         }
         Ok(Some((first, last)))

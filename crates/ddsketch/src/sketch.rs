@@ -182,6 +182,17 @@ impl<M: Memory> DdSketch<M> {
         self.fold_to_fit();
     }
 
+    /// The same, of counts below 256, the first in the lowest byte.
+    #[inline(always)]
+    pub(crate) fn add_small(&mut self, is_negative: bool, index: i32, counts: u64, scale: i32) {
+        let half = if is_negative { &mut self.negative } else { &mut self.positive };
+        if scale != self.scale || !half.add_small(index, counts) {
+            self.add_block(is_negative, index, &counts.to_le_bytes().map(u64::from), scale);
+            return;
+        }
+        self.fold_to_fit();
+    }
+
     /// Takes in what is known of the extremes of a part; of an empty one that is nothing, and all of it.
     pub(crate) fn add_facts(&mut self, min: f64, max: f64, unknown: Unknown) {
         self.min = self.min.min(min);

@@ -20,7 +20,8 @@ impl Count for u32 {
 
     #[inline(always)]
     fn of(count: u64) -> Option<u32> {
-        u32::try_from(count).ok()
+        // The highest bit stays free, for what adds to several at once to see that one has become too large.
+        i32::try_from(count).ok().map(|count| count as u32)
     }
 
     #[inline(always)]
@@ -46,7 +47,7 @@ impl Count for u32 {
             all |= sum;
             sums[n] = sum as u32;
         }
-        (all <= u64::from(u32::MAX)).then(|| {
+        (all <= i32::MAX as u64).then(|| {
             *cells = sums;
             fresh
         })
@@ -313,5 +314,31 @@ impl<C: Count, M: Memory> Store<C, M> {
             *cells = wider;
         }
         *first = fresh;
+    }
+}
+
+impl<M: Memory> Store<u32, M> {
+    /// Adds to the counts of consecutive indexes in a window, the first in the lowest byte; false where it is not there, or
+    /// one would become too large, and nothing has changed.
+    #[inline(always)]
+    pub fn add_small(&mut self, index: i32, counts: u64) -> bool {
+        let Form::Window { first, cells } = &mut self.form else { return false };
+        let at = index.wrapping_sub(*first) as u32 as usize;
+        let Some(cells) = cells.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<BLOCK>()) else {
+            return false;
+        };
+        let counts = counts.to_le_bytes();
+        let (mut sums, mut fresh, mut all) = ([0; BLOCK], 0, 0);
+        for n in 0..BLOCK {
+            sums[n] = cells[n] + u32::from(counts[n]);
+            fresh += u32::from((cells[n] == 0) & (counts[n] != 0));
+            all |= sums[n];
+        }
+        if all > i32::MAX as u32 {
+            return false;
+        }
+        *cells = sums;
+        self.used += fresh;
+        true
     }
 }
