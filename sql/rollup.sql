@@ -31,8 +31,8 @@ COMMENT ON TABLE rollup.source IS 'Tables that are rolled up. Its row is the loc
 CREATE TABLE rollup.definition (
   id          bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
   name        text NOT NULL UNIQUE,
-  relation    regclass NOT NULL UNIQUE,
-  source      regclass NOT NULL REFERENCES rollup.source,
+  relation    regclass UNIQUE,
+  source      regclass REFERENCES rollup.source,
   query       text NOT NULL,
   plan        jsonb NOT NULL,
   timezone    text NOT NULL,
@@ -55,8 +55,11 @@ CREATE TABLE rollup.definition (
   backlog_started   timestamptz,
   refused_changes   tstzmultirange,
   joined      regclass[],
-  nodes             jsonb
+  nodes             jsonb,
+  last_owner  oid
 ) WITH (fillfactor = 50);
+COMMENT ON COLUMN rollup.definition.relation IS 'NULL: it was dropped by hand, as SOURCE may have been; the rollup does nothing until rollup.drop';
+COMMENT ON COLUMN rollup.definition.last_owner IS 'who owned its table, or its source, when that was dropped: a role of the cluster of SYSTEM_ID';
 CREATE INDEX ON rollup.definition (source);
 COMMENT ON COLUMN rollup.definition.on_change IS 'what it does when raw rows change: ignore, error, or recompute their buckets';
 COMMENT ON COLUMN rollup.definition.adopted IS 'its table was there before, by rollup.create(into_table), and stays when the rollup is dropped';
@@ -142,8 +145,12 @@ CREATE TABLE rollup.retention (
   keep        interval NOT NULL CHECK (keep > interval '0'),
   removed     bigint NOT NULL DEFAULT 0,
   dropped     bigint NOT NULL DEFAULT 0,
-  late_ignored bigint NOT NULL DEFAULT 0
+  late_ignored bigint NOT NULL DEFAULT 0,
+  failures    int NOT NULL DEFAULT 0,
+  last_error  text,
+  hold_until  timestamptz
 );
+COMMENT ON COLUMN rollup.retention.last_error IS 'why rows could not expire, FAILURES times in a row; the worker lets the table rest until HOLD_UNTIL';
 COMMENT ON COLUMN rollup.retention.removed IS 'rows that were removed one by one; DROPPED counts partitions';
 COMMENT ON COLUMN rollup.retention.late_ignored IS 'raw rows that came after their bucket had expired; what they make expires in turn';
 COMMENT ON TABLE rollup.retention IS 'Tables whose old rows expire, by rollup.retain';
@@ -194,13 +201,14 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.partitioning', '');
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
 GRANT SELECT (id, name, relation, source, timezone, every, on_change, adopted, state, system_id, seen_xmax, seen_xip, rows_total,
-  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, nodes)
+  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, nodes, last_owner)
   ON rollup.definition TO PUBLIC;
 GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed) ON rollup.attempt TO PUBLIC;
 GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run TO PUBLIC;
 GRANT SELECT (relation, width, ahead, timezone, made, moved) ON rollup.partitioning TO PUBLIC;
-GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.retention, rollup.expired, rollup.change TO PUBLIC;
+GRANT SELECT (relation, time_column, keep, removed, dropped, late_ignored, failures, hold_until) ON rollup.retention TO PUBLIC;
+GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.expired, rollup.change TO PUBLIC;
 -- pg_dump reads whole tables. The owner of a database may dump it: so it reads all that is dumped, query texts too.
-GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning TO pg_database_owner;
+GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning, rollup.retention TO pg_database_owner;
 GRANT SELECT ON SEQUENCE rollup.definition_id_seq TO pg_database_owner;
 

@@ -49,6 +49,23 @@ CREATE EVENT TRIGGER rollup_watch_children ON ddl_command_end
 ALTER EVENT TRIGGER rollup_watch_children ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER rollup_watch_children IS 'Watches new partitions of tables with rollups, and subscriptions that fill them';
 
+CREATE FUNCTION rollup.forget_dropped() RETURNS event_trigger
+AS 'MODULE_PATHNAME', 'rollup_forget_dropped' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.forget_dropped() IS
+'Event trigger: what the catalog says of a table goes with it; rollups whose table or source was dropped stay, and do nothing, until rollup.drop. Never fails, waits for nobody';
+CREATE EVENT TRIGGER rollup_forget_dropped ON sql_drop EXECUTE FUNCTION rollup.forget_dropped();
+ALTER EVENT TRIGGER rollup_forget_dropped ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER rollup_forget_dropped IS 'Forgets the retention, the partitions ahead and the changes of tables that are dropped';
+
+CREATE FUNCTION rollup.leave_tables() RETURNS event_trigger
+AS 'MODULE_PATHNAME', 'rollup_leave_tables' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.leave_tables() IS
+'Event trigger: before the extension goes by CASCADE, lets column rollup_stamp of tables be NULL, so that they take rows without its default';
+CREATE EVENT TRIGGER rollup_leave_tables ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED')
+  EXECUTE FUNCTION rollup.leave_tables();
+ALTER EVENT TRIGGER rollup_leave_tables ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER rollup_leave_tables IS 'Sees that tables take rows when the extension is gone';
+
 CREATE FUNCTION rollup.add_level(name text, level text, width interval) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_add_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.add_level(text, text, interval) IS
@@ -278,7 +295,7 @@ COMMENT ON FUNCTION rollup.unwatched(bigint) IS
 
 CREATE VIEW rollup.status AS
 SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) o.owner) AS owner,
-       CASE WHEN a.failures > 0 AND d.state = 'active' THEN 'failing' ELSE d.state END AS state,
+       CASE WHEN d.relation IS NULL OR d.source IS NULL THEN 'gone' WHEN a.failures > 0 AND d.state = 'active' THEN 'failing' ELSE d.state END AS state,
        CASE WHEN rollup.may_read(o.owner) THEN a.paused_for END AS paused_for,
        d.every, a.last_run, coalesce(a.hold_until, a.last_run + d.every) AS next_run, a.started AS running_since,
        d.rows_total, a.last_rows, speed.rows_per_second, l.lag_rows,
@@ -306,13 +323,16 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
            OR i.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
        d.on_change, CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN d.refused_changes END AS refused_changes, rollup.unwatched(d.id) AS unwatched,
        p.partitions_until, p.partitions_error,
+       (SELECT pg_catalog.string_agg(CASE WHEN rollup.may_read(rollup.owner_of(x.relation)) THEN x.last_error END, '; ') FROM rollup.retention x
+         WHERE x.relation IN (d.source, d.relation) OR x.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS expiry_error,
        (SELECT pg_catalog.string_agg(y.query, '; ' ORDER BY y.query) FROM pg_catalog.pg_stat_activity y,
            (SELECT pg_catalog.concat('rollup.', v, ' of ', d.name) AS call FROM pg_catalog.unnest(ARRAY['run', 'rebuild', 'rebase']) v UNION ALL
             SELECT pg_catalog.format('rollup.expire of %I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              WHERE c.oid IN (d.source, d.relation) OR c.oid IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) w
          WHERE y.state = 'active' AND y.datname = pg_catalog.current_database() AND (y.query = w.call OR pg_catalog.starts_with(y.query, w.call || ': '))) AS progress
   FROM rollup.definition d
-  CROSS JOIN LATERAL (SELECT rollup.owner_of(d.relation, d.source) AS owner OFFSET 0) o
+  CROSS JOIN LATERAL (SELECT coalesce(rollup.owner_of(d.relation, d.source), (SELECT r.oid FROM pg_catalog.pg_roles r, pg_catalog.pg_control_system() k
+    WHERE r.oid OPERATOR(pg_catalog.=) d.last_owner AND k.system_identifier OPERATOR(pg_catalog.=) d.system_id)) AS owner OFFSET 0) o
   LEFT JOIN rollup.attempt a ON a.id OPERATOR(pg_catalog.=) d.id
   LEFT JOIN rollup.retention t ON t.relation OPERATOR(pg_catalog.=) d.source
   CROSS JOIN LATERAL (SELECT rollup.lag_rows(d.id) AS lag_rows OFFSET 0) l
@@ -323,6 +343,8 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
     FROM rollup.partitioning k WHERE k.relation IN (d.source, d.relation) OR k.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) p;
 COMMENT ON VIEW rollup.status IS 'One row a rollup: is it up to date, what did its last runs do, what holds it or the expiry of its source back';
 COMMENT ON COLUMN rollup.status.expiry_held_by IS 'rollups of the source that are paused, fail or have a backlog: their rows cannot expire';
+COMMENT ON COLUMN rollup.status.state IS 'active, paused, failing: its last runs failed, or gone: its table or its source was dropped, SELECT rollup.drop(name)';
+COMMENT ON COLUMN rollup.status.expiry_error IS 'why rows of the source, the rollup or a level could not expire at the last attempt; rollup.retention has the next one';
 COMMENT ON COLUMN rollup.status.rows_per_second IS 'of the last ten runs together';
 COMMENT ON COLUMN rollup.status.lag_seconds IS 'longest that any committed row can have been waiting: since the last run, where rows wait';
 COMMENT ON COLUMN rollup.status.oldest_row IS 'least time of the rows that wait';

@@ -206,7 +206,8 @@ fn code_of_an_owner_runs_as_the_owner_whoever_calls() {
         "SELECT rollup.rebase('hostile.src')",
         "SELECT rollup.retain('hostile.src', '5 hours')",
         "SELECT rollup.expire('hostile.src', true)",
-        "SELECT rollup.expire('hostile.src')",
+        // Rows that a policy hides from the owner keep all of them.
+        "ALTER TABLE hostile.src NO FORCE ROW LEVEL SECURITY; SELECT rollup.expire('hostile.src')",
         "UPDATE rollup.definition SET every = '1 millisecond'; INSERT INTO hostile.src SELECT now(), g FROM generate_series(1, 3) g; SELECT rollup.run_due()",
         "SELECT rollup.drop('src_x')",
         "SELECT rollup.drop('src_h')",

@@ -132,3 +132,65 @@ pub fn asked_to_leave(database: pg_sys::Oid) -> bool {
         false
     }
 }
+
+/// Takes a lock on a relation, by its oid, until the transaction ends, within `lock_timeout`; false where there is no
+/// such relation, any more.
+///
+/// Once it is had, even the weakest, the relation keeps its name within its schema: RENAME and SET SCHEMA take the
+/// lock that nothing goes beside. Its schema may be renamed still.
+pub fn relation(oid: pg_sys::Oid, mode: Mode) -> bool {
+    // SAFETY: the lock is the transaction's; taking it takes notice of what others have changed, so that the look-up
+    // says what is there now.
+    unsafe {
+        pg_sys::LockRelationOid(oid, mode as i32);
+        there(oid)
+    }
+}
+
+mod declared {
+    // Of a header that pgrx does not bind.
+    unsafe extern "C-unwind" {
+        pub fn find_all_inheritors(
+            table: pgrx::pg_sys::Oid,
+            lock: pgrx::pg_sys::LOCKMODE,
+            parents: *mut *mut pgrx::pg_sys::List,
+        ) -> *mut pgrx::pg_sys::List;
+    }
+}
+
+/// The same for a table and all that are below it, whose oids it returns with its own; None where there is none.
+pub fn tree(oid: pg_sys::Oid, mode: Mode) -> Option<Vec<pg_sys::Oid>> {
+    if !relation(oid, mode) {
+        return None;
+    }
+    // SAFETY: the relation is there and locked; the list is read at once.
+    unsafe {
+        // Guarded by hand: to wait for a lock may raise an error.
+        let below = pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            declared::find_all_inheritors(oid, mode as i32, std::ptr::null_mut())
+        });
+        Some(pgrx::PgList::<pg_sys::Oid>::from_pg(below).iter_oid().collect())
+    }
+}
+
+/// True where there is a relation with this oid, as this transaction sees the catalog now.
+pub fn there(oid: pg_sys::Oid) -> bool {
+    let key = pg_sys::Datum::from(oid);
+    let none = pg_sys::Datum::from(0);
+    // SAFETY: a look-up that tolerates absence.
+    unsafe { pg_sys::SearchSysCacheExists(pg_sys::SysCacheIdentifier::RELOID as i32, key, none, none, none) }
+}
+
+/// How strong a lock on a relation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Mode {
+    /// As a reader's.
+    Read = pg_sys::AccessShareLock as i32,
+    /// As that of whoever writes rows.
+    Write = pg_sys::RowExclusiveLock as i32,
+    /// Beside readers and writers: nobody attaches or detaches a partition of it.
+    Shape = pg_sys::ShareUpdateExclusiveLock as i32,
+    /// Nobody reads it.
+    All = pg_sys::AccessExclusiveLock as i32,
+}

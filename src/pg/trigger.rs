@@ -1,8 +1,8 @@
 //! What a trigger function is told: which rows of which table change.
 use super::v1::Call;
 use pgrx::datum::DatumWithOid;
-use pgrx::{PgMemoryContexts, pg_sys};
-use std::ffi::CString;
+use pgrx::{PgList, PgMemoryContexts, pg_sys};
+use std::ffi::{CStr, CString};
 use std::num::NonZeroUsize;
 
 /// A change that fires a trigger.
@@ -35,7 +35,7 @@ impl Change {
     }
 
     /// No row but the whole table changes.
-    fn is_of_the_table(&self) -> bool {
+    pub fn is_of_the_table(&self) -> bool {
         // SAFETY: the data are live while the trigger runs.
         pgrx::trigger_support::trigger_fired_for_statement(unsafe { (*self.data).tg_event })
     }
@@ -104,4 +104,90 @@ pub fn once<T: 'static>(call: &Call, make: impl FnOnce() -> T) -> &T {
 pub fn subtransaction() -> (i64, u32) {
     // SAFETY: reads a variable of this process.
     (super::xact::own_transaction_id(), unsafe { pg_sys::GetCurrentSubTransactionId() })
+}
+
+/// The number that the next statement of this transaction will have: one that is run at once, and by nothing else.
+pub fn next_command() -> u32 {
+    // SAFETY: plain calls inside a transaction.
+    unsafe {
+        pg_sys::CommandCounterIncrement();
+        pg_sys::GetCurrentCommandId(false)
+    }
+}
+
+/// The number of the statement that fires a trigger.
+///
+/// A statement that writes uses its number up as it starts, and whatever code it calls takes the next one for each
+/// statement of its own that may write: so no two of them that are under way at once have the same.
+pub fn command() -> Option<u32> {
+    // SAFETY: the snapshot is looked at while it is the active one.
+    unsafe { pg_sys::ActiveSnapshotSet().then(|| (*pg_sys::GetActiveSnapshot()).curcid) }
+}
+
+/// The statement that fires this event trigger; None where it is called as something else.
+fn parse_tree(call: &Call) -> Option<*mut pg_sys::Node> {
+    // SAFETY: the tag says what the node is.
+    unsafe {
+        let context = (*call.raw()).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_EventTriggerData {
+            return None;
+        }
+        let tree = (*context.cast::<pg_sys::EventTriggerData>()).parsetree;
+        (!tree.is_null()).then_some(tree)
+    }
+}
+
+/// True where this function is an event trigger's.
+pub fn is_event(call: &Call) -> bool {
+    parse_tree(call).is_some()
+}
+
+/// What a command is about to drop, with all that depends on it.
+pub enum Cascade {
+    /// Extensions of these names.
+    Extensions(Vec<String>),
+    /// Schemas of these names.
+    Schemas(Vec<String>),
+    /// What these roles own.
+    Owned(Vec<pg_sys::Oid>),
+}
+
+/// What the command that fires this event trigger drops by CASCADE.
+pub fn cascade(call: &Call) -> Option<Cascade> {
+    let tree = parse_tree(call)?;
+    // SAFETY: the tags say what the nodes are; names of extensions and schemas are lists of strings.
+    unsafe {
+        match (*tree).type_ {
+            pg_sys::NodeTag::T_DropStmt => {
+                let drop = &*tree.cast::<pg_sys::DropStmt>();
+                if drop.behavior != pg_sys::DropBehavior::DROP_CASCADE {
+                    return None;
+                }
+                let names = PgList::<pg_sys::Node>::from_pg(drop.objects)
+                    .iter_ptr()
+                    .filter(|n| (**n).type_ == pg_sys::NodeTag::T_String)
+                    .map(|n| {
+                        CStr::from_ptr((*n.cast::<pg_sys::String>()).sval).to_string_lossy().into_owned()
+                    })
+                    .collect();
+                match drop.removeType {
+                    pg_sys::ObjectType::OBJECT_EXTENSION => Some(Cascade::Extensions(names)),
+                    pg_sys::ObjectType::OBJECT_SCHEMA => Some(Cascade::Schemas(names)),
+                    _ => None,
+                }
+            }
+            pg_sys::NodeTag::T_DropOwnedStmt => {
+                let drop = &*tree.cast::<pg_sys::DropOwnedStmt>();
+                if drop.behavior != pg_sys::DropBehavior::DROP_CASCADE {
+                    return None;
+                }
+                let roles = PgList::<pg_sys::RoleSpec>::from_pg(drop.roles)
+                    .iter_ptr()
+                    .map(|role| pg_sys::get_rolespec_oid(role, true))
+                    .collect();
+                Some(Cascade::Owned(roles))
+            }
+            _ => None,
+        }
+    }
 }

@@ -52,7 +52,7 @@ pub fn scheduled() -> Result<Vec<Due>> {
     let _acting = ActingAs::catalog();
     let sql = format!(
         "SELECT d.id, d.name, {OWNER}, d.source::pg_catalog.oid, {IS_DUE}, d.backlog_to_xmax IS NOT NULL FROM rollup.definition d \
-         LEFT JOIN rollup.attempt a ON a.id = d.id WHERE d.state = 'active' AND d.every IS NOT NULL ORDER BY a.last_run NULLS FIRST, d.id"
+         LEFT JOIN rollup.attempt a ON a.id = d.id WHERE d.state = 'active' AND d.every IS NOT NULL AND d.relation IS NOT NULL AND d.source IS NOT NULL ORDER BY a.last_run NULLS FIRST, d.id"
     );
     catalog::read(&sql, &[], |row| {
         Ok(Due {

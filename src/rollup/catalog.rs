@@ -178,9 +178,10 @@ impl Definition {
 }
 
 /// Owner of the rollup `d`: that of its table, by pg_class, so that it follows ALTER … OWNER, REASSIGN OWNED and the
-/// names of roles; of its source, once the table was dropped.
+/// names of roles; of its source, once the table was dropped; who owned them, in this cluster, once both were.
 pub const OWNER: &str = "coalesce((SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = d.relation), \
-  (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = d.source))";
+  (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = d.source), \
+  (SELECT r.oid FROM pg_catalog.pg_roles r, pg_catalog.pg_control_system() k WHERE r.oid = d.last_owner AND d.system_id = k.system_identifier))";
 
 /// The start of every statement that reads definitions.
 fn with_definition(rest: &str) -> String {
@@ -195,7 +196,7 @@ fn with_definition(rest: &str) -> String {
   pg_catalog.timezone('UTC', d.backlog_cursor)::pg_catalog.text, \
   ARRAY(SELECT pg_catalog.timezone('UTC', c)::pg_catalog.text FROM pg_catalog.unnest(d.backlog_cuts) WITH ORDINALITY u (c, n) ORDER BY n), \
   d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.on_change = 'recompute', d.nodes::pg_catalog.text, d.joined::pg_catalog.oid[] \
-  FROM rollup.definition d JOIN rollup.source s ON s.relation = d.source {rest}"
+  FROM rollup.definition d LEFT JOIN rollup.source s ON s.relation = d.source {rest}"
     )
 }
 

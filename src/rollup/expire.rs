@@ -2,9 +2,10 @@
 use super::bounds;
 use super::catalog::{self, Definition};
 use super::error::{Result, fail};
+use super::old_partitions::{self, Dropped, Partition};
 use super::progress::Progress;
 use super::sql;
-use super::sweep::{self, Leaf, Partition};
+use super::sweep::{self, Leaf};
 use crate::pg::xact::{ActingAs, in_subtransaction};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -18,7 +19,8 @@ pub struct Retention {
     pub relation: String,
     /// The column that says how old a row is.
     pub time_column: String,
-    keep: String,
+    /// How long rows are kept.
+    pub keep: String,
     /// Its owner, who removes the rows.
     pub owner: pg_sys::Oid,
     /// It is the table of a rollup, or of a level.
@@ -29,6 +31,14 @@ pub struct Retention {
 }
 
 impl Retention {
+    /// The retention of a table as it is now, its row locked until the transaction ends; None where none is set.
+    pub fn locked(relation: pg_sys::Oid) -> Result<Option<Retention>> {
+        let _acting = ActingAs::catalog();
+        let lock = "SELECT FROM rollup.retention WHERE relation = $1 FOR NO KEY UPDATE";
+        catalog::execute(lock, &[relation.into()])?;
+        with_cutoff(catalog::write(RETENTION, &[relation.into()], of_row)?.pop())
+    }
+
     /// Remembers that rows have expired.
     pub fn store_expired(&self) -> Result<()> {
         catalog::execute(
@@ -100,7 +110,7 @@ pub fn retain(
     let _acting = ActingAs::catalog();
     catalog::execute(
         "INSERT INTO rollup.retention (relation, time_column, keep) VALUES ($1, $2::pg_catalog.name, $3) \
-         ON CONFLICT (relation) DO UPDATE SET keep = excluded.keep, time_column = excluded.time_column",
+         ON CONFLICT (relation) DO UPDATE SET keep = excluded.keep, time_column = excluded.time_column, failures = 0, last_error = NULL, hold_until = NULL",
         &[relation.into(), column.into(), keep.into()],
     )
 }
@@ -116,34 +126,27 @@ pub fn name_of(relation: pg_sys::Oid) -> Result<String> {
     .unwrap_or_default())
 }
 
-/// The retention of a table; an error where none is set.
-pub fn retention(relation: pg_sys::Oid) -> Result<Retention> {
-    let _acting = ActingAs::catalog();
-    let found = catalog::read(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), t.time_column::pg_catalog.text, t.keep::pg_catalog.text, c.relowner, \
-         EXISTS (SELECT FROM rollup.definition d WHERE d.relation = t.relation UNION ALL SELECT FROM rollup.level l WHERE l.relation = t.relation) \
-         FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid = t.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE t.relation = $1",
-        &[relation.into()],
-        |row| {
-            Ok(Retention {
-                oid: relation,
-                relation: row.get(1)?.unwrap_or_default(),
-                time_column: row.get(2)?.unwrap_or_default(),
-                keep: row.get(3)?.unwrap_or_default(),
-                owner: row.get(4)?.unwrap_or(pg_sys::InvalidOid),
-                is_rollup: row.get(5)? == Some(true),
-                cutoff: None,
-            })
-        },
-    )?;
-    let Some(mut found) = found.into_iter().next() else {
-        return fail(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("no retention is set for {}", name_of(relation)?),
-            "SELECT rollup.retain(table, '7 days') sets one.",
-        );
-    };
-    if super::citus::place(relation)?.is_some() {
+const RETENTION: &str = "SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), t.time_column::pg_catalog.text, t.keep::pg_catalog.text, c.relowner, \
+  EXISTS (SELECT FROM rollup.definition d WHERE d.relation OPERATOR(pg_catalog.=) t.relation UNION ALL SELECT FROM rollup.level l WHERE l.relation OPERATOR(pg_catalog.=) t.relation) \
+  FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.relation JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+  WHERE t.relation OPERATOR(pg_catalog.=) $1";
+
+fn of_row(row: &pgrx::spi::SpiHeapTupleData) -> pgrx::spi::SpiResult<Retention> {
+    Ok(Retention {
+        oid: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
+        relation: row.get(2)?.unwrap_or_default(),
+        time_column: row.get(3)?.unwrap_or_default(),
+        keep: row.get(4)?.unwrap_or_default(),
+        owner: row.get(5)?.unwrap_or(pg_sys::InvalidOid),
+        is_rollup: row.get(6)? == Some(true),
+        cutoff: None,
+    })
+}
+
+fn with_cutoff(found: Option<Retention>) -> Result<Option<Retention>> {
+    let Some(mut found) = found else { return Ok(None) };
+    if super::citus::place(found.oid)?.is_some() {
+        let _acting = ActingAs::catalog();
         super::run::set_timezone("UTC");
         found.cutoff = catalog::read(
             "SELECT (pg_catalog.now() - $1::pg_catalog.interval)::pg_catalog.text",
@@ -153,6 +156,19 @@ pub fn retention(relation: pg_sys::Oid) -> Result<Retention> {
         .pop()
         .flatten();
     }
+    Ok(Some(found))
+}
+
+/// The retention of a table; an error where none is set.
+pub fn retention(relation: pg_sys::Oid) -> Result<Retention> {
+    let _acting = ActingAs::catalog();
+    let Some(found) = with_cutoff(catalog::read(RETENTION, &[relation.into()], of_row)?.pop())? else {
+        return fail(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("no retention is set for {}", name_of(relation)?),
+            "SELECT rollup.retain(table, '7 days') sets one.",
+        );
+    };
     Ok(found)
 }
 
@@ -204,7 +220,7 @@ pub fn any_old(r: &Retention, old: &str) -> Result<bool> {
 /// What may go of a table as the calling statement sees it: partitions to drop, and tables with rows to remove.
 pub fn find(relation: pg_sys::Oid) -> Result<(Retention, Vec<Partition>)> {
     let r = retention(relation)?;
-    let partitions = sweep::partitions(&r)?;
+    let partitions = old_partitions::partitions(&r)?;
     Ok((r, partitions))
 }
 
@@ -216,10 +232,10 @@ pub fn find_rows(r: &Retention, force: bool, waiting: &[Partition]) -> Result<Ve
 }
 
 /// Remembers that everything before what is kept has gone: what comes there from now on comes too late.
-pub fn store_swept(r: &Retention) -> Result<()> {
-    if !r.is_rollup {
+pub fn store_swept(relation: pg_sys::Oid, keep: &str) -> Result<()> {
+    let Some(r) = Retention::locked(relation)?.filter(|r| r.is_rollup && r.keep == keep) else {
         return Ok(());
-    }
+    };
     let _acting = ActingAs::catalog();
     catalog::execute(
         "UPDATE rollup.expired SET swept = pg_catalog.now() - $2::pg_catalog.interval WHERE relation = $1",
@@ -251,15 +267,17 @@ pub fn expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> 
     let (mut total, mut waiting) = (0, Vec::new());
     for p in partitions {
         progress.tell(&p.name);
-        let failed = match in_subtransaction(|| sweep::drop_partition(&r, &p, force)) {
-            Ok(true) => {
+        let failed = match in_subtransaction(|| old_partitions::drop_partition(relation, &p, force)) {
+            Ok(Dropped::Yes) => {
                 notice!("partition {} was dropped", p.name);
                 continue;
             }
-            Ok(false) => "rows of it are not rolled up yet".to_string(),
+            // It has been detached, or is kept for longer by now.
+            Ok(Dropped::NotOld) => continue,
+            Ok(Dropped::Unmerged) => "rows of it are not rolled up yet".to_string(),
             Err(e) if !sweep::in_use(e.code) => e.message,
             // Its table is in use; it may be itself that is not.
-            Err(e) => match in_subtransaction(|| sweep::empty_partition(&r, &p, force)) {
+            Err(e) => match in_subtransaction(|| old_partitions::empty_partition(relation, &p, force)) {
                 Ok(rows) => {
                     total += rows;
                     format!("{}; its rows are gone", e.message)
@@ -274,21 +292,50 @@ pub fn expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> 
         let mut leaf = Some(leaf);
         while let Some(pages) = leaf {
             progress.tell(&pages.progress());
-            total += sweep::clear(&r, &pages, force)?;
+            total += sweep::clear(relation, &pages, force)?;
             leaf = pages.after();
         }
     }
     if total > 0 {
-        store_swept(&r)?;
+        store_swept(relation, &r.keep)?;
     }
     Ok(total)
 }
 
-/// Relations that have a retention, with the owner of each.
+/// Remembers that rows of a table could not expire, and lets it rest, twice as long each time, for an hour at most; true
+/// where it is not what is known already.
+pub fn failed(relation: pg_sys::Oid, message: &str) -> Result<bool> {
+    let _acting = ActingAs::catalog();
+    let news = catalog::write(
+        "WITH t AS (SELECT relation, last_error FROM rollup.retention WHERE relation = $1 FOR NO KEY UPDATE) \
+         UPDATE rollup.retention r SET failures = r.failures + 1, last_error = $2, hold_until = pg_catalog.clock_timestamp() \
+         + least(interval '5 seconds' * pg_catalog.power(2, least(r.failures, 10)), interval '1 hour') \
+         FROM t WHERE r.relation = t.relation RETURNING t.last_error IS DISTINCT FROM $2",
+        &[relation.into(), message.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(news.first().copied().flatten() == Some(true))
+}
+
+/// Forgets that failure, once all has gone that may.
+pub fn succeeded(relation: pg_sys::Oid) -> Result<()> {
+    let _acting = ActingAs::catalog();
+    let failing = "SELECT true FROM rollup.retention WHERE relation = $1 AND failures > 0";
+    if catalog::read(failing, &[relation.into()], |row| row.get::<bool>(1))?.is_empty() {
+        return Ok(());
+    }
+    catalog::execute(
+        "UPDATE rollup.retention SET failures = 0, last_error = NULL, hold_until = NULL WHERE relation = $1",
+        &[relation.into()],
+    )
+}
+
+/// Relations that have a retention and do not rest, with the owner of each.
 pub fn retained() -> Result<Vec<(pg_sys::Oid, pg_sys::Oid)>> {
     let _acting = ActingAs::catalog();
     catalog::read(
-        "SELECT t.relation::pg_catalog.oid, c.relowner FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid = t.relation",
+        "SELECT t.relation::pg_catalog.oid, c.relowner FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid = t.relation \
+         WHERE t.hold_until IS NULL OR t.hold_until <= pg_catalog.clock_timestamp()",
         &[],
         |row| Ok((row.get(1)?.unwrap_or(pg_sys::InvalidOid), row.get(2)?.unwrap_or(pg_sys::InvalidOid))),
     )

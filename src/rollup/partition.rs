@@ -7,6 +7,7 @@ use super::catalog;
 use super::error::{Result, fail, internal};
 use super::expire::name_of;
 use super::sql::{self, ident, literal};
+use crate::pg::lock::{self, Mode};
 use crate::pg::query::set_local;
 use crate::pg::xact::{ActingAs, in_subtransaction};
 use pgrx::datum::Interval;
@@ -26,7 +27,7 @@ struct Kept {
     owner: pg_sys::Oid,
     key: String,
     key_type: String,
-    default: Option<String>,
+    default: Option<(pg_sys::Oid, String)>,
 }
 
 /// Makes partitions of `width` exist for `ahead`; without a width ends that. Makes those that lack now, and returns
@@ -121,10 +122,11 @@ pub fn kept() -> Result<Vec<(pg_sys::Oid, pg_sys::Oid)>> {
 
 fn find(relation: pg_sys::Oid) -> Result<Option<Kept>> {
     let _acting = ActingAs::catalog();
-    let found = catalog::read(
+    // As it is now: of a table that is locked, what is called how stays so.
+    let found = catalog::write(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner, \
          a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, NULL), \
-         (SELECT pg_catalog.format('%I.%I', dn.nspname, d.relname) FROM pg_catalog.pg_class d JOIN pg_catalog.pg_namespace dn ON dn.oid = d.relnamespace WHERE d.oid = p.partdefid AND d.relkind = 'r') \
+         (SELECT pg_catalog.format('%I.%I', dn.nspname, d.relname) FROM pg_catalog.pg_class d JOIN pg_catalog.pg_namespace dn ON dn.oid = d.relnamespace WHERE d.oid = p.partdefid AND d.relkind = 'r'), p.partdefid \
          FROM rollup.partitioning k JOIN pg_catalog.pg_class c ON c.oid = k.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0] \
          WHERE k.relation = $1",
@@ -139,7 +141,7 @@ fn find(relation: pg_sys::Oid) -> Result<Option<Kept>> {
                 owner: row.get(4)?.unwrap_or(pg_sys::InvalidOid),
                 key: text(5)?,
                 key_type: text(6)?,
-                default: row.get(7)?,
+                default: row.get::<pg_sys::Oid>(8)?.zip(row.get::<String>(7)?),
             })
         },
     )?;
@@ -170,10 +172,21 @@ fn acting(k: &Kept) -> ActingAs {
     acting
 }
 
-/// Sees that nobody else makes partitions of the table meanwhile. Taken before any lock on one of them.
-fn lock(k: &Kept) -> Result<()> {
-    let _acting = acting(k);
-    catalog::execute(&format!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", k.name), &[])
+/// Sees that nobody else makes partitions of the table meanwhile, nor renames it or its default partition, and says what
+/// they are called now; None where partitions are not made any more. Taken before any lock on one of them.
+fn lock(k: &Kept) -> Result<Option<Kept>> {
+    {
+        let _acting = acting(k);
+        if !lock::relation(k.oid, Mode::Shape) {
+            return Ok(None);
+        }
+    }
+    let Some(Kept { default: Some((default, _)), .. }) = find(k.oid)? else { return find(k.oid) };
+    {
+        let _acting = acting(k);
+        lock::relation(default, Mode::Read);
+    }
+    find(k.oid)
 }
 
 /// Where a partition lacks: from now to as far ahead as is wanted, and where rows lie in the default partition. As it is
@@ -197,9 +210,12 @@ fn lacking(k: &Kept) -> Result<Option<String>> {
         .next()
         .unwrap_or_default()
     };
-    let (Some(default), None) = (&k.default, &ahead) else { return Ok(ahead) };
-    lock(k)?;
-    let _acting = acting(k);
+    if ahead.is_some() || k.default.is_none() {
+        return Ok(ahead);
+    }
+    let Some(k) = lock(k)? else { return Ok(None) };
+    let Some((_, default)) = &k.default else { return Ok(None) };
+    let _acting = acting(&k);
     let key = format!("{}::pg_catalog.timestamptz", ident(&k.key));
     let oldest = format!(
         "SELECT pg_catalog.min({0})::pg_catalog.timestamptz::pg_catalog.text FROM ONLY {default} WHERE {key} >= $1::pg_catalog.timestamptz AND {key} <= $2::pg_catalog.timestamptz \
@@ -213,11 +229,8 @@ fn lacking(k: &Kept) -> Result<Option<String>> {
 /// Makes the partition that a row at `bound` would lie in; returns the rows that moved into it. None where somebody
 /// else has made it.
 fn make(k: &Kept, bound: &str) -> Result<Option<i64>> {
-    lock(k)?;
+    let Some(k) = &lock(k)? else { return Ok(None) };
     let Some(Slot { from, to, partition, like }) = slot(k, bound)? else { return Ok(None) };
-    // No trigger: a row that moves has neither gone nor come, nor have those that refer to it.
-    let _untriggered = ActingAs::catalog();
-    set_local(c"session_replication_role", c"replica");
     let _acting = acting(k);
     let mut moved = 0;
     let within = format!(
@@ -229,7 +242,7 @@ fn make(k: &Kept, bound: &str) -> Result<Option<i64>> {
     );
     let waiting = match &k.default {
         None => false,
-        Some(default) => {
+        Some((_, default)) => {
             let any = format!("SELECT true FROM ONLY {default} WHERE {within} LIMIT 1");
             !catalog::write(&any, &[], |row| row.get::<bool>(1))?.is_empty()
         }
@@ -252,7 +265,7 @@ fn make(k: &Kept, bound: &str) -> Result<Option<i64>> {
         &[],
     )?;
     if let (true, Some(default)) = (waiting, &k.default) {
-        moved = move_rows(default, &partition, &within)?;
+        moved = super::moved::move_rows(k.oid, &k.name, default, &partition, &within)?;
     }
     // Attached, and not created as a partition: writers of the others need not wait.
     catalog::execute(
@@ -265,26 +278,6 @@ fn make(k: &Kept, bound: &str) -> Result<Option<i64>> {
         &[],
     )?;
     Ok(Some(moved))
-}
-
-fn move_rows(default: &str, partition: &str, within: &str) -> Result<i64> {
-    let columns = catalog::read(
-        "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(attname), ', ' ORDER BY attnum) FROM pg_catalog.pg_attribute \
-         WHERE attrelid = $1::pg_catalog.regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''",
-        &[default.into()],
-        |row| row.get::<String>(1),
-    )?;
-    let columns = columns.into_iter().flatten().next().unwrap_or_default();
-    let _moving = super::watch::Expiring::new();
-    let moved = catalog::write(
-        &format!(
-            "WITH gone AS (DELETE FROM ONLY {default} WHERE {within} RETURNING {columns}), \
-             come AS (INSERT INTO {partition} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM gone RETURNING 1) SELECT pg_catalog.count(*) FROM come"
-        ),
-        &[],
-        |row| row.get::<i64>(1),
-    )?;
-    moved.into_iter().flatten().next().ok_or_else(|| internal("no count of moved rows"))
 }
 
 /// A partition to make: its bounds, its name, and how it is stored.

@@ -52,16 +52,17 @@ pub fn add_stamp(source: &Source) -> Result<()> {
         // With this search_path the default reads rollup.stamp(), whatever the caller's is.
         let _acting = xact::ActingAs::catalog();
         catalog::read(
-            "SELECT a.atttypid = 'pg_catalog.int8'::pg_catalog.regtype AND a.attnotnull AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~ '^(rollup\\.stamp\\(\\)|\\(rollup\\.stamp\\(\\) \\+ ''[0-9]+''::bigint\\))$' \
+            "SELECT a.atttypid = 'pg_catalog.int8'::pg_catalog.regtype AND a.attnotnull AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~ '^(rollup\\.stamp\\(\\)|\\(rollup\\.stamp\\(\\) \\+ ''[0-9]+''::bigint\\))$', \
+             a.atttypid = 'pg_catalog.int8'::pg_catalog.regtype AND NOT a.attnotnull AND d.oid IS NULL AND pg_catalog.col_description(a.attrelid, a.attnum) = $3 \
              FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
              WHERE a.attrelid = $1::pg_catalog.regclass AND a.attname = $2::pg_catalog.name AND NOT a.attisdropped",
-            &[source.qualified().into(), STAMP.into()],
-            |row| row.get::<bool>(1),
+            &[source.qualified().into(), STAMP.into(), super::gone::LEFT.into()],
+            |row| Ok((row.get::<bool>(1)? == Some(true), row.get::<bool>(2)? == Some(true))),
         )?
     };
     match existing.first() {
-        Some(Some(true)) => Ok(()),
-        Some(_) => fail(
+        Some((true, _)) => Ok(()),
+        Some((_, false)) => fail(
             PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN,
             format!(
                 "table {} has a column {STAMP} that is not bigint NOT NULL DEFAULT rollup.stamp()",
@@ -69,8 +70,12 @@ pub fn add_stamp(source: &Source) -> Result<()> {
             ),
             "Rename it: the name is taken by the rollup engine.",
         ),
-        None => {
+        left => {
             lock_exclusively(source)?;
+            if left.is_some() {
+                // Its stamps say nothing any more, and rows that came since have none.
+                catalog::execute(&format!("ALTER TABLE {} DROP COLUMN {STAMP}", source.qualified()), &[])?;
+            }
             catalog::execute(
                 &format!("ALTER TABLE {} ADD COLUMN {STAMP} bigint NOT NULL DEFAULT 0", source.qualified()),
                 &[],

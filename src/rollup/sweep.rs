@@ -3,11 +3,21 @@
 //! Interlock: the row of `rollup.source` is held in share mode from before the definitions are read until the
 //! removal commits, and rollup.create takes it in update mode. So no rollup can come into being between the
 //! two, and what each rollup has seen only grows: a row that every one of them had merged stays merged.
-use super::error::Result;
-use super::expire::{Retention, merged_by_all, old_rows, past};
+//!
+//! Invariant: what is kept from one transaction to the next are oids, and nothing is removed for what an earlier one
+//! saw. The transaction that removes takes the locks first, on the row of `rollup.retention` and by oid on the tables,
+//! and looks again beneath them: that a retention is set, and how long; that the oid is a partition of this table, or
+//! lies below it; that its bound lies before the cutoff; and what each is called. Under a lock a table keeps its name
+//! in its schema, and its place below others: ATTACH, DETACH, INHERIT, RENAME and SET SCHEMA of a table wait for
+//! whoever has any of these locks on it. A schema may be renamed all the same: so the statements, which go by name,
+//! are told the oid, or it is asked afterwards what became of it.
+use super::error::{Result, internal};
+use super::expire::{Retention, merged_by_all, old_rows};
+use super::old_partitions::Partition;
 use super::sql;
 use super::watch::Expiring;
 use super::{catalog, citus};
+use crate::pg::lock::{self, Mode};
 use crate::pg::query::set_local;
 use crate::pg::xact::ActingAs;
 use pgrx::prelude::*;
@@ -22,6 +32,8 @@ const BATCH: i64 = 50_000;
 /// of its own, pieces of time instead, before each of `times`.
 #[derive(Debug, Clone)]
 pub struct Leaf {
+    oid: pg_sys::Oid,
+    /// What it was called when it was looked at: for people.
     name: String,
     next: i64,
     last: i64,
@@ -30,52 +42,77 @@ pub struct Leaf {
     from: Option<String>,
 }
 
-/// A partition that lies wholly before the cutoff.
-#[derive(Debug, Clone)]
-pub struct Partition {
-    /// Its name, qualified and quoted.
-    pub name: String,
-    /// Where it ends.
-    upto: String,
-}
-
-fn acting(r: &Retention) -> Result<ActingAs> {
+/// Acts as the owner of the table, while the value lives, as rows of it are compared with what is kept.
+pub fn acting(r: &Retention) -> ActingAs {
     let acting = ActingAs::role(r.owner);
     super::run::set_timezone("UTC");
     set_local(c"datestyle", c"ISO, MDY");
-    Ok(acting)
+    // A row that a policy hides must not pass for one that is not there.
+    set_local(c"row_security", c"off");
+    acting
 }
 
-/// Takes the interlock, and gives the rule for rows that may go, as it is under it.
-fn lock_out_creation(r: &Retention, force: bool) -> Result<(String, String)> {
+/// What holds in the transaction that removes: the retention as it is now, and the rules for rows that may go.
+pub struct Rule {
+    /// The retention.
+    pub r: Retention,
+    /// True of rows that may go.
+    old: String,
+    /// True of rows that every rollup has merged.
+    pub merged: String,
+}
+
+/// Takes the interlock and the row of the retention, and gives what holds beneath them; None where no retention is set
+/// any more.
+pub fn rule(relation: pg_sys::Oid, force: bool) -> Result<Option<Rule>> {
+    {
+        let _acting = ActingAs::catalog();
+        catalog::execute("SELECT FROM rollup.source WHERE relation = $1 FOR SHARE", &[relation.into()])?;
+    }
+    let Some(r) = Retention::locked(relation)? else { return Ok(None) };
     if r.cutoff.is_some() {
         citus::commit::in_two_phases()?;
     }
-    let definitions = {
-        let _acting = ActingAs::catalog();
-        catalog::execute("SELECT FROM rollup.source WHERE relation = $1 FOR SHARE", &[r.oid.into()])?;
-        if force { Vec::new() } else { catalog::of_source(r.oid, true)? }
-    };
-    Ok((old_rows(r, &definitions)?, merged_by_all(&definitions)?))
+    let definitions = if force { Vec::new() } else { catalog::of_source(relation, true)? };
+    let (old, merged) = (old_rows(&r, &definitions)?, merged_by_all(&definitions)?);
+    Ok(Some(Rule { r, old, merged }))
+}
+
+/// The name of a relation that is locked, qualified and quoted.
+pub fn name_now(oid: pg_sys::Oid) -> Result<String> {
+    let _acting = ActingAs::catalog();
+    catalog::write(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
+        &[oid.into()],
+        |row| row.get::<String>(1),
+    )?
+    .pop()
+    .flatten()
+    .ok_or_else(|| internal("a table that is locked is gone"))
 }
 
 /// The tables below `r`, itself included, that hold rows which may go, with the pages that these lie on; without
 /// those partitions, which wait to be dropped.
 pub fn leaves(r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Leaf>> {
-    let _acting = acting(r)?;
+    let _acting = acting(r);
     if r.cutoff.is_some() {
         // Partitions go oldest first: what is to be dropped ends where the last of them does.
         return pieces(r, old, without.last().map(|p| p.upto.clone()));
     }
     let tables = catalog::read(
-        "WITH RECURSIVE t(oid) AS (SELECT $1::pg_catalog.oid UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
-         SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
+        "WITH RECURSIVE t(oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid WHERE NOT i.inhdetachpending) \
+         SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' ORDER BY t.oid",
         &[r.oid.into()],
-        |row| row.get::<String>(1),
+        |row| {
+            Ok((
+                row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid),
+                row.get::<String>(2)?.unwrap_or_default(),
+            ))
+        },
     )?;
     let mut found = Vec::new();
-    for name in tables.into_iter().flatten().filter(|t| without.iter().all(|p| p.name != *t)) {
+    for (oid, name) in tables.into_iter().filter(|(t, _)| without.iter().all(|p| p.oid != *t)) {
         let pages = catalog::read(
             &format!(
                 "SELECT (pg_catalog.min(ctid)::pg_catalog.text::pg_catalog.point)[0]::pg_catalog.int8, \
@@ -85,7 +122,7 @@ pub fn leaves(r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Lea
             |row| Ok(row.get::<i64>(1)?.zip(row.get::<i64>(2)?)),
         )?;
         if let Some((next, last)) = pages.into_iter().next().flatten() {
-            found.push(Leaf { name, next, last, times: Vec::new(), from: None });
+            found.push(Leaf { oid, name, next, last, times: Vec::new(), from: None });
         }
     }
     Ok(found)
@@ -105,7 +142,8 @@ fn pieces(r: &Retention, old: &str, from: Option<String>) -> Result<Vec<Leaf>> {
         &[],
         |row| row.get::<Vec<String>>(1),
     )?;
-    let leaf = |times| Leaf { name: r.relation.clone(), next: 0, last: 0, times, from: from.clone() };
+    let leaf =
+        |times| Leaf { oid: r.oid, name: r.relation.clone(), next: 0, last: 0, times, from: from.clone() };
     Ok(found.into_iter().flatten().map(leaf).collect())
 }
 
@@ -123,7 +161,7 @@ fn since(r: &Retention, from: Option<&str>) -> String {
 
 /// Removes the next piece of a table that lies on several nodes; returns how many rows.
 fn clear_piece(r: &Retention, leaf: &Leaf, before: &str, old: &str) -> Result<i64> {
-    let _acting = acting(r)?;
+    let _acting = acting(r);
     catalog::modify(&format!(
         "DELETE FROM {} WHERE {old}{} AND {} OPERATOR(pg_catalog.<) {}::pg_catalog.timestamptz",
         r.relation,
@@ -133,24 +171,51 @@ fn clear_piece(r: &Retention, leaf: &Leaf, before: &str, old: &str) -> Result<i6
     ))
 }
 
+/// Locks a table and those between it and `r` as one who writes to it through `r` does, and says whether it lies there.
+fn lock_below(r: &Retention, oid: pg_sys::Oid) -> Result<bool> {
+    let between = || {
+        let _acting = ActingAs::catalog();
+        catalog::write(
+            "WITH RECURSIVE up (oid, way) AS (SELECT $2::pg_catalog.oid, ARRAY[$2::pg_catalog.oid] UNION ALL SELECT i.inhparent, i.inhparent || up.way FROM pg_catalog.pg_inherits i \
+             JOIN up ON i.inhrelid = up.oid WHERE NOT i.inhdetachpending AND up.oid <> $1) SELECT way FROM up WHERE oid = $1 ORDER BY way LIMIT 1",
+            &[r.oid.into(), oid.into()],
+            |row| row.get::<Vec<pg_sys::Oid>>(1),
+        )
+        .map(|found| found.into_iter().flatten().next())
+    };
+    let Some(way) = between()? else { return Ok(false) };
+    for table in &way {
+        if !lock::relation(*table, Mode::Write) {
+            return Ok(false);
+        }
+    }
+    Ok(between()?.as_ref() == Some(&way))
+}
+
 /// Removes old rows from the next pages of a table; returns how many. `leaf` is not moved on: that is for when the transaction has committed.
-pub fn clear(r: &Retention, leaf: &Leaf, force: bool) -> Result<i64> {
-    let (old, _) = lock_out_creation(r, force)?;
+pub fn clear(relation: pg_sys::Oid, leaf: &Leaf, force: bool) -> Result<i64> {
+    let Some(Rule { r, old, .. }) = rule(relation, force)? else { return Ok(0) };
+    let r = &r;
+    if !lock_below(r, leaf.oid)? {
+        return Ok(0);
+    }
     let removed = if let Some(before) = leaf.times.first() {
         clear_piece(r, leaf, before, &old)?
     } else {
-        let _acting = acting(r)?;
-        let _expiring = Expiring::new();
+        let name = name_now(leaf.oid)?;
+        let _acting = acting(r);
         // These pages and no others, whatever index there is.
         set_local(c"enable_bitmapscan", c"off");
         set_local(c"enable_indexscan", c"off");
+        let _expiring = Expiring::rows(leaf.oid);
         catalog::write(
             &format!(
-                "WITH gone AS (DELETE FROM ONLY {} WHERE ctid OPERATOR(pg_catalog.>=) '({},0)'::pg_catalog.tid \
-                 AND ctid OPERATOR(pg_catalog.<) '({},0)'::pg_catalog.tid AND {old} RETURNING 1) SELECT pg_catalog.count(*) FROM gone",
-                leaf.name,
+                "WITH gone AS (DELETE FROM ONLY {name} WHERE ctid OPERATOR(pg_catalog.>=) '({},0)'::pg_catalog.tid \
+                 AND ctid OPERATOR(pg_catalog.<) '({},0)'::pg_catalog.tid AND tableoid OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {old} RETURNING 1) \
+                 SELECT pg_catalog.count(*) FROM gone",
                 leaf.next,
-                leaf.next + PAGES
+                leaf.next + PAGES,
+                leaf.oid.to_u32()
             ),
             &[],
             |row| row.get::<i64>(1),
@@ -190,125 +255,8 @@ impl Leaf {
     }
 }
 
-/// Partitions that lie wholly before the cutoff, oldest first; never the newest of the table.
-pub fn partitions(r: &Retention) -> Result<Vec<Partition>> {
-    let _acting = acting(r)?;
-    catalog::read(
-        &format!(
-            "WITH bounds AS MATERIALIZED (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, \
-             pg_catalog.pg_get_expr(c.relpartbound, c.oid) AS bound FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = i.inhparent \
-             JOIN pg_catalog.pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] \
-             WHERE i.inhparent = $1 AND NOT i.inhdetachpending AND p.partstrat = 'r' AND p.partnatts = 1 AND a.attname = $2::pg_catalog.name), \
-             ends AS MATERIALIZED (SELECT name, CASE WHEN bound LIKE '% TO (MAXVALUE)' THEN 'infinity' \
-             ELSE pg_catalog.substring(bound, ' TO \\(''([^'']*)''\\)$') END::pg_catalog.timestamptz AS upto FROM bounds WHERE bound <> 'DEFAULT') \
-             SELECT name, upto::pg_catalog.text FROM ends e WHERE {} AND EXISTS (SELECT FROM ends newer WHERE newer.upto > e.upto) ORDER BY upto",
-            past("upto", r, "<=")
-        ),
-        &[r.oid.into(), r.time_column.clone().into()],
-        |row| Ok(Partition { name: row.get(1)?.unwrap_or_default(), upto: row.get(2)?.unwrap_or_default() }),
-    )
-}
-
-fn holds_unmerged(r: &Retention, p: &Partition, merged: &str) -> Result<bool> {
-    let _acting = acting(r)?;
-    let any = format!("SELECT true FROM {} WHERE NOT ({merged}) LIMIT 1", p.name);
-    Ok(!catalog::write(&any, &[], |row| row.get::<bool>(1))?.is_empty())
-}
-
 /// True of the errors that say that somebody uses a table: the next attempt may do better.
 pub fn in_use(code: PgSqlErrorCode) -> bool {
     [PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED]
         .contains(&code)
-}
-
-/// Takes a table's lock, for as long as this transaction lasts. Whoever uses the table is waited for only shortly: others
-/// who want it wait behind.
-fn take(r: &Retention, table: &str) -> Result<()> {
-    let _acting = acting(r)?;
-    if r.cutoff.is_some() {
-        citus::expire::wait_shortly()?;
-    } else {
-        set_local(c"lock_timeout", c"50ms");
-    }
-    catalog::execute(&format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"), &[])
-}
-
-/// The same for a partition whose rows `merged` is asked of.
-fn take_partition(r: &Retention, p: &Partition, merged: &str) -> Result<()> {
-    take(r, &p.name)?;
-    if r.cutoff.is_some() && merged != "true" {
-        let _acting = acting(r)?;
-        citus::expire::wait_shortly()?;
-        citus::expire::lock_shards(&p.name)?;
-    }
-    Ok(())
-}
-
-/// Drops a partition, if every rollup has all of it; says whether. That takes a lock on the table above, too, which
-/// anyone who reads or writes any of it stands in the way of.
-pub fn drop_partition(r: &Retention, p: &Partition, force: bool) -> Result<bool> {
-    let (_, merged) = lock_out_creation(r, force)?;
-    if holds_unmerged(r, p, &merged)? {
-        return Ok(false);
-    }
-    take(r, &format!("ONLY {}", r.relation))?;
-    take_partition(r, p, &merged)?;
-    // Nobody has an uncommitted row in it now, nor will one come.
-    if holds_unmerged(r, p, &merged)? {
-        return Ok(false);
-    }
-    {
-        let _acting = acting(r)?;
-        if r.cutoff.is_some() {
-            citus::expire::wait_shortly()?;
-        }
-        catalog::execute(&format!("DROP TABLE {}", p.name), &[])?;
-        if r.cutoff.is_some() {
-            citus::expire::wait_again()?;
-        }
-    }
-    let _acting = ActingAs::catalog();
-    catalog::execute(
-        "UPDATE rollup.retention SET dropped = dropped + 1 WHERE relation = $1",
-        &[r.oid.into()],
-    )?;
-    r.store_expired()?;
-    Ok(true)
-}
-
-/// Empties a partition of a table that is in use, if every rollup has all of it: that takes a lock on the partition
-/// alone. Returns the rows that went; to drop what is left can wait.
-pub fn empty_partition(r: &Retention, p: &Partition, force: bool) -> Result<i64> {
-    let (_, merged) = lock_out_creation(r, force)?;
-    let any = {
-        let _acting = acting(r)?;
-        catalog::write(&format!("SELECT true FROM {} LIMIT 1", p.name), &[], |row| row.get::<bool>(1))?
-    };
-    if any.is_empty() || holds_unmerged(r, p, &merged)? {
-        return Ok(0);
-    }
-    take_partition(r, p, &merged)?;
-    let rows = {
-        let _acting = acting(r)?;
-        let sql = format!("SELECT pg_catalog.count(*) FROM {} HAVING pg_catalog.bool_and({merged})", p.name);
-        let rows = catalog::write(&sql, &[], |row| row.get::<i64>(1))?.into_iter().next().flatten();
-        let Some(rows) = rows else { return Ok(0) };
-        let _expiring = Expiring::new();
-        if r.cutoff.is_some() {
-            citus::expire::wait_shortly()?;
-        }
-        catalog::execute(&format!("TRUNCATE TABLE {}", p.name), &[])?;
-        if r.cutoff.is_some() {
-            citus::expire::wait_again()?;
-        }
-        rows
-    };
-    let _acting = ActingAs::catalog();
-    catalog::execute(
-        "UPDATE rollup.retention SET removed = removed + $2 WHERE relation = $1",
-        &[r.oid.into(), rows.into()],
-    )?;
-    r.store_expired()?;
-    Ok(rows)
 }

@@ -15,7 +15,7 @@ use crate::pg::v1::Call;
 use crate::pg::xact::ActingAs;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashSet;
 
 /// What a rollup does when raw rows change that it has counted.
@@ -87,24 +87,58 @@ const REMEMBERED: usize = 100_000;
 type Note = (pg_sys::Oid, String, Option<Micros>, Option<Micros>);
 
 thread_local! {
-    static EXPIRING: Cell<bool> = const { Cell::new(false) };
+    static EXPIRING: RefCell<Option<Marked>> = const { RefCell::new(None) };
     /// What this part of the transaction has noted: written once, it need not be again.
     static NOTED: RefCell<((i64, u32), HashSet<Note>)> = RefCell::new(((0, 0), HashSet::new()));
 }
 
-/// While it lives rows expire, or move to a partition of their own: no change of what they say.
-pub struct Expiring;
+/// Marks one statement of ours by which rows expire, or move to a partition of their own: no change of what they say.
+///
+/// Invariant: what is not noted is what this very statement does to the very tables it names. Whatever other code does
+/// meanwhile (triggers, constraints, cascades; to these tables or others) is a change as any: statements that delete are
+/// told apart by their number, TRUNCATE by its kind, since a table that is being truncated cannot be once more.
+pub struct Expiring {
+    outer: Option<Marked>,
+}
+
+struct Marked {
+    relations: Vec<pg_sys::Oid>,
+    /// Of rows that are deleted, the number of the statement; None: TRUNCATE.
+    command: Option<u32>,
+}
 
 impl Expiring {
-    pub fn new() -> Expiring {
-        EXPIRING.set(true);
-        Expiring
+    /// The next statement, and it alone, deletes rows of this table.
+    pub fn rows(relation: pg_sys::Oid) -> Expiring {
+        Expiring::mark(Marked { relations: vec![relation], command: Some(trigger::next_command()) })
+    }
+
+    /// The next statement truncates these tables.
+    pub fn tables(relations: Vec<pg_sys::Oid>) -> Expiring {
+        Expiring::mark(Marked { relations, command: None })
+    }
+
+    fn mark(marked: Marked) -> Expiring {
+        Expiring { outer: EXPIRING.replace(Some(marked)) }
+    }
+
+    /// True of a change that the marked statement makes.
+    fn makes(change: &Change) -> bool {
+        EXPIRING.with_borrow(|marked| {
+            marked.as_ref().is_some_and(|m| {
+                m.relations.contains(&change.relation())
+                    && match m.command {
+                        None => change.is_of_the_table(),
+                        Some(own) => !change.is_of_the_table() && trigger::command() == Some(own),
+                    }
+            })
+        })
     }
 }
 
 impl Drop for Expiring {
     fn drop(&mut self) {
-        EXPIRING.set(false);
+        EXPIRING.set(self.outer.take());
     }
 }
 
@@ -131,7 +165,7 @@ fn note_change(call: &mut Call) -> pg_sys::Datum {
         .report(PgLogLevel::ERROR);
         unreachable!("an error ends the call")
     };
-    if !EXPIRING.get() {
+    if !Expiring::makes(&change) {
         let watched = trigger::once(call, || watched(change.relation()).unwrap_or_else(raise));
         if let Some(w) = watched {
             note(w, &change).unwrap_or_else(raise);

@@ -2,8 +2,10 @@
 use super::settings::expire_sleep;
 use super::work::timed;
 use crate::pg::background;
+use crate::pg::xact::Failure;
 use crate::rollup::expire::{self, Retention};
-use crate::rollup::sweep::{self, Leaf, Partition};
+use crate::rollup::old_partitions::{self, Dropped, Partition};
+use crate::rollup::sweep::{self, Leaf};
 use pgrx::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,8 @@ struct Table {
     busy: bool,
     leaves: Option<Vec<Leaf>>,
     removed: i64,
+    /// Why a partition could not go. Others can.
+    failure: Option<Failure>,
 }
 
 /// Where expiry is.
@@ -77,63 +81,88 @@ impl Expiry {
                 busy: false,
                 leaves: None,
                 removed: 0,
+                failure: None,
             }),
             Err(e) => {
-                log!("rollup: expiry of table {} failed: {}", oid.to_u32(), e.message);
+                failed(oid, &format!("table {}", oid.to_u32()), &e);
                 None
             }
         }
     }
 }
 
+/// Stores why rows of a table could not go, and says so in the log once, not at each attempt.
+fn failed(oid: pg_sys::Oid, name: &str, e: &Failure) {
+    // Somebody uses the table: the next look is another attempt.
+    if sweep::in_use(e.code) {
+        return;
+    }
+    match timed(|| expire::failed(oid, &e.message)) {
+        Ok(true) => log!("rollup: expiry of {name} failed, and rests: {}", e.message),
+        Ok(false) => {}
+        Err(e) => log!("rollup: expiry of {name}: its failure could not be stored: {}", e.message),
+    }
+}
+
 /// One transaction of the work on a table; gives the table back while something is left.
 fn step(mut table: Table) -> Option<Table> {
-    let name = table.retention.relation.clone();
-    match one_step(&mut table) {
-        Ok(true) => Some(table),
-        Ok(false) => None,
-        Err(message) => {
-            log!("rollup: expiry of {name} failed: {message}");
+    let (oid, name) = (table.retention.oid, table.retention.relation.clone());
+    let ended = one_step(&mut table).and_then(|more| match (more, table.failure.take()) {
+        (true, failure) => {
+            table.failure = failure;
+            Ok(true)
+        }
+        (false, None) => timed(|| expire::succeeded(oid)).map(|()| false),
+        (false, Some(e)) => Err(e),
+    });
+    match ended {
+        Ok(more) => more.then_some(table),
+        Err(e) => {
+            failed(oid, &name, &e);
             None
         }
     }
 }
 
-fn one_step(table: &mut Table) -> Result<bool, String> {
+fn one_step(table: &mut Table) -> Result<bool, Failure> {
     let r = table.retention.clone();
-    let failed = |e: crate::pg::xact::Failure| e.message;
     if let Some(p) = (!table.partitions.is_empty()).then(|| table.partitions.remove(0)) {
         background::report(
             "rollup: expiry",
             Some(&format!("rollup.expire of {}: drops {}", r.relation, p.name)),
         );
+        let mut fails = None;
         if !table.busy {
-            match timed(|| sweep::drop_partition(&r, &p, false)) {
-                Ok(true) => return Ok(true),
-                Ok(false) => {}
+            match timed(|| old_partitions::drop_partition(r.oid, &p, false)) {
+                Ok(Dropped::Yes | Dropped::NotOld) => return Ok(true),
+                Ok(Dropped::Unmerged) => {}
                 Err(e) if sweep::in_use(e.code) => table.busy = true,
-                Err(e) => return Err(e.message),
+                Err(e) => fails = Some(e),
             }
         }
         if table.busy {
-            match timed(|| sweep::empty_partition(&r, &p, false)) {
+            match timed(|| old_partitions::empty_partition(r.oid, &p, false)) {
                 Ok(rows) => table.removed += rows,
                 // The partition itself is in use: the next look is another attempt.
                 Err(e) if sweep::in_use(e.code) => {}
-                Err(e) => return Err(e.message),
+                Err(e) => fails = Some(e),
             }
+        }
+        if let Some(mut e) = fails {
+            e.message = format!("partition {} stays: {}", p.name, e.message);
+            table.failure.get_or_insert(e);
         }
         table.waiting.push(p);
         return Ok(true);
     }
     let Some(leaves) = &mut table.leaves else {
         let waiting = &table.waiting;
-        table.leaves = Some(timed(|| expire::find_rows(&r, false, waiting)).map_err(failed)?);
+        table.leaves = Some(timed(|| expire::find_rows(&r, false, waiting))?);
         return Ok(true);
     };
     let Some(leaf) = leaves.pop() else {
         if table.removed > 0 {
-            timed(|| expire::store_swept(&r)).map_err(failed)?;
+            timed(|| expire::store_swept(r.oid, &r.keep))?;
         }
         return Ok(false);
     };
@@ -141,7 +170,7 @@ fn one_step(table: &mut Table) -> Result<bool, String> {
         "rollup: expiry",
         Some(&format!("rollup.expire of {}: {}", r.relation, leaf.progress())),
     );
-    table.removed += timed(|| sweep::clear(&r, &leaf, false)).map_err(failed)?;
+    table.removed += timed(|| sweep::clear(r.oid, &leaf, false))?;
     leaves.extend(leaf.after());
     background::report_statistics();
     if expire_sleep() > 0 {

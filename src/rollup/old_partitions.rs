@@ -1,0 +1,218 @@
+//! Old partitions go whole: which they are, and how they are dropped, or emptied while their table is in use.
+//!
+//! What holds of one transaction and the next stands at the head of `sweep`.
+use super::error::{Result, fail};
+use super::expire::{Retention, past};
+use super::sweep::{Rule, acting, name_now, rule};
+use super::watch::Expiring;
+use super::{catalog, citus};
+use crate::pg::lock::{self, Mode};
+use crate::pg::query::set_local;
+use crate::pg::xact::ActingAs;
+use pgrx::prelude::*;
+
+/// A partition that lies wholly before the cutoff.
+#[derive(Debug, Clone)]
+pub struct Partition {
+    /// The partition.
+    pub oid: pg_sys::Oid,
+    /// What it was called when it was looked at, qualified and quoted: for people.
+    pub name: String,
+    /// Where it ends, as text of a timestamptz.
+    pub upto: String,
+}
+
+/// Partitions that lie wholly before the cutoff, oldest first; never the newest of the table. Of `one` alone, where it
+/// is given, as committed now.
+fn old_partitions(r: &Retention, one: Option<pg_sys::Oid>) -> Result<Vec<Partition>> {
+    let _acting = acting(r);
+    let sql = format!(
+        "WITH bounds AS MATERIALIZED (SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, \
+         pg_catalog.pg_get_expr(c.relpartbound, c.oid) AS bound FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = i.inhparent \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] \
+         WHERE i.inhparent = $1 AND NOT i.inhdetachpending AND p.partstrat = 'r' AND p.partnatts = 1 AND a.attname = $2::pg_catalog.name), \
+         ends AS MATERIALIZED (SELECT oid, name, CASE WHEN bound LIKE '% TO (MAXVALUE)' THEN 'infinity' \
+         ELSE pg_catalog.substring(bound, ' TO \\(''([^'']*)''\\)$') END::pg_catalog.timestamptz AS upto FROM bounds WHERE bound <> 'DEFAULT') \
+         SELECT name, upto::pg_catalog.text, oid FROM ends e WHERE {} AND EXISTS (SELECT FROM ends newer WHERE newer.upto > e.upto) \
+         AND ($3::pg_catalog.oid IS NULL OR oid = $3) ORDER BY upto",
+        past("upto", r, "<=")
+    );
+    let args = &[r.oid.into(), r.time_column.clone().into(), one.into()];
+    let partition = |row: &pgrx::spi::SpiHeapTupleData| {
+        Ok(Partition {
+            name: row.get(1)?.unwrap_or_default(),
+            upto: row.get(2)?.unwrap_or_default(),
+            oid: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
+        })
+    };
+    if one.is_some() { catalog::write(&sql, args, partition) } else { catalog::read(&sql, args, partition) }
+}
+
+/// The partitions that may go, as the calling statement sees them.
+pub fn partitions(r: &Retention) -> Result<Vec<Partition>> {
+    old_partitions(r, None)
+}
+
+/// The partition with this oid, if it is one that may go, as committed now.
+fn still_old(r: &Retention, oid: pg_sys::Oid) -> Result<Option<Partition>> {
+    Ok(old_partitions(r, Some(oid))?.pop())
+}
+
+fn holds_unmerged(r: &Retention, p: &Partition, merged: &str) -> Result<bool> {
+    let _acting = acting(r);
+    let any = format!("SELECT true FROM {} WHERE NOT ({merged}) LIMIT 1", p.name);
+    Ok(!catalog::write(&any, &[], |row| row.get::<bool>(1))?.is_empty())
+}
+
+/// Limits how long this transaction waits for a table, while the role lasts: others who want it wait behind.
+fn wait_shortly(r: &Retention) -> Result<()> {
+    if r.cutoff.is_some() {
+        return citus::expire::wait_shortly();
+    }
+    set_local(c"lock_timeout", c"50ms");
+    Ok(())
+}
+
+/// Takes a partition's lock and those below it, for as long as this transaction lasts, and looks at it again; gives it as
+/// it is now, with the tables that it consists of. None where it may not go any more.
+fn take_partition(
+    r: &Retention,
+    p: &Partition,
+    merged: &str,
+) -> Result<Option<(Partition, Vec<pg_sys::Oid>)>> {
+    // No lock on what is somebody else's by now.
+    if still_old(r, p.oid)?.is_none() {
+        return Ok(None);
+    }
+    let tables = {
+        let _acting = acting(r);
+        wait_shortly(r)?;
+        lock::tree(p.oid, Mode::All)
+    };
+    let (Some(tables), Some(p)) = (tables, still_old(r, p.oid)?) else { return Ok(None) };
+    if r.cutoff.is_some() {
+        let _acting = acting(r);
+        wait_shortly(r)?;
+        catalog::execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", p.name), &[])?;
+        if merged != "true" {
+            citus::expire::lock_shards(&p.name)?;
+        }
+    }
+    Ok(Some((p, tables)))
+}
+
+/// Refuses what went by a name that meant another table when it was run: all of it is undone.
+fn another_table<T>(p: &Partition) -> Result<T> {
+    fail(
+        PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+        format!("the schema of {} was renamed just now", p.name),
+        "Call again.",
+    )
+}
+
+/// Drops a partition, if every rollup has all of it; says whether. That takes a lock on the table above, too, which
+/// anyone who reads or writes any of it stands in the way of.
+pub fn drop_partition(relation: pg_sys::Oid, p: &Partition, force: bool) -> Result<Dropped> {
+    let Some(Rule { r, merged, .. }) = rule(relation, force)? else { return Ok(Dropped::NotOld) };
+    let Some(p) = still_old(&r, p.oid)? else { return Ok(Dropped::NotOld) };
+    if holds_unmerged(&r, &p, &merged)? {
+        return Ok(Dropped::Unmerged);
+    }
+    {
+        let _acting = acting(&r);
+        wait_shortly(&r)?;
+        if !lock::relation(r.oid, Mode::All) {
+            return Ok(Dropped::NotOld);
+        }
+    }
+    let Some((p, _)) = take_partition(&r, &p, &merged)? else { return Ok(Dropped::NotOld) };
+    // Nobody has an uncommitted row in it now, nor will one come.
+    if holds_unmerged(&r, &p, &merged)? {
+        return Ok(Dropped::Unmerged);
+    }
+    {
+        let _acting = acting(&r);
+        if r.cutoff.is_some() {
+            citus::expire::wait_shortly()?;
+        } else if is_referenced(r.oid)? {
+            // Rows that are referred to stand in the way, the foreign keys as such do not.
+            catalog::execute(&format!("ALTER TABLE {} DETACH PARTITION {}", name_now(r.oid)?, p.name), &[])?;
+        }
+        catalog::execute(&format!("DROP TABLE {}", p.name), &[])?;
+        if r.cutoff.is_some() {
+            citus::expire::wait_again()?;
+        }
+    }
+    if lock::there(p.oid) {
+        return another_table(&p);
+    }
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "UPDATE rollup.retention SET dropped = dropped + 1 WHERE relation = $1",
+        &[r.oid.into()],
+    )?;
+    r.store_expired()?;
+    Ok(Dropped::Yes)
+}
+
+/// What became of a partition that was to be dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropped {
+    /// It is gone.
+    Yes,
+    /// It has rows that some rollup does not have.
+    Unmerged,
+    /// It is none that may go, any more.
+    NotOld,
+}
+
+/// True of a table that foreign keys refer to.
+fn is_referenced(oid: pg_sys::Oid) -> Result<bool> {
+    let sql = "SELECT true FROM pg_catalog.pg_constraint WHERE confrelid = $1 AND contype = 'f' LIMIT 1";
+    Ok(!catalog::write(sql, &[oid.into()], |row| row.get::<bool>(1))?.is_empty())
+}
+
+/// Empties a partition of a table that is in use, if every rollup has all of it: that takes a lock on the partition
+/// alone. Returns the rows that went; to drop what is left can wait.
+pub fn empty_partition(relation: pg_sys::Oid, p: &Partition, force: bool) -> Result<i64> {
+    let Some(Rule { r, merged, .. }) = rule(relation, force)? else { return Ok(0) };
+    let Some(p) = still_old(&r, p.oid)? else { return Ok(0) };
+    let any = {
+        let _acting = acting(&r);
+        catalog::write(&format!("SELECT true FROM {} LIMIT 1", p.name), &[], |row| row.get::<bool>(1))?
+    };
+    if any.is_empty() || holds_unmerged(&r, &p, &merged)? {
+        return Ok(0);
+    }
+    let Some((p, tables)) = take_partition(&r, &p, &merged)? else { return Ok(0) };
+    let rows = {
+        let _acting = acting(&r);
+        let sql = format!("SELECT pg_catalog.count(*) FROM {} HAVING pg_catalog.bool_and({merged})", p.name);
+        let rows = catalog::write(&sql, &[], |row| row.get::<i64>(1))?.into_iter().next().flatten();
+        let Some(rows) = rows else { return Ok(0) };
+        if r.cutoff.is_some() {
+            citus::expire::wait_shortly()?;
+        }
+        {
+            let _expiring = Expiring::tables(tables.clone());
+            catalog::execute(&format!("TRUNCATE TABLE {}", p.name), &[])?;
+        }
+        if r.cutoff.is_some() {
+            citus::expire::wait_again()?;
+        } else {
+            let full = "SELECT true FROM pg_catalog.unnest($1) t (oid) WHERE pg_catalog.pg_relation_size(oid) > 0 LIMIT 1";
+            if !catalog::write(full, &[tables.into()], |row| row.get::<bool>(1))?.is_empty() {
+                return another_table(&p);
+            }
+        }
+        rows
+    };
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "UPDATE rollup.retention SET removed = removed + $2 WHERE relation = $1",
+        &[r.oid.into(), rows.into()],
+    )?;
+    r.store_expired()?;
+    Ok(rows)
+}
