@@ -57,7 +57,17 @@ impl<'a> Rest<'a> {
                 Some(word) => u64::from_le_bytes(*word),
                 None => taken.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
             };
-            let small = (0..BLOCK as u32).fold(0, |small, n| small | (word >> (n * bits) & mask) << (8 * n));
+            // Shifts that are known when this is compiled are cheaper.
+            let small = match bits {
+                1 => spread::<1>(word),
+                2 => spread::<2>(word),
+                3 => spread::<3>(word),
+                4 => spread::<4>(word),
+                5 => spread::<5>(word),
+                6 => spread::<6>(word),
+                7 => spread::<7>(word),
+                _ => word,
+            };
             return Ok(Block::Small(small));
         }
         Ok(Block::Large(core::array::from_fn(|n| {
@@ -65,7 +75,9 @@ impl<'a> Rest<'a> {
             // A count lies in at most nine bytes.
             let word = match bytes[bit / 8..].first_chunk::<16>() {
                 Some(word) => u128::from_le_bytes(*word),
-                None => taken[bit / 8..].iter().take(9).rev().fold(0, |word, byte| word << 8 | u128::from(*byte)),
+                None => {
+                    taken[bit / 8..].iter().take(9).rev().fold(0, |word, byte| word << 8 | u128::from(*byte))
+                }
             };
             (word >> (bit % 8)) as u64 & mask
         })))
@@ -84,6 +96,12 @@ impl<'a> Rest<'a> {
         }
         Ok(f64::from_bits(u64::from_be_bytes(bytes)))
     }
+}
+
+/// Eight counts of so many bits each, from the lowest bits on, in a byte each.
+#[inline(always)]
+fn spread<const BITS: u32>(word: u64) -> u64 {
+    (0..BLOCK as u32).fold(0, |small, n| small | (word >> (n * BITS) & ((1 << BITS) - 1)) << (8 * n))
 }
 
 /// The counts of eight buckets.
@@ -119,7 +137,7 @@ impl Block {
                 let filled = (counts | (counts & (EACH * 0x7f)) + EACH * 0x7f) & (EACH << 7);
                 let pairs = (counts & EVEN) + (counts >> 8 & EVEN);
                 Some(Facts {
-                    used: filled.count_ones(),
+                    used: ((filled >> 7).wrapping_mul(EACH) >> 56) as u32,
                     values: pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48,
                     last: 7 - (filled.leading_zeros() / 8) as i32,
                 })
