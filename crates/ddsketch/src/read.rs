@@ -134,7 +134,7 @@ impl Block {
                     return None;
                 }
                 // The highest bit of each byte that is not 0; sums of two bytes each, then all four of these.
-                let filled = (counts | (counts & (EACH * 0x7f)) + EACH * 0x7f) & (EACH << 7);
+                let filled = (counts | ((counts & (EACH * 0x7f)) + EACH * 0x7f)) & (EACH << 7);
                 let pairs = (counts & EVEN) + (counts >> 8 & EVEN);
                 Some(Facts {
                     used: ((filled >> 7).wrapping_mul(EACH) >> 56) as u32,
