@@ -58,7 +58,7 @@ INSERT INTO value (s) SELECT kept_state(repeat('k', l)) FROM (SELECT generate_se
 INSERT INTO value (s) SELECT kept_state('key ' || i) FROM unnest('{2,9,150,160,170,180,190,200,5000}'::int[]) n, generate_series(1, n) i GROUP BY n;
 INSERT INTO value (s) SELECT kept_state(md5(i::text)) FROM generate_series(1, 3000) i;
 -- percentiles: from no values to more than fit in line
-INSERT INTO value (d) SELECT 'scale=5' UNION ALL SELECT 'scale=10 count=3 sum=? min=? max=? zero=1 negative=5:1 positive=9:1' UNION ALL SELECT ddsketch_agg('Infinity');
+INSERT INTO value (d) VALUES ('scale=5'), ('scale=10 count=3 sum=? min=? max=? zero=1 negative=5:1 positive=9:1'), ('scale=5 positive=32768:1');
 INSERT INTO value (d) SELECT ddsketch_agg(exp(i * 0.1)) FROM (SELECT generate_series(1, 150) UNION ALL SELECT generate_series(500, 600, 3)) c(n), generate_series(1, n) i GROUP BY n;
 INSERT INTO value (d) SELECT ddsketch_agg(exp(i * 0.003) * (i % 2 - 0.5), 1, 10) FROM unnest('{1000,9000,40000}'::int[]) n, generate_series(1, n) i GROUP BY n";
 

@@ -14,7 +14,7 @@ const DATA: &str = "
       greatest(1, least(60000, exp(5.3 + 1.2 * (random() + random() + random() + random() + random() + random() - 3) * sqrt(2)))) AS ms
     FROM generate_series(1, 1000000) i;
   CREATE TABLE sketch AS SELECT many, ddsketch_agg(20 * exp(i * 0.01)) AS s FROM generate_series(1, 2000) many, generate_series(1, 650) i GROUP BY many;
-  CREATE TABLE part AS SELECT i FROM generate_series(0, 4999999) i";
+  CREATE TABLE part AS SELECT i % 2000 AS few, i / 2000 AS n, i % 10000 AS many, i / 10000 AS m FROM generate_series(0, 999999) i";
 
 /// Nanoseconds of processor time that this thread has had.
 fn processor_time() -> f64 {
@@ -153,17 +153,12 @@ pub fn run() -> Outcome<()> {
     } else {
         println!("\nskipped: Debian's `tdigest` beside ours: its package was not to be had\n");
     }
-    for (buckets, most) in [(500, 4.5), (50, 1.0)] {
-        let sql = format!(
-            "SELECT i % 10000, ddsketch_agg(exp((i / 10000) * 0.0217)) FROM part WHERE i < {buckets} * 10000 GROUP BY 1"
-        );
-        let plain = format!(
-            "SELECT i % 10000, avg(exp((i / 10000) * 0.0217)) FROM part WHERE i < {buckets} * 10000 GROUP BY 1"
-        );
-        let bytes = (peak_memory(&mut client, &sql)? - peak_memory(&mut client, &plain)?) / 10_000.0 / 1024.0;
-        println!(
-            "| memory of 10,000 groups of {buckets} buckets, beyond that of `avg` | {bytes:.2} KB a group | | | at most {most} KB |"
-        );
+    for (groups, buckets, most, sql) in [
+        (2_000, 500, 4.5, "SELECT few, ddsketch_agg(exp(n * 0.0217)) FROM part GROUP BY 1"),
+        (10_000, 50, 1.0, "SELECT many, ddsketch_agg(exp(m * 0.0217)) FROM part WHERE m < 50 GROUP BY 1"),
+    ] {
+        let kilobytes = peak_memory(&mut client, sql)? / f64::from(groups) / 1024.0;
+        println!("| memory of {groups} groups of {buckets} buckets | {kilobytes:.2} KB a group | | | at most {most} KB |");
     }
     Ok(())
 }
