@@ -60,6 +60,8 @@ INSERT INTO value (s) SELECT kept_state(md5(i::text)) FROM generate_series(1, 30
 -- percentiles: from no values to more than fit in line
 INSERT INTO value (d) VALUES ('scale=5'), ('scale=10 count=3 sum=? min=? max=? zero=1 negative=5:1 positive=9:1'), ('scale=5 positive=32768:1');
 INSERT INTO value (d) SELECT ddsketch_agg(exp(i * 0.1)) FROM (SELECT generate_series(1, 150) UNION ALL SELECT generate_series(500, 600, 3)) c(n), generate_series(1, n) i GROUP BY n;
+INSERT INTO value (d) SELECT ddsketch_agg(i * 1.7) FROM generate_series(60, 200) n, generate_series(1, n) i GROUP BY n;
+INSERT INTO value (d) SELECT ddsketch_agg(exp(i * 0.01), 1, 10) FROM generate_series(640, 690) n, generate_series(1, n) i GROUP BY n;
 INSERT INTO value (d) SELECT ddsketch_agg(exp(i * 0.003) * (i % 2 - 0.5), 1, 10) FROM unnest('{1000,9000,40000}'::int[]) n, generate_series(1, n) i GROUP BY n";
 
 /// How a column may be kept, and the longest value that fits then.
@@ -125,14 +127,17 @@ fn prepared(client: &mut Client) -> Vec<(String, i64)> {
     // What the values are for: every form, every length about the limits of headers and of values in line.
     let forms = "SELECT count(DISTINCT hll_type(h)) FROM value";
     assert_eq!(number(client, forms), 5, "undefined, empty, explicit, sparse, full");
-    for column in ["h", "s"] {
+    for (column, payload) in [
+        ("h", "(length(h::text) - 2) / 2"),
+        ("s", "(length(s::text) - 2) / 2"),
+        ("d", "length(ddsketch_send(d))"),
+    ] {
         let lengths = format!(
-            "SELECT count(*) FROM unnest('{{124,125,126,127,128}}'::int[]) n WHERE n IN (SELECT (length({column}::text) - 2) / 2 FROM value)"
+            "SELECT count(*) FROM unnest('{{124,125,126,127,128}}'::int[]) n WHERE n IN (SELECT {payload} FROM value)"
         );
         assert_eq!(number(client, &lengths), 5, "payloads of 124 to 128 bytes of {column}");
-        let close = format!(
-            "SELECT count(DISTINCT length({column}::text)) FROM value WHERE (length({column}::text) - 2) / 2 BETWEEN 1980 AND 2080"
-        );
+        let close =
+            format!("SELECT count(DISTINCT {payload}) FROM value WHERE {payload} BETWEEN 1980 AND 2080");
         assert!(number(client, &close) >= 5, "lengths of {column} about 2 kB");
     }
     tables(client)
