@@ -60,7 +60,7 @@ INSERT INTO value (s) SELECT kept_state(md5(i::text)) FROM generate_series(1, 30
 -- percentiles: from no values to more than fit in line
 INSERT INTO value (d) VALUES ('scale=5'), ('scale=10 count=3 sum=? min=? max=? zero=1 negative=5:1 positive=9:1'), ('scale=5 positive=32768:1');
 INSERT INTO value (d) SELECT ddsketch_agg(exp(i * 0.1)) FROM (SELECT generate_series(1, 150) UNION ALL SELECT generate_series(500, 600, 3)) c(n), generate_series(1, n) i GROUP BY n;
-INSERT INTO value (d) SELECT ddsketch_agg(exp(i * 0.1), CASE WHEN i = 1 THEN w ELSE 1 END) FROM unnest('{1,3,300,5000,100000,3000000}'::int[]) w, generate_series(20, 45) n, generate_series(1, n) i GROUP BY n, w;
+INSERT INTO value (d) SELECT ddsketch_agg(exp(i * 0.1), CASE WHEN i = 1 THEN w ELSE 1 END) FROM unnest('{1,3,300,5000,100000,3000000}'::int[]) w, generate_series(60, 110) n, generate_series(1, n) i GROUP BY n, w;
 INSERT INTO value (d) SELECT ddsketch_agg(exp(i * 0.01), 1, 10) FROM generate_series(640, 690) n, generate_series(1, n) i GROUP BY n;
 INSERT INTO value (d) SELECT ddsketch_agg(exp(i * 0.003) * (i % 2 - 0.5), 1, 10) FROM unnest('{1000,9000,40000}'::int[]) n, generate_series(1, n) i GROUP BY n";
 
