@@ -158,7 +158,9 @@ pub fn run() -> Outcome<()> {
         (10_000, 50, 1.0, "SELECT many, ddsketch_agg(exp(m * 0.0217)) FROM part WHERE m < 50 GROUP BY 1"),
     ] {
         let kilobytes = peak_memory(&mut client, sql)? / f64::from(groups) / 1024.0;
-        println!("| memory of {groups} groups of {buckets} buckets | {kilobytes:.2} KB a group | | | at most {most} KB |");
+        println!(
+            "| memory of {groups} groups of {buckets} buckets | {kilobytes:.2} KB a group | | | at most {most} KB |"
+        );
     }
     Ok(())
 }
