@@ -61,7 +61,7 @@ psql: build ## a private cluster with the extension, and a prompt
 torture: build ## the random mix with processes killed, for SECONDS (60); must end with 0 mismatches
 	@TORTURE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --quiet --profile programs -p hll-tests --test torture -- --nocapture
 
-bench: setup-bench build ## measure beside the C extension and plain SQL; writes docs/bench (BENCH="sketch accuracy counters rollup inserts")
+bench: setup-bench build ## measure beside the C extension and plain SQL; writes docs/bench (BENCH="sketch accuracy counters percentiles rollup inserts")
 	@$(LAB) bench -- $(BENCH)
 
 # The compiler's address sanitizer is not stable yet, hence the variable.

@@ -67,6 +67,13 @@ pub fn check_call(column: &str, a: &Aggregate) -> Result<()> {
             "Distinct values are counted by a sketch: hll_add_agg(hll_hash_text(x)) or hll_hash_bigint.",
         );
     }
+    if matches!(a.function.as_str(), "percentile_cont" | "percentile_disc" | "approx_percentile") {
+        return fail(
+            unsupported,
+            format!("column {column}: {} cannot be merged", a.text),
+            "Percentiles are kept by a sketch: ddsketch_percentile(ddsketch_agg(x), 0.99).",
+        );
+    }
     if !a.plain {
         return fail(
             unsupported,
@@ -91,7 +98,7 @@ pub fn unknown<T>(column: &str, a: &Aggregate) -> Result<T> {
         _ => {
             "Aggregates that merge: count, sum, avg, min, max, bool_and, bool_or, bit_and, bit_or, bit_xor, stddev, variance, \
              corr, covar_*, regr_*, range_agg, rollup.first, rollup.last, hll_add_agg, hll_union_agg, jsonb_counter_agg, \
-             jsonb_counter_merge_agg. SELECT rollup.add_merge_rule(…) teaches one more."
+             jsonb_counter_merge_agg, ddsketch_agg, ddsketch_union_agg. SELECT rollup.add_merge_rule(…) teaches one more."
         }
     };
     fail(
