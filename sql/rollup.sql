@@ -195,6 +195,7 @@ CREATE TABLE rollup.arrival (
   until        timestamptz,
   told         boolean NOT NULL DEFAULT false
 );
+ALTER TABLE rollup.arrival REPLICA IDENTITY FULL;
 CREATE INDEX ON rollup.arrival (source, rollup_stamp);
 CREATE INDEX ON rollup.arrival USING hash (xid);
 COMMENT ON TABLE rollup.arrival IS 'Where rows of a source lie that came by another road than an INSERT or COPY which leaves rollup_stamp to its default: until every rollup of the source has judged whether it has counted them';

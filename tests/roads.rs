@@ -203,7 +203,7 @@ fn all_roads(database: &str, changes: bool, keys: &str, buckets: &str) {
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
     let (batches, next) = (Batches::default(), AtomicU64::new(1));
     let roads = |n: u64| Roads {
-        dice: Dice(n * 0x9E37_79B9_7F4A_7C15 ^ seed),
+        dice: Dice((n * 0x9E37_79B9_7F4A_7C15) ^ seed),
         batches: &batches,
         next: &next,
         changes,

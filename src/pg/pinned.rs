@@ -370,10 +370,19 @@ unsafe fn only_time(node: *mut pg_sys::Node) -> bool {
             }
             pg_sys::NodeTag::T_FuncExpr => {
                 let f = (*node.cast::<pg_sys::FuncExpr>()).funcid;
-                let zero = |a: &*mut pg_sys::Node| constant(*a).as_deref() == Some("0");
+                // Years, months, weeks and days come first; a call by names gives their places.
+                let fits = |(at, a): (usize, &*mut pg_sys::Node)| {
+                    let (at, value) = if (**a).type_ == pg_sys::NodeTag::T_NamedArgExpr {
+                        let named = &*a.cast::<pg_sys::NamedArgExpr>();
+                        (named.argnumber as usize, named.arg.cast())
+                    } else {
+                        (at, *a)
+                    };
+                    at >= 4 || constant(value).as_deref() == Some("0")
+                };
                 in_pg_catalog(f)
                     && string(pg_sys::get_func_name(f)) == "make_interval"
-                    && args.iter().take(4).all(zero)
+                    && args.iter().enumerate().all(fits)
             }
             _ => false,
         }
