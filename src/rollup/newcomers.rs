@@ -232,15 +232,17 @@ fn judge(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<i64> {
             literal(&plan.time_column)
         ),
     };
+    let (leaves, tables) = (any("tableoid", &told.leaves, "oid"), any("tableoid", &told.tables, "oid"));
+    let of_whole = format!("CASE WHEN {tables} THEN {} END", whole(&p));
     let who = format!(
         "CASE WHEN CASE WHEN {} THEN {} ELSE false END THEN coalesce((SELECT pg_catalog.max(n.rollup_stamp) FROM rollup.arrival n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
          AND n.relation OPERATOR(pg_catalog.=) {p}tableoid AND n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {pending} AND {at}), {}) \
          WHEN {} THEN {} END",
-        any("tableoid", &told.leaves, "oid"),
+        leaves,
         any("xmin", &told.xids, "xid"),
         d.source_oid.to_u32(),
-        format!("CASE WHEN {} THEN {} END", any("tableoid", &told.tables, "oid"), whole(&p)),
-        any("tableoid", &told.tables, "oid"),
+        of_whole,
+        tables,
         whole(&p)
     );
     let came = format!("({who}) IS NOT NULL");
