@@ -232,8 +232,7 @@ fn judge(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<i64> {
             literal(&plan.time_column)
         ),
     };
-    let (leaves, tables) = (any("tableoid", &told.leaves, "oid"), any("tableoid", &told.tables, "oid"));
-    let of_whole = format!("CASE WHEN {tables} THEN {} END", whole(&p));
+    let came_whole = format!("CASE WHEN {} THEN {} END", any("tableoid", &told.tables, "oid"), whole(&p));
     let who = format!(
         "CASE WHEN CASE WHEN {} THEN {} ELSE false END THEN coalesce((SELECT pg_catalog.max(n.rollup_stamp) FROM rollup.arrival n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
          AND n.relation OPERATOR(pg_catalog.=) {p}tableoid AND n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {pending} AND {at}), {}) \
@@ -241,8 +240,8 @@ fn judge(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<i64> {
         leaves,
         any("xmin", &told.xids, "xid"),
         d.source_oid.to_u32(),
-        of_whole,
-        tables,
+        came_whole,
+        any("tableoid", &told.tables, "oid"),
         whole(&p)
     );
     let came = format!("({who}) IS NOT NULL");
