@@ -237,7 +237,7 @@ fn judge(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<i64> {
         "CASE WHEN CASE WHEN {} THEN {} ELSE false END THEN coalesce((SELECT pg_catalog.max(n.rollup_stamp) FROM rollup.arrival n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
          AND n.relation OPERATOR(pg_catalog.=) {p}tableoid AND n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {pending} AND {at}), {}) \
          WHEN {} THEN {} END",
-        leaves,
+        any("tableoid", &told.leaves, "oid"),
         any("xmin", &told.xids, "xid"),
         d.source_oid.to_u32(),
         came_whole,
