@@ -53,7 +53,7 @@ uninstall: scripts ## remove what install put there
 	cd $(SCRIPTS) && for script in hll--*.sql; do rm -f "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension/$$script"; done
 
 test-citus: build ## the tests of a Citus cluster, where the PostgreSQL of PG_CONFIG has Citus (SECONDS=20 of torture)
-	@TORTURE_SECONDS=$(or $(SECONDS),20) $(CARGO) test --quiet --release -p hll-tests --test citus --test citus_tutorial --test citus_tables --test citus_exact --test citus_commit --test citus_backlog --test citus_failover --test citus_torture --test citus_cost -- --nocapture
+	@TORTURE_SECONDS=$(or $(SECONDS),20) $(CARGO) test --quiet --release -p hll-tests --test citus --test citus_tutorial --test citus_tables --test citus_exact --test citus_anew --test citus_commit --test citus_backlog --test citus_failover --test citus_torture --test citus_cost -- --nocapture
 
 psql: build ## a private cluster with the extension, and a prompt
 	@$(LAB) psql
@@ -61,7 +61,7 @@ psql: build ## a private cluster with the extension, and a prompt
 torture: build ## the random mix with processes killed, for SECONDS (60); must end with 0 mismatches
 	@TORTURE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --quiet --profile programs -p hll-tests --test torture -- --nocapture
 
-bench: setup-bench build ## measure beside the C extension and plain SQL; writes docs/bench (BENCH="sketch accuracy counters rollup inserts")
+bench: setup-bench build ## measure beside the C extension and plain SQL; writes docs/bench (BENCH="sketch accuracy counters percentiles rollup inserts")
 	@$(LAB) bench -- $(BENCH)
 
 # The compiler's address sanitizer is not stable yet, hence the variable.

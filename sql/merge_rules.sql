@@ -121,6 +121,13 @@ SELECT p.oid::regprocedure::text, ARRAY[CASE WHEN p.proname LIKE 'hll%' THEN 'sk
  WHERE p.prokind = 'a' AND p.proname IN ('hll_add_agg', 'hll_union_agg', 'jsonb_counter_agg', 'jsonb_counter_merge_agg')
    AND pg_get_function_arguments(p.oid) NOT LIKE '%max_keys%';
 
+INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite)
+SELECT p.oid::regprocedure::text, '{percentiles}', format('%I.ddsketch_union($1, $2)', n.nspname), format('%I.ddsketch_union_agg($1)', n.nspname)
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+  JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+  JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'hll'
+ WHERE p.prokind = 'a' AND p.proname IN ('ddsketch_agg', 'ddsketch_union_agg');
+
 INSERT INTO rollup.merge_rule (aggregate, parts, labels, result)
 SELECT format('avg(%s)', t), ARRAY[format('pg_catalog.sum(%s)', CASE t WHEN 'real' THEN '$1::pg_catalog.float8' ELSE '$1' END), 'pg_catalog.count($1)'],
        '{sum,count}', CASE WHEN t IN ('smallint', 'integer', 'bigint', 'numeric') THEN '$1::pg_catalog.numeric' ELSE '$1' END || ' / NULLIF($2, 0)'

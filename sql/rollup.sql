@@ -20,6 +20,9 @@ AS 'MODULE_PATHNAME', 'rollup_flush_log' LANGUAGE c VOLATILE STRICT PARALLEL UNS
 REVOKE ALL ON FUNCTION rollup.flush_log() FROM PUBLIC;
 COMMENT ON FUNCTION rollup.flush_log() IS 'Makes what this node has logged so far safe against a crash, and returns true: runs on a Citus cluster call it on every node. For superusers';
 
+-- No table that is dumped refers to another by a foreign key: pg_restore -j loads them side by side, in no order. Who
+-- removes a rollup removes what is kept of it in each.
+
 CREATE TABLE rollup.source (
   relation    regclass PRIMARY KEY,
   time_column name     NOT NULL,
@@ -32,11 +35,11 @@ CREATE TABLE rollup.definition (
   id          bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
   name        text NOT NULL UNIQUE,
   relation    regclass UNIQUE,
-  source      regclass REFERENCES rollup.source,
+  source      regclass,
   query       text NOT NULL,
   plan        jsonb NOT NULL,
   timezone    text NOT NULL,
-  every       interval,
+  every       interval CHECK (every > interval '0'),
   on_change   text NOT NULL DEFAULT 'ignore' CHECK (on_change IN ('ignore', 'error', 'recompute')),
   state       text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused')),
   adopted     boolean NOT NULL DEFAULT false,
@@ -55,6 +58,9 @@ CREATE TABLE rollup.definition (
   backlog_started   timestamptz,
   refused_changes   tstzmultirange,
   joined      regclass[],
+  live              regclass,
+  shape             jsonb,
+  long_keys         bigint NOT NULL DEFAULT 0,
   nodes             jsonb,
   left_out    bigint NOT NULL DEFAULT 0,
   last_owner  oid
@@ -63,6 +69,9 @@ COMMENT ON COLUMN rollup.definition.relation IS 'NULL: it was dropped by hand, a
 COMMENT ON COLUMN rollup.definition.last_owner IS 'who owned its table, or its source, when that was dropped: a role of the cluster of SYSTEM_ID';
 CREATE INDEX ON rollup.definition (source);
 COMMENT ON COLUMN rollup.definition.on_change IS 'what it does when raw rows change: ignore, error, or recompute their buckets';
+COMMENT ON COLUMN rollup.definition.live IS 'its live view, as that of a level is in rollup.level; NULL: none yet';
+COMMENT ON COLUMN rollup.definition.shape IS 'what the live view computes, in the names that held when it was made or names were last followed';
+COMMENT ON COLUMN rollup.definition.long_keys IS 'raw rows that are left out: a group key of theirs is too long for the index';
 COMMENT ON COLUMN rollup.definition.adopted IS 'its table was there before, by rollup.create(into_table), and stays when the rollup is dropped';
 COMMENT ON COLUMN rollup.definition.refused_changes IS 'times of rows that changed when their bucket could not be computed again';
 COMMENT ON COLUMN rollup.definition.left_out IS 'rows that came by another road, with stamps of rows that are rolled up, of which it cannot be told whether they were counted: they were not counted again';
@@ -77,15 +86,17 @@ COMMENT ON COLUMN rollup.definition.seen_xip IS 'transactions below seen_xmax th
 COMMENT ON COLUMN rollup.definition.system_id IS 'system identifier of the cluster in whose transaction ids seen_xmax counts';
 
 CREATE TABLE rollup.level (
-  definition  bigint NOT NULL REFERENCES rollup.definition ON DELETE CASCADE,
+  definition  bigint NOT NULL,
   name        text NOT NULL,
   relation    regclass NOT NULL UNIQUE,
   width       interval NOT NULL,
   bucket      jsonb NOT NULL,
   expression  text NOT NULL,
+  live        regclass,
   PRIMARY KEY (definition, name)
 );
 COMMENT ON TABLE rollup.level IS 'Coarser levels of rollups, by rollup.create(coarser) and rollup.add_level: the same columns in longer buckets';
+COMMENT ON COLUMN rollup.level.live IS 'the live view of the level';
 COMMENT ON COLUMN rollup.level.expression IS 'bucket of a time key, $1, of the rollup';
 
 -- Names and not regprocedure: pg_upgrade refuses tables with that type.
@@ -109,7 +120,7 @@ COMMENT ON COLUMN rollup.merge_rule.companion IS 'a call over the same arguments
 COMMENT ON COLUMN rollup.merge_rule.added_by IS 'NULL: a rule of the extension';
 
 CREATE TABLE rollup.attempt (
-  id          bigint PRIMARY KEY REFERENCES rollup.definition ON DELETE CASCADE,
+  id          bigint PRIMARY KEY,
   last_run    timestamptz,
   last_rows   bigint,
   failures    int NOT NULL DEFAULT 0,
@@ -148,11 +159,13 @@ CREATE TABLE rollup.retention (
   removed     bigint NOT NULL DEFAULT 0,
   dropped     bigint NOT NULL DEFAULT 0,
   late_ignored bigint NOT NULL DEFAULT 0,
+  timezone    text NOT NULL DEFAULT 'UTC',
   failures    int NOT NULL DEFAULT 0,
   last_error  text,
   hold_until  timestamptz
 );
 COMMENT ON COLUMN rollup.retention.last_error IS 'why rows could not expire, FAILURES times in a row; the worker lets the table rest until HOLD_UNTIL';
+COMMENT ON COLUMN rollup.retention.timezone IS 'in which times of a date or timestamp without time zone are read';
 COMMENT ON COLUMN rollup.retention.removed IS 'rows that were removed one by one; DROPPED counts partitions';
 COMMENT ON COLUMN rollup.retention.late_ignored IS 'raw rows that came after their bucket had expired; what they make expires in turn';
 COMMENT ON TABLE rollup.retention IS 'Tables whose old rows expire, by rollup.retain';
@@ -165,6 +178,8 @@ CREATE TABLE rollup.change (
   until        timestamptz
 );
 CREATE INDEX ON rollup.change (source, rollup_stamp);
+-- A publication FOR ALL TABLES has the tables of the catalog, too: each has a primary key, but for this one.
+ALTER TABLE rollup.change REPLICA IDENTITY FULL;
 COMMENT ON TABLE rollup.change IS 'Minutes in which rows of a source lay, or have come to lie, that were changed: until every rollup made with on_change ''recompute'' has computed their buckets again';
 COMMENT ON COLUMN rollup.change.rollup_stamp IS 'the stamp of the transaction that changed them';
 COMMENT ON COLUMN rollup.change.since IS 'first moment, of a column without time zone as if that were UTC; NULL: rows without a time';
@@ -180,6 +195,7 @@ CREATE TABLE rollup.arrival (
   until        timestamptz,
   told         boolean NOT NULL DEFAULT false
 );
+ALTER TABLE rollup.arrival REPLICA IDENTITY FULL;
 CREATE INDEX ON rollup.arrival (source, rollup_stamp);
 CREATE INDEX ON rollup.arrival USING hash (xid);
 COMMENT ON TABLE rollup.arrival IS 'Where rows of a source lie that came by another road than an INSERT or COPY which leaves rollup_stamp to its default: until every rollup of the source has judged whether it has counted them';
@@ -223,12 +239,12 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.partitioning', '');
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
 GRANT SELECT (id, name, relation, source, timezone, every, on_change, adopted, state, system_id, seen_xmax, seen_xip, rows_total,
-  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, nodes, left_out, joined, last_owner)
+  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, live, long_keys, nodes, left_out, joined, last_owner)
   ON rollup.definition TO PUBLIC;
 GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed) ON rollup.attempt TO PUBLIC;
 GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run TO PUBLIC;
 GRANT SELECT (relation, width, ahead, timezone, made, moved) ON rollup.partitioning TO PUBLIC;
-GRANT SELECT (relation, time_column, keep, removed, dropped, late_ignored, failures, hold_until) ON rollup.retention TO PUBLIC;
+GRANT SELECT (relation, time_column, keep, removed, dropped, late_ignored, timezone, failures, hold_until) ON rollup.retention TO PUBLIC;
 GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.expired, rollup.change, rollup.arrival TO PUBLIC;
 -- pg_dump reads whole tables. The owner of a database may dump it: so it reads all that is dumped, query texts too.
 GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning, rollup.retention TO pg_database_owner;

@@ -1,10 +1,11 @@
-//! The PostgreSQL extension `hll`: sketches, JSONB counters, and exact continuous rollups.
+//! The PostgreSQL extension `hll`: sketches, percentiles, JSONB counters, and exact continuous rollups.
 //!
-//! `crates/sketch` holds the mathematics and knows no PostgreSQL; `pg` is the fence behind which every
+//! `crates/sketch` and `crates/ddsketch` hold the mathematics and know no PostgreSQL; `pg` is the fence behind which every
 //! raw pointer is handled; each other module is the PostgreSQL face of one feature.
 use pgrx::prelude::*;
 
 pub mod counters;
+pub mod ddsketch;
 pub mod hll;
 pub mod pg;
 pub mod rollup;
@@ -18,7 +19,8 @@ extension_sql_file!("../sql/hll.sql", name = "hll_sql", bootstrap);
 extension_sql_file!("../sql/aggregates.sql", name = "aggregates_sql", requires = ["hll_sql"]);
 extension_sql_file!("../sql/more.sql", name = "more_sql", requires = ["aggregates_sql"]);
 extension_sql_file!("../sql/counters.sql", name = "counters_sql", requires = ["more_sql"]);
-extension_sql_file!("../sql/rollup.sql", name = "rollup_sql", requires = ["counters_sql"]);
+extension_sql_file!("../sql/ddsketch.sql", name = "ddsketch_sql", requires = ["counters_sql"]);
+extension_sql_file!("../sql/rollup.sql", name = "rollup_sql", requires = ["ddsketch_sql"]);
 extension_sql_file!("../sql/zonemap.sql", name = "zonemap_sql", requires = ["rollup_sql"]);
 extension_sql_file!("../sql/merge_rules.sql", name = "merge_rules_sql", requires = ["zonemap_sql"]);
 extension_sql_file!(

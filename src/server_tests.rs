@@ -33,9 +33,13 @@ mod tests {
                 UNION ALL SELECT 'hll', hll_empty(11, 5, 64)::text
                 UNION ALL SELECT 'jsonb_counter_state', kept_state(i::text)::text FROM (VALUES (1), (9), (500)) c(n), generate_series(1, n) i GROUP BY n
                 UNION ALL SELECT 'jsonb_counter_state', kept_state(repeat('k', 200))::text
+                UNION ALL SELECT 'ddsketch', ddsketch_agg(i * 0.3)::text FROM (VALUES (1), (9), (500)) c(n), generate_series(1, n) i GROUP BY n
+                UNION ALL SELECT 'ddsketch', 'scale=5'
+                UNION ALL SELECT 'bytea', '\\x000000000000e03f' || encode(ddsketch_send(ddsketch_agg(i)), 'hex') FROM generate_series(1, 9) i
+                UNION ALL SELECT 'cstring', 'scale=5 positive=1:1'
                 UNION ALL SELECT 'jsonb', v FROM unnest(ARRAY['{}', '{\"a\": 1}', '{\"a\": {\"b\": 2.5}, \"*\": 3}']) v
                 UNION ALL SELECT 'cstring', v FROM unnest(ARRAY['\\x118b7f', '\\x108b7f', '\\x010000', '12']) v
-                UNION ALL SELECT 'double precision[]', v FROM unnest(ARRAY['{3,2,1}', '{3,2,1,4,5,6}']) v
+                UNION ALL SELECT 'double precision[]', v FROM unnest(ARRAY['{3,2,1}', '{3,2,1,4,5,6}', '{0,0.5,1}']) v
                 UNION ALL SELECT t, v FROM unnest(ARRAY['integer', 'bigint', 'smallint', 'oid', 'hll_hashval', 'numeric', 'double precision']) t, unnest(ARRAY['0', '1', '11']) v
                 UNION ALL VALUES ('integer', '-1'), ('boolean', 'f'), ('text', 'x'), ('bytea', '\\x00'), ('hll_hashval[]', '{1,2,NULL}'), ('cstring[]', '{11,5}')
             ) s(k, v)";

@@ -36,14 +36,15 @@ impl ToSql for Wire {
 }
 
 /// The types, each under the name of its column.
-const COLUMNS: [(&str, &str); 3] = [("h", "hll"), ("v", "hll_hashval"), ("s", "jsonb_counter_state")];
+const COLUMNS: [(&str, &str); 4] =
+    [("h", "hll"), ("v", "hll_hashval"), ("s", "jsonb_counter_state"), ("d", "ddsketch")];
 
 /// Sketches of every form, hashes and counter states, many of each. The lengths of what has one lie close together
 /// about the longest value under a header of one byte, about the length from which on values go out of line, and beyond.
 const VALUES: &str = r"
 CREATE AGGREGATE kept_state(text) (SFUNC = jsonb_counter_agg_trans, STYPE = jsonb_counter_state,
     COMBINEFUNC = jsonb_counter_combine, PARALLEL = SAFE);
-CREATE TABLE value (id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY, h hll, v hll_hashval, s jsonb_counter_state);
+CREATE TABLE value (id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY, h hll, v hll_hashval, s jsonb_counter_state, d ddsketch);
 INSERT INTO value (h) SELECT ('\x10' || b)::hll FROM unnest('{8b7f,8dff,840d}'::text[]) b;
 INSERT INTO value (h) SELECT hll_empty(m, w, t, s) FROM (VALUES (11,5),(0,1),(17,7)) p(m, w), (VALUES (-1::bigint),(0)) e(t), (VALUES (0),(1)) o(s);
 -- explicit
@@ -55,7 +56,13 @@ INSERT INTO value (h) SELECT hll_add_agg(hll_hash_bigint(i), m, w, 0, 0) FROM (V
 INSERT INTO value (v) SELECT hll_hash_bigint(i) FROM generate_series(1, 20) i UNION ALL SELECT x::hll_hashval FROM unnest('{0,1,-1,9223372036854775807,-9223372036854775808}'::bigint[]) x;
 INSERT INTO value (s) SELECT kept_state(repeat('k', l)) FROM (SELECT generate_series(1, 140) UNION ALL SELECT generate_series(1900, 2100, 5)) c(l) GROUP BY l;
 INSERT INTO value (s) SELECT kept_state('key ' || i) FROM unnest('{2,9,150,160,170,180,190,200,5000}'::int[]) n, generate_series(1, n) i GROUP BY n;
-INSERT INTO value (s) SELECT kept_state(md5(i::text)) FROM generate_series(1, 3000) i";
+INSERT INTO value (s) SELECT kept_state(md5(i::text)) FROM generate_series(1, 3000) i;
+-- percentiles: from no values to more than fit in line
+INSERT INTO value (d) VALUES ('scale=5'), ('scale=10 count=3 sum=? min=? max=? zero=1 negative=5:1 positive=9:1'), ('scale=5 positive=32768:1');
+INSERT INTO value (d) SELECT ddsketch_agg(exp(i * 0.1)) FROM (SELECT generate_series(1, 150) UNION ALL SELECT generate_series(500, 600, 3)) c(n), generate_series(1, n) i GROUP BY n;
+INSERT INTO value (d) SELECT ddsketch_agg(exp(i * 0.1), CASE WHEN i = 1 THEN w ELSE 1 END) FROM unnest('{1,3,300,5000,100000,3000000}'::int[]) w, generate_series(60, 110) n, generate_series(1, n) i GROUP BY n, w;
+INSERT INTO value (d) SELECT ddsketch_agg(exp(i * 0.01), 1, 10) FROM generate_series(640, 690) n, generate_series(1, n) i GROUP BY n;
+INSERT INTO value (d) SELECT ddsketch_agg(exp(i * 0.003) * (i % 2 - 0.5), 1, 10) FROM unnest('{1000,9000,40000}'::int[]) n, generate_series(1, n) i GROUP BY n";
 
 /// How a column may be kept, and the longest value that fits then.
 const STORAGES: [(&str, &str, i64); 5] = [
@@ -72,11 +79,11 @@ fn tables(client: &mut Client) -> Vec<(String, i64)> {
     for (name, how, longest) in STORAGES {
         client
             .batch_execute(&format!(
-                "CREATE TABLE {name} (id int PRIMARY KEY, h hll, v hll_hashval, s jsonb_counter_state,
-                    hs hll[], vs hll_hashval[], ss jsonb_counter_state[])"
+                "CREATE TABLE {name} (id int PRIMARY KEY, h hll, v hll_hashval, s jsonb_counter_state, d ddsketch,
+                    hs hll[], vs hll_hashval[], ss jsonb_counter_state[], ds ddsketch[])"
             ))
             .unwrap();
-        let alter = ["h", "s"]
+        let alter = ["h", "s", "d"]
             .map(|column| format!("ALTER TABLE {name} ALTER COLUMN {column} {}", how.replace("{}", column)));
         match client.batch_execute(&alter.join(";")) {
             Ok(()) => made.push((name.to_string(), longest)),
@@ -90,13 +97,12 @@ fn tables(client: &mut Client) -> Vec<(String, i64)> {
     made
 }
 
-const LENGTH: &str =
-    "greatest(pg_column_size(h::text::hll), pg_column_size(s::text::jsonb_counter_state), 0)";
+const LENGTH: &str = "greatest(pg_column_size(h::text::hll), pg_column_size(s::text::jsonb_counter_state), length(ddsketch_send(d)), 0)";
 
 fn fill(client: &mut Client, table: &str, longest: i64) {
     client
         .batch_execute(&format!(
-            "INSERT INTO {table} SELECT id, h, v, s, ARRAY[h, NULL, h], ARRAY[v, NULL], ARRAY[s, s] FROM value WHERE {LENGTH} * 4 < {longest}"
+            "INSERT INTO {table} SELECT id, h, v, s, d, ARRAY[h, NULL, h], ARRAY[v, NULL], ARRAY[s, s], ARRAY[d, NULL, d] FROM value WHERE {LENGTH} * 4 < {longest}"
         ))
         .unwrap();
 }
@@ -121,14 +127,17 @@ fn prepared(client: &mut Client) -> Vec<(String, i64)> {
     // What the values are for: every form, every length about the limits of headers and of values in line.
     let forms = "SELECT count(DISTINCT hll_type(h)) FROM value";
     assert_eq!(number(client, forms), 5, "undefined, empty, explicit, sparse, full");
-    for column in ["h", "s"] {
+    for (column, payload) in [
+        ("h", "(length(h::text) - 2) / 2"),
+        ("s", "(length(s::text) - 2) / 2"),
+        ("d", "length(ddsketch_send(d))"),
+    ] {
         let lengths = format!(
-            "SELECT count(*) FROM unnest('{{124,125,126,127,128}}'::int[]) n WHERE n IN (SELECT (length({column}::text) - 2) / 2 FROM value)"
+            "SELECT count(*) FROM unnest('{{124,125,126,127,128}}'::int[]) n WHERE n IN (SELECT {payload} FROM value)"
         );
         assert_eq!(number(client, &lengths), 5, "payloads of 124 to 128 bytes of {column}");
-        let close = format!(
-            "SELECT count(DISTINCT length({column}::text)) FROM value WHERE (length({column}::text) - 2) / 2 BETWEEN 1980 AND 2080"
-        );
+        let close =
+            format!("SELECT count(DISTINCT {payload}) FROM value WHERE {payload} BETWEEN 1980 AND 2080");
         assert!(number(client, &close) >= 5, "lengths of {column} about 2 kB");
     }
     tables(client)
@@ -145,6 +154,7 @@ fn binary_results_and_copies() {
         for (column, kind) in COLUMNS {
             let texts = match column {
                 "v" => format!("'\\x' || encode(int8send({column}::text::bigint), 'hex')"),
+                "d" => format!("ddsketch_send({column})::text"),
                 _ => format!("{column}::text"),
             };
             let sql =

@@ -11,6 +11,8 @@ use postgres::Client;
 #[test]
 fn a_cluster() {
     let Some((mut citus, mut client)) = prepared() else { return };
+    // What expires does so when it is told to, until workers are.
+    set_databases(&mut client, "none");
     on_every_node(&citus);
     aggregates_are_split(&mut client);
     rollups_lie_beside_their_rows(&citus, &mut client);
@@ -18,7 +20,13 @@ fn a_cluster() {
     other_kinds_of_tables(&citus, &mut client);
     the_page_runs(&mut client);
     nodes_added_later(&mut citus, &mut client);
+    set_databases(&mut client, "*");
     the_worker_runs_it(&mut client);
+}
+
+fn set_databases(client: &mut Client, which: &str) {
+    client.batch_execute(&format!("ALTER SYSTEM SET rollup.databases = '{which}'")).unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").unwrap();
 }
 
 /// The statements of docs/citus.md, which no single server can run, over a table in a schema of its own.
@@ -190,7 +198,6 @@ fn what_cannot_be_is_refused(citus: &Citus, client: &mut Client) {
         "rollup.add_column('http_request_1min', 'more', 'max(ingest_time::text)')",
         &format!("rollup.create('refused', {query}, on_change => 'recompute')"),
         &format!("rollup.create('refused', {query}, into_table => 'elsewhere')"),
-        &format!("rollup.create('refused', {query}, backfill => false)"),
     ] {
         let e = error(client, &format!("SELECT {call}"));
         assert!(e.starts_with("0A000"), "{e}");
@@ -267,15 +274,15 @@ fn other_kinds_of_tables(citus: &Citus, client: &mut Client) {
         number(client, "SELECT sum(n)::bigint FROM parts_1h"),
         number(client, "SELECT count(*) FROM parts")
     );
-    // A table of one node that is given to Citus has other stamps from then on.
+    // A table of one node that is given to Citus takes its rollup along, with the next run.
     client
         .batch_execute(
-            "SELECT create_distributed_table('plain', 'k'); INSERT INTO plain VALUES (now(), 1, 1)",
+            "INSERT INTO plain VALUES (now(), 1, 1); SELECT create_distributed_table('plain', 'k'); INSERT INTO plain VALUES (now(), 1, 1)",
         )
         .unwrap();
-    let e = error(client, "SELECT rollup_plain()");
-    assert!(e.contains("was given to Citus after") && e.contains("rollup.rebase"), "{e}");
-    client.batch_execute("SELECT rollup.rebase('plain')").unwrap();
+    assert_eq!(number(client, "SELECT rollup_plain()"), 2);
+    let beside = "SELECT count(DISTINCT colocation_id) FROM citus_tables WHERE table_name IN ('plain'::regclass, 'plain_1h'::regclass)";
+    assert_eq!(number(client, beside), 1);
     let same = |client: &mut Client, table: &str| {
         let merged = number(client, &format!("SELECT sum(n)::bigint FROM {table}"));
         assert_eq!(merged, number(client, "SELECT count(*) FROM plain"), "{table}");
@@ -288,6 +295,21 @@ fn other_kinds_of_tables(citus: &Citus, client: &mut Client) {
     same(client, "plain_1h_live");
     assert_eq!(number(client, "SELECT rollup_plain()"), 20);
     same(client, "plain_1h");
+    assert_eq!(number(client, "SELECT count(*) FROM rollup.check('plain_1h')"), 0);
+    // Nor does it hurt to have all computed again.
+    client.batch_execute("SELECT rollup.rebase('plain')").unwrap();
+    same(client, "plain_1h");
+    // What cannot go on there says why, and what to do.
+    client
+        .batch_execute(
+            "CREATE TABLE followed (at timestamptz, k int);
+             SELECT rollup.create('followed_1h', 'SELECT k, date_trunc(''hour'', at) AS at, count(*) AS n FROM followed GROUP BY 1, 2', every => NULL, on_change => 'recompute');
+             SELECT citus_add_local_table_to_metadata('followed')",
+        )
+        .unwrap();
+    let e = error(client, "SELECT rollup_followed()");
+    assert!(e.starts_with("0A000 rollup followed_1h follows changes of"), "{e}");
+    client.batch_execute("SELECT rollup.drop('followed_1h'); DROP TABLE followed").unwrap();
     // A schema that is distributed as a whole.
     client
         .batch_execute(
@@ -312,6 +334,17 @@ fn nodes_added_later(citus: &mut Citus, client: &mut Client) {
     there.batch_execute(&one_row(3)).unwrap();
     assert_eq!(number(client, "SELECT count(*) FROM http_request WHERE rollup_stamp >> 48 = 3"), 1);
     run_and_compare(client, "a row written through a new node");
+    // One that is disabled is named, and what it has not said is waited for.
+    let port = citus.nodes[node].port();
+    client.batch_execute(&format!("SELECT citus_disable_node('127.0.0.1', {port}, true)")).unwrap();
+    let held: String = client
+        .query_one("SELECT held_back_by FROM rollup.status WHERE name = 'http_request_1min'", &[])
+        .unwrap()
+        .get(0);
+    assert!(held.contains(&format!("node 127.0.0.1:{port} (group 3): the node is disabled")), "{held}");
+    client.batch_execute(&format!("SELECT citus_activate_node('127.0.0.1', {port})")).unwrap();
+    there.batch_execute(&one_row(4)).unwrap();
+    run_and_compare(client, "a row written through a node that was disabled");
 }
 
 fn the_worker_runs_it(client: &mut Client) {

@@ -1,46 +1,12 @@
 //! What a run changes on another node and what it writes of that here are one transaction, whatever the kind of table:
 //! each commit on the way is held open in turn, by a standby that never answers, and one who takes part is killed there.
+//! COMMIT_ALL=1 tries every kind of table with every stage and every victim, which takes some ten minutes.
 use std::thread;
 
 use hll_lab::{Citus, wait_for};
-use hll_tests::nodes::error;
+use hll_tests::nodes::{KINDS, Kind, error};
 use hll_tests::number;
 use postgres::Client;
-
-/// Kinds of tables of a cluster: name, how it is made of the plain table of that name, and what its query is limited to.
-const KINDS: [(&str, &str, &str); 8] = [
-    ("several", "SELECT create_distributed_table('several', 'site', shard_count => 8)", ""),
-    (
-        "parted",
-        "DROP TABLE parted; CREATE TABLE parted (site int, at timestamptz, v int) PARTITION BY RANGE (at);
-         CREATE TABLE parted_old PARTITION OF parted FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
-         CREATE TABLE parted_new PARTITION OF parted FOR VALUES FROM ('2026-02-01') TO (MAXVALUE);
-         SELECT create_distributed_table('parted', 'site', shard_count => 4)",
-        "",
-    ),
-    ("single", "SELECT create_distributed_table('single', NULL)", ""),
-    (
-        "tenant.events",
-        "SET citus.enable_schema_based_sharding = on; CREATE SCHEMA tenant; RESET citus.enable_schema_based_sharding;
-         CREATE TABLE tenant.events (site int, at timestamptz, v int)",
-        "",
-    ),
-    (
-        "one_shard",
-        "SELECT create_distributed_table('one_shard', 'site', shard_count => 1, colocate_with => 'none')",
-        "",
-    ),
-    (
-        "one_value",
-        "SELECT create_distributed_table('one_value', 'site', shard_count => 5, colocate_with => 'none')",
-        "WHERE site = 3",
-    ),
-    ("reference", "SELECT create_reference_table('reference')", ""),
-    ("here", "SELECT citus_add_local_table_to_metadata('here')", ""),
-];
-
-/// The kinds of which a run is one task of Citus on a worker.
-const ONE_TASK: [&str; 4] = ["single", "tenant.events", "one_shard", "one_value"];
 
 /// A commit that is held open: of the part on a worker, first or last, or of what is written on the coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,10 +61,12 @@ fn waiting(citus: &Citus, nodes: &[usize]) -> Option<(usize, i64, String)> {
     })
 }
 
-fn found(citus: &Citus, nodes: &[usize], what: &str) -> (usize, i64, String) {
+/// Waits for one whose statement begins so. What a process waits for is read a moment after what it does: it may have
+/// come to its commit in between.
+fn found(citus: &Citus, nodes: &[usize], statement: &str, what: &str) -> (usize, i64, String) {
     let mut found = None;
-    wait_for(what, 30, || {
-        found = waiting(citus, nodes);
+    wait_for(&format!("{what}: {statement} waits"), 30, || {
+        found = waiting(citus, nodes).filter(|(.., query)| query.starts_with(statement));
         found.is_some()
     });
     found.expect("a process")
@@ -114,15 +82,12 @@ fn interrupted(citus: &mut Citus, what: &str, stage: Stage, victim: Victim) {
     // Its connection ends under it, or it does not: both are right.
     let run = thread::spawn(move || drop(run.batch_execute(&sql)));
     let label = format!("{what}: {stage:?} {victim:?}");
-    let mut at = found(citus, first, &label);
-    if stage == Stage::Prepare {
-        assert!(at.2.starts_with("PREPARE TRANSACTION"), "{label}: {}", at.2);
-    }
+    let statement = if stage == Stage::Prepare { "PREPARE TRANSACTION" } else { "" };
+    let mut at = found(citus, first, statement, &label);
     if stage == Stage::CommitPrepared {
         hold(citus, &[1, 2], true);
         hold(citus, &[0], false);
-        at = found(citus, &[1, 2], &label);
-        assert!(at.2.starts_with("COMMIT PREPARED"), "{label}: {}", at.2);
+        at = found(citus, &[1, 2], "COMMIT PREPARED", &label);
     }
     match (victim, stage) {
         (Victim::Run, _) => citus.nodes[0].kill(pid).expect("the run"),
@@ -140,41 +105,6 @@ fn interrupted(citus: &mut Citus, what: &str, stage: Stage, victim: Victim) {
     run.join().expect("the run has ended");
 }
 
-/// Everything is merged, once.
-fn exact(citus: &Citus, table: &str, limit: &str, what: &str) {
-    let name = format!("{}_min", table.replace('.', "_"));
-    let mut client = connected(citus, 0);
-    let lag = format!("SELECT coalesce(lag_rows, -1) FROM rollup.status WHERE name = '{name}'");
-    wait_for(&format!("{what}: everything is merged"), 60, || {
-        client.batch_execute(&format!("SELECT rollup.work_off('{name}')")).is_ok()
-            && number(&mut client, &lag) == 0
-    });
-    let raw = number(&mut client, &format!("SELECT count(*) FROM {table} {limit}"));
-    let kept = number(&mut client, &format!("SELECT sum(n)::bigint FROM {}", target(table)));
-    assert_eq!(raw, kept, "{what}: raw rows and rolled up ones");
-    let check = format!("SELECT count(*) FROM rollup.check('{name}')");
-    assert_eq!(number(&mut client, &check), 0, "{what}");
-}
-
-/// The table of a rollup: beside its source.
-fn target(table: &str) -> String {
-    format!("{}{}_min", if table.contains('.') { "tenant." } else { "" }, table.replace('.', "_"))
-}
-
-fn make(client: &mut Client, (table, made, limit): (&str, &str, &str)) {
-    if !table.contains('.') {
-        client
-            .batch_execute(&format!("CREATE TABLE {table} (site int, at timestamptz, v int)"))
-            .expect(table);
-    }
-    client.batch_execute(made).unwrap_or_else(|e| panic!("{table}: {e:?}"));
-    let name = table.replace('.', "_");
-    let create = format!(
-        "SELECT rollup.create('{name}_min', 'SELECT site, date_trunc(''minute'', at) AS at, count(*) AS n, sum(v) AS s FROM {table} {limit} GROUP BY 1, 2', every => NULL)"
-    );
-    client.batch_execute(&create).unwrap_or_else(|e| panic!("{table}: {e:?}"));
-}
-
 fn write(client: &mut Client, table: &str, rows: i32) {
     let insert = format!(
         "INSERT INTO {table} SELECT g % 7, timestamptz '2026-01-31 23:00+00' + g * interval '50 s', g FROM generate_series(1, {rows}) g"
@@ -182,33 +112,56 @@ fn write(client: &mut Client, table: &str, rows: i32) {
     client.batch_execute(&insert).expect(table);
 }
 
-/// A cluster whose runs do not wait long for what is in doubt.
+/// A cluster whose runs do not wait long for what is in doubt, and whose workers do nothing by themselves.
 fn cluster() -> Option<Citus> {
     let citus = Citus::new().expect("a cluster")?;
     for node in 0..3 {
         let mut client = connected(&citus, node);
         client.batch_execute("ALTER SYSTEM SET rollup.node_timeout = '2s'").expect("the setting");
+        client.batch_execute("ALTER SYSTEM SET rollup.databases = 'none'").expect("the setting");
         client.batch_execute("SELECT pg_reload_conf()").expect("read");
     }
     Some(citus)
+}
+
+/// What is tried of the `at`th kind of table: each stage, with another victim each, or all of them.
+fn trials(at: usize, kind: &Kind) -> Vec<(Stage, Victim)> {
+    let all = std::env::var("COMMIT_ALL").is_ok();
+    let mut trials = Vec::new();
+    for (n, stage) in STAGES.into_iter().enumerate() {
+        for (m, victim) in VICTIMS.into_iter().enumerate() {
+            // What is written on the coordinator alone is committed there alone.
+            let there = kind.on_workers || stage == Stage::Here && victim != Victim::Worker;
+            if there && (all || m == (n + at) % 3) {
+                trials.push((stage, victim));
+            }
+        }
+    }
+    trials
+}
+
+/// The kinds of which a run is one task of Citus on a worker.
+fn of_one_task() -> Vec<(usize, Kind)> {
+    KINDS.into_iter().enumerate().filter(|(_, kind)| kind.one_task).collect()
+}
+
+/// Those that things beside runs are tried with.
+fn some() -> Vec<(usize, Kind)> {
+    let all = std::env::var("COMMIT_ALL").is_ok();
+    of_one_task().into_iter().take(if all { 4 } else { 1 }).collect()
 }
 
 #[test]
 fn runs_are_committed_whole() {
     let Some(mut citus) = cluster() else { return };
     for (at, kind) in KINDS.into_iter().enumerate() {
-        let (table, _, limit) = kind;
-        make(&mut connected(&citus, 0), kind);
-        let run = format!("SELECT rollup.work_off('{}_min')", table.replace('.', "_"));
-        let on_workers = !["reference", "here"].contains(&table);
-        for (n, stage) in STAGES.into_iter().enumerate() {
-            let victim = VICTIMS[(n + at) % 3];
-            if !on_workers && (stage != Stage::Here || victim == Victim::Worker) {
-                continue;
-            }
-            write(&mut connected(&citus, 0), table, 200);
+        kind.make(&mut connected(&citus, 0));
+        kind.roll_up(&mut connected(&citus, 0));
+        let run = format!("SELECT rollup.work_off('{}')", kind.rollup());
+        for (stage, victim) in trials(at, &kind) {
+            write(&mut connected(&citus, 0), kind.table, 200);
             interrupted(&mut citus, &run, stage, victim);
-            exact(&citus, table, limit, &format!("{table}: {stage:?} {victim:?}"));
+            kind.exact(&mut connected(&citus, 0), &format!("{stage:?} {victim:?}"));
         }
     }
 }
@@ -219,68 +172,153 @@ fn a_table_asks_for_it_where_the_library_does_not() {
     connected(&citus, 0)
         .batch_execute("ALTER DATABASE cluster SET rollup.two_phase_table = on")
         .expect("set");
-    for kind in KINDS.into_iter().filter(|(table, ..)| ONE_TASK.contains(table)) {
-        let (table, _, limit) = kind;
-        make(&mut connected(&citus, 0), kind);
-        write(&mut connected(&citus, 0), table, 200);
-        let run = format!("SELECT rollup.work_off('{}_min')", table.replace('.', "_"));
+    let mut client = connected(&citus, 0);
+    for (_, kind) in of_one_task() {
+        kind.make(&mut client);
+        kind.roll_up(&mut client);
+        write(&mut client, kind.table, 200);
+        let run = format!("SELECT rollup.work_off('{}')", kind.rollup());
         interrupted(&mut citus, &run, Stage::Prepare, Victim::Run);
-        exact(&citus, table, limit, table);
+        client = connected(&citus, 0);
+        kind.exact(&mut client, "by a table");
     }
     // On one node only it asks for nothing, which is refused.
-    let mut client = connected(&citus, 0);
-    write(&mut client, "single", 10);
+    let single = KINDS[2];
+    write(&mut client, single.table, 10);
     client.batch_execute("BEGIN; DELETE FROM pg_dist_placement p USING pg_dist_shard s WHERE s.shardid = p.shardid AND s.logicalrelid = 'rollup.two_phases'::regclass AND p.groupid > 0").expect("rows of Citus");
     let refused = error(&mut client, "SELECT rollup.work_off('single_min')");
     assert!(refused.starts_with("55000 changes on another node could be counted twice"), "{refused}");
     client.batch_execute("ROLLBACK").expect("as before");
-    exact(&citus, "single", "", "afterwards");
+    single.exact(&mut client, "afterwards");
 }
 
 #[test]
-fn removal_and_pieces_are_committed_whole() {
+fn pieces_are_committed_whole() {
     let Some(mut citus) = cluster() else { return };
-    make(&mut connected(&citus, 0), KINDS[2]);
-    let mut client = connected(&citus, 0);
-    write(&mut client, "single", 1000);
-    client.batch_execute("ALTER DATABASE cluster SET rollup.batch_rows = 100").expect("small pieces");
-    // Pieces of a backlog, each interrupted once.
-    connected(&citus, 0).batch_execute("SELECT rollup.work_off('single_min')").expect("it begins");
-    for (stage, victim) in STAGES.into_iter().zip(VICTIMS) {
-        interrupted(&mut citus, "SELECT rollup.work_off('single_min')", stage, victim);
+    connected(&citus, 0).batch_execute("ALTER DATABASE cluster SET rollup.batch_rows = 100").expect("small");
+    for (at, kind) in some() {
         let mut client = connected(&citus, 0);
-        in_doubt_no_more(&citus);
-        let both =
-            "SELECT coalesce(sum(n), 0)::bigint + (SELECT lag_rows FROM rollup.status) FROM single_min";
-        assert_eq!(number(&mut client, both), 1000, "after a piece: {stage:?} {victim:?}");
-        assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.check('single_min')"), 0);
+        kind.make(&mut client);
+        kind.roll_up(&mut client);
+        write(&mut client, kind.table, 1600);
+        let run = format!("SELECT rollup.work_off('{}')", kind.rollup());
+        client.batch_execute(&run).expect("it begins");
+        for (stage, victim) in trials(at, &kind) {
+            interrupted(&mut citus, &run, stage, victim);
+            in_doubt_no_more(&citus);
+            let mut client = connected(&citus, 0);
+            let lag = format!("SELECT lag_rows FROM rollup.status WHERE name = '{}'", kind.rollup());
+            let kept = format!("SELECT coalesce(sum(n), 0)::bigint FROM {}", kind.target());
+            let raw = format!("SELECT count(*) FROM {} {}", kind.table, kind.limit);
+            let what = format!("after a piece of {}: {stage:?} {victim:?}", kind.table);
+            let (lag, kept) = (number(&mut client, &lag), number(&mut client, &kept));
+            // Rows wait, too, that the query leaves out.
+            if kind.limit.is_empty() {
+                assert_eq!(lag + kept, number(&mut client, &raw), "{what}");
+            }
+            let check = format!("SELECT count(*) FROM rollup.check('{}')", kind.rollup());
+            assert_eq!(number(&mut client, &check), 0, "{what}");
+        }
+        kind.exact(&mut connected(&citus, 0), "a backlog");
     }
-    exact(&citus, "single", "", "a backlog");
-    // What has gone, and what is said of it: both or none.
-    let mut client = connected(&citus, 0);
-    client.batch_execute("SELECT rollup.retain('single', '1 day')").expect("old rows may go");
-    let mut written = 1000;
-    for (stage, victim) in STAGES.into_iter().zip([Victim::Coordinator, Victim::Run, Victim::Worker]) {
-        interrupted(&mut citus, "SELECT rollup.expire('single')", stage, victim);
-        in_doubt_no_more(&citus);
+}
+
+/// What has gone, and what is said of it: both or none.
+#[test]
+fn removal_is_committed_whole() {
+    let Some(mut citus) = cluster() else { return };
+    for (at, kind) in some() {
+        let (table, target) = (kind.table, kind.target());
         let mut client = connected(&citus, 0);
-        let left = number(&mut client, "SELECT count(*) FROM single");
-        let removed = number(&mut client, "SELECT removed FROM rollup.retention");
-        let bound = "SELECT count(*) FROM rollup.expired WHERE relation = 'single'::regclass";
-        assert_eq!(left + removed, written, "{stage:?} {victim:?}");
-        assert_eq!(number(&mut client, bound) > 0, removed > 0, "{stage:?} {victim:?}");
-        write(&mut client, "single", 100);
-        written += 100;
-        wait_for("everything is merged", 60, || {
-            client.batch_execute("SELECT rollup.work_off('single_min')").is_ok()
-                && number(&mut client, "SELECT sum(n)::bigint FROM single_min") >= written
-        });
-        assert_eq!(number(&mut client, "SELECT sum(n)::bigint FROM single_min"), written);
+        kind.make(&mut client);
+        kind.roll_up(&mut client);
+        write(&mut client, table, 700);
+        kind.exact(&mut client, "before");
+        let raw = format!("SELECT count(*) FROM {table} {}", kind.limit);
+        let of_it = format!("FROM rollup.retention WHERE relation = '{table}'::regclass");
+        // Rows that no rollup counts go, too.
+        let uncounted =
+            number(&mut client, &format!("SELECT count(*) FROM {table}")) - number(&mut client, &raw);
+        let mut written = 700;
+        client.batch_execute(&format!("SELECT rollup.retain('{table}', '1 day')")).expect("old rows may go");
+        for (stage, victim) in trials(at + 1, &kind) {
+            interrupted(&mut citus, &format!("SELECT rollup.expire('{table}')"), stage, victim);
+            in_doubt_no_more(&citus);
+            let mut client = connected(&citus, 0);
+            let what = format!("{table}: {stage:?} {victim:?}");
+            let left = number(&mut client, &format!("SELECT count(*) FROM {table}"));
+            let removed = number(&mut client, &format!("SELECT removed {of_it}"));
+            let bound = format!("SELECT count(*) FROM rollup.expired WHERE relation = '{table}'::regclass");
+            assert_eq!(left + removed, written, "{what}");
+            assert_eq!(number(&mut client, &bound) > 0, removed > 0, "{what}");
+            write(&mut client, table, 70);
+            written += 70;
+            let counted = written - uncounted * written / 700;
+            let kept = format!("SELECT sum(n)::bigint FROM {target}");
+            wait_for("everything is merged", 60, || {
+                client.batch_execute(&format!("SELECT rollup.work_off('{}')", kind.rollup())).is_ok()
+                    && number(&mut client, &kept) >= counted
+            });
+            assert_eq!(number(&mut client, &kept), counted, "{what}");
+        }
+        let mut client = connected(&citus, 0);
+        client.batch_execute(&format!("SELECT rollup.expire('{table}')")).expect("the rest");
+        assert_eq!(number(&mut client, &format!("SELECT count(*) FROM {table}")), 0);
+        assert_eq!(number(&mut client, &format!("SELECT removed {of_it}")), written);
     }
-    let mut client = connected(&citus, 0);
-    client.batch_execute("SELECT rollup.expire('single')").expect("the rest");
-    assert_eq!(number(&mut client, "SELECT count(*) FROM single"), 0);
-    assert_eq!(number(&mut client, "SELECT removed FROM rollup.retention"), written);
+}
+
+/// Buckets that are computed again, and stamps that are lifted above others: both or none, and no row twice.
+#[test]
+fn what_begins_again_is_committed_whole() {
+    let Some(mut citus) = cluster() else { return };
+    for (at, kind) in some() {
+        let mut client = connected(&citus, 0);
+        kind.make(&mut client);
+        kind.roll_up(&mut client);
+        client
+            .batch_execute(&format!("SELECT rollup.add_level('{}', 'hourly', '1 hour')", kind.rollup()))
+            .expect("a level");
+        write(&mut client, kind.table, 200);
+        kind.exact(&mut client, "before");
+        let schema = kind.target().split_once('.').map(|(s, _)| format!("{s}.")).unwrap_or_default();
+        let kept = format!("SELECT sum(n)::bigint FROM {}", kind.target());
+        let lag = format!("SELECT lag_rows FROM rollup.status WHERE name = '{}'", kind.rollup());
+        let raw = format!("SELECT count(*) FROM {} {}", kind.table, kind.limit);
+        let between = format!(
+            "WITH f AS MATERIALIZED (SELECT sum(n) AS n, sum(s) AS s FROM {}), l AS MATERIALIZED (SELECT sum(n) AS n, sum(s) AS s FROM {schema}hourly)
+             SELECT count(*) FROM f, l WHERE f IS DISTINCT FROM l",
+            kind.target()
+        );
+        for call in ["rollup.rebuild('ROLLUP')", "rollup.rebase('TABLE')"] {
+            let call = call.replace("ROLLUP", &kind.rollup()).replace("TABLE", kind.table);
+            for (stage, victim) in trials(at, &kind) {
+                let mut client = connected(&citus, 0);
+                // Some that are counted and then changed, some that are not counted yet.
+                let change = format!("UPDATE {} SET v = v + 1 WHERE site = 3", kind.table);
+                client.batch_execute(&change).expect("rows change");
+                write(&mut client, kind.table, 70);
+                interrupted(&mut citus, &format!("SELECT {call}"), stage, victim);
+                in_doubt_no_more(&citus);
+                let mut client = connected(&citus, 0);
+                let what = format!("{call}: {stage:?} {victim:?}");
+                // Done or not, the state tells which rows are in the rollup, and its level has the same.
+                if kind.limit.is_empty() {
+                    let both = number(&mut client, &kept) + number(&mut client, &lag);
+                    assert_eq!(both, number(&mut client, &raw), "{what}");
+                }
+                assert_eq!(number(&mut client, &between), 0, "{what}: the level");
+                wait_for(&what, 60, || {
+                    client.batch_execute(&format!("SELECT rollup.rebuild('{}')", kind.rollup())).is_ok()
+                });
+                kind.exact(&mut client, &what);
+            }
+        }
+        let mut client = connected(&citus, 0);
+        client
+            .batch_execute(&format!("SELECT rollup.drop_level('{}', 'hourly')", kind.rollup()))
+            .expect("gone");
+    }
 }
 
 fn in_doubt_no_more(citus: &Citus) {

@@ -30,11 +30,13 @@ pub fn aggregates_are_split(client: &mut Client) {
     for (call, of) in [
         ("jsonb_counter_merge_agg(countries)", "http_request_1min"),
         ("jsonb_counter_agg(request_country)", "http_request"),
+        ("ddsketch_agg(response_time_msec)", "http_request"),
+        ("approx_percentile(response_time_msec, 0.9)", "http_request"),
     ] {
         let p = plan(client, &format!("SELECT ingest_time, {call} FROM {of} GROUP BY 1"));
         assert!(p.contains("coord_combine_agg(") && p.contains("worker_partial_agg("), "{p}");
     }
-    counters_take_every_type(client);
+    aggregates_take_every_type(client);
     approx_count_distinct_is_split(client);
     client.batch_execute("SET citus.count_distinct_error_rate = 0.01").unwrap();
     let p = plan(client, "SELECT request_country, count(DISTINCT ip_address) FROM http_request GROUP BY 1");
@@ -54,12 +56,12 @@ pub fn aggregates_are_split(client: &mut Client) {
         "SELECT jsonb_counter_total(jsonb_counter_merge_agg(countries))::bigint FROM http_request_1min";
     assert_eq!(number(client, sums), 20_000);
     // Values travel in binary: in text, a sketch of 2^11 registers has more than twice as many letters as bytes.
-    let binary = "SELECT count(*) FROM pg_type WHERE typname IN ('hll', 'hll_hashval', 'jsonb_counter_state') AND typsend <> 0 AND typreceive <> 0";
-    assert_eq!(number(client, binary), 3);
+    let binary = "SELECT count(*) FROM pg_type WHERE typname IN ('hll', 'hll_hashval', 'jsonb_counter_state', 'ddsketch') AND typsend <> 0 AND typreceive <> 0";
+    assert_eq!(number(client, binary), 4);
 }
 
 /// Citus takes no argument that is not of the very type which the aggregate declares: casts are written out.
-fn counters_take_every_type(client: &mut Client) {
+fn aggregates_take_every_type(client: &mut Client) {
     client
         .batch_execute(
             "CREATE TABLE typed (k int, c varchar(9), b bpchar(3), n smallint, i int, l bigint, d numeric, f float8, j jsonb);
@@ -68,19 +70,26 @@ fn counters_take_every_type(client: &mut Client) {
         )
         .unwrap();
     for call in [
-        "agg(c)",
-        "agg(b)",
-        "agg(c, n)",
-        "agg(c, i)",
-        "agg(c, l, 2)",
-        "agg(c, d)",
-        "agg(c, f)",
-        "agg(c) FILTER (WHERE i > 9)",
-        "merge_agg(j)",
-        "merge_agg(j, 1)",
+        "jsonb_counter_agg(c)",
+        "jsonb_counter_agg(b)",
+        "jsonb_counter_agg(c, n)",
+        "jsonb_counter_agg(c, i)",
+        "jsonb_counter_agg(c, l, 2)",
+        "jsonb_counter_agg(c, d)",
+        "jsonb_counter_agg(c, f)",
+        "jsonb_counter_agg(c) FILTER (WHERE i > 9)",
+        "jsonb_counter_merge_agg(j)",
+        "jsonb_counter_merge_agg(j, 1)",
+        "ddsketch_agg(f)",
+        "ddsketch_agg(i)",
+        "ddsketch_agg(d, l)",
+        "ddsketch_agg(l, n, 7) FILTER (WHERE i > 9)",
+        "ddsketch_percentile(ddsketch_agg(n), 0.9)",
+        "approx_percentile(f, 0.9)",
+        "approx_percentile(i, 0.5) FILTER (WHERE i < 0)",
     ] {
         let [here, there] = ["typed_here", "typed"].map(|table| {
-            let sql = format!("SELECT n, jsonb_counter_{call}::text FROM {table} GROUP BY 1 ORDER BY 1");
+            let sql = format!("SELECT n, ({call})::text FROM {table} GROUP BY 1 ORDER BY 1");
             let rows = client.query(&sql, &[]).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
             rows.iter().map(|row| row.get::<_, Option<String>>(1)).collect::<Vec<_>>()
         });

@@ -33,6 +33,7 @@ fn tables_of_a_cluster() {
     lookups(&citus, &mut client);
     settings_of_a_session(&citus, &mut client);
     a_table_that_is_there(&citus, &mut client);
+    a_table_that_was_its_own(&citus, &mut client);
     partitions_go(&citus, &mut client);
 }
 
@@ -167,6 +168,41 @@ fn a_table_that_is_there(citus: &Citus, client: &mut Client) {
     let recent = raw.replace("GROUP BY", "WHERE at > '2021-01-01' GROUP BY");
     assert_eq!(differences(client, &recent, "SELECT k, at, n FROM by_day"), 0);
     client.batch_execute("SELECT rollup.drop('by_day'); DROP TABLE by_day").unwrap();
+}
+
+/// A rollup that was dropped takes the table that it left back, with what is computed in it; rows that are there have
+/// been counted, on every node, and others come.
+fn a_table_that_was_its_own(citus: &Citus, client: &mut Client) {
+    let create = |options: &str| {
+        format!(
+            "SELECT rollup.create('back', 'SELECT k, date_trunc(''day'', at) AS at, count(*) AS n, avg(v) AS mean FROM event GROUP BY 1, 2', every => NULL{options})"
+        )
+    };
+    client.batch_execute(&create("")).unwrap();
+    all_merged(client);
+    let counted = number(client, "SELECT sum(n)::bigint FROM back");
+    client.batch_execute("SELECT rollup.drop('back', keep_data => true)").unwrap();
+    let e = error(client, &create(", into_table => 'back'"));
+    assert!(e.contains("is not empty"), "{e}");
+    let mut open = citus.connect(1).unwrap();
+    open.batch_execute("BEGIN").unwrap();
+    client.batch_execute(&create(", into_table => 'back', backfill => false")).unwrap();
+    // A transaction that was there before, and writes now.
+    open.batch_execute("INSERT INTO event VALUES ('2020-02-20', 5, 'DE', 50); COMMIT").unwrap();
+    assert_eq!(number(client, "SELECT sum(n)::bigint FROM back"), counted);
+    for node in 0..3 {
+        let mut there = citus.connect(node).unwrap();
+        there
+            .batch_execute("INSERT INTO event SELECT timestamptz '2020-02-10' + g * interval '3 h', g % 5, 'DE', g FROM generate_series(1, 40) g")
+            .unwrap();
+    }
+    all_merged(client);
+    assert_eq!(number(client, "SELECT sum(n)::bigint FROM back"), counted + 121);
+    assert_eq!(number(client, "SELECT count(*) FROM rollup.check('back')"), 0);
+    let mean = "SELECT count(*) FROM (SELECT k, date_trunc('day', at, 'UTC') AS at, avg(v) AS mean FROM event GROUP BY 1, 2) r JOIN back b USING (k, at) WHERE abs(r.mean - b.mean) > 1e-6";
+    assert_eq!(number(client, mean), 0);
+    client.batch_execute("SELECT rollup.drop('back')").unwrap();
+    client.batch_execute("DROP TABLE back").unwrap();
 }
 
 /// Neither the time zone of a session nor its parameters of sketches reach other nodes: what a rollup makes does not

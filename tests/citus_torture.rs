@@ -7,32 +7,9 @@ use std::time::{Duration, Instant};
 
 use hll_lab::{Citus, wait_for};
 use hll_tests::load::Dice;
-use hll_tests::nodes::{StopAtEnd, prepared, run_and_compare};
+use hll_tests::nodes::{KINDS, StopAtEnd, prepared, run_and_compare};
 use hll_tests::number;
 use postgres::{Client, Config, NoTls};
-
-/// Tables whose runs are one task of Citus, and how each is made.
-const ONE_TASK: [(&str, &str); 4] = [
-    ("single", "CREATE TABLE single (site int, at timestamptz, v int); SELECT create_distributed_table('single', NULL)"),
-    (
-        "tenant.events",
-        "SET citus.enable_schema_based_sharding = on; CREATE SCHEMA tenant; RESET citus.enable_schema_based_sharding;
-         CREATE TABLE tenant.events (site int, at timestamptz, v int)",
-    ),
-    (
-        "one_shard",
-        "CREATE TABLE one_shard (site int, at timestamptz, v int);
-         SELECT create_distributed_table('one_shard', 'site', shard_count => 1, colocate_with => 'none')",
-    ),
-    ("one_value", "CREATE TABLE one_value (site int, at timestamptz, v int); SELECT create_distributed_table('one_value', 'site', shard_count => 3, colocate_with => 'none')"),
-];
-
-/// The rollup of such a table: its name, its table and what it counts.
-fn of_one_task(table: &str) -> (String, String, &'static str) {
-    let name = format!("{}_min", table.replace('.', "_"));
-    let schema = if table.contains('.') { "tenant." } else { "" };
-    (name.clone(), format!("{schema}{name}"), if table == "one_value" { "WHERE site = 3" } else { "" })
-}
 
 /// One transaction of a writer.
 fn write(client: &mut Client, dice: &mut Dice) -> Result<(), postgres::Error> {
@@ -54,7 +31,7 @@ fn write(client: &mut Client, dice: &mut Dice) -> Result<(), postgres::Error> {
             seed % 7
         )
     };
-    match dice.roll(13) {
+    match dice.roll(14) {
         0 => client.batch_execute(&format!("BEGIN; {many}; ROLLBACK")),
         1 => client.batch_execute(&format!(
             "BEGIN; {many}; SAVEPOINT a; {one}; ROLLBACK TO a; SAVEPOINT b; {one}; RELEASE b; COMMIT"
@@ -83,10 +60,12 @@ fn write(client: &mut Client, dice: &mut Dice) -> Result<(), postgres::Error> {
         7 => client.batch_execute(&from("apart", "LIMIT 5")),
         8 => client.batch_execute(&format!("{many}; SELECT 1 / 0")),
         9 => client.batch_execute(&format!("BEGIN; {one}; COMMIT")),
-        10 | 11 => {
-            let (table, _) = ONE_TASK[dice.roll(4) as usize];
+        10..=12 => {
+            let table = KINDS[dice.roll(KINDS.len() as u64) as usize].table;
+            // Within few buckets, whose sketches grow.
+            let late = late % 300;
             client.batch_execute(&format!(
-                "INSERT INTO {table} SELECT ({seed} + g) % 5, now() - interval '{late} s', g FROM generate_series(1, {rows}) g"
+                "INSERT INTO {table} SELECT ({seed} + g) % 5, now() - interval '{late} s', {seed} + g FROM generate_series(1, {rows} * 10) g"
             ))
         }
         _ => client.batch_execute(&one),
@@ -148,7 +127,11 @@ fn signal(signal: &str, pid: i64) -> bool {
 
 fn move_a_shard(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
     let Ok(mut client) = citus.connect(0) else { return };
-    let table = if dice.roll(3) == 0 { ONE_TASK[dice.roll(4) as usize].0 } else { "http_request" };
+    let kinds: Vec<_> = KINDS.iter().filter(|kind| kind.on_workers).collect();
+    let table = match dice.roll(3) {
+        0 => "http_request",
+        _ => kinds[dice.roll(kinds.len() as u64) as usize].table,
+    };
     let shards = format!(
         "SELECT shardid, nodename, nodeport FROM citus_shards WHERE table_name = '{table}'::regclass ORDER BY shardid"
     );
@@ -159,6 +142,8 @@ fn move_a_shard(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
     let row = &found[dice.roll(found.len() as u64) as usize];
     let (shard, host, port): (i64, String, i32) = (row.get(0), row.get(1), row.get(2));
     if table == "http_request" && dice.roll(5) == 0 && found.len() < 14 {
+        // Not without blocking writes: where a row changes while shards are copied, Citus 13.2 waits for ever then for
+        // a part that stays on its node, which has no replica identity yet.
         let split = format!(
             "SELECT citus_split_shard_by_split_points({shard}, ARRAY[((shardminvalue::bigint + shardmaxvalue::bigint) / 2)::text],
                ARRAY(SELECT nodeid FROM pg_dist_node WHERE noderole = 'primary' AND shouldhaveshards ORDER BY nodeid LIMIT 2), 'block_writes') FROM pg_dist_shard WHERE shardid = {shard}"
@@ -234,13 +219,12 @@ fn torture() {
     ] {
         client.batch_execute(sql).unwrap();
     }
-    for (table, made) in ONE_TASK {
-        client.batch_execute(made).unwrap();
-        let (name, _, limit) = of_one_task(table);
-        client.batch_execute(&format!("SELECT rollup.create('{name}', 'SELECT site, date_trunc(''minute'', at) AS at, count(*) AS n, sum(v) AS s FROM {table} {limit} GROUP BY 1, 2', every => NULL)")).unwrap();
+    for kind in KINDS {
+        kind.make(&mut client);
+        kind.roll_up(&mut client);
     }
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
-    let of_one: [AtomicU64; 4] = Default::default();
+    let of_kinds: [AtomicU64; KINDS.len()] = Default::default();
     let (runs, pieces) = (AtomicU64::new(0), AtomicU64::new(0));
     let (mut harm, mut dice) = (Harm::default(), Dice(seed));
     let addresses: Vec<Config> = (0..citus.size()).map(|n| citus.address(n)).collect();
@@ -253,7 +237,7 @@ fn torture() {
                 keep_on(to, stop, written, |client| write(client, &mut dice));
             });
         }
-        let others = ONE_TASK.iter().zip(&of_one).map(|((table, _), count)| (of_one_task(table).0, count));
+        let others = KINDS.iter().zip(&of_kinds).map(|(kind, count)| (kind.rollup(), count));
         let these = [("http_request_1min".to_string(), &runs), ("by_hour".to_string(), &pieces)];
         for (name, count) in these.into_iter().chain(others) {
             let (to, stop) = (&addresses[0], &stop);
@@ -294,33 +278,31 @@ fn torture() {
     });
     assert_eq!(number(&mut client, "SELECT sum(n)::bigint FROM by_hour"), rows);
     assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.check('by_hour')"), 0);
-    let mut few = Vec::new();
-    for (table, _) in ONE_TASK {
-        let (name, target, limit) = of_one_task(table);
-        let lag = format!("SELECT coalesce(lag_rows, -1) FROM rollup.status WHERE name = '{name}'");
-        wait_for("this one too", 60, || {
-            client.batch_execute(&format!("SELECT rollup.work_off('{name}')")).is_ok()
-                && number(&mut client, &lag) == 0
-        });
-        let raw = number(&mut client, &format!("SELECT count(*) FROM {table} {limit}"));
-        let kept = number(&mut client, &format!("SELECT coalesce(sum(n), 0)::bigint FROM {target}"));
-        assert_eq!(raw, kept, "{table}");
-        assert_eq!(
-            number(&mut client, &format!("SELECT count(*) FROM rollup.check('{name}')")),
-            0,
-            "{table}"
-        );
-        few.push((table, raw));
+    let mut others = Vec::new();
+    let mut long =
+        number(&mut client, "SELECT max(octet_length(distinct_ips::bytea))::bigint FROM http_request_1min");
+    for kind in KINDS {
+        kind.exact(&mut client, "after all of it");
+        let found = client
+            .query_one(
+                &format!(
+                    "SELECT sum(n)::bigint, max(octet_length(vs::bytea))::bigint FROM {}",
+                    kind.target()
+                ),
+                &[],
+            )
+            .unwrap();
+        let (raw, sketch): (Option<i64>, Option<i64>) = (found.get(0), found.get(1));
+        long = long.min(sketch.unwrap_or_default());
+        others.push((kind.table, raw));
     }
     // A server may end because of what was done to it here, and of nothing else.
     for node in &citus.nodes {
         assert!(!node.log().contains("terminated by signal 11"), "a server has crashed by itself");
     }
-    let long =
-        number(&mut client, "SELECT max(octet_length(distinct_ips::bytea))::bigint FROM http_request_1min");
     let late = number(&mut client, "SELECT count(*) FROM http_request WHERE (rollup_stamp >> 47) & 1 = 1");
     println!(
-        "{rows} rows, {few:?}, a sketch of {long} bytes, {late} stamped by connections of Citus, {} transactions, {} runs, {} pieces, {harm:?}",
+        "{rows} rows, {others:?}, a sketch of {long} bytes in each, {late} stamped by connections of Citus, {} transactions, {} runs, {} pieces, {harm:?}",
         written.load(Relaxed),
         runs.load(Relaxed),
         pieces.load(Relaxed)

@@ -1,5 +1,7 @@
 //! rollup.create beside transactions that are open.
+use hll_lab::{Cluster, OURS, Tree, wait_for};
 use hll_tests::{QUERY, another, number, prepared};
+use postgres::Client;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,4 +34,153 @@ fn waiting_for_the_table_holds_no_writer_up() {
     assert!(slowest < Duration::from_secs(1), "an insert waited {slowest:?}");
     let rows = number(&mut client, "SELECT count(*) FROM http_request");
     assert_eq!(rows, number(&mut client, "SELECT rollup_http_request()"));
+}
+
+/// Code and message of a statement's error, which has a hint.
+fn refused(client: &mut Client, sql: &str) -> String {
+    let error = client.batch_execute(sql).expect_err(sql);
+    let error = error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error:?}"));
+    assert!(error.hint().is_some(), "{sql}: {error:?}");
+    format!("{} {}", error.code().code(), error.message())
+}
+
+const EVENTS: &str = "CREATE TABLE event (at timestamptz, v int); CREATE SCHEMA other; CREATE TABLE other.event (at timestamptz, v int);
+    CREATE TABLE parted (at timestamptz NOT NULL) PARTITION BY RANGE (at); CREATE TABLE fresh (at timestamptz NOT NULL) PARTITION BY RANGE (at)";
+
+fn create(schema: &str, name: &str) -> String {
+    format!(
+        "SELECT rollup.create('{schema}.{name}', 'SELECT date_trunc(''day'', at) AS day, sum(v) AS v FROM {schema}.event GROUP BY 1', every => NULL)"
+    )
+}
+
+/// What a transaction that is prepared has taken stays taken for as long as it pleases somebody.
+#[test]
+fn what_others_hold_is_not_waited_for_without_end() {
+    let settings = format!("{OURS}max_prepared_transactions = 5\nrollup.databases = ''\n");
+    let cluster = Cluster::with(Tree::prepare().unwrap(), &settings).unwrap();
+    let mut client = cluster.database("held").unwrap();
+    client.batch_execute(EVENTS).unwrap();
+    client.batch_execute(&create("public", "kept")).unwrap();
+    client
+        .batch_execute("SELECT rollup.retain('event', '5 days'), rollup.partition('parted', '7 days')")
+        .unwrap();
+    let today = "DO $$ BEGIN EXECUTE format('CREATE TABLE fresh_%s (i int)', to_char(timezone('UTC', now()), '\"p\"YYYY_MM_DD')); END $$";
+    let (mine, theirs) = (create("public", "event_d"), create("other", "event_d"));
+    for (taken, call) in [
+        ("CREATE TABLE event_d (i int)", mine.as_str()),
+        ("CREATE VIEW event_d_live AS SELECT 1", &mine),
+        ("CREATE TYPE event_d AS ENUM ()", &mine),
+        ("CREATE FUNCTION other.rollup_event() RETURNS int LANGUAGE sql RETURN 1", &theirs),
+        (&theirs, &mine),
+        ("LOCK TABLE rollup.source IN EXCLUSIVE MODE", &mine),
+        ("CREATE TABLE event_m (i int)", "SELECT rollup.add_level('kept', 'event_m', '1 month')"),
+        ("SELECT rollup.retain('event', '3 days')", "SELECT rollup.retain('event', '4 days')"),
+        ("SELECT rollup.retain('event', NULL)", "SELECT rollup.retain('event', '4 days')"),
+        ("SELECT rollup.partition('parted', '8 days')", "SELECT rollup.partition('parted', '1 day')"),
+        ("ALTER TABLE parted ADD COLUMN x int", "SELECT rollup.partition('parted', '1 day', '0')"),
+        (today, "SELECT rollup.partition('fresh', '1 day', '0')"),
+    ] {
+        client.batch_execute(&format!("BEGIN; {taken}; PREPARE TRANSACTION 'holds'")).unwrap();
+        client.batch_execute("SET lock_timeout = '200ms'").unwrap();
+        let told = refused(&mut client, call);
+        assert!(told.starts_with("55P03 "), "{taken}; {call}: {told}");
+        assert!(!told.contains("canceling"), "{taken}; {call}: {told}");
+        client.batch_execute("SET lock_timeout = 0").unwrap();
+        client.batch_execute("ROLLBACK PREPARED 'holds'").unwrap();
+    }
+    // Without a limit of the session's there is one, of the statement's.
+    client.batch_execute("BEGIN; CREATE TABLE event_d (i int); PREPARE TRANSACTION 'holds'").unwrap();
+    let begun = Instant::now();
+    assert!(refused(&mut client, &mine).starts_with("55P03 "));
+    assert!(begun.elapsed() > Duration::from_secs(5) && begun.elapsed() < Duration::from_secs(30));
+    assert_eq!(
+        number(&mut client, "SELECT count(*) FROM pg_settings WHERE name = 'lock_timeout' AND setting = '0'"),
+        1
+    );
+    client.batch_execute("ROLLBACK PREPARED 'holds'").unwrap();
+    client.batch_execute(&mine).unwrap();
+}
+
+/// Who was faster is told of in words.
+#[test]
+fn a_name_that_another_transaction_takes_is_taken() {
+    let (cluster, mut client) = prepared("faster", "");
+    client.batch_execute(EVENTS).unwrap();
+    client.batch_execute(&create("public", "kept")).unwrap();
+    let (mine, theirs) = (create("public", "event_d"), create("other", "event_d"));
+    let of_other = create("other", "hours");
+    for (taken, call, code) in [
+        ("CREATE TABLE event_d (i int)", mine.as_str(), "42P07 "),
+        ("CREATE TYPE event_d AS ENUM ()", &mine, "42P07 "),
+        (&theirs, &mine, "42P07 "),
+        ("CREATE FUNCTION other.rollup_event() RETURNS int LANGUAGE sql RETURN 1", &of_other, "42710 "),
+        ("CREATE TABLE event_m (i int)", "SELECT rollup.add_level('kept', 'event_m', '1 month')", "42P07 "),
+    ] {
+        let mut faster = another(&cluster, "faster");
+        faster.batch_execute(&format!("BEGIN; {taken}")).unwrap();
+        let told = thread::scope(|scope| {
+            let slower = scope.spawn(|| refused(&mut another(&cluster, "faster"), call));
+            let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'";
+            wait_for("the slower one waits", 10, || number(&mut client, waits) > 0);
+            faster.batch_execute("COMMIT").unwrap();
+            slower.join().unwrap()
+        });
+        assert!(told.starts_with(code), "{taken}; {call}: {told}");
+        client
+            .batch_execute(
+                "DROP TABLE IF EXISTS event_m; SELECT rollup.drop(name) FROM rollup.definition WHERE name <> 'kept'; DROP FUNCTION IF EXISTS other.rollup_event();
+                 DO $$ BEGIN DROP TYPE IF EXISTS event_d; EXCEPTION WHEN wrong_object_type OR dependent_objects_still_exist THEN DROP TABLE event_d; END $$",
+            )
+            .unwrap();
+    }
+}
+
+/// The last rollup of a table goes while another comes: whichever is first, what is left is whole.
+#[test]
+fn one_comes_while_the_last_one_goes() {
+    let (cluster, mut client) = prepared("coming", "");
+    client.batch_execute(EVENTS).unwrap();
+    for (isolation, code) in [("READ COMMITTED", None), ("REPEATABLE READ", Some("40001"))] {
+        client.batch_execute(&create("public", "first")).unwrap();
+        let mut coming = another(&cluster, "coming");
+        let mut going = another(&cluster, "coming");
+        going
+            .batch_execute(&format!("BEGIN ISOLATION LEVEL {isolation}; SELECT count(*) FROM event"))
+            .unwrap();
+        going.batch_execute("COMMIT; BEGIN").unwrap();
+        going
+            .batch_execute(&format!(
+                "SET TRANSACTION ISOLATION LEVEL {isolation}; SELECT 1 FROM rollup.source"
+            ))
+            .unwrap();
+        coming.batch_execute(&format!("BEGIN; {}", create("public", "second"))).unwrap();
+        let gone = thread::scope(|scope| {
+            let drops = scope.spawn(|| going.batch_execute("SELECT rollup.drop('first'); COMMIT"));
+            let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+            wait_for("the one that goes waits", 10, || number(&mut client, waits) > 0);
+            coming.batch_execute("COMMIT").unwrap();
+            drops.join().unwrap()
+        });
+        let failed = gone.err().map(|e| e.code().unwrap().code().to_string());
+        assert_eq!(failed.as_deref(), code, "{isolation}");
+        client.batch_execute("INSERT INTO event VALUES (now(), 1)").unwrap();
+        assert!(number(&mut client, "SELECT rollup_event()") > 0);
+        client.batch_execute("SELECT rollup.drop(name) FROM rollup.definition").unwrap();
+        // And the other way round: the one that comes waits until the last has gone.
+        client.batch_execute(&create("public", "first")).unwrap();
+        let mut going = another(&cluster, "coming");
+        going.batch_execute("BEGIN; SELECT rollup.drop('first')").unwrap();
+        thread::scope(|scope| {
+            let comes =
+                scope.spawn(|| another(&cluster, "coming").batch_execute(&create("public", "second")));
+            let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+            wait_for("the one that comes waits", 10, || number(&mut client, waits) > 0);
+            going.batch_execute("COMMIT").unwrap();
+            comes.join().unwrap().expect("it comes");
+        });
+        client.batch_execute("INSERT INTO event VALUES (now(), 1)").unwrap();
+        assert!(number(&mut client, "SELECT rollup.run('event')") > 0);
+        client.batch_execute("SELECT rollup.drop(name) FROM rollup.definition").unwrap();
+        assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.source"), 0);
+    }
 }

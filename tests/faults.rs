@@ -38,7 +38,7 @@ fn a_killed_worker_rests_and_goes_on() {
     cluster.kill(pid).unwrap();
     wait_for("the server notices", 30, || client.simple_query("SELECT 1").is_err());
     let mut client = reconnected(&cluster, "killed");
-    let told = "SELECT count(*) FROM rollup.status WHERE state = 'failing' AND last_error = 'the server crashed while it ran'
+    let told = "SELECT count(*) FROM rollup.status WHERE state = 'failing' AND last_error LIKE 'the server crashed while it ran%rollup.crash_hold'
                 AND next_run > last_run + interval '2 seconds'";
     wait_for("it rests", 30, || number(&mut client, told) == 1);
     assert_eq!(differences(&mut client, "http_request_1min_live"), 0);
@@ -167,4 +167,24 @@ fn a_full_disk_is_waited_for() {
         .unwrap();
     caught_up(&mut client);
     client.batch_execute("DROP TABLESPACE small").unwrap();
+}
+
+#[test]
+fn a_failure_ends_with_what_caused_it() {
+    let (_cluster, mut client) = prepared("over", "200 milliseconds");
+    for sql in [
+        "ALTER SYSTEM SET rollup.retry_delay = '200ms'",
+        "SELECT pg_reload_conf()",
+        "ALTER TABLE http_request_1min ADD CONSTRAINT never CHECK (request_count < 2)",
+        "INSERT INTO http_request SELECT 1, now(), '10.0.0.1', 'USA', 200, g FROM generate_series(1, 9) g",
+    ] {
+        client.batch_execute(sql).unwrap();
+    }
+    let state = "SELECT count(*) FROM rollup.status WHERE state = 'failing' AND last_error LIKE '%never%'";
+    wait_for("it fails", 30, || number(&mut client, state) == 1);
+    // Nothing is left to merge: by the next look there is nothing that fails.
+    client.batch_execute("DELETE FROM http_request").unwrap();
+    let ended =
+        "SELECT count(*) FROM rollup.status WHERE state = 'active' AND failures = 0 AND last_error IS NULL";
+    wait_for("the failure has ended", 30, || number(&mut client, ended) == 1);
 }

@@ -56,6 +56,13 @@ fn values(kind: &str) -> Vec<&'static str> {
             "(repeat('{\"a\":', 40) || '1' || repeat('}', 40))::jsonb",
             "(repeat('[', 400) || repeat(']', 400))::jsonb",
         ],
+        "ddsketch" => vec![
+            "'scale=5'",
+            "'scale=-4 positive=0:1'",
+            "(SELECT ddsketch_agg(i - 20) FROM generate_series(1, 300) i)",
+            "'scale=10 count=3 sum=? min=? max=? zero=1 negative=5:1 positive=9:1'",
+            "'scale=0 positive=1024:9223372036854775807'",
+        ],
         "jsonb_counter_state" => vec![
             "(SELECT kept_state(k) FROM unnest('{a,b}'::text[]) k)",
             "(SELECT kept_state(i::text) FROM generate_series(1, 400) i)::text::jsonb_counter_state",
@@ -70,7 +77,6 @@ fn values(kind: &str) -> Vec<&'static str> {
             "'kept_live'",
             "'rollup.status'",
         ],
-        "regclass[]" => vec!["'{}'", "'{NULL}'", "'{0,999999}'", "'{event,pg_class}'"],
         "regprocedure[]" => vec!["'{}'", "'{NULL}'", "'{0,999999}'", "'{now(),count(*)}'"],
         "regprocedure" => vec!["0", "999999", "'now()'", "'count(*)'", "'sum(integer)'"],
         "interval" => vec!["'0'", "'1 hour'", "'-1 day'", "'1 month 1 second'", "'170000000 years'"],
@@ -166,6 +172,7 @@ END $$";
 /// A table, a rollup and aggregates for the calls.
 const SUBJECTS: &str = "
 CREATE AGGREGATE kept_state(text) (SFUNC = jsonb_counter_agg_trans, STYPE = jsonb_counter_state);
+CREATE AGGREGATE ddsketch_percentile_of(bytea) (SFUNC = approx_percentile_combine, STYPE = bytea, FINALFUNC = approx_percentile_final);
 CREATE TABLE event (at timestamptz NOT NULL, k text, n int);
 CREATE INDEX event_k_idx ON event (k);
 INSERT INTO event SELECT timestamptz '2026-01-01' + i * interval '1 min', i % 5, i FROM generate_series(1, 100) i;
@@ -206,6 +213,9 @@ fn no_call_is_an_internal_error() {
         ("rollup.pair_moments_union", "double precision[]"),
         ("hll_union_agg", "hll"),
         ("jsonb_counter_merge_agg", "jsonb"),
+        ("ddsketch_union_agg", "ddsketch"),
+        ("ddsketch_agg", "double precision"),
+        ("ddsketch_percentile_of", "bytea"),
         ("kept_state", "text"),
     ] {
         for one in values(kind) {
@@ -248,7 +258,7 @@ fn no_call_is_an_internal_error() {
 
 /// Errors of every origin: this library's own, PostgreSQL's in functions that it calls, in statements that it runs and
 /// in code of users that those run, with details and hints of theirs and without.
-const ERRORS: [&str; 24] = [
+const ERRORS: [&str; 29] = [
     "SELECT '\\x1'::hll",
     "SELECT 'zz'::hll",
     "SELECT '\\x14'::hll",
@@ -257,6 +267,11 @@ const ERRORS: [&str; 24] = [
     "SELECT 'x'::jsonb_counter_state",
     "SELECT '\\x02'::jsonb_counter_state",
     "SELECT '\\x010001016b20036162'::jsonb_counter_state",
+    "SELECT 'x'::ddsketch",
+    "SELECT ddsketch_agg('NaN')",
+    "SELECT ddsketch_percentile('scale=5', 2)",
+    "SELECT ddsketch_from_otel(5, 0, 0, '{-1}', 0, NULL)",
+    "SELECT approx_percentile_final('\\x00')",
     "SELECT hll_empty(99)",
     "SELECT jsonb_counter_agg_trans(NULL, 'a')",
     "SELECT jsonb_counter_agg_trans((SELECT kept_state('a')), NULL)",

@@ -6,6 +6,112 @@ use postgres::Client;
 
 use crate::{QUERY, TABLE, differences, number};
 
+/// A kind of table of a cluster, with columns `site int, at timestamptz, v int`.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// The table, qualified where it must be.
+    pub table: &'static str,
+    /// What makes it; other columns and partitions than that of `CREATE TABLE table (site int, at timestamptz, v int)`
+    /// where that is not run before.
+    made: &'static str,
+    /// What the query of its rollup is limited to.
+    pub limit: &'static str,
+    /// A run is one task of Citus, on a worker.
+    pub one_task: bool,
+    /// Its rollup lies on workers.
+    pub on_workers: bool,
+}
+
+impl Kind {
+    const fn new(table: &'static str, made: &'static str) -> Kind {
+        Kind { table, made, limit: "", one_task: false, on_workers: true }
+    }
+
+    const fn one_task(table: &'static str, made: &'static str, limit: &'static str) -> Kind {
+        Kind { one_task: true, limit, ..Kind::new(table, made) }
+    }
+
+    const fn here(table: &'static str, made: &'static str) -> Kind {
+        Kind { on_workers: false, ..Kind::new(table, made) }
+    }
+
+    /// The name of its rollup.
+    pub fn rollup(&self) -> String {
+        format!("{}_min", self.table.replace('.', "_"))
+    }
+
+    /// The table of its rollup: beside its source.
+    pub fn target(&self) -> String {
+        let schema = self.table.split_once('.').map(|(schema, _)| format!("{schema}.")).unwrap_or_default();
+        schema + &self.rollup()
+    }
+
+    /// Makes the table.
+    pub fn make(&self, client: &mut Client) {
+        let plain = format!("CREATE TABLE {} (site int, at timestamptz, v int)", self.table);
+        let statements = if self.made.contains("CREATE TABLE") { "" } else { plain.as_str() };
+        let all = format!("{statements};{}", self.made);
+        client.batch_execute(&all).unwrap_or_else(|e| panic!("{}: {e:?}", self.table));
+    }
+
+    /// Makes its rollup, by the minute, which runs when it is told to.
+    pub fn roll_up(&self, client: &mut Client) {
+        let create = format!(
+            "SELECT rollup.create('{}', 'SELECT site, date_trunc(''minute'', at) AS at, count(*) AS n, sum(v) AS s, hll_add_agg(hll_hash_integer(v)) AS vs
+               FROM {} {} GROUP BY 1, 2', every => NULL)",
+            self.rollup(), self.table, self.limit
+        );
+        client.batch_execute(&create).unwrap_or_else(|e| panic!("{}: {e:?}", self.table));
+    }
+
+    /// Every row is merged, once.
+    pub fn exact(&self, client: &mut Client, what: &str) {
+        let name = self.rollup();
+        let what = format!("{}: {what}", self.table);
+        let lag = format!("SELECT coalesce(lag_rows, -1) FROM rollup.status WHERE name = '{name}'");
+        wait_for(&format!("{what}: everything is merged"), 60, || {
+            client.batch_execute(&format!("SELECT rollup.work_off('{name}')")).is_ok()
+                && number(client, &lag) == 0
+        });
+        let raw = number(client, &format!("SELECT count(*) FROM {} {}", self.table, self.limit));
+        let kept = number(client, &format!("SELECT coalesce(sum(n), 0)::bigint FROM {}", self.target()));
+        assert_eq!(raw, kept, "{what}: raw rows and rolled up ones");
+        let check = format!("SELECT count(*) FROM rollup.check('{name}')");
+        assert_eq!(number(client, &check), 0, "{what}: buckets that differ");
+    }
+}
+
+/// All kinds of tables of a cluster.
+pub const KINDS: [Kind; 8] = [
+    Kind::new("several", "SELECT create_distributed_table('several', 'site', shard_count => 8, colocate_with => 'none')"),
+    Kind::new(
+        "parted",
+        "CREATE TABLE parted (site int, at timestamptz, v int) PARTITION BY RANGE (at);
+         CREATE TABLE parted_old PARTITION OF parted FOR VALUES FROM (MINVALUE) TO ('2026-02-01');
+         CREATE TABLE parted_new PARTITION OF parted FOR VALUES FROM ('2026-02-01') TO (MAXVALUE);
+         SELECT create_distributed_table('parted', 'site', shard_count => 4, colocate_with => 'none')",
+    ),
+    Kind::one_task("single", "SELECT create_distributed_table('single', NULL, colocate_with => 'none')", ""),
+    Kind::one_task(
+        "tenant.events",
+        "SET citus.enable_schema_based_sharding = on; CREATE SCHEMA tenant; RESET citus.enable_schema_based_sharding;
+         CREATE TABLE tenant.events (site int, at timestamptz, v int)",
+        "",
+    ),
+    Kind::one_task(
+        "one_shard",
+        "SELECT create_distributed_table('one_shard', 'site', shard_count => 1, colocate_with => 'none')",
+        "",
+    ),
+    Kind::one_task(
+        "one_value",
+        "SELECT create_distributed_table('one_value', 'site', shard_count => 5, colocate_with => 'none')",
+        "WHERE site = 3",
+    ),
+    Kind::here("reference", "SELECT create_reference_table('reference')"),
+    Kind::here("here", "SELECT citus_add_local_table_to_metadata('here')"),
+];
+
 /// A cluster with the distributed events table and its rollup, which runs when it is told to; None without Citus.
 pub fn prepared() -> Option<(Citus, Client)> {
     let citus = Citus::new().expect("a cluster")?;

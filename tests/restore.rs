@@ -1,6 +1,7 @@
 //! A dump restored into another cluster goes on exactly, whose transaction ids are other ones.
 use hll_lab::Cluster;
 use hll_tests::{QUERY, TABLE, differences, number};
+use postgres::Client;
 use std::process::Stdio;
 
 fn insert(site: i64, rows: i64) -> String {
@@ -80,4 +81,56 @@ fn a_restored_database_goes_on() {
     client.batch_execute(&insert(5, 50)).unwrap();
     client.batch_execute("SELECT rollup_http_request()").unwrap();
     assert_eq!(differences(&mut client, "http_request_1min"), 0);
+}
+
+/// Loads of several tables at once, in no order: what is said of rollups refers to nothing that has to be there before.
+#[test]
+fn a_dump_is_restored_side_by_side() {
+    let cluster = Cluster::new().unwrap();
+    let mut client = cluster.database("ordered").unwrap();
+    client
+        .batch_execute(
+            "CREATE TABLE event (at timestamptz, v int); CREATE TABLE other (at timestamptz); CREATE TABLE \"it's\" (at timestamptz) PARTITION BY RANGE (at);
+             SELECT rollup.create('ev_hour', 'SELECT date_trunc(''hour'', at) AS at, count(*) AS n FROM event GROUP BY 1', every => NULL, coarser => '{\"ev_day\": \"1 day\"}');
+             SELECT rollup.create('other_hour', 'SELECT date_trunc(''hour'', at) AS at, count(*) AS n FROM other GROUP BY 1', every => '1 hour', on_change => 'recompute');
+             SELECT rollup.create('its_hour', 'SELECT date_trunc(''hour'', at) AS at, count(*) AS n FROM \"it''s\" GROUP BY 1', every => NULL);
+             SELECT rollup.retain('event', '5000 days'), rollup.retain('ev_day', '5000 days'), rollup.partition('\"it''s\"', '1 day');
+             INSERT INTO event SELECT '2026-01-01Z', i FROM generate_series(1, 1000) i; INSERT INTO other VALUES ('2026-01-01Z');
+             SELECT rollup_event(), rollup_other(); UPDATE other SET at = '2026-01-02Z'; ALTER VIEW ev_hour_live RENAME TO now; ALTER TABLE other RENAME TO others",
+        )
+        .unwrap();
+    let tables = "SELECT DISTINCT c.oid::regclass::text FROM pg_extension e, unnest(e.extconfig) x JOIN pg_class c ON c.oid = x WHERE e.extname = 'hll' AND c.relkind = 'r' ORDER BY 1";
+    let tables: Vec<String> = client.query(tables, &[]).unwrap().iter().map(|row| row.get(0)).collect();
+    assert!(tables.len() >= 9, "{tables:?}");
+    let foreign = "SELECT count(*) FROM pg_extension e, unnest(e.extconfig) x JOIN pg_constraint c ON c.conrelid = x AND c.contype = 'f' WHERE e.extname = 'hll'";
+    assert_eq!(number(&mut client, foreign), 0, "they refer to each other");
+    let contents = |client: &mut Client| -> Vec<String> {
+        let all = |table: &String| {
+            let rows =
+                format!("SELECT coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '') FROM {table} t");
+            let rows: String = client.query_one(&rows, &[]).unwrap().get(0);
+            format!("{table}: {rows}")
+        };
+        tables.iter().map(all).collect()
+    };
+    let functions = "SELECT string_agg(oid::regprocedure || ' ' || pg_get_function_sqlbody(oid), ', ' ORDER BY proname) FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosqlbody IS NOT NULL";
+    let (before, made) =
+        (contents(&mut client), client.query_one(functions, &[]).unwrap().get::<_, String>(0));
+    let dump = cluster.socket().join("dump");
+    let dumped =
+        cluster.command("pg_dump").args(["-Fd", "-j2", "-d", "ordered", "-f"]).arg(&dump).output().unwrap();
+    assert!(dumped.status.success(), "{}", String::from_utf8_lossy(&dumped.stderr));
+    client.batch_execute("CREATE DATABASE restored TEMPLATE template0").unwrap();
+    let restored = cluster.command("pg_restore").args(["-j4", "-d", "restored"]).arg(&dump).output().unwrap();
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    let mut client = cluster.connect("restored").unwrap();
+    assert_eq!(contents(&mut client), before);
+    assert_eq!(client.query_one(functions, &[]).unwrap().get::<_, String>(0), made);
+    client.batch_execute("INSERT INTO event VALUES ('2026-01-01Z', 1)").unwrap();
+    client.batch_execute("SELECT rollup_event()").unwrap();
+    assert_eq!(number(&mut client, "SELECT sum(n)::bigint FROM ev_day"), 1001);
+    client.batch_execute("SELECT rollup.add_column('ev_hour', 'top', 'max(v)'); SELECT top FROM now; SELECT rollup.drop('ev_hour'), rollup.drop('other_hour'), rollup.drop('its_hour')").unwrap();
+    let left =
+        "SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosqlbody IS NOT NULL";
+    assert_eq!(number(&mut client, left), 0, "the functions beside the sources are known, and go");
 }

@@ -50,6 +50,125 @@ fn the_script_finds_no_operator_of_others() {
     }
 }
 
+/// In `evil`: the same operators over more types, and a function of the name and arguments of each of PostgreSQL's, which
+/// a caller's path finds first. Each counts its calls, and says in the log which it was.
+const EVIL: &str = r#"
+CREATE ROLE mallory;
+CREATE SCHEMA evil AUTHORIZATION mallory;
+CREATE SEQUENCE public.calls;
+GRANT ALL ON SEQUENCE public.calls TO PUBLIC;
+GRANT USAGE ON SCHEMA evil TO PUBLIC;
+SET ROLE mallory;
+CREATE FUNCTION evil.note(what text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN PERFORM nextval('public.calls'); RAISE LOG 'evil: %', what; END $$;
+DO $$
+DECLARE
+  types regtype[] := ARRAY['bigint','integer','numeric','text','name','oid','regclass','regtype','regproc','float8','interval','timestamptz','timestamp','date','"char"','boolean','smallint','jsonb','text[]','oid[]','bigint[]'];
+  o record; n int := 0;
+BEGIN
+  FOR o IN SELECT op, l, r FROM unnest(ARRAY['=','<>','<','>','<=','>=','+','-','*','/','||','~~','!~~','~','->>']) op, unnest(types) l, unnest(types) r LOOP
+    n := n + 1;
+    EXECUTE format('CREATE FUNCTION evil.op_%s(%s, %s) RETURNS %s LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.note(%L); RETURN NULL; END $f$',
+      n, o.l, o.r, CASE WHEN o.op IN ('+','-','*','/') THEN 'numeric' WHEN o.op IN ('||', '->>') THEN 'text' ELSE 'boolean' END, concat(o.l, ' ', o.op, ' ', o.r));
+    EXECUTE format('CREATE OPERATOR evil.%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = evil.op_%s)', o.op, o.l, o.r, n);
+  END LOOP;
+  FOR o IN SELECT p.oid, p.proname, p.proargtypes, p.proretset, p.prorettype::regtype AS result FROM pg_proc p JOIN pg_type t ON t.oid = p.prorettype
+            WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind = 'f' AND t.typtype <> 'p' AND p.proname NOT LIKE 'pg\_stat%' AND p.provariadic = 0
+              AND NOT EXISTS (SELECT FROM unnest(p.proargtypes) a JOIN pg_type k ON k.oid = a WHERE k.typtype = 'p') LOOP
+    EXECUTE format('CREATE FUNCTION evil.%I(%s) RETURNS %s %s LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.note(%L); RETURN%s; END $f$', o.proname, oidvectortypes(o.proargtypes),
+      CASE WHEN o.proretset THEN 'SETOF' ELSE '' END, o.result, o.oid::regprocedure, CASE WHEN o.proretset THEN '' ELSE ' NULL' END);
+  END LOOP;
+  CREATE FUNCTION evil.format(text, VARIADIC text[]) RETURNS text LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.note('format'); RETURN NULL; END $f$;
+  CREATE FUNCTION evil.concat(VARIADIC text[]) RETURNS text LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.note('concat'); RETURN NULL; END $f$;
+END $$;
+RESET ROLE"#;
+
+/// Calls of everything in schema rollup, as a superuser writes them in whose path `evil` comes first: what she writes
+/// herself is qualified.
+const CALLS: &str = r#"
+CREATE TABLE public.event (at timestamptz NOT NULL DEFAULT pg_catalog.now(), k text, v integer) PARTITION BY RANGE (at);
+CREATE TABLE public.event_rest PARTITION OF public.event DEFAULT;
+CREATE TABLE public.place (id integer PRIMARY KEY, label text);
+CREATE TABLE public.plain (at timestamptz, v integer);
+CREATE TABLE public.taken (at timestamptz, n bigint, PRIMARY KEY (at));
+INSERT INTO public.event VALUES ('2026-01-01Z', 'a', 1), ('2026-01-02Z', 'b', 2); INSERT INTO public.plain VALUES ('2026-01-01Z', 1);
+SELECT rollup.create('public.event_h', 'SELECT pg_catalog.date_trunc(''hour'', at) AS at, k, pg_catalog.count(*) AS n, pg_catalog.avg(v) AS a, public.hll_add_agg(public.hll_hash_integer(v)) AS h FROM public.event GROUP BY 1, 2',
+  every => '1 microsecond', coarser => '{"event_d": "1 day"}', on_change => 'recompute');
+SELECT rollup.create('public.plain_d', 'SELECT pg_catalog.date_bin(''1 day'', p.at, ''2000-01-01Z'') AS at, s.label, pg_catalog.sum(p.v) AS v FROM public.plain p LEFT JOIN public.place s ON s.id OPERATOR(pg_catalog.=) p.v GROUP BY 1, 2',
+  every => NULL, joins => 'snapshot', timezone => 'Europe/Berlin');
+SELECT rollup.create('public.taken', 'SELECT pg_catalog.date_trunc(''hour'', at) AS at, pg_catalog.count(*) AS n FROM public.event GROUP BY 1', every => NULL, into_table => 'public.taken', backfill => false);
+SELECT rollup.create('public.plain_e', 'SELECT pg_catalog.date_trunc(''hour'', at) AS at, pg_catalog.count(*) AS n FROM public.plain GROUP BY 1', every => NULL, on_change => 'error');
+SELECT rollup.run('public.event'), rollup.run('public.plain'); SELECT rollup.retain('public.plain', '3000 days'), public.rollup_event(), public.expire_plain();
+SELECT rollup.work_off('plain_d');
+CALL rollup.catch_up('plain_d');
+INSERT INTO public.event VALUES ('2026-01-01Z', 'c', 3), ('2026-01-03Z', 'c', 3);
+SELECT rollup.run_due();
+UPDATE public.event SET v = 7; DELETE FROM public.event WHERE k IS NULL;
+TABLE public.event_h_live; TABLE public.event_d_live; TABLE public.plain_d_live;
+SELECT rollup.run('public.event');
+SELECT rollup.add_level('event_h', 'public.event_m', '1 month'), rollup.add_column('event_h', 'most', 'pg_catalog.max(v)'), rollup.add_column('plain_d', 'most', 'pg_catalog.max(p.v)');
+SELECT rollup.drop_column('event_h', 'a'), rollup.drop_level('event_h', 'event_m');
+SELECT rollup.replace('event_h', 'SELECT pg_catalog.date_trunc(''hour'', at) AS at, k, pg_catalog.count(*) AS n, pg_catalog.min(v) AS least FROM public.event GROUP BY 1, 2');
+SELECT rollup.explain('event_h'), rollup.explain('plain_d');
+SELECT * FROM rollup.check('event_h'); SELECT * FROM rollup.check('plain_d', '2020-01-01', '2030-01-01');
+SELECT rollup.rebuild('event_h'), rollup.rebuild('plain_d', '2025-12-01', '2026-02-01');
+SELECT rollup.rebase('public.event');
+SELECT rollup.partition('public.event', '1 day', '2 days');
+SELECT rollup.retain('public.event', '30 days'), rollup.retain('public.event_h', '300 days');
+SELECT rollup.expire('public.event', dry_run => true); SELECT rollup.expire('public.event'); SELECT rollup.expire('public.event_h', force => true);
+SELECT rollup.pause('event_h'), rollup.resume('event_h');
+TABLE rollup.status; TABLE rollup.history; TABLE rollup.metrics;
+SELECT rollup.lag_rows(1), rollup.oldest_row(1), rollup.unwatched(1), rollup.is_free('public.event'), rollup.key_fits(1, 'x'::text), rollup.owner_of('public.event_h'), rollup.may_read(10), rollup.stamp(), rollup.flush_log(), rollup.open_writers('public.event'), rollup.sees_all('public.event_h', 'public.event'), rollup.verdict(1, 2, '{1}', '{1}', 1);
+SELECT * FROM rollup.partition_bounds('public.event'); SELECT rollup.partition_zones('public.event'), rollup.covered_until('public.event', pg_catalog.now()), rollup.partitions_until('public.event'), rollup.partition_for('public.event', '2030-01-01');
+SELECT * FROM rollup.nodes('event_h'); SELECT * FROM rollup.zones('public.plain_at_rollup_stamp_idx');
+SELECT * FROM rollup.rest(1);
+SELECT rollup.var_pop(3, 6, 14), rollup.var_samp(3, 6, 14), rollup.stddev_pop(3, 6, 14), rollup.stddev_samp(3, 6, 14), rollup.root(9);
+CREATE FUNCTION public.longer(text, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN CASE WHEN $1 OPERATOR(pg_catalog.>) $2 THEN $1 ELSE $2 END;
+CREATE AGGREGATE public.longest(text) (SFUNC = public.longer, STYPE = text);
+SELECT rollup.add_merge_rule('public.longest(text)', 'public.longer(text,text)', 'public.longest(text)'::regprocedure);
+SELECT rollup.add_column('event_h', 'long', 'public.longest(k)');
+SELECT rollup.drop_merge_rule('public.longest(text)');
+CREATE TABLE public.part (at timestamptz NOT NULL, v integer);
+SELECT rollup.create('public.part_h', 'SELECT pg_catalog.date_trunc(''hour'', at) AS at, pg_catalog.count(*) AS n FROM public.part GROUP BY 1', every => NULL);
+CREATE TABLE public.whole (LIKE public.part INCLUDING DEFAULTS) PARTITION BY RANGE (at); ALTER TABLE public.whole ATTACH PARTITION public.part FOR VALUES FROM ('2026-01-01Z') TO ('2027-01-01Z');
+SELECT rollup.move('part_h', 'public.whole'); INSERT INTO public.whole VALUES ('2026-01-01Z', 1);
+SELECT rollup.run('public.whole'); SELECT rollup.drop('part_h');
+TRUNCATE public.event; CREATE TABLE public.event_old PARTITION OF public.event FOR VALUES FROM ('2001-01-01') TO ('2002-01-01'); CREATE TABLE public.below () INHERITS (public.plain);
+SELECT rollup.partition('public.event', NULL), rollup.retain('public.event', NULL);
+SELECT rollup.drop('event_h'), rollup.drop('taken', keep_data => true), rollup.drop('plain_d'), rollup.drop('plain_e')"#;
+
+#[test]
+fn callers_find_no_operator_nor_function_of_others() {
+    let cluster = Cluster::new().unwrap();
+    let mut client = cluster.database("callers").unwrap();
+    client.batch_execute(EVIL).unwrap();
+    client.batch_execute("SET search_path = evil, pg_catalog; SELECT 1::bigint * 1::bigint, now()").unwrap();
+    let called = "SELECT pg_catalog.pg_sequence_last_value('public.calls')";
+    assert_eq!(number(&mut client, called), 2, "they are found where a path is not fixed");
+    for call in CALLS.split(";\n") {
+        match client.batch_execute(call) {
+            Ok(()) => {}
+            // Of a rollup on one node there is nothing to say.
+            Err(e) => assert!(call.contains("rollup.rest("), "{call}: {e:?}"),
+        }
+        let log = cluster.log();
+        let evil: Vec<&str> = log.lines().filter(|line| line.contains("evil: ")).skip(2).collect();
+        assert_eq!(number(&mut client, called), 2, "{call}: {evil:?}");
+    }
+    // What is there is called.
+    client.batch_execute("RESET search_path").unwrap();
+    let functions = "SELECT DISTINCT 'rollup.' || p.proname FROM pg_proc p WHERE p.pronamespace = 'rollup'::regnamespace AND p.prokind IN ('f', 'p')
+        AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) AND NOT ARRAY['internal'::regtype, 'pg_ddl_command'::regtype]::oid[] && p.proargtypes::oid[]
+        AND NOT EXISTS (SELECT FROM pg_aggregate a WHERE p.oid IN (a.aggtransfn, a.aggcombinefn, a.aggfinalfn)) ORDER BY 1";
+    let uncalled: Vec<String> = client
+        .query(functions, &[])
+        .unwrap()
+        .iter()
+        .map(|row| row.get::<_, String>(0))
+        .filter(|name| !CALLS.contains(&format!("{name}(")))
+        .collect();
+    assert!(uncalled.is_empty(), "{uncalled:?} are not called");
+}
+
 #[test]
 fn bodies_are_bound_or_have_a_path() {
     let cluster = Cluster::new().unwrap();

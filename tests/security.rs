@@ -45,7 +45,7 @@ fn triggers_run_as_the_owner() {
         )
         .unwrap();
     let told = refused(&mut client, "SELECT rollup.run('alice.event')");
-    assert!(told.starts_with("42501: cannot set parameter \"role\" within"), "{told}");
+    assert!(told.starts_with("42501: rollup alice_sums: cannot set parameter \"role\" within"), "{told}");
     let me = "SELECT count(*) FROM pg_roles WHERE rolname = current_user AND rolsuper";
     assert_eq!(number(&mut client, me), 1, "an error gives the caller's role back");
 }

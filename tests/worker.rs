@@ -390,3 +390,34 @@ fn what_goes_in_the_middle_of_a_run_is_waited_for() {
     caught_up(&mut client);
     assert!(!cluster.log().contains("PANIC") && !cluster.log().contains("was terminated by signal"));
 }
+
+#[test]
+fn a_database_that_is_read_only_is_left_alone() {
+    let (cluster, mut client) = prepared("readonly", "100 ms");
+    client.batch_execute(ROWS).unwrap();
+    caught_up(&mut client);
+    client.batch_execute("SELECT rollup.retain('http_request', '1 year')").unwrap();
+    client.batch_execute("ALTER DATABASE readonly SET default_transaction_read_only = on").unwrap();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'rollup scheduler' AND query = 'waiting: default_transaction_read_only is on'";
+    let works = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'rollup worker' AND query NOT LIKE 'waiting: %'";
+    wait_for("the scheduler waits", 30, || {
+        number(&mut client, waits) == 1 && number(&mut client, works) == 0
+    });
+    client.batch_execute(ROWS).unwrap();
+    let lines =
+        || cluster.log().lines().filter(|l| l.contains("rollup") && !l.contains("statement:")).count();
+    let before = lines();
+    let (begun, mut looks) = (std::time::Instant::now(), 0);
+    while begun.elapsed() < std::time::Duration::from_secs(4) {
+        looks += number(
+            &mut client,
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'rollup scheduler'",
+        );
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(looks > 20, "it is there, and waits: {looks}");
+    assert!(lines() - before <= 1, "{}", cluster.log());
+    assert!(differences(&mut client, "http_request_1min") > 0);
+    client.batch_execute("ALTER DATABASE readonly RESET default_transaction_read_only").unwrap();
+    caught_up(&mut client);
+}

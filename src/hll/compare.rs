@@ -8,6 +8,8 @@ use pgrx::pg_sys::Datum;
 use std::cmp::Ordering;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+v1!(hll_eq, eq);
+v1!(hll_ne, ne);
 v1!(hll_lt, lt);
 v1!(hll_le, le);
 v1!(hll_ge, ge);
@@ -27,23 +29,38 @@ fn order(call: &Call) -> Ordering {
     call.bytes(0).cmp(&call.bytes(1))
 }
 
-fn lt(call: &mut Call) -> Datum {
+/// Whether the bytes are the same.
+pub fn eq(call: &mut Call) -> Datum {
+    Datum::from(call.bytes(0) == call.bytes(1))
+}
+
+/// Whether they are not.
+pub fn ne(call: &mut Call) -> Datum {
+    Datum::from(call.bytes(0) != call.bytes(1))
+}
+
+/// Whether the first are less.
+pub fn lt(call: &mut Call) -> Datum {
     Datum::from(order(call).is_lt())
 }
 
-fn le(call: &mut Call) -> Datum {
+/// Whether the first are less, or both the same.
+pub fn le(call: &mut Call) -> Datum {
     Datum::from(order(call).is_le())
 }
 
-fn ge(call: &mut Call) -> Datum {
+/// Whether the first are greater, or both the same.
+pub fn ge(call: &mut Call) -> Datum {
     Datum::from(order(call).is_ge())
 }
 
-fn gt(call: &mut Call) -> Datum {
+/// Whether the first are greater.
+pub fn gt(call: &mut Call) -> Datum {
     Datum::from(order(call).is_gt())
 }
 
-fn cmp(call: &mut Call) -> Datum {
+/// Below 0, 0 or above 0.
+pub fn cmp(call: &mut Call) -> Datum {
     Datum::from(order(call) as i32)
 }
 
@@ -52,11 +69,13 @@ fn stable_hash(bytes: &[u8], seed: i64) -> u64 {
     xxh3_64_with_seed(bytes, seed as u64)
 }
 
-fn sketch_hash(call: &mut Call) -> Datum {
+/// A hash of the bytes.
+pub fn sketch_hash(call: &mut Call) -> Datum {
     Datum::from(stable_hash(call.bytes(0).unwrap_or_default(), 0) as u32)
 }
 
-fn sketch_hash_extended(call: &mut Call) -> Datum {
+/// A hash of the bytes with a seed.
+pub fn sketch_hash_extended(call: &mut Call) -> Datum {
     Datum::from(stable_hash(call.bytes(0).unwrap_or_default(), call.i64(1).unwrap_or(0)))
 }
 

@@ -8,8 +8,6 @@ use hll_sketch::{Heap, Memory, Params, Sketch};
 use pgrx::pg_sys::Datum;
 use std::cell::Cell;
 
-v1!(hll_eq, eq);
-v1!(hll_ne, ne);
 v1!(hll_cardinality, cardinality);
 v1!(hll_union, union);
 v1!(hll_add, add);
@@ -48,14 +46,6 @@ fn with_scratch(write: impl FnOnce(&mut Vec<u8>)) -> Datum {
 /// The sketch in argument `n`, all of it checked.
 pub fn decoded(call: &Call, n: usize) -> Sketch {
     Sketch::decode(call.bytes(n).unwrap_or_default(), Heap).or_raise()
-}
-
-fn eq(call: &mut Call) -> Datum {
-    Datum::from(call.bytes(0) == call.bytes(1))
-}
-
-fn ne(call: &mut Call) -> Datum {
-    Datum::from(call.bytes(0) != call.bytes(1))
 }
 
 fn cardinality(call: &mut Call) -> Datum {

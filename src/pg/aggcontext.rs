@@ -63,6 +63,6 @@ fn refuse() -> ! {
     raise_with_hint(
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
         "this function may only be called as part of an aggregate",
-        "Call the aggregate itself: jsonb_counter_agg, jsonb_counter_merge_agg, rollup.first or rollup.last.",
+        "Call the aggregate itself: jsonb_counter_agg, jsonb_counter_merge_agg, ddsketch_agg, ddsketch_union_agg, approx_percentile, rollup.first or rollup.last.",
     )
 }

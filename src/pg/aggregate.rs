@@ -44,6 +44,7 @@ pub fn context_or_raise(call: &Call, function: &str, place: &str) -> ContextMemo
 /// Moves `value` into `memory` and returns the pointer that SQL carries as `internal`. It is never dropped:
 /// the memory context frees it.
 pub fn new_state<T: State>(memory: ContextMemory, value: T) -> Datum {
+    const { assert!(align_of::<Tagged<T>>() <= 8, "palloc aligns to 8 bytes") }
     // SAFETY: the chunk is big enough, aligned to 8 bytes, and written before its address leaves.
     unsafe {
         let p = pg_sys::MemoryContextAlloc(memory.raw(), size_of::<Tagged<T>>()).cast::<Tagged<T>>();

@@ -53,6 +53,12 @@ unsafe extern "C-unwind" {
 /// TimeoutId of a statement's time.
 const STATEMENT_TIMEOUT: i32 = 3;
 
+/// True of a process that no client waits for.
+pub fn serves_nobody() -> bool {
+    // SAFETY: reads a variable of this process.
+    unsafe { !pg_sys::MyBgworkerEntry.is_null() }
+}
+
 /// From now on what this process does may take so many milliseconds, then it is cancelled as a statement of a
 /// session would be; 0 sets no limit.
 pub fn start_clock(milliseconds: i32) {

@@ -109,6 +109,7 @@ pub unsafe fn from_clause(query: &pg_sys::Query) -> Joins {
                 tables.push((*rte).relid);
                 only.push(!(*rte).inh);
                 let name = CString::new(format!("{mark}_{}_", tables.len())).unwrap_or_default();
+                (*(*rte).eref).colnames = column_names((*rte).relid, (*(*rte).eref).colnames);
                 (*rte).rtekind = pg_sys::RTEKind::RTE_CTE;
                 (*rte).ctename = pg_sys::pstrdup(name.as_ptr());
             }
@@ -119,6 +120,23 @@ pub unsafe fn from_clause(query: &pg_sys::Query) -> Joins {
             from = from.replace(&format!("{mark}_{n}_"), &hole);
         }
         Joins { from, tables }
+    }
+}
+
+/// What columns of a table that were called so are called now, in the order of their numbers: those that were dropped are "".
+///
+/// # Safety
+/// There is such a table.
+unsafe fn column_names(table: pg_sys::Oid, were: *mut pg_sys::List) -> *mut pg_sys::List {
+    // SAFETY: look-ups in the catalog; the strings are copies.
+    unsafe {
+        let mut names = PgList::<pg_sys::String>::new();
+        for number in 1..=pg_sys::list_length(were) as i16 {
+            let name = pg_sys::get_attname(table, number, true);
+            let name = if name.is_null() { pg_sys::pstrdup(c"".as_ptr()) } else { name };
+            names.push(pg_sys::makeString(name));
+        }
+        names.into_pg()
     }
 }
 
@@ -135,16 +153,84 @@ fn name_of(table: pg_sys::Oid) -> String {
     }
 }
 
-/// Runs `f` with a search_path that makes PostgreSQL write every name outside pg_catalog qualified. An error
-/// inside aborts the transaction, which restores the path too.
-pub fn qualified<T>(f: impl FnOnce() -> T) -> T {
+/// True of a relation that goes with its session.
+pub fn is_temporary(relation: pg_sys::Oid) -> bool {
+    // SAFETY: look-ups in the catalog, which tolerate that there is no such relation.
+    unsafe { pg_sys::isAnyTempNamespace(pg_sys::get_rel_namespace(relation)) }
+}
+
+/// The name of a relation for a message, as `regclass` writes it: with its schema where the search_path does not find it,
+/// its number where there is no such relation.
+pub fn shown_name(relation: pg_sys::Oid) -> String {
+    // SAFETY: look-ups in the catalog, which give NULL where there is no such relation.
+    unsafe {
+        let name = pg_sys::get_rel_name(relation);
+        if name.is_null() {
+            return relation.to_u32().to_string();
+        }
+        let schema = match pg_sys::RelationIsVisible(relation) {
+            true => std::ptr::null_mut(),
+            false => pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation)),
+        };
+        string(pg_sys::quote_qualified_identifier(schema, name))
+    }
+}
+
+/// Runs `f` with settings of its own. An error inside aborts the transaction, which restores them too.
+fn with_settings<T>(set: impl FnOnce(), f: impl FnOnce() -> T) -> T {
     // SAFETY: the level that was opened is closed again.
     unsafe {
         let level = pg_sys::NewGUCNestLevel();
-        set_local(c"search_path", c"pg_catalog, pg_temp");
+        set();
         let out = f();
         pg_sys::AtEOXact_GUC(true, level);
         out
+    }
+}
+
+/// Runs `f` with settings by which PostgreSQL writes every name outside pg_catalog qualified, and every value as it
+/// is read again, whatever the session's are.
+pub fn qualified<T>(f: impl FnOnce() -> T) -> T {
+    with_settings(fix_settings, f)
+}
+
+/// Runs `f` in a time zone.
+pub fn in_zone<T>(zone: &str, f: impl FnOnce() -> T) -> T {
+    let zone = CString::new(zone).unwrap_or_default();
+    with_settings(|| set_local(c"timezone", &zone), f)
+}
+
+/// Settings by which a text means something else, or a value looks otherwise, as they are by default. The time zone is
+/// the rollup's.
+///
+/// Invariant: text that is made here is read under the same settings.
+const FIXED: [(&CStr, &CStr); 13] = [
+    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"standard_conforming_strings", c"on"),
+    (c"escape_string_warning", c"off"),
+    (c"backslash_quote", c"safe_encoding"),
+    (c"transform_null_equals", c"off"),
+    (c"array_nulls", c"on"),
+    (c"quote_all_identifiers", c"off"),
+    (c"DateStyle", c"ISO, MDY"),
+    (c"IntervalStyle", c"postgres"),
+    (c"extra_float_digits", c"1"),
+    (c"bytea_output", c"hex"),
+    (c"xmloption", c"content"),
+    (c"xmlbinary", c"base64"),
+];
+
+/// Makes them so until the current GUC nest level ends.
+pub fn fix_settings() {
+    for (name, value) in FIXED {
+        // SAFETY: a look-up that tolerates absence; the text is compared at once.
+        let is_so = unsafe {
+            let now = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+            !now.is_null() && CStr::from_ptr(now) == value
+        };
+        if !is_so {
+            set_local(name, value);
+        }
     }
 }
 

@@ -48,7 +48,20 @@ pub fn raise_sketch(error: &Error) -> ! {
     raise(code, error.to_string())
 }
 
-/// Turns the sketch crate's `Result` into a value or a PostgreSQL error.
+/// Raises an error of the percentile crate under the class it names, with its hint.
+#[cold]
+#[inline(never)]
+pub fn raise_ddsketch(error: &hll_ddsketch::Error) -> ! {
+    let code = match error.class() {
+        hll_ddsketch::Class::InvalidParameter => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        hll_ddsketch::Class::OutOfRange => PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+        hll_ddsketch::Class::Text => PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION,
+        hll_ddsketch::Class::Binary => PgSqlErrorCode::ERRCODE_INVALID_BINARY_REPRESENTATION,
+    };
+    raise_with_hint(code, error.to_string(), error.hint())
+}
+
+/// Turns a pure crate's `Result` into a value or a PostgreSQL error.
 pub trait OrRaise<T> {
     /// The value, or the error raised.
     fn or_raise(self) -> T;
@@ -60,6 +73,16 @@ impl<T> OrRaise<T> for Result<T, Error> {
         match self {
             Ok(value) => value,
             Err(error) => raise_sketch(&error),
+        }
+    }
+}
+
+impl<T> OrRaise<T> for Result<T, hll_ddsketch::Error> {
+    #[inline(always)]
+    fn or_raise(self) -> T {
+        match self {
+            Ok(value) => value,
+            Err(error) => raise_ddsketch(&error),
         }
     }
 }

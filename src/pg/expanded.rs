@@ -55,6 +55,7 @@ impl<T: Flatten> Expanded<T> {
     ///
     /// Raises an error when the function was not called by an aggregate. Ask once per state, not per row.
     pub fn create<'a>(call: &Call, make: impl FnOnce(Context) -> T) -> &'a mut Expanded<T> {
+        const { assert!(align_of::<Self>() <= 8, "palloc aligns to 8 bytes") }
         let context = shared_context(Context::of_aggregate(call));
         // SAFETY: the block has the size and, as palloc aligns to 8, the alignment of the state; every field is
         // written, the header by its own initialiser, before the address leaves.
@@ -165,7 +166,7 @@ fn shared_context(parent: Context) -> Context {
     let child = unsafe {
         let child = pg_sys::AllocSetContextCreateInternal(
             parent.raw(),
-            c"jsonb counters".as_ptr(),
+            c"aggregate states".as_ptr(),
             pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
             pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
             pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,

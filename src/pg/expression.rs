@@ -4,6 +4,7 @@
 //! filled in afterwards. Numbers from `TEXTS` on are such texts, lower ones are the caller's.
 use super::deparse::{Names, string};
 use super::holes::fill;
+use super::pinned::Unsteady;
 use pgrx::{PgList, pg_sys};
 
 const TEXTS: usize = 10_000;
@@ -48,7 +49,7 @@ pub struct Aggregate {
 ///
 /// # Safety
 /// `node` is an expression.
-unsafe fn nodes(node: *mut pg_sys::Node) -> Vec<*mut pg_sys::Node> {
+pub unsafe fn nodes(node: *mut pg_sys::Node) -> Vec<*mut pg_sys::Node> {
     unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, found: *mut std::ffi::c_void) -> bool {
         if node.is_null() {
             return false;
@@ -94,6 +95,7 @@ unsafe fn replace(node: *mut pg_sys::Node, number: usize) {
             && size_of::<pg_sys::Param>() <= size_of::<pg_sys::Aggref>()
             && size_of::<pg_sys::Param>() <= size_of::<pg_sys::FuncExpr>()
             && size_of::<pg_sys::Param>() <= size_of::<pg_sys::OpExpr>()
+            && size_of::<pg_sys::OpExpr>() == size_of::<pg_sys::DistinctExpr>()
     );
     // SAFETY: the node is at least as large as what is written over it.
     unsafe { node.cast::<pg_sys::Param>().write(parameter(node, number)) };
@@ -109,17 +111,31 @@ pub struct Rewriter {
     stable: std::cell::Cell<bool>,
     /// The first expression over rows that depends on the session.
     session: Option<String>,
+    /// The first part of one whose value is not that of the row alone.
+    unsteady: Option<(String, Unsteady)>,
 }
 
 impl Rewriter {
     /// For a query whose columns have these names and a rollup with this time zone.
     pub fn new(names: Names, zone: &str) -> Rewriter {
-        Rewriter { names, zone: zone.to_string(), texts: Vec::new(), stable: false.into(), session: None }
+        Rewriter {
+            names,
+            zone: zone.to_string(),
+            texts: Vec::new(),
+            stable: false.into(),
+            session: None,
+            unsteady: None,
+        }
     }
 
     /// True where PostgreSQL takes a text that was put in to be less than IMMUTABLE.
     pub fn put_in_a_stable_function(&self) -> bool {
         self.stable.get()
+    }
+
+    /// A part of what was noted that no rollup can hold, or perhaps none.
+    pub fn unsteady(&self) -> Option<(String, Unsteady)> {
+        self.unsteady.clone()
     }
 
     /// An expression that was noted to depend on the session, or on the moment.
@@ -139,12 +155,23 @@ impl Rewriter {
         }
         // SAFETY: the caller vouches for the expression, whose nodes these are.
         unsafe {
-            let found = nodes(node).into_iter().any(|n| {
-                (*n).type_ == pg_sys::NodeTag::T_SQLValueFunction
-                    || pg_sys::check_functions_in_node(n, Some(varies), std::ptr::null_mut())
+            let all = nodes(node);
+            let found = all.iter().any(|n| {
+                (**n).type_ == pg_sys::NodeTag::T_SQLValueFunction
+                    || pg_sys::check_functions_in_node(*n, Some(varies), std::ptr::null_mut())
             });
             if found && self.session.is_none() {
                 self.session = Some(self.text(node));
+            }
+            for n in all {
+                if let Some(how) = super::pinned::unsteady(n)
+                    && self
+                        .unsteady
+                        .as_ref()
+                        .is_none_or(|(_, was)| *was == Unsteady::Perhaps && how == Unsteady::Session)
+                {
+                    self.unsteady = Some((self.text(n), how));
+                }
             }
         }
     }
@@ -167,7 +194,7 @@ impl Rewriter {
         TEXTS + self.texts.len() - 1
     }
 
-    /// Makes what depends on the session's time zone depend on the rollup's: everyone who reads the live view
+    /// Makes what depends on the session's time zone depend on the rollup's, and names operators that no text would: everyone who reads the live view
     /// must see the same buckets. Where the zone is UTC, buckets of fixed length take `date_bin`, a fifth of the
     /// price of `date_trunc` and equal to it (`tests/sql/rollup_sources.sql` compares them).
     ///
@@ -176,54 +203,20 @@ impl Rewriter {
     pub unsafe fn pin_time_zone(&mut self, node: *mut pg_sys::Node) {
         // SAFETY: children come before their parents, so that each is replaced once its text is final.
         unsafe {
-            for n in nodes(node).into_iter().rev() {
-                if (*n).type_ != pg_sys::NodeTag::T_FuncExpr {
-                    continue;
-                }
-                let f = &*n.cast::<pg_sys::FuncExpr>();
-                let args: Vec<_> = PgList::<pg_sys::Node>::from_pg(f.args).iter_ptr().collect();
-                if let Some(text) = self.pinned(f.funcid.to_u32(), &args) {
-                    for arg in args {
-                        self.note_session(arg);
-                    }
-                    let hole = self.keep(text);
-                    replace(n, hole);
-                }
+            for n in nodes(node) {
+                super::pinned::compare_in_full(n);
             }
-        }
-    }
-
-    /// # Safety
-    /// `args` are the arguments of a call of function `id`.
-    unsafe fn pinned(&self, id: u32, args: &[*mut pg_sys::Node]) -> Option<String> {
-        let zone = super::literal(&self.zone);
-        // SAFETY: the caller vouches for the arguments.
-        unsafe {
-            let text = |n: usize| self.names.text(args[n]);
-            let local = |n: usize| format!("(({}) AT TIME ZONE {zone})", text(n));
-            Some(match id {
-                pg_sys::F_DATE_TRUNC_TEXT_TIMESTAMPTZ => {
-                    let unit = constant(args[0]).unwrap_or_default().to_ascii_lowercase();
-                    match fixed_length(&unit).filter(|_| self.zone.eq_ignore_ascii_case("utc")) {
-                        Some(length) => bin(&length, &unit, &text(1)),
-                        None => {
-                            self.stable.set(true);
-                            format!("pg_catalog.date_trunc({}, {}, {zone})", text(0), text(1))
-                        }
-                    }
+            for n in nodes(node).into_iter().rev() {
+                let Some(pinned) = super::pinned::pinned(n, &self.zone, self.names) else { continue };
+                for arg in super::pinned::arguments(n) {
+                    self.note_session(arg);
                 }
-                pg_sys::F_DATE_TIMESTAMPTZ => format!("{}::pg_catalog.date", local(0)),
-                pg_sys::F_TIMESTAMP_TIMESTAMPTZ => local(0),
-                pg_sys::F_EXTRACT_TEXT_TIMESTAMPTZ | pg_sys::F_DATE_PART_TEXT_TIMESTAMPTZ => {
-                    let field = constant(args[0])?.to_ascii_lowercase();
-                    if field == "epoch" || field.starts_with("timezone") {
-                        return None;
-                    }
-                    let f = if id == pg_sys::F_EXTRACT_TEXT_TIMESTAMPTZ { "extract" } else { "date_part" };
-                    format!("pg_catalog.\"{f}\"({}, {})", text(0), local(1))
+                if pinned.stable {
+                    self.stable.set(true);
                 }
-                _ => return None,
-            })
+                let hole = self.keep(pinned.text);
+                replace(n, hole);
+            }
         }
     }
 
@@ -348,32 +341,6 @@ impl Rewriter {
     }
 }
 
-/// Where buckets of fixed length begin: a Monday, midnight in UTC, before any event.
-pub const EPOCH: &str = "'0001-01-01 00:00:00+00'::pg_catalog.timestamptz";
-
-/// The bucket of a timestamptz in UTC: by `date_bin`, and where that ends, since it counts microseconds from its origin,
-/// as `date_trunc` has it.
-pub fn bin(length: &str, unit: &str, time: &str) -> String {
-    format!(
-        "CASE WHEN {time} OPERATOR(pg_catalog.<) '290000-01-01 00:00:00+00'::pg_catalog.timestamptz THEN pg_catalog.date_bin({length}, {time}, {EPOCH}) \
-         ELSE (pg_catalog.date_trunc('{unit}', ({time}) AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') END"
-    )
-}
-
-/// The length of a date_trunc unit, where every one of its buckets has it in UTC.
-fn fixed_length(unit: &str) -> Option<String> {
-    let length = match unit {
-        "milliseconds" => "1 millisecond",
-        "second" => "1 second",
-        "minute" => "1 minute",
-        "hour" => "1 hour",
-        "day" => "1 day",
-        "week" => "7 days",
-        _ => return None,
-    };
-    Some(format!("'{length}'::pg_catalog.interval"))
-}
-
 /// The collation of a value, qualified, where it is not the one its type has by itself.
 ///
 /// # Safety
@@ -405,5 +372,24 @@ pub unsafe fn constant(node: *mut pg_sys::Node) -> Option<String> {
         let (mut output, mut varlena) = (pg_sys::InvalidOid, false);
         pg_sys::getTypeOutputInfo(c.consttype, &mut output, &mut varlena);
         Some(string(pg_sys::OidOutputFunctionCall(output, c.constvalue)))
+    }
+}
+
+/// A constant interval: months, days, microseconds.
+///
+/// # Safety
+/// `node` is an expression.
+pub unsafe fn constant_interval(node: *mut pg_sys::Node) -> Option<(i32, i32, i64)> {
+    // SAFETY: the tag and the type say what the node and its value are.
+    unsafe {
+        if (*node).type_ != pg_sys::NodeTag::T_Const {
+            return None;
+        }
+        let c = &*node.cast::<pg_sys::Const>();
+        if c.constisnull || c.consttype != pg_sys::INTERVALOID {
+            return None;
+        }
+        let i = &*c.constvalue.cast_mut_ptr::<pg_sys::Interval>();
+        Some((i.month, i.day, i.time))
     }
 }

@@ -6,6 +6,11 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+/// A value as it is written into what a connection is opened with.
+pub fn conninfo_value(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
 type Conn = *mut c_void;
 type Res = *mut c_void;
 

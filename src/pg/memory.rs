@@ -2,6 +2,8 @@
 //!
 //! A sketch kept between rows must be charged to `work_mem` and vanish with its group, so its buffers are
 //! palloc'd. Resetting the context frees them without running `drop`, which is why they own nothing else.
+use super::aggcontext::Context;
+use hll_ddsketch::Cell;
 use hll_sketch::{Buffer, Memory};
 use pgrx::pg_sys;
 use std::marker::PhantomData;
@@ -25,6 +27,11 @@ impl ContextMemory {
     pub fn current() -> ContextMemory {
         // SAFETY: a backend always has a current context, and what a call makes in it dies with it.
         unsafe { ContextMemory { context: pg_sys::CurrentMemoryContext } }
+    }
+
+    /// That of an aggregate's states: what lies in a state goes with it.
+    pub fn of(context: Context) -> ContextMemory {
+        ContextMemory { context: context.raw() }
     }
 
     /// The raw context, for the other files of the fence.
@@ -131,5 +138,56 @@ impl Memory for ContextMemory {
 
     fn zeroed_bytes(&self, len: usize) -> ContextVec<u8> {
         ContextVec::<u8>::zeroed(self.context, len)
+    }
+}
+
+/// So many plain values in a memory context.
+#[derive(Debug)]
+pub struct ContextBlock<T: Copy> {
+    data: NonNull<T>,
+    len: u32,
+    owns: PhantomData<T>,
+}
+
+impl<T: Copy> Drop for ContextBlock<T> {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            // SAFETY: the chunk came from a context that outlives the block (ContextMemory), and is freed once.
+            unsafe { pg_sys::pfree(self.data.as_ptr().cast()) };
+        }
+    }
+}
+
+impl<T: Copy> Deref for ContextBlock<T> {
+    type Target = [T];
+    #[inline(always)]
+    fn deref(&self) -> &[T] {
+        // SAFETY: `len` values were zeroed; palloc aligns to 8 bytes, dangling is aligned for len 0.
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len as usize) }
+    }
+}
+
+impl<T: Copy> DerefMut for ContextBlock<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in `deref`, and `self` is borrowed alone.
+        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len as usize) }
+    }
+}
+
+impl hll_ddsketch::Memory for ContextMemory {
+    type Block<T: Cell> = ContextBlock<T>;
+
+    fn zeroed<T: Cell>(&self, len: usize) -> ContextBlock<T> {
+        const { assert!(align_of::<T>() <= 8, "palloc aligns to 8 bytes") }
+        if len == 0 {
+            return ContextBlock { data: NonNull::dangling(), len: 0, owns: PhantomData };
+        }
+        // SAFETY: the context is live; an allocation never returns NULL, it raises, and so it does where there are more
+        // than 1 GB, for which 32 bits are enough. All bytes zero is a value of every Cell.
+        let data = unsafe {
+            NonNull::new_unchecked(pg_sys::MemoryContextAllocZero(self.context, len * size_of::<T>()).cast())
+        };
+        ContextBlock { data, len: len as u32, owns: PhantomData }
     }
 }

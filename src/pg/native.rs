@@ -76,6 +76,13 @@ pub fn cstring(text: &str) -> Datum {
     }
 }
 
+/// The text of cstring argument `n`.
+pub fn cstring_argument(call: &Call, n: usize) -> String {
+    let Some(datum) = call.arg(n) else { return String::new() };
+    // SAFETY: the declaration says cstring, which ends in NUL.
+    unsafe { CStr::from_ptr(datum.cast_mut_ptr()) }.to_string_lossy().into_owned()
+}
+
 /// The type modifiers that the parser collected in argument `n`, a `cstring[]`.
 pub fn typmod_strings(call: &Call, n: usize) -> Vec<String> {
     let Some(datum) = call.arg(n) else { return Vec::new() };
@@ -124,6 +131,35 @@ pub fn words(call: &Call, n: usize) -> Option<&[i64]> {
         let len = pgrx::varsize_any(array.cast()).saturating_sub(header) / size_of::<i64>();
         Some(std::slice::from_raw_parts(array.cast::<u8>().add(header).cast::<i64>(), len))
     }
+}
+
+/// The elements of array argument `n`, whose type is that of `T`; none of NULL.
+fn array<T>(call: &Call, n: usize) -> Vec<Option<T>>
+where
+    Vec<Option<T>>: FromDatum,
+{
+    // SAFETY: each caller below pairs the type of its elements with the declaration.
+    call.arg(n).and_then(|datum| unsafe { FromDatum::from_datum(datum, false) }).unwrap_or_default()
+}
+
+/// The elements of argument `n`, a `double precision[]`.
+pub fn floats(call: &Call, n: usize) -> Vec<Option<f64>> {
+    array(call, n)
+}
+
+/// The elements of argument `n`, a `bigint[]`.
+pub fn bigints(call: &Call, n: usize) -> Vec<Option<i64>> {
+    array(call, n)
+}
+
+/// The elements of argument `n`, an `integer[]`.
+pub fn integers(call: &Call, n: usize) -> Vec<Option<i32>> {
+    array(call, n)
+}
+
+/// A `double precision[]`.
+pub fn float_array(values: Vec<Option<f64>>) -> Datum {
+    values.into_datum().unwrap_or(Datum::from(0usize))
 }
 
 /// A record of the call's declared OUT columns; None is NULL.

@@ -1,8 +1,9 @@
 //! Reading a SELECT with PostgreSQL's own parser and analyser, and writing its parts back as text.
 pub use super::deparse::{Joins, set_local};
 use super::deparse::{Names, from_clause, string, type_of};
-pub use super::expression::{Aggregate, EPOCH, Part, bin};
+pub use super::expression::{Aggregate, Part};
 use super::expression::{Rewriter, collation, constant};
+pub use super::pinned::{EPOCH, Unsteady, bin};
 use super::tables::Tables;
 use pgrx::{PgList, pg_sys};
 use std::ffi::CString;
@@ -77,6 +78,8 @@ pub struct Select {
     pub filter_volatile: bool,
     /// An expression that is run over the rows and, the time zone apart, depends on more than the row.
     pub session_dependent: Option<String>,
+    /// A part of one whose value is not that of the row alone, the time zone and the locale apart.
+    pub unsteady: Option<(String, Unsteady)>,
     /// The select list.
     pub targets: Vec<Target>,
     /// Group keys that the select list does not show.
@@ -96,11 +99,12 @@ pub(super) fn no<T>(what: &str, hint: &'static str) -> Result<T, Unsupported> {
     Err(Unsupported { what: what.into(), hint })
 }
 
-/// Parses and analyses `text` with the caller's search_path, for a rollup in time zone `zone`.
+/// Parses and analyses `text` with the caller's search_path, for a rollup in time zone `zone`, by which clock times in
+/// the text are read.
 ///
 /// Raises PostgreSQL's own error where the text is no valid SQL or names things that are not there.
 pub fn analyse(text: &str, zone: &str) -> Result<Select, Unsupported> {
-    analysed(text, zone, true)
+    super::deparse::in_zone(zone, || analysed(text, zone, true))
 }
 
 /// The aggregate calls that make up the select list of `text`, which has no GROUP BY. Call with names qualified.
@@ -259,6 +263,12 @@ unsafe fn read(q: &mut pg_sys::Query, zone: &str, has_time_key: bool) -> Result<
             rewriter.note_session(quals);
         }
         for condition in tables.conditions() {
+            if super::expression::nodes(*condition).into_iter().any(|n| super::pinned::hides_operator(n)) {
+                return no(
+                    "a condition of JOIN compares by an operator that is not PostgreSQL's own and not written",
+                    "Write a OPERATOR(schema.=) b instead of IS DISTINCT FROM, NULLIF or CASE … WHEN.",
+                );
+            }
             rewriter.note_session(*condition);
         }
         let rte = tables.entry(source);
@@ -272,6 +282,7 @@ unsafe fn read(q: &mut pg_sys::Query, zone: &str, has_time_key: bool) -> Result<
             filter: (!quals.is_null()).then(|| rewriter.text(quals)),
             filter_volatile,
             session_dependent: rewriter.session_dependent(),
+            unsteady: rewriter.unsteady(),
             targets,
             hidden_keys,
         })

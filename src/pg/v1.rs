@@ -41,6 +41,13 @@ impl Call {
         unsafe { (*self.fcinfo).nargs as usize }
     }
 
+    /// Argument `n`, an array whose elements are oids; none where it is NULL or not given.
+    pub fn oids(&self, n: usize) -> Vec<pg_sys::Oid> {
+        // SAFETY: the SQL declaration says the type of the argument.
+        let found = self.arg(n).and_then(|d| unsafe { pgrx::FromDatum::from_datum(d, false) });
+        found.unwrap_or_default()
+    }
+
     /// Argument `n` (from 0), or None where it is NULL or was not passed.
     #[inline(always)]
     pub fn arg(&self, n: usize) -> Option<pg_sys::Datum> {

@@ -71,6 +71,12 @@ pub fn next_transaction_id() -> i64 {
     full_id(unsafe { pg_sys::ReadNextFullTransactionId() })
 }
 
+/// True of an id as rows bear it of this transaction or a part of it that was not rolled back.
+pub fn is_own_transaction(id: pg_sys::TransactionId) -> bool {
+    // SAFETY: a look at what this process knows of its transaction; raises no error.
+    unsafe { pg_sys::TransactionIdIsCurrentTransactionId(id) }
+}
+
 fn full_id(x: pg_sys::FullTransactionId) -> i64 {
     x.value as i64
 }
@@ -79,6 +85,12 @@ fn full_id(x: pg_sys::FullTransactionId) -> i64 {
 pub fn keeps_one_snapshot() -> bool {
     // SAFETY: reads a variable of this process.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// True where transactions of this session may not write unless they say so.
+pub fn read_only_by_default() -> bool {
+    // SAFETY: reads a variable of this process.
+    unsafe { pg_sys::DefaultXactReadOnly }
 }
 
 /// Takes notice of what other transactions have changed in the catalog, partitions among it, as taking a lock on a table
@@ -172,7 +184,7 @@ impl ActingAs {
             pg_sys::NewGUCNestLevel()
         };
         let acting = ActingAs { user, context, guc_level, lasting };
-        super::query::set_local(c"search_path", c"pg_catalog, pg_temp");
+        super::deparse::fix_settings();
         if restricted {
             super::query::set_local(c"row_security", c"off");
         }

@@ -2,7 +2,9 @@
 use super::catalog;
 use super::error::{Result, fail};
 use super::plan::{Column, Plan, Role};
-use super::sql::{column_definition, ident};
+use super::sql::{column_definition, generated_as, ident};
+use crate::pg::deparse::qualified;
+use crate::pg::generated::computes;
 use crate::pg::xact::ActingAs;
 use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
@@ -51,7 +53,7 @@ pub fn adopt(plan: &mut Plan, source: &str, target: &str, backfill: bool) -> Res
                 format!("it has no column {} of type {}, for {}", c.name, shown(&c.sql_type), c.written),
                 format!("ADD COLUMN {}", column_definition(&nullable(c))),
             )),
-            Some(t) => misfits.extend(compare(c, t, keys_never_null)),
+            Some(t) => misfits.extend(compare(c, t, keys_never_null, is_same(c, t, &there, target)?)),
         }
         if let Role::Value(m) = &mut c.role {
             m.never_null &= there.iter().any(|t| t.name == c.name && t.not_null);
@@ -61,21 +63,30 @@ pub fn adopt(plan: &mut Plan, source: &str, target: &str, backfill: bool) -> Res
         if !plan.columns.iter().any(|c| c.name == t.name && c.in_table()) {
             misfits.push((
                 format!("column {} is NOT NULL without a default, and the query does not give it", t.name),
-                format!("ALTER COLUMN {} DROP NOT NULL", ident(&t.name)),
+                may_be_null(&t.name),
             ));
         }
     }
     if !has_key(plan, target)? {
         let keys: Vec<String> = plan.keys().map(|c| ident(&c.name)).collect();
-        let (keys, kind) =
-            (keys.join(", "), if keys_never_null { "PRIMARY KEY" } else { "UNIQUE NULLS NOT DISTINCT" });
+        let kind = match keys_never_null {
+            false => "UNIQUE NULLS NOT DISTINCT",
+            true if has_primary_key(target)? => "UNIQUE",
+            true => "PRIMARY KEY",
+        };
+        let keys = keys.join(", ");
         misfits.push((
             format!("it has no unique key on its group keys, ({keys})"),
             format!("ADD {kind} ({keys})"),
         ));
     }
     if !misfits.is_empty() {
-        return Err(refusal(target, &misfits));
+        let freed: Vec<String> = there
+            .iter()
+            .filter(|t| misfits.iter().any(|(_, how)| *how == may_be_null(&t.name)))
+            .map(|t| t.name.clone())
+            .collect();
+        return Err(refusal(target, &misfits, in_the_way(target, freed)?));
     }
     if backfill && !empty {
         return fail(
@@ -115,9 +126,18 @@ fn without_modifier(sql_type: &str) -> String {
     }
 }
 
-fn compare(c: &Column, t: &There, keys_never_null: bool) -> Option<Misfit> {
+/// True of a column that is computed from others, and is so there: a table that has been a rollup's has such.
+fn is_same(c: &Column, t: &There, there: &[There], target: &str) -> Result<bool> {
+    let Role::Result { of, .. } = &c.role else { return Ok(false) };
+    let (true, Some(expression)) = (t.generated, generated_as(c)) else { return Ok(false) };
+    let whole = of.iter().all(|part| there.iter().any(|t| t.name == *part));
+    let relation = super::citus::create::relation(target)?;
+    Ok(whole && qualified(|| computes(relation, &c.name, &expression)))
+}
+
+fn compare(c: &Column, t: &There, keys_never_null: bool, is_same: bool) -> Option<Misfit> {
     let name = ident(&c.name);
-    if !c.is_kept() {
+    if !c.is_kept() && !is_same {
         return Some((
             format!(
                 "column {} would have to be generated, since it is computed from others: {}",
@@ -126,7 +146,7 @@ fn compare(c: &Column, t: &There, keys_never_null: bool) -> Option<Misfit> {
             format!("DROP COLUMN {name}"),
         ));
     }
-    if t.generated {
+    if t.generated && !is_same {
         return Some((
             format!("column {} is generated, and would have to be written", c.name),
             format!("ALTER COLUMN {name} DROP EXPRESSION"),
@@ -159,19 +179,59 @@ fn compare(c: &Column, t: &There, keys_never_null: bool) -> Option<Misfit> {
         _ => keys_never_null,
     };
     (t.not_null && !never_null).then(|| {
-        (
-            format!("column {} is NOT NULL, and the query may give NULL", c.name),
-            format!("ALTER COLUMN {name} DROP NOT NULL"),
-        )
+        (format!("column {} is NOT NULL, and the query may give NULL", c.name), may_be_null(&c.name))
     })
 }
 
-fn refusal(target: &str, misfits: &[Misfit]) -> ErrorReport {
+/// What lets a column be NULL.
+fn may_be_null(column: &str) -> String {
+    format!("ALTER COLUMN {} DROP NOT NULL", ident(column))
+}
+
+/// What has to go before columns may be NULL: statements of their own, and parts of the ALTER TABLE.
+struct InTheWay {
+    statements: Vec<String>,
+    parts: Vec<String>,
+}
+
+/// Primary keys, with the foreign keys that refer to them, identities, and the index that says which rows are which to
+/// subscribers.
+fn in_the_way(target: &str, columns: Vec<String>) -> Result<InTheWay> {
+    let found = catalog::read(
+        "WITH k AS (SELECT i.indexrelid, i.indisprimary, i.indisreplident FROM pg_catalog.pg_index i WHERE i.indrelid = pg_catalog.to_regclass($1) \
+          AND EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.indrelid AND a.attname::pg_catalog.text = ANY ($2) AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1]))) \
+         SELECT true, pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY FULL;', $1), 1 FROM k WHERE k.indisreplident UNION ALL \
+         SELECT true, pg_catalog.format('ALTER TABLE %I.%I DROP CONSTRAINT %I;', n.nspname, c.relname, f.conname), 2 FROM k JOIN pg_catalog.pg_constraint f ON f.conindid = k.indexrelid AND f.contype = 'f' \
+          JOIN pg_catalog.pg_class c ON c.oid = f.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE k.indisprimary AND f.conparentid = 0 UNION ALL \
+         SELECT false, pg_catalog.format('DROP CONSTRAINT %I', p.conname), 3 FROM k JOIN pg_catalog.pg_constraint p ON p.conindid = k.indexrelid AND p.contype = 'p' UNION ALL \
+         SELECT false, pg_catalog.format('ALTER COLUMN %I DROP IDENTITY', a.attname), 4 FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass($1) \
+          AND a.attidentity <> '' AND a.attname::pg_catalog.text = ANY ($2) ORDER BY 3, 2",
+        &[target.into(), columns.into()],
+        |row| Ok((row.get::<bool>(1)? == Some(true), row.get::<String>(2)?.unwrap_or_default())),
+    )?;
+    let (statements, parts): (Vec<_>, Vec<_>) = found.into_iter().partition(|(alone, _)| *alone);
+    let texts = |all: Vec<(bool, String)>| all.into_iter().map(|(_, text)| text).collect();
+    Ok(InTheWay { statements: texts(statements), parts: texts(parts) })
+}
+
+fn has_primary_key(target: &str) -> Result<bool> {
+    let found = catalog::read(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = pg_catalog.to_regclass($1) AND i.indisprimary)",
+        &[target.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(found.first().copied().flatten() == Some(true))
+}
+
+fn refusal(target: &str, misfits: &[Misfit], first: InTheWay) -> ErrorReport {
     let (what, how): (Vec<&str>, Vec<&str>) = misfits.iter().map(|(a, b)| (a.as_str(), b.as_str())).unzip();
+    let parts: Vec<&str> = first.parts.iter().map(String::as_str).chain(how).collect();
+    let alter = format!("ALTER TABLE {target} {}; -- and fill in what is new", parts.join(", "));
+    let statements: Vec<String> = first.statements.into_iter().chain([alter]).collect();
     super::error::report(
         PgSqlErrorCode::ERRCODE_INVALID_TABLE_DEFINITION,
         format!("table {target} does not fit the query: {}", what.join("; ")),
-        format!("ALTER TABLE {target} {}; -- and fill in what is new", how.join(", ")),
+        statements.join(" "),
     )
 }
 

@@ -163,6 +163,10 @@ fn watch_command(call: &mut Call) -> pg_sys::Datum {
 
 /// Tables that came to stand below a source are watched as it is, and rows that a subscription brings get stamps.
 fn watch(command: &Command) -> Result<()> {
+    for (table, was, now) in &command.renamed {
+        super::names::column_renamed(*table, was, now);
+    }
+    command.made.iter().try_for_each(|table| super::anew::made(*table))?;
     let mut children = command.children.clone();
     for (parent, name) in &command.attached {
         children.extend(partitions_named(*parent, name)?);
@@ -171,6 +175,7 @@ fn watch(command: &Command) -> Result<()> {
         come(table)?;
     }
     for table in children {
+        identify(table)?;
         let sources = sources_above(table)?;
         // Where a subscription fills it, its rows get stamps from the top on.
         let roots = match sources.is_empty() {
@@ -258,6 +263,28 @@ fn sources_of_rows(table: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, String)>> {
             ))
         },
     )
+}
+
+/// Gives a new partition of a rollup's table a replica identity, as who gave the command.
+fn identify(table: pg_sys::Oid) -> Result<()> {
+    let done = in_subtransaction(std::panic::AssertUnwindSafe(|| {
+        let _acting = ActingAs::role(current_user());
+        wait_shortly();
+        super::identity::give_below(table)
+    }));
+    match done {
+        Ok(()) => Ok(()),
+        Err(e) if e.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED => {
+            fail(e.code, e.message, "Give the command again.")
+        }
+        Err(e) => {
+            warn(
+                format!("the new partition of a rollup has no replica identity: {}", e.message),
+                "Where it is published, runs of the rollup fail: ALTER TABLE … REPLICA IDENTITY FULL.",
+            );
+            Ok(())
+        }
+    }
 }
 
 /// Does what is to be done of a table and what is below it, as who gave the command, or says why it cannot be.

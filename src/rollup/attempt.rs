@@ -29,6 +29,8 @@ pub struct Due {
     pub now: bool,
     /// It has a backlog.
     pub backlog: bool,
+    /// Its last run failed.
+    pub failing: bool,
 }
 
 /// True of a row of `rollup.attempt`, `a`, and `rollup.definition`, `d`, whose run is due. A clock that was set
@@ -47,11 +49,23 @@ pub fn catalog_version() -> Result<Option<String>> {
     Ok(found.into_iter().next().flatten())
 }
 
+/// What is set for sessions of this database, whoever begins them.
+pub fn settings_of_database() -> Result<String> {
+    let _acting = ActingAs::catalog();
+    let found = catalog::read(
+        "SELECT pg_catalog.string_agg(pg_catalog.concat(s.setdatabase, s.setconfig), ';' ORDER BY s.setdatabase) FROM pg_catalog.pg_db_role_setting s \
+         WHERE s.setrole = 0 AND s.setdatabase IN (SELECT 0 UNION ALL SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())",
+        &[],
+        |row| row.get::<String>(1),
+    )?;
+    Ok(first(found).unwrap_or_default())
+}
+
 /// The active rollups, the one that has waited longest first.
 pub fn scheduled() -> Result<Vec<Due>> {
     let _acting = ActingAs::catalog();
     let sql = format!(
-        "SELECT d.id, d.name, {OWNER}, d.source::pg_catalog.oid, {IS_DUE}, d.backlog_to_xmax IS NOT NULL FROM rollup.definition d \
+        "SELECT d.id, d.name, {OWNER}, d.source::pg_catalog.oid, {IS_DUE}, d.backlog_to_xmax IS NOT NULL, a.failures > 0 FROM rollup.definition d \
          LEFT JOIN rollup.attempt a ON a.id = d.id WHERE d.state = 'active' AND d.every IS NOT NULL AND d.relation IS NOT NULL AND d.source IS NOT NULL ORDER BY a.last_run NULLS FIRST, d.id"
     );
     catalog::read(&sql, &[], |row| {
@@ -62,6 +76,7 @@ pub fn scheduled() -> Result<Vec<Due>> {
             source: row.get(4)?.unwrap_or(pg_sys::InvalidOid),
             now: row.get(5)? == Some(true),
             backlog: row.get(6)? == Some(true),
+            failing: row.get(7)? == Some(true),
         })
     })
 }
@@ -79,6 +94,7 @@ pub fn begin(id: i64) -> Result<bool> {
         New::Unknown => run::has_rows(id)?,
     };
     if !is_due {
+        nothing_to_do(id)?;
         return Ok(false);
     }
     let _acting = ActingAs::catalog();
@@ -144,7 +160,7 @@ fn remember(id: i64, rows: i64, groups: i64, error: Option<&str>) -> Result<()> 
 pub fn failed(id: i64, message: &str) -> Result<Option<String>> {
     let _acting = ActingAs::catalog();
     catalog::execute(
-        "INSERT INTO rollup.attempt (id) SELECT d.id FROM rollup.definition d WHERE d.id = $1 ON CONFLICT DO NOTHING",
+        "INSERT INTO rollup.attempt (id) SELECT d.id FROM rollup.definition d WHERE d.id = $1 FOR KEY SHARE ON CONFLICT DO NOTHING",
         &[id.into()],
     )?;
     remember(id, 0, 0, Some(message))?;
@@ -178,6 +194,22 @@ pub fn said_of(id: i64, message: &str) -> Result<Option<String>> {
         |row| row.get::<String>(1),
     )?;
     Ok(first(said))
+}
+
+/// A rollup was looked at, and there is nothing to merge: what it failed over is over.
+pub fn nothing_to_do(id: i64) -> Result<()> {
+    let _acting = ActingAs::catalog();
+    let failing =
+        catalog::read("SELECT failures > 0 FROM rollup.attempt WHERE id = $1", &[id.into()], |row| {
+            row.get::<bool>(1)
+        })?;
+    if first(failing) != Some(true) {
+        return Ok(());
+    }
+    catalog::execute(
+        "UPDATE rollup.attempt SET failures = 0, last_error = NULL, hold_until = NULL WHERE id = $1",
+        &[id.into()],
+    )
 }
 
 /// Forgets failures, for a rollup that is to run again.
@@ -217,7 +249,7 @@ pub fn after_start() -> Result<Vec<String>> {
         |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())),
     )?;
     for (id, _) in &crashed {
-        failed(*id, "the server crashed while it ran")?;
+        failed(*id, "the server crashed while it ran: it rests for the time of setting rollup.crash_hold")?;
         catalog::execute(
             "UPDATE rollup.attempt SET hold_until = pg_catalog.clock_timestamp() + interval '1 millisecond' * $2 WHERE id = $1",
             &[(*id).into(), settings::crash_hold().into()],
@@ -238,7 +270,11 @@ pub fn run_due() -> Result<i64> {
         }
         let done = crate::pg::xact::in_subtransaction(|| {
             let pending = run::has_rows(d.id)?;
-            if pending { run(d.id, run::Backlog::All) } else { Ok(0) }
+            if pending {
+                return run(d.id, run::Backlog::All);
+            }
+            nothing_to_do(d.id)?;
+            Ok(0)
         });
         match done {
             Ok(merged) => rows += merged,

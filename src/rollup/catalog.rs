@@ -1,8 +1,15 @@
 //! Reading and writing the rollup catalog.
+//!
+//! Invariant: no statement of ours is read under a path that a caller has set. Each runs where pg_catalog alone is looked
+//! through, so that a bare name or operator in it is PostgreSQL's, whatever others have put into the schemas of the
+//! caller's path. Texts that a user gives, a rollup's query or the expression of a column, do not come this way: they are
+//! read as their author reads them, by `query::analyse`, once, and from then on are kept with every name qualified.
 use super::bounds::{Backlog, State};
 use super::citus;
 use super::error::{Result, fail, internal, report};
 use super::plan::Plan;
+use crate::pg::deparse::qualified;
+use crate::pg::shape::Shape;
 use crate::pg::xact::{ActingAs, Snapshot};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
@@ -18,8 +25,10 @@ pub fn read<T>(
     args: &[DatumWithOid],
     f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
 ) -> Result<Vec<T>> {
-    Spi::connect(|c| c.select(sql, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>())
-        .map_err(internal)
+    qualified(|| {
+        Spi::connect(|c| c.select(sql, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>())
+    })
+    .map_err(internal)
 }
 
 /// As `read`, for a statement of one fixed text that runs at every tick: its plan is kept for the session, since
@@ -33,17 +42,19 @@ fn read_often<T>(
         static KEPT: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
     }
     let (types, args): (Vec<_>, Vec<_>) = arg.map(|(t, v)| (PgOid::BuiltIn(t), v)).into_iter().unzip();
-    Spi::connect(|c| {
-        let kept = KEPT.with_borrow(|kept| kept.get(sql).cloned());
-        let plan = match kept {
-            Some(plan) => plan,
-            None => {
-                let plan = Rc::new(c.prepare(sql, &types)?.keep());
-                KEPT.with_borrow_mut(|kept| kept.insert(sql.into(), plan.clone()));
-                plan
-            }
-        };
-        c.select(&*plan, None, &args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>()
+    qualified(|| {
+        Spi::connect(|c| {
+            let kept = KEPT.with_borrow(|kept| kept.get(sql).cloned());
+            let plan = match kept {
+                Some(plan) => plan,
+                None => {
+                    let plan = Rc::new(c.prepare(sql, &types)?.keep());
+                    KEPT.with_borrow_mut(|kept| kept.insert(sql.into(), plan.clone()));
+                    plan
+                }
+            };
+            c.select(&*plan, None, &args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>()
+        })
     })
     .map_err(internal)
 }
@@ -61,24 +72,27 @@ pub fn write<T>(
     args: &[DatumWithOid],
     f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
 ) -> Result<Vec<T>> {
-    Spi::connect_mut(|c| c.update(sql, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>())
-        .map_err(internal)
+    qualified(|| {
+        Spi::connect_mut(|c| c.update(sql, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>())
+    })
+    .map_err(internal)
 }
 
 /// Runs a statement for what it does.
 pub fn execute(sql: &str, args: &[DatumWithOid]) -> Result<()> {
-    Spi::connect_mut(|c| c.update(sql, None, args).map(|_| ())).map_err(internal)
+    qualified(|| Spi::connect_mut(|c| c.update(sql, None, args).map(|_| ()))).map_err(internal)
 }
 
 /// Runs a statement for what it does; returns the rows it wrote.
 pub fn modify(sql: &str) -> Result<i64> {
-    let rows = Spi::connect_mut(|c| c.update(sql, None, &[]).map(|done| done.len())).map_err(internal)?;
+    let rows = qualified(|| Spi::connect_mut(|c| c.update(sql, None, &[]).map(|done| done.len())))
+        .map_err(internal)?;
     Ok(i64::try_from(rows).unwrap_or(i64::MAX))
 }
 
 /// Runs a statement of generated text, in which only names of pg_catalog are bare.
 pub fn define(sql: &str) -> Result<()> {
-    crate::pg::deparse::qualified(|| execute(sql, &[]))
+    execute(sql, &[])
 }
 
 /// One row of `rollup.definition`.
@@ -114,11 +128,37 @@ pub struct Definition {
     pub follows: bool,
     /// The tables that its query joins.
     joined: Vec<pg_sys::Oid>,
+    /// Its live view.
+    live: Option<pg_sys::Oid>,
+    /// What the live view said when it was made, as JSON.
+    shape: Option<String>,
 }
 
 impl Definition {
-    /// The plan.
+    /// The plan, in the names of today.
     pub fn plan(&self) -> Result<Plan> {
+        match self.followed()? {
+            Some((plan, _)) => Ok(plan),
+            None => self.stored_plan(),
+        }
+    }
+
+    /// The plan in the names of today and what its live view says, where that is not what was noted.
+    pub fn followed(&self) -> Result<Option<(Plan, Shape)>> {
+        let Some((shape, live)) = self.shape.as_ref().zip(self.live) else { return Ok(None) };
+        super::names::followed(&self.stored_plan()?, self.source_oid, live, shape)
+    }
+
+    /// What its live view says.
+    pub fn noted(&self) -> Result<Option<Shape>> {
+        if let Some((_, shape)) = self.followed()? {
+            return Ok(Some(shape));
+        }
+        self.shape.as_deref().map(|noted| serde_json::from_str(noted).map_err(internal)).transpose()
+    }
+
+    /// The plan in the names that were stored.
+    pub fn stored_plan(&self) -> Result<Plan> {
         let mut plan: Plan = serde_json::from_str(&self.plan)
             .map_err(|e| internal(format!("the plan of rollup {} cannot be read: {e}", self.name)))?;
         if let Some(joins) = &mut plan.joins {
@@ -202,7 +242,8 @@ fn with_definition(rest: &str) -> String {
   s.stamp_offset, d.backlog_from_xmax, d.backlog_from_xip, d.backlog_to_xmax, d.backlog_to_xip, \
   pg_catalog.timezone('UTC', d.backlog_cursor)::pg_catalog.text, \
   ARRAY(SELECT pg_catalog.timezone('UTC', c)::pg_catalog.text FROM pg_catalog.unnest(d.backlog_cuts) WITH ORDINALITY u (c, n) ORDER BY n), \
-  d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.on_change = 'recompute', d.nodes::pg_catalog.text, d.joined::pg_catalog.oid[] \
+  d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.on_change = 'recompute', d.nodes::pg_catalog.text, d.joined::pg_catalog.oid[], \
+  d.live::pg_catalog.oid, d.shape::pg_catalog.text \
   FROM rollup.definition d LEFT JOIN rollup.source s ON s.relation = d.source {rest}"
     )
 }
@@ -238,6 +279,8 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<Definition> {
         same_cluster: row.get(19)?.unwrap_or_default(),
         follows: row.get(20)?.unwrap_or_default(),
         joined: row.get(22)?.unwrap_or_default(),
+        live: row.get(23)?,
+        shape: row.get(24)?,
     })
 }
 

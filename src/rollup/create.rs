@@ -5,15 +5,17 @@ use super::adopt;
 use super::catalog::{self, Definition};
 use super::citus;
 use super::error::{Result, fail, internal};
-use super::plan::{Plan, Role};
+use super::plan::Plan;
 use super::source;
-use super::sql::{self, ident, literal};
+use super::sql::{self, ident};
+use super::views::{self, Names};
 use super::watch::{self, OnChange};
-use super::{definition, levels};
+use super::{comments::Said, definition, levels};
+use crate::pg::deparse;
 use crate::pg::query::Select;
 use crate::pg::xact;
 use pgrx::datum::Interval;
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
@@ -83,20 +85,24 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     };
 
     let is_new = source::add_stamp(&source)?;
-    if !is_new && place.is_none() {
+    if is_new {
+        super::identity::tell_publishers(select.source, &source.qualified())?;
+    } else if place.is_none() {
         super::maps::settle(select.source, &source)?;
     }
-    if options.on_change != OnChange::Ignore {
+    if options.on_change != OnChange::Ignore || place.is_some() && !options.backfill {
         // Whoever has changed rows before has committed; whoever will finds the triggers.
         source::lock_exclusively(&source)?;
     }
     source::register(select.source, &plan)?;
     source::add_index(select.source, &source, &plan)?;
     let of_target = xact::ActingAs::role(owner);
+    let said = Said::of_others(&target)?;
     match &options.into {
         None => catalog::define(&sql::create_table(&plan, &target))?,
         Some(_) => adopt::adopt(&mut plan, &source.qualified(), &target, options.backfill)?,
     }
+    super::identity::give(&target)?;
     if let Some((key, place)) = &place {
         let (key, source) = (key.as_deref(), source.qualified());
         match &options.into {
@@ -115,14 +121,14 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         options.on_change,
         options.into.is_some(),
     )?;
-    if place.is_some() {
-        citus::create::begin(id)?;
+    match (&place, options.backfill) {
+        (Some(_), backfill) => begin_on_nodes(id, !backfill)?,
+        (None, true) => {}
+        (None, false) => begin_now(id)?,
     }
-    if !options.backfill {
-        begin_now(id)?;
-    }
-    catalog::define(&sql::live_view(place.is_some(), &plan, &view, &source.qualified(), &target, None, id))?;
-    comment(&plan, &source.qualified(), &target, &view, None)?;
+    let names = Names { source: &source.qualified(), target: &target, view: None };
+    views::make(place.is_some(), &plan, names, None, id)?;
+    said.again(&plan, &source.qualified(), &target, &view, None)?;
     say_what_the_table_lacks(&plan, &target, &view);
     if !options.coarser.is_empty() {
         let d = catalog::lock(id)?.ok_or_else(|| internal("the rollup is not there"))?;
@@ -132,8 +138,8 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     }
     std::mem::drop(of_target);
     super::arrange::arrange(select.source)?;
-    source::create_functions(&source)?;
     std::mem::drop(of_source);
+    super::beside::create(select.source)?;
     Ok(id)
 }
 
@@ -143,6 +149,11 @@ fn names_beside(into: &str, source: &source::Source) -> Result<(String, String)>
     let view = format!("{}.{}", ident(&schema), ident(&format!("{table}_live")));
     refuse_existing(&view)?;
     Ok((format!("{}.{}", ident(&schema), ident(&table)), view))
+}
+
+fn begin_on_nodes(id: i64, everything: bool) -> Result<()> {
+    let d = catalog::lock(id)?.ok_or_else(|| internal("the rollup is not there"))?;
+    citus::create::begin(id, d.offset, everything)
 }
 
 /// Takes the rows that are there as counted.
@@ -171,6 +182,11 @@ fn check_source(select: &Select, joins: bool) -> Result<()> {
     }
     if select.temporary {
         return wrong(format!("{name} is temporary"), "The worker cannot see it: use a table that stays.");
+    }
+    let passing = select.joins.iter().flat_map(|j| &j.tables).find(|table| deparse::is_temporary(**table));
+    if let Some(table) = passing {
+        let table = super::expire::name_of(*table)?;
+        return wrong(format!("{table} is temporary"), "The worker cannot see it: join a table that stays.");
     }
     if select.joins.is_some() && !joins {
         return fail(
@@ -205,7 +221,7 @@ fn refuse_rollups(source: pg_sys::Oid, on_change: OnChange) -> Result<()> {
         ),
         format!(
             "on_change => 'recompute' follows the changes. Longer buckets alone are a level: SELECT rollup.add_level({}, 'name', '1 day').",
-            literal(&rollup)
+            sql::literal(&rollup)
         ),
     )
 }
@@ -269,6 +285,13 @@ pub fn split(name: &str, default_schema: &str) -> Result<(String, String)> {
             );
         }
     };
+    if ["pg_temp", "pg_toast_temp"].iter().any(|temporary| schema.starts_with(temporary)) {
+        return fail(
+            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            format!("table {name} would be temporary"),
+            "The worker cannot see it, and it goes with the session: name a schema that stays.",
+        );
+    }
     // NAMEDATALEN is 64; the view's name must fit, and be told from another's.
     if table.len() + "_live".len() > 63 {
         return fail(
@@ -290,7 +313,8 @@ pub fn refuse_taken(schema: &str, table: &str) -> Result<(String, String)> {
     Ok((target, view))
 }
 
-fn refuse_existing(relation: &str) -> Result<()> {
+/// Refuses a name that something has.
+pub fn refuse_existing(relation: &str) -> Result<()> {
     let there = catalog::read("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[relation.into()], |row| {
         row.get::<bool>(1)
     })?;
@@ -343,75 +367,26 @@ fn insert_definition(
     .ok_or_else(|| internal("no id"))
 }
 
-/// Comments on a table of the rollup, its view and its columns.
-pub fn comment(plan: &Plan, source: &str, target: &str, view: &str, level: Option<&str>) -> Result<()> {
-    let width = level.map(|l| format!(" per {l}")).unwrap_or_default();
-    let texts = [
-        ("TABLE", target, format!("rollup of {source}{width}; {view} adds the rows not yet rolled up")),
-        (
-            "VIEW",
-            view,
-            format!(
-                "{target} and the rows of {source} not yet rolled up: what the query over {source} itself gives{width}"
-            ),
-        ),
-    ];
-    for (kind, name, text) in texts {
-        catalog::execute(&format!("COMMENT ON {kind} {name} IS {}", literal(&text)), &[])?;
-    }
-    comment_columns(plan, target, view)
-}
-
-/// Comments that say from which expression a column comes.
-pub fn comment_columns(plan: &Plan, target: &str, view: &str) -> Result<()> {
-    for c in &plan.columns {
-        let users: Vec<&str> = plan
-            .columns
-            .iter()
-            .filter(|r| match &r.role {
-                Role::Result { of, .. } => of.contains(&c.name),
-                Role::Value(m) => m.companion.as_ref() == Some(&c.name),
-                Role::Key => false,
-            })
-            .map(|r| r.name.as_str())
-            .collect();
-        let text = match &c.role {
-            _ if c.hidden => format!("{}: a part of {}", c.written, users.join(", ")),
-            Role::Result { of, .. } => format!("{}, from {}", c.written, of.join(", ")),
-            _ => c.written.clone(),
-        };
-        for (relation, shows) in [(target, c.in_table()), (view, !c.hidden)] {
-            if shows {
-                catalog::execute(
-                    &format!("COMMENT ON COLUMN {relation}.{} IS {}", ident(&c.name), literal(&text)),
-                    &[],
-                )?;
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Removes a rollup: its levels, its view, its table unless the data is kept, and with the last one of a source
 /// the two functions beside it.
 pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
     let relations = {
         let _acting = xact::ActingAs::catalog();
         catalog::write(
-            "WITH l AS (DELETE FROM rollup.level WHERE definition = $1 RETURNING relation), \
-             d AS (DELETE FROM rollup.definition WHERE id = $1 RETURNING relation, adopted) \
-             SELECT relation::pg_catalog.oid, false FROM l UNION ALL SELECT relation::pg_catalog.oid, adopted FROM d",
+            "WITH l AS (DELETE FROM rollup.level WHERE definition = $1 RETURNING relation, live), \
+             d AS (DELETE FROM rollup.definition WHERE id = $1 RETURNING relation, live, adopted), \
+             a AS (DELETE FROM rollup.attempt WHERE id = $1) \
+             SELECT relation::pg_catalog.oid, live::pg_catalog.oid, false FROM l UNION ALL SELECT relation::pg_catalog.oid, live::pg_catalog.oid, adopted FROM d",
             &[d.id.into()],
             |row| {
-                Ok((
-                    row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid),
-                    row.get::<bool>(2)? == Some(true),
-                ))
+                let oid =
+                    |at| Ok::<_, pgrx::spi::Error>(row.get::<pg_sys::Oid>(at)?.unwrap_or(pg_sys::InvalidOid));
+                Ok((oid(1)?, oid(2)?, row.get::<bool>(3)? == Some(true)))
             },
         )?
     };
-    for (relation, adopted) in relations {
-        drop_table(relation, keep_data || adopted)?;
+    for (relation, live, adopted) in relations {
+        drop_table(relation, live, keep_data || adopted)?;
     }
     // The triggers of the source are its owner's, who need not be that of the rollup.
     let _acting = match &d.source {
@@ -422,25 +397,28 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
         super::arrange::release(d.source_oid)?;
     }
     watch::forget(d.source_oid, false)?;
-    if catalog::of_source(d.source_oid, true)?.is_empty() {
-        source::forget(d.source_oid, d.source.is_some())?;
-    }
-    Ok(())
+    source::forget(d.source_oid, d.source.is_some())
 }
 
-/// Drops a table of a rollup, unless its data is kept, and its view.
-pub fn drop_table(relation: pg_sys::Oid, keep_data: bool) -> Result<()> {
-    let names = catalog::read(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.format('%I.%I', n.nspname, c.relname || '_live') \
-         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
-        &[relation.into()],
-        |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())),
-    )?;
-    if let Some((table, view)) = names.first() {
-        catalog::execute(&format!("DROP VIEW IF EXISTS {view}"), &[])?;
-        if !keep_data {
-            catalog::execute(&format!("DROP TABLE {table}"), &[])?;
-        }
+/// Drops a table of a rollup, unless its data is kept, and its view: the one that was made for it, whatever they are
+/// called by now.
+pub fn drop_table(relation: pg_sys::Oid, live: pg_sys::Oid, keep_data: bool) -> Result<()> {
+    let named = |oid: pg_sys::Oid, holds: &str| {
+        let found = catalog::read(
+            &format!(
+                "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c \
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, (SELECT $2::pg_catalog.oid AS t) t WHERE c.oid = $1 AND {holds}"
+            ),
+            &[oid.into(), relation.into()],
+            |row| row.get::<String>(1),
+        )?;
+        Ok::<_, ErrorReport>(found.into_iter().flatten().next())
+    };
+    if let Some(view) = named(live, views::READS)? {
+        catalog::execute(&format!("DROP VIEW {view}"), &[])?;
+    }
+    if let (Some(table), false) = (named(relation, "true")?, keep_data) {
+        catalog::execute(&format!("DROP TABLE {table}"), &[])?;
     }
     let _acting = xact::ActingAs::catalog();
     for table in ["retention", "expired", "partitioning"] {

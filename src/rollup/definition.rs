@@ -7,7 +7,7 @@ use super::reach;
 use super::rules::{self, Rule};
 use super::sql::ident;
 use crate::pg::holes::fill;
-use crate::pg::query::{self, Aggregate, Entry, Joins, Part, Select, Target};
+use crate::pg::query::{self, Aggregate, Entry, Joins, Part, Select, Target, Unsteady};
 use crate::pg::reach::TimeType;
 use pgrx::prelude::*;
 
@@ -16,7 +16,28 @@ const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
 
 /// Reads `text` as PostgreSQL does, or says what cannot be rolled up.
 pub fn analyse(text: &str, zone: &str) -> Result<Select> {
-    query::analyse(text, zone).map_err(|u| report(UNSUPPORTED, u.what, u.hint))
+    let mut select = query::analyse(text, zone).map_err(|u| report(UNSUPPORTED, u.what, u.hint))?;
+    rules::write_parameters(&mut select);
+    // What is volatile is refused by its column.
+    let volatile = select.filter_volatile || select.targets.iter().any(|t| t.volatile);
+    match &select.unsteady {
+        Some((what, Unsteady::Session)) if !volatile => fail(
+            UNSUPPORTED,
+            format!("{what} depends on the session or on the moment, not on the row alone"),
+            "A rollup counts each row once, whoever runs it and whenever: use what the row holds. Clock times are those of the rollup's \
+             time zone in casts to date, time and timestamp, in extract and to_char(time, format); AT TIME ZONE with a constant names another.",
+        ),
+        Some((what, Unsteady::Perhaps)) => {
+            ereport!(
+                PgLogLevel::WARNING,
+                PgSqlErrorCode::ERRCODE_WARNING,
+                format!("{what} has a function that is STABLE, not IMMUTABLE"),
+                "A row counts as what the function gives when the row is rolled up; the live view may say otherwise before."
+            );
+            Ok(select)
+        }
+        _ => Ok(select),
+    }
 }
 
 /// Makes the plan, or says what cannot be rolled up and what to write instead. `from` is the FROM clause to look
@@ -50,7 +71,7 @@ pub fn plan(select: &Select, from: &str, zone: &str) -> Result<Plan> {
     };
     let keys_never_null =
         select.targets.iter().all(|t| !matches!(t.entry, Entry::Key { never_null: false, .. }));
-    let bucket = bucket_of(bucket.as_ref(), &key.sql_type)?;
+    let bucket = bucket_of(bucket.as_ref(), &key.sql_type, zone)?;
     if *plain
         && let (Some(kind), Some(time)) = (Kind::of(&key.sql_type), TimeType::of(select.source, &time_column))
         && let Some(column) = columns.iter_mut().find(|c| c.name == key.name)
@@ -130,12 +151,17 @@ fn time_key(targets: &[Target]) -> Result<(&Target, String)> {
     }
 }
 
-fn bucket_of(call: Option<&(String, Vec<Option<String>>)>, sql_type: &str) -> Result<Bucket> {
+fn bucket_of(call: Option<&(String, Vec<Option<String>>)>, sql_type: &str, zone: &str) -> Result<Bucket> {
     let day = || Bucket::of_unit("day");
     Ok(match call.map(|(f, args)| (f.as_str(), args.as_slice())) {
         Some(("", _)) if Kind::of(sql_type) == Some(Kind::Date) => day(),
         Some(("", _)) => Bucket::of_unit("microsecond"),
         Some(("date", _)) => day(),
+        // Levels are laid out by the clock of the rollup: of buckets by another one it is not known where they lie in these.
+        Some(("date_trunc", [Some(unit), _, named])) => match named {
+            Some(named) if named.eq_ignore_ascii_case(zone) => Bucket::of_unit(unit),
+            _ => Bucket::Unknown,
+        },
         Some(("date_trunc", [Some(unit), ..])) => Bucket::of_unit(unit),
         Some(("date_bin", [Some(stride), _, Some(origin)])) => {
             let zoned = Kind::of(sql_type) == Some(Kind::Zoned);

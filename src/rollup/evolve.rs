@@ -2,7 +2,7 @@
 //! plan change in the caller's transaction.
 use super::catalog::{self, Definition};
 use super::citus;
-use super::create;
+use super::comments::Said;
 use super::definition;
 use super::error::{Result, fail};
 use super::levels::{self, Level};
@@ -10,7 +10,7 @@ use super::plan::{Column, Plan, Role};
 use super::range::{self, Range};
 use super::run::set_timezone;
 use super::sql::{self, ident};
-use super::views;
+use super::views::{self, Names};
 use crate::pg::query::Entry;
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use pgrx::prelude::*;
@@ -82,16 +82,23 @@ pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
     let mut select = definition::analyse(text, &d.timezone)?;
     let _acting = d.owner.map(ActingAs::role);
     citus::create::prepare_again(d, &mut select)?;
-    if select.source != d.source_oid || select.joins != old.joins || select.filter != old.filter {
-        return fail(
+    let other_rows = || {
+        fail(
             WRONG,
             format!("the query counts other rows than rollup {}: its table, joins or WHERE differ", d.name),
             "Make another rollup, and drop this one when it has caught up.",
-        );
+        )
+    };
+    if select.source != d.source_oid || select.joins != old.joins {
+        return other_rows();
     }
     let alias = select.alias.clone();
     let from = definition::from_clause(old.joins.as_ref(), source, &alias);
-    let new = definition::plan(&select, &from, &d.timezone)?;
+    let mut new = definition::plan(&select, &from, &d.timezone)?;
+    super::names::agree(d, &old, &mut new, source)?;
+    if new.filter != old.filter {
+        return other_rows();
+    }
     let key = |c: &Column| (c.name.clone(), c.expression.clone(), c.sql_type.clone(), c.collation.clone());
     if !old.keys().map(key).eq(new.keys().map(key)) || old.time_key != new.time_key {
         return fail(
@@ -163,21 +170,26 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
     };
     let anew = !shown(&plan).starts_with(&shown(old)) || !gone.is_empty();
     let table = |level: Option<&Level>| level.map_or(target.to_string(), |l| l.target.clone());
+    let mut said = Vec::new();
+    for level in tables() {
+        let width = level.map(Level::width).transpose()?;
+        said.push((Said::before(d, old, source, &table(level), level, width.as_deref())?, width));
+    }
     let mut kept = Vec::new();
     for level in tables().filter(|_| anew) {
-        kept.push(views::drop(&views::view_of(&table(level))?)?);
+        kept.extend(views::drop(d.id, level)?);
     }
     for level in tables() {
         alter(&table(level), &gone, &come)?;
     }
-    for level in tables() {
-        let (table, width) = (table(level), level.map(Level::width).transpose()?);
-        let view = views::view_of(&table)?;
-        catalog::define(&sql::live_view(d.state.nodes.is_some(), &plan, &view, source, target, level, d.id))?;
-        create::comment(&plan, source, &table, &view, width.as_deref())?;
-    }
-    for view in kept {
-        view.restore(&plan)?;
+    for (level, (said, width)) in tables().zip(said) {
+        let before = kept.iter().find(|k| k.is_of(level));
+        let names = Names { source, target, view: before.map(|k| k.name.as_str()) };
+        let view = views::make(d.state.nodes.is_some(), &plan, names, level, d.id)?;
+        if let Some(before) = before {
+            before.restore(&plan)?;
+        }
+        said.again(&plan, source, &table(level), &view, width.as_deref())?;
     }
     if backfill {
         for level in tables() {

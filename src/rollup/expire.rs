@@ -21,6 +21,8 @@ pub struct Retention {
     pub time_column: String,
     /// How long rows are kept.
     pub keep: String,
+    /// The time zone in which clock times of the column are read.
+    pub timezone: String,
     /// Its owner, who removes the rows.
     pub owner: pg_sys::Oid,
     /// It is the table of a rollup, or of a level.
@@ -41,6 +43,7 @@ impl Retention {
 
     /// Remembers that rows have expired.
     pub fn store_expired(&self) -> Result<()> {
+        super::run::set_timezone(&self.timezone);
         catalog::execute(
             "INSERT INTO rollup.expired AS e (relation, below) VALUES ($1, pg_catalog.now() - $2::pg_catalog.interval) \
              ON CONFLICT (relation) DO UPDATE SET below = greatest(e.below, excluded.below)",
@@ -50,11 +53,12 @@ impl Retention {
 }
 
 /// Sets, or with None ends, the retention of a table: one that is rolled up, a rollup, or any whose `time_column`
-/// is given.
+/// is given. `timezone` is that of clock times: by default the rollups', or for any other table the session's.
 pub fn retain(
     relation: pg_sys::Oid,
     keep: Option<pgrx::datum::Interval>,
     time_column: Option<&str>,
+    timezone: Option<&str>,
 ) -> Result<()> {
     let name = name_of(relation)?;
     let found = {
@@ -80,6 +84,7 @@ pub fn retain(
         let _acting = ActingAs::catalog();
         return catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[relation.into()]);
     };
+    refuse_temporary(relation)?;
     let Some(column) = time_column.map(str::to_string).or(known) else {
         return fail(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
@@ -107,27 +112,71 @@ pub fn retain(
             "What such a time is compared with depends on the time zone of sessions, which nodes do not share.",
         );
     }
+    let zone = match timezone {
+        Some(zone) => {
+            super::create::check_timezone(zone)?;
+            zone.to_string()
+        }
+        None => zone_of(relation, &name, is_time.first() == Some(&Some(true)))?,
+    };
+    super::beside::say_how_to_expire(relation)?;
     let _acting = ActingAs::catalog();
     catalog::execute(
-        "INSERT INTO rollup.retention (relation, time_column, keep) VALUES ($1, $2::pg_catalog.name, $3) \
-         ON CONFLICT (relation) DO UPDATE SET keep = excluded.keep, time_column = excluded.time_column, failures = 0, last_error = NULL, hold_until = NULL",
-        &[relation.into(), column.into(), keep.into()],
+        "INSERT INTO rollup.retention (relation, time_column, keep, timezone) VALUES ($1, $2::pg_catalog.name, $3, $4) \
+         ON CONFLICT (relation) DO UPDATE SET keep = excluded.keep, time_column = excluded.time_column, timezone = excluded.timezone, failures = 0, last_error = NULL, hold_until = NULL",
+        &[relation.into(), column.into(), keep.into(), zone.into()],
     )
 }
 
-/// The name of a relation, qualified where it must be.
+/// The time zone in which clock times of a table are read, where none is given: that of its rollups.
+fn zone_of(relation: pg_sys::Oid, name: &str, zoned: bool) -> Result<String> {
+    if zoned {
+        return Ok("UTC".into());
+    }
+    let session =
+        catalog::read("SELECT pg_catalog.current_setting('TimeZone')", &[], |row| row.get::<String>(1))?;
+    let _acting = ActingAs::catalog();
+    let zones = catalog::read(
+        "SELECT DISTINCT d.timezone FROM rollup.definition d WHERE d.source = $1 OR d.relation = $1 \
+         OR d.id IN (SELECT l.definition FROM rollup.level l WHERE l.relation = $1) ORDER BY 1",
+        &[relation.into()],
+        |row| row.get::<String>(1),
+    )?;
+    match zones.as_slice() {
+        [Some(one)] => Ok(one.clone()),
+        [] => session.into_iter().flatten().next().ok_or_else(|| super::error::internal("no time zone")),
+        [a, b, ..] => fail(
+            PgSqlErrorCode::ERRCODE_AMBIGUOUS_PARAMETER,
+            format!(
+                "rollups of {name} have time zones {} and {}, in which its times mean different moments",
+                a.as_deref().unwrap_or_default(),
+                b.as_deref().unwrap_or_default()
+            ),
+            "Say which one its times are in: rollup.retain(relation, keep, timezone => 'Europe/Berlin').",
+        ),
+        [None] => Err(super::error::internal("a rollup without time zone")),
+    }
+}
+
+/// Refuses a table that goes with its session.
+pub fn refuse_temporary(relation: pg_sys::Oid) -> Result<()> {
+    if !crate::pg::deparse::is_temporary(relation) {
+        return Ok(());
+    }
+    fail(
+        PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+        format!("{} is temporary", name_of(relation)?),
+        "The worker cannot see it: use a table that stays.",
+    )
+}
+
+/// The name of a relation, qualified where the caller's search_path does not find it.
 pub fn name_of(relation: pg_sys::Oid) -> Result<String> {
-    Ok(catalog::read("SELECT $1::pg_catalog.regclass::pg_catalog.text", &[relation.into()], |row| {
-        row.get::<String>(1)
-    })?
-    .into_iter()
-    .next()
-    .flatten()
-    .unwrap_or_default())
+    Ok(crate::pg::deparse::shown_name(relation))
 }
 
 const RETENTION: &str = "SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), t.time_column::pg_catalog.text, t.keep::pg_catalog.text, c.relowner, \
-  EXISTS (SELECT FROM rollup.definition d WHERE d.relation OPERATOR(pg_catalog.=) t.relation UNION ALL SELECT FROM rollup.level l WHERE l.relation OPERATOR(pg_catalog.=) t.relation) \
+  EXISTS (SELECT FROM rollup.definition d WHERE d.relation OPERATOR(pg_catalog.=) t.relation UNION ALL SELECT FROM rollup.level l WHERE l.relation OPERATOR(pg_catalog.=) t.relation), t.timezone \
   FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.relation JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
   WHERE t.relation OPERATOR(pg_catalog.=) $1";
 
@@ -139,6 +188,7 @@ fn of_row(row: &pgrx::spi::SpiHeapTupleData) -> pgrx::spi::SpiResult<Retention> 
         keep: row.get(4)?.unwrap_or_default(),
         owner: row.get(5)?.unwrap_or(pg_sys::InvalidOid),
         is_rollup: row.get(6)? == Some(true),
+        timezone: row.get(7)?.unwrap_or_default(),
         cutoff: None,
     })
 }
@@ -218,7 +268,7 @@ pub fn old_rows(r: &Retention, definitions: &[Definition]) -> Result<String> {
 /// True where a row may go. Takes no lock, and no transaction id.
 pub fn any_old(r: &Retention, old: &str) -> Result<bool> {
     let _acting = ActingAs::role(r.owner);
-    super::run::set_timezone("UTC");
+    super::run::set_timezone(&r.timezone);
     let found = catalog::read(&format!("SELECT true FROM {} WHERE {old} LIMIT 1", r.relation), &[], |row| {
         row.get::<bool>(1)
     })?;
@@ -263,7 +313,7 @@ pub fn expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> 
         let definitions = if force { Vec::new() } else { catalog::of_source(relation, false)? };
         let old = old_rows(&r, &definitions)?;
         let _acting = ActingAs::role(r.owner);
-        super::run::set_timezone("UTC");
+        super::run::set_timezone(&r.timezone);
         let count = format!("SELECT pg_catalog.count(*) FROM {} WHERE {old}", r.relation);
         return Ok(catalog::read(&count, &[], |row| row.get::<i64>(1))?
             .first()

@@ -3,11 +3,12 @@
 //! Invariant: an oid of a table that was dropped stays nowhere where something is run, made or removed by it, so that a
 //! table which comes to have that oid inherits nothing. Where another transaction holds such a row it is left, and found
 //! to be of no table later; nobody's DROP waits for us, or fails. A definition stays until rollup.drop, without the oid, and knows who owned its table:
-//! while it counts in this cluster, whose roles they are. What would follow a table that is made anew under another oid
-//! has to be told here, in the transaction that drops the old one.
+//! while it counts in this cluster, whose roles they are. A table that Citus makes anew under another oid is
+//! followed before (see `anew`).
 use super::catalog;
 use super::error::Result;
 use super::sql::STAMP;
+use crate::pg::ddl::owner_before;
 use crate::pg::query::set_local;
 use crate::pg::trigger::{self, Cascade};
 use crate::pg::v1::Call;
@@ -31,6 +32,8 @@ fn quietly(what: &str, body: impl FnOnce() -> Result<()>) {
 
 fn forget_dropped(call: &mut Call) -> pg_sys::Datum {
     if trigger::is_event(call) {
+        // Citus' own command may fail rather than lose rollups.
+        super::anew::dropped().unwrap_or_else(super::error::raise);
         quietly("rows of dropped tables stay in the catalog", forget);
     }
     call.null()
@@ -39,11 +42,10 @@ fn forget_dropped(call: &mut Call) -> pg_sys::Datum {
 fn forget() -> Result<()> {
     let _acting = ActingAs::catalog();
     set_local(c"lock_timeout", c"100ms");
-    // Under the snapshot of the command, to which these tables are there still.
     let dropped = catalog::read(
         "WITH o AS MATERIALIZED (SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects() WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0) \
-         SELECT objid FROM o WHERE EXISTS (SELECT FROM rollup.source WHERE relation = objid) OR EXISTS (SELECT FROM rollup.definition WHERE relation = objid OR source = objid) \
-         OR EXISTS (SELECT FROM rollup.level WHERE relation = objid) OR EXISTS (SELECT FROM rollup.retention WHERE relation = objid) \
+         SELECT objid FROM o WHERE EXISTS (SELECT FROM rollup.source WHERE relation = objid) OR EXISTS (SELECT FROM rollup.definition WHERE relation = objid OR source = objid OR live = objid) \
+         OR EXISTS (SELECT FROM rollup.level WHERE relation = objid OR live = objid) OR EXISTS (SELECT FROM rollup.retention WHERE relation = objid) \
          OR EXISTS (SELECT FROM rollup.expired WHERE relation = objid) OR EXISTS (SELECT FROM rollup.partitioning WHERE relation = objid) \
          OR EXISTS (SELECT FROM rollup.change WHERE source = objid) OR EXISTS (SELECT FROM rollup.arrival WHERE source = objid OR relation = objid)",
         &[],
@@ -53,12 +55,8 @@ fn forget() -> Result<()> {
     if dropped.is_empty() {
         return Ok(());
     }
-    let owners = catalog::read(
-        "SELECT c.oid, c.relowner FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)",
-        &[dropped.clone().into()],
-        |row| Ok((row.get(1)?.unwrap_or(pg_sys::InvalidOid), row.get(2)?.unwrap_or(pg_sys::InvalidOid))),
-    )?;
-    let (tables, owners): (Vec<pg_sys::Oid>, Vec<pg_sys::Oid>) = owners.into_iter().unzip();
+    let (tables, owners): (Vec<pg_sys::Oid>, Vec<pg_sys::Oid>) =
+        dropped.iter().filter_map(|table| Some((*table, owner_before(*table)?))).unzip();
     catalog::execute(
         "WITH free AS MATERIALIZED (SELECT id FROM rollup.definition WHERE relation = ANY ($1) OR source = ANY ($1) FOR UPDATE SKIP LOCKED), \
          was AS MATERIALIZED (SELECT * FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) w (oid, owner)) \
@@ -68,6 +66,14 @@ fn forget() -> Result<()> {
          FROM free WHERE d.id = free.id",
         &[dropped.clone().into(), tables.into(), owners.into()],
     )?;
+    for table in ["definition", "level"] {
+        catalog::execute(
+            &format!(
+                "UPDATE rollup.{table} SET live = NULL WHERE ctid = ANY (ARRAY(SELECT ctid FROM rollup.{table} WHERE live = ANY ($1) FOR UPDATE SKIP LOCKED))"
+            ),
+            &[dropped.clone().into()],
+        )?;
+    }
     for (table, column) in [
         ("level", "relation"),
         ("retention", "relation"),

@@ -21,25 +21,30 @@ pub fn conditions(d: &Definition, plan: &Plan, levels: &[Level]) -> Result<Vec<L
     let swept = {
         let _acting = ActingAs::catalog();
         catalog::read(
-            "SELECT e.relation::pg_catalog.oid, l.name, pg_catalog.timezone('UTC', e.swept)::pg_catalog.text FROM rollup.expired e \
+            "SELECT e.relation::pg_catalog.oid, l.name, pg_catalog.timezone('UTC', e.swept)::pg_catalog.text, t.timezone FROM rollup.expired e \
              JOIN rollup.retention t ON t.relation = e.relation JOIN rollup.definition d ON d.id = $1 LEFT JOIN rollup.level l ON l.definition = d.id AND l.relation = e.relation \
              WHERE e.swept IS NOT NULL AND (e.relation = d.relation OR l.name IS NOT NULL) ORDER BY 1",
             &[d.id.into()],
             |row| {
-                Ok((row.get(1)?.unwrap_or(pg_sys::InvalidOid), row.get::<String>(2)?, row.get::<String>(3)?))
+                Ok((
+                    row.get(1)?.unwrap_or(pg_sys::InvalidOid),
+                    row.get::<String>(2)?,
+                    row.get::<String>(3)?,
+                    row.get::<String>(4)?.unwrap_or_default(),
+                ))
             },
         )?
     };
     let key = ident(&plan.time_key);
     Ok(swept
         .into_iter()
-        .filter_map(|(relation, level, swept)| {
+        .filter_map(|(relation, level, swept, zone)| {
             let bucket = match level {
                 None => key.clone(),
                 Some(name) => levels.iter().find(|l| l.name == name)?.bucket_of(&key),
             };
-            // A key without time zone expires as if it were UTC.
-            let condition = Range::of(plan, "UTC", None, swept).holds(&bucket);
+            // A key without time zone is read in that of the retention.
+            let condition = Range::of(plan, &zone, None, swept).holds(&bucket);
             Some(Late { relation, condition })
         })
         .collect())

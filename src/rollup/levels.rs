@@ -2,14 +2,18 @@
 use super::bucket::{Bucket, Kind};
 use super::catalog::{self, Definition};
 use super::citus;
+use super::comments;
 use super::create;
 use super::error::{Result, fail, internal, report};
 use super::plan::Plan;
 use super::reach;
 use super::sql::{self, ident};
+use super::views::{self, Names};
 use crate::pg::holes::fill;
+use crate::pg::jsonb::Jsonb;
 use crate::pg::xact::ActingAs;
 use pgrx::prelude::*;
+use std::collections::BTreeMap;
 
 const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
 
@@ -46,6 +50,24 @@ impl Level {
     /// The level's bucket of a time key.
     pub fn bucket_of(&self, key: &str) -> String {
         fill(&self.expression, |n| (n == 1).then(|| key.to_string()))
+    }
+}
+
+/// The option COARSER of rollup.create: names and widths.
+pub fn named(coarser: Option<Jsonb>) -> Result<BTreeMap<String, String>> {
+    match coarser.map(|coarser| serde_json::from_str(&coarser.text())) {
+        None => Ok(BTreeMap::new()),
+        Some(Ok(levels)) => Ok(levels),
+        Some(Err(e)) => {
+            let why = e.to_string();
+            // Nobody wrote the lines and columns of the text that is read here.
+            let why = why.split(" at line ").next().unwrap_or_default();
+            fail(
+                WRONG,
+                format!("coarser is no object of names and widths: {why}"),
+                "Write it as in '{\"http_request_1hour\": \"1 hour\", \"http_request_1day\": \"1 day\"}'.",
+            )
+        }
     }
 }
 
@@ -103,7 +125,7 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
     let (Some(kind), true) = (kind, plan.bucket.nests_in(bucket, d.timezone.eq_ignore_ascii_case("utc")))
     else {
         let hint = if plan.bucket == Bucket::Unknown || kind.is_none() {
-            "Of this expression it is not known where its buckets begin: use date_trunc or date_bin with constants."
+            "Of this expression it is not known where its buckets begin: use date_trunc or date_bin with constants, and create the rollup with timezone => the zone that the expression names."
         } else {
             "Each bucket of the rollup must lie inside one of the level: take a multiple, or make a rollup of its own."
         };
@@ -113,6 +135,7 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
     let (schema, table) = create::split(name, &schema)?;
     let (relation, view) = create::refuse_taken(&schema, &table)?;
     catalog::define(&sql::create_table(plan, &relation))?;
+    super::identity::give(&relation)?;
     citus::create::distribute_level(d, plan, source, &relation)?;
     let expression = bucket.expression(kind, &d.timezone);
     let at_time =
@@ -142,16 +165,8 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
     let names: Vec<String> = plan.kept().map(|c| ident(&c.name)).collect();
     let groups = sql::coarser(plan, &level, target);
     catalog::define(&format!("INSERT INTO {relation} ({}) {groups}", names.join(", ")))?;
-    catalog::define(&sql::live_view(
-        d.state.nodes.is_some(),
-        plan,
-        &view,
-        source,
-        target,
-        Some(&level),
-        d.id,
-    ))?;
-    create::comment(plan, source, &relation, &view, Some(text))
+    views::make(d.state.nodes.is_some(), plan, Names { source, target, view: None }, Some(&level), d.id)?;
+    comments::write(plan, source, &relation, &view, Some(text))
 }
 
 /// Takes a level away: its view, and its table unless the data is kept.
@@ -159,17 +174,17 @@ pub fn drop(d: &Definition, level: &str, keep_data: bool) -> Result<()> {
     let relation = {
         let _acting = ActingAs::catalog();
         catalog::write(
-            "DELETE FROM rollup.level WHERE definition = $1 AND name = $2 RETURNING relation::pg_catalog.oid",
+            "DELETE FROM rollup.level WHERE definition = $1 AND name = $2 RETURNING relation::pg_catalog.oid, live::pg_catalog.oid",
             &[d.id.into(), level.into()],
-            |row| row.get::<pg_sys::Oid>(1),
+            |row| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<pg_sys::Oid>(2)?.unwrap_or(pg_sys::InvalidOid))),
         )?
     };
-    let Some(Some(relation)) = relation.first().copied() else {
+    let Some((Some(relation), live)) = relation.first().copied() else {
         return fail(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             format!("rollup {} has no level {level}", d.name),
             "SELECT * FROM rollup.level lists the levels.",
         );
     };
-    create::drop_table(relation, keep_data)
+    create::drop_table(relation, live, keep_data)
 }

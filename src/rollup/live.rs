@@ -8,7 +8,6 @@ use super::sql::{self, ident};
 use crate::pg::security;
 use crate::pg::v1::Call;
 use crate::pg::xact::role_name;
-use pgrx::FromDatum;
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 
@@ -17,9 +16,7 @@ use pgrx::pg_sys;
 pub fn sees_all(call: &Call) -> Result<()> {
     let oid = |n: usize| call.arg(n).map(|d| pg_sys::Oid::from(d.value() as u32));
     let Some(owner) = oid(0).and_then(security::owner_of) else { return Ok(()) };
-    // SAFETY: the declaration says regclass[], whose elements are oids.
-    let joined = call.arg(2).and_then(|d| unsafe { Vec::<Option<pg_sys::Oid>>::from_datum(d, false) });
-    for table in oid(1).into_iter().chain(joined.into_iter().flatten().flatten()) {
+    for table in oid(1).into_iter().chain(call.oids(2)) {
         if security::is_filtered(table, owner) {
             return fail(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,

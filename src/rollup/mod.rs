@@ -9,19 +9,22 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use std::collections::BTreeMap;
 
 mod adopt;
+mod anew;
 mod arrange;
 mod arrival;
 pub mod attempt;
 mod backlog;
+mod beside;
 mod bounds;
 mod bucket;
 pub mod catalog;
 mod change;
 mod check;
 mod citus;
+mod clock;
+mod comments;
 mod create;
 mod definition;
 pub mod diagnose;
@@ -29,14 +32,18 @@ pub mod error;
 mod evolve;
 pub mod expire;
 mod gone;
+mod identity;
 mod late;
 mod levels;
 mod live;
+mod long;
 mod maps;
 mod moved;
+mod names;
 mod newcomers;
 pub mod old_partitions;
 pub mod partition;
+mod patience;
 mod plan;
 mod progress;
 mod range;
@@ -114,21 +121,7 @@ fn rollup_create(
     into: Option<&str>,
     backfill: Option<bool>,
 ) -> Result<i64> {
-    let coarser = match coarser
-        .map(|coarser| serde_json::from_str::<BTreeMap<String, String>>(&coarser.text()))
-    {
-        None => BTreeMap::new(),
-        Some(Ok(levels)) => levels,
-        Some(Err(e)) => {
-            let why = e.to_string();
-            // Nobody wrote the lines and columns of the text that is read here.
-            let why = why.split(" at line ").next().unwrap_or_default();
-            return wrong(
-                format!("coarser is no object of names and widths: {why}"),
-                "Write it as in '{\"http_request_1hour\": \"1 hour\", \"http_request_1day\": \"1 day\"}'.",
-            );
-        }
-    };
+    let coarser = levels::named(coarser)?;
     let joins = match joins {
         None => false,
         Some("snapshot") => true,
@@ -145,7 +138,11 @@ fn rollup_create(
         into: into.map(str::to_string),
         backfill: required(backfill, "backfill")?,
     };
-    create::create(required(name, "name")?, required(query, "query")?, options)
+    let (name, query) = (required(name, "name")?, required(query, "query")?);
+    if let Some(every) = &options.every {
+        clock::check_every(every)?;
+    }
+    patience::patiently(&format!("rollup {name}"), || create::create(name, query, options))
 }
 
 #[pg_extern(sql = false)]
@@ -156,7 +153,7 @@ fn rollup_run_source(source: pg_sys::Oid) -> Result<i64> {
 #[pg_extern(sql = false)]
 fn rollup_work_off(name: &str) -> Result<i64> {
     let d = owned(name)?;
-    run::run_one(d.id, run::Backlog::Piece)?;
+    run::naming(&d, || run::run_one(d.id, run::Backlog::Piece))?;
     backlog::rest(d.id)
 }
 
@@ -175,8 +172,14 @@ fn rollup_retain(
     relation: Option<pg_sys::Oid>,
     keep: Option<Interval>,
     time_column: Option<&str>,
+    timezone: Option<&str>,
 ) -> Result<()> {
-    expire::retain(required(relation, "relation")?, keep, time_column)
+    let relation = required(relation, "relation")?;
+    if let Some(keep) = &keep {
+        clock::check_keep(keep)?;
+    }
+    let what = format!("retention of table {}", expire::name_of(relation)?);
+    patience::patiently(&what, || expire::retain(relation, keep, time_column, timezone))
 }
 
 #[pg_extern(sql = false)]
@@ -191,7 +194,12 @@ fn rollup_partition(
     ahead: Option<Interval>,
     timezone: Option<&str>,
 ) -> Result<i64> {
-    partition::partition(required(relation, "relation")?, width, ahead, required(timezone, "timezone")?)
+    let (relation, timezone) = (required(relation, "relation")?, required(timezone, "timezone")?);
+    if let Some(width) = &width {
+        clock::check_partitions(width, ahead.as_ref())?;
+    }
+    let what = format!("a partition of {}", expire::name_of(relation)?);
+    patience::patiently(&what, || partition::partition(relation, width, ahead, timezone))
 }
 
 /// The rollup of this name, if the caller may act for its owner.
@@ -269,8 +277,11 @@ fn rollup_move(name: &str, relation: pg_sys::Oid) -> Result<()> {
 fn rollup_add_level(name: &str, level: &str, width: Interval) -> Result<()> {
     let d = locked(name)?;
     let width = catalog::read("SELECT $1::pg_catalog.text", &[width.into()], |row| row.get::<String>(1))?;
-    let _acting = as_owner(&d);
-    levels::add(&d, &d.plan()?, level, &width.into_iter().flatten().next().unwrap_or_default())
+    let width = width.into_iter().flatten().next().unwrap_or_default();
+    patience::patiently(&format!("level {level}"), || {
+        let _acting = as_owner(&d);
+        levels::add(&d, &d.plan()?, level, &width)
+    })
 }
 
 #[pg_extern(sql = false)]

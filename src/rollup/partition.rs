@@ -46,6 +46,7 @@ pub fn partition(
         catalog::execute("DELETE FROM rollup.partitioning WHERE relation = $1", &[relation.into()])?;
         return Ok(0);
     };
+    super::expire::refuse_temporary(relation)?;
     super::create::check_timezone(timezone)?;
     check_width(&width, &ahead, whole_days)?;
     {

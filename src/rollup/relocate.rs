@@ -4,7 +4,6 @@
 //! rows of the other parts, which may have stamps that are merged, are noted as tables that came as a whole, and judged by
 //! the next run (see `newcomers`). Who writes to the whole table is waited for.
 use super::catalog::{self, Definition};
-use super::create;
 use super::error::{Result, fail};
 use super::levels;
 use super::sql::{self, STAMP, literal};
@@ -114,8 +113,8 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
         }
         source::add_index(to, &whole, &plan)?;
         arrange::arrange(to)?;
-        source::create_functions(&whole)?;
     }
+    super::beside::create(to)?;
     let parts = maps::tables(d.source_oid)?;
     let come: Vec<pg_sys::Oid> = maps::tables(to)?.into_iter().filter(|t| !parts.contains(t)).collect();
     arrival::note_tables(&come)?;
@@ -123,9 +122,9 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
     let levels = levels::of(d)?;
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {
         let table = level.map_or(target, |l| l.target.as_str());
-        let view = views::view_of(table)?;
-        catalog::define(&sql::live_view(false, &plan, &view, &name, target, level, d.id))?;
-        create::comment(&plan, &name, table, &view, level.map(|l| l.width()).transpose()?.as_deref())?;
+        let names = views::Names { source: &name, target, view: None };
+        let view = views::make(false, &plan, names, level, d.id)?;
+        super::comments::write(&plan, &name, table, &view, level.map(|l| l.width()).transpose()?.as_deref())?;
     }
     d.store_plan(&plan, &sql::query(&plan, &name))
 }

@@ -3,7 +3,10 @@
 use super::catalog;
 use super::error::{Result, fail, report};
 use super::plan::Merge;
-use crate::pg::query::Aggregate;
+use super::sql::ident;
+use crate::hll;
+use crate::pg::literal;
+use crate::pg::query::{Aggregate, Entry, Part, Select};
 use crate::pg::xact::{ActingAs, role_name};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -64,6 +67,13 @@ pub fn check_call(column: &str, a: &Aggregate) -> Result<()> {
             "Distinct values are counted by a sketch: hll_add_agg(hll_hash_text(x)) or hll_hash_bigint.",
         );
     }
+    if matches!(a.function.as_str(), "percentile_cont" | "percentile_disc" | "approx_percentile") {
+        return fail(
+            unsupported,
+            format!("column {column}: {} cannot be merged", a.text),
+            "Percentiles are kept by a sketch: ddsketch_percentile(ddsketch_agg(x), 0.99).",
+        );
+    }
     if !a.plain {
         return fail(
             unsupported,
@@ -88,7 +98,7 @@ pub fn unknown<T>(column: &str, a: &Aggregate) -> Result<T> {
         _ => {
             "Aggregates that merge: count, sum, avg, min, max, bool_and, bool_or, bit_and, bit_or, bit_xor, stddev, variance, \
              corr, covar_*, regr_*, range_agg, rollup.first, rollup.last, hll_add_agg, hll_union_agg, jsonb_counter_agg, \
-             jsonb_counter_merge_agg. SELECT rollup.add_merge_rule(…) teaches one more."
+             jsonb_counter_merge_agg, ddsketch_agg, ddsketch_union_agg. SELECT rollup.add_merge_rule(…) teaches one more."
         }
     };
     fail(
@@ -267,4 +277,29 @@ pub fn drop(aggregate: pg_sys::Oid) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Sketches take the parameters of the session where the call names none: writes them into the call, so that every
+/// session that runs the rollup or reads its live view makes the same sketches.
+pub fn write_parameters(select: &mut Select) {
+    let d = hll::settings::defaults();
+    let defaults = [
+        i64::from(d.log2m).to_string(),
+        i64::from(d.regwidth).to_string(),
+        format!("{}::pg_catalog.int8", literal(&d.expthresh.to_string())),
+        i64::from(d.sparseon).to_string(),
+    ];
+    for target in &mut select.targets {
+        let Entry::Value { parts, .. } = &mut target.entry else { continue };
+        for part in parts {
+            let Part::Aggregate(a) = part else { continue };
+            if a.function != "hll_add_agg" || !(1..5).contains(&a.arguments.len()) {
+                continue;
+            }
+            let missing = defaults[a.arguments.len() - 1..].iter().cloned();
+            let arguments: Vec<String> = a.arguments.iter().cloned().chain(missing).collect();
+            let filter = a.filter.as_ref().map(|f| format!(" FILTER (WHERE {f})")).unwrap_or_default();
+            a.text = format!("{}.{}({}){filter}", ident(&a.schema), ident(&a.function), arguments.join(", "));
+        }
+    }
 }

@@ -8,6 +8,7 @@ use super::bounds::State;
 use super::catalog::{self, Definition};
 use super::citus;
 use super::error::{Result, fail, internal};
+use super::long::{self, LeftOut};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::sql;
@@ -17,11 +18,14 @@ use crate::pg::kept::with_rows;
 use crate::pg::query::set_local;
 use crate::pg::xact::{ActingAs, Snapshot, accept_invalidations, own_transaction_id};
 use crate::pg::zonemap;
+use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::panic::AssertUnwindSafe;
 
 /// How much of its backlog a run works off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +59,13 @@ fn run_definition(before: &Definition, backlog: Backlog) -> Result<i64> {
             _ => Ok(0),
         };
     }
+    if before.same_cluster && citus::was_given(before)? {
+        citus::rebase::take_along(before.source_oid)?;
+        let Some(before) = catalog::by_id_now(before.id)? else { return Ok(0) };
+        return if before.state.nodes.is_some() { run_definition(&before, backlog) } else { Ok(0) };
+    }
     if !has_work(before)? {
+        super::attempt::nothing_to_do(before.id)?;
         return Ok(0);
     }
     if !before.same_cluster {
@@ -79,6 +89,7 @@ fn run_definition(before: &Definition, backlog: Backlog) -> Result<i64> {
 }
 
 fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64> {
+    super::names::store(&d)?;
     let plan = d.plan()?;
     let (now, mut total) = super::newcomers::merge(&d, &plan, now)?;
     settle_partitions(&d)?;
@@ -138,8 +149,7 @@ fn has_work(d: &Definition) -> Result<bool> {
     if !d.same_cluster {
         return Ok(true);
     }
-    citus::refuse_distributed(d)?;
-    Ok(d.state.backlog.is_some() || is_due(d)?)
+    Ok(d.state.backlog.is_some() || citus::was_given(d)? || is_due(d)?)
 }
 
 /// Asked read-only, at every tick. Where not one transaction of the cluster has ended since this session asked last
@@ -179,7 +189,12 @@ fn new_at(d: &Definition, now: &Snapshot) -> Result<New> {
 /// is for the run to tell.
 pub fn look(id: i64) -> Result<New> {
     let Some(d) = catalog::by_id(id)?.filter(|d| d.active) else { return Ok(New::Nothing) };
-    if d.source.is_none() || d.state.nodes.is_some() || d.state.backlog.is_some() || !d.same_cluster {
+    if d.source.is_none()
+        || d.state.nodes.is_some()
+        || d.state.backlog.is_some()
+        || !d.same_cluster
+        || citus::was_given(&d)?
+    {
         return Ok(New::Unknown);
     }
     let now = catalog::current_snapshot(false, d.offset)?;
@@ -222,14 +237,27 @@ fn merge(d: &Definition, plan: &Plan, bounds: &str) -> Result<(i64, i64)> {
     let merged = with_rows(&delta, sql::DELTA, |client, groups| {
         drop(few);
         if groups == 0 {
-            return Ok((0, 0, Vec::new()));
+            return Ok((0, 0, Vec::new(), None));
         }
         let row = client.update(&*statement, None, &[])?.first();
         let rows = row.get::<i64>(1)?.unwrap_or_default();
-        Ok((rows, groups, row.get::<Vec<i64>>(2)?.unwrap_or_default()))
+        let counts = row.get::<Vec<i64>>(2)?.unwrap_or_default();
+        let left_out = counts.get(late.len()).copied().filter(|rows| *rows > 0);
+        let left_out = match left_out {
+            None => None,
+            Some(rows) => {
+                let longest = client.select(&*long::longest(plan), None, &[])?.first();
+                let (key, bytes) = (longest.get(1)?.unwrap_or_default(), longest.get(2)?.unwrap_or_default());
+                Some(LeftOut { rows, key, bytes })
+            }
+        };
+        Ok((rows, groups, counts, left_out))
     });
-    let (rows, groups, ignored) = merged.map_err(internal)?;
-    super::late::store(&late, &ignored)?;
+    let (rows, groups, counts, left_out) = merged.map_err(internal)?;
+    super::late::store(&late, &counts)?;
+    if let Some(left_out) = left_out {
+        long::store(d, &left_out)?;
+    }
     prefer_the_index();
     let own = own_transaction_id() + d.offset;
     let foreign =
@@ -289,7 +317,35 @@ pub fn run_source(source: pg_sys::Oid) -> Result<i64> {
     let mut most = 0;
     for d in definitions {
         catalog::check_owner_of(&d)?;
-        most = most.max(run_definition(&d, Backlog::All)?);
+        most = most.max(naming(&d, || run_definition(&d, Backlog::All))?);
     }
     Ok(most)
+}
+
+/// Does something for a rollup that its caller has not named: an error says which it was. One that ends the session or
+/// the statement is not the rollup's.
+pub fn naming<T>(d: &Definition, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let named = |e: CaughtError| match &e {
+        CaughtError::PostgresError(r) | CaughtError::ErrorReport(r)
+            if !r.message().contains(&format!("rollup {}", d.name)) && !ends_it(r.sql_error_code()) =>
+        {
+            let mut report =
+                ErrorReport::new(r.sql_error_code(), format!("rollup {}: {}", d.name, r.message()), "rollup");
+            if let Some(detail) = r.detail() {
+                report = report.set_detail(detail);
+            }
+            if let Some(hint) = r.hint() {
+                report = report.set_hint(hint);
+            }
+            Err(report)
+        }
+        _ => e.rethrow(),
+    };
+    PgTryBuilder::new(AssertUnwindSafe(body)).catch_others(named).execute()
+}
+
+/// Class 57 of SQLSTATE, operator intervention, as PostgreSQL packs it.
+fn ends_it(code: PgSqlErrorCode) -> bool {
+    const INTERVENTION: i32 = 5 + (7 << 6);
+    code as i32 & 0xfff == INTERVENTION
 }

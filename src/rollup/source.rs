@@ -1,4 +1,4 @@
-//! The source of a rollup: its stamp column, the index on it, its row in the catalog, the functions beside it.
+//! The source of a rollup: its stamp column, the index on it, its row in the catalog.
 use super::catalog;
 use super::citus;
 use super::error::{Result, fail, internal};
@@ -151,53 +151,40 @@ pub fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<
     catalog::execute(&format!("CREATE INDEX ON {table} USING {} ({time})", zonemap::NAME), &[])
 }
 
-/// The source's row in the catalog, locked.
+/// The source's row in the catalog, locked. Expiry holds it in share mode: none is under way while the rollup comes into
+/// being. It is written, and not locked alone, so that who drops the last rollup of the source in a transaction that
+/// keeps one snapshot is told of this one, which that does not show.
 pub fn register(relation: pg_sys::Oid, plan: &Plan) -> Result<()> {
     let _acting = xact::ActingAs::catalog();
-    catalog::execute(
-        "INSERT INTO rollup.source (relation, time_column) VALUES ($1, $2::pg_catalog.name) ON CONFLICT DO NOTHING",
-        &[relation.into(), plan.time_column.clone().into()],
-    )?;
-    // Expiry holds this row in share mode: none is under way while the rollup comes into being.
-    catalog::execute("SELECT FROM rollup.source WHERE relation = $1 FOR UPDATE", &[relation.into()])
-}
-
-fn function_names(source: &Source) -> [(String, &'static str, &'static str); 2] {
-    let f =
-        |prefix: &str| format!("{}.{}", ident(&source.schema), ident(&format!("{prefix}_{}", source.table)));
-    [
-        (f("rollup"), "run", "Rolls up now; returns the raw rows merged"),
-        (f("expire"), "expire", "Removes old rows now; returns how many"),
-    ]
-}
-
-/// `rollup_<source>()` and `expire_<source>()`, beside the source.
-pub fn create_functions(source: &Source) -> Result<()> {
-    for (name, verb, what) in function_names(source) {
-        let there = catalog::read(
-            "SELECT pg_catalog.to_regprocedure($1) IS NOT NULL",
-            &[format!("{name}()").into()],
+    loop {
+        catalog::execute(
+            "INSERT INTO rollup.source (relation, time_column) VALUES ($1, $2::pg_catalog.name) ON CONFLICT DO NOTHING",
+            &[relation.into(), plan.time_column.clone().into()],
+        )?;
+        let locked = catalog::write(
+            "UPDATE rollup.source SET relation = relation WHERE relation = $1 RETURNING true",
+            &[relation.into()],
             |row| row.get::<bool>(1),
         )?;
-        if there.first().copied().flatten() == Some(true) {
-            continue;
+        // Else it has gone meanwhile, with the last rollup that it had.
+        if !locked.is_empty() {
+            return Ok(());
         }
-        let body = format!("SELECT rollup.{verb}({}::pg_catalog.regclass)", literal(&source.qualified()));
-        catalog::execute(
-            &format!("CREATE FUNCTION {name}() RETURNS bigint LANGUAGE sql VOLATILE AS {}", literal(&body)),
-            &[],
-        )?;
-        catalog::execute(&format!("COMMENT ON FUNCTION {name}() IS {}", literal(what)), &[])?;
     }
-    Ok(())
 }
 
-/// Forgets a source that has no rollup any more, and drops the functions beside it.
+/// Forgets a source that has no rollup any more, and drops the functions beside it. Its row is locked before it is asked
+/// whether it has one, as `register` locks it before it makes one: of two who come and go at once one waits for the other.
 pub fn forget(relation: pg_sys::Oid, there: bool) -> Result<()> {
+    {
+        let _acting = xact::ActingAs::catalog();
+        catalog::execute("SELECT FROM rollup.source WHERE relation = $1 FOR UPDATE", &[relation.into()])?;
+    }
+    if !catalog::of_source(relation, true)?.is_empty() {
+        return Ok(());
+    }
     if there {
-        for (name, _, _) in function_names(&describe(relation)?) {
-            catalog::execute(&format!("DROP FUNCTION IF EXISTS {name}()"), &[])?;
-        }
+        super::beside::drop(relation)?;
     }
     let _acting = xact::ActingAs::catalog();
     catalog::execute("DELETE FROM rollup.source WHERE relation = $1", &[relation.into()])

@@ -3,6 +3,7 @@
 use super::bounds::{self, State};
 use super::definition::from_clause;
 use super::levels::Level;
+use super::long::{self, FITS};
 use super::plan::{Column, Merge, Plan, Role};
 use super::range::Range;
 use super::reach;
@@ -94,7 +95,7 @@ fn upsert(plan: &Plan, target: &str, from: &str) -> String {
 
 /// Merges `groups` into a table of the rollup.
 pub fn add(plan: &Plan, target: &str, groups: &str) -> String {
-    upsert(plan, target, &format!("({groups}) g"))
+    upsert(plan, target, &format!("({groups}) g{}", long::where_fits(plan, "g")))
 }
 
 fn insert_or(plan: &Plan, target: &str, from: &str, set: &str) -> String {
@@ -108,13 +109,13 @@ fn insert_or(plan: &Plan, target: &str, from: &str, set: &str) -> String {
 /// Puts the columns named, as `groups` has them, into the rows of a table of the rollup.
 pub fn overwrite(plan: &Plan, target: &str, groups: &str, columns: &[&str]) -> String {
     let set: Vec<String> = columns.iter().map(|c| format!("{0} = excluded.{0}", ident(c))).collect();
-    insert_or(plan, target, &format!("({groups}) g"), &set.join(", "))
+    insert_or(plan, target, &format!("({groups}) g{}", long::where_fits(plan, "g")), &set.join(", "))
 }
 
 /// Puts `groups` into a table from which their like was removed.
 pub fn insert(plan: &Plan, target: &str, groups: &str) -> String {
     let names = list(plan.kept(), |c| ident(&c.name));
-    format!("INSERT INTO {target} ({names}) SELECT {names} FROM ({groups}) g")
+    format!("INSERT INTO {target} ({names}) SELECT {names} FROM ({groups}) g{}", long::where_fits(plan, "g"))
 }
 
 /// The rollup's query as it would be written today.
@@ -193,16 +194,24 @@ pub const DELTA: &CStr = c"delta";
 /// The groups of a run: of the rows that satisfy `bounds`, each with how many they are. It reads and writes nothing, so
 /// that parallel workers may serve it.
 pub fn delta(plan: &Plan, source: &str, bounds: &str) -> String {
-    aggregate_source(plan, source, bounds, None, ", pg_catalog.count(*) AS \"rollup rows\"")
+    let keys: Vec<String> = plan.keys().map(|c| format!("({})", c.expression)).collect();
+    let fits = long::fits_keys(plan, &keys).map(|fits| format!(", {fits} AS {FITS}")).unwrap_or_default();
+    aggregate_source(plan, source, bounds, None, &format!(", pg_catalog.count(*) AS \"rollup rows\"{fits}"))
 }
 
 /// Merges the groups of `delta` into the rollup and its levels, the levels from the groups of the next finer one; returns
-/// (raw rows, for each condition of `late` the raw rows of groups that satisfy it).
+/// (raw rows, for each condition of `late` the raw rows of groups that satisfy it, and those of groups that are left out).
 pub fn merge_delta(plan: &Plan, target: &str, levels: &[Level], late: &[String]) -> String {
-    let mut statement = format!("WITH merged AS (\n  {})", upsert(plan, target, "delta"));
+    let (delta, fit, left_out) = match long::fits(plan, "d") {
+        None => ("delta".to_string(), String::new(), Vec::new()),
+        Some(_) => {
+            (format!("delta WHERE {FITS}"), format!(" FILTER (WHERE {FITS})"), vec![format!("NOT {FITS}")])
+        }
+    };
+    let mut statement = format!("WITH merged AS (\n  {})", upsert(plan, target, &delta));
     for (at, level) in levels.iter().enumerate() {
         let finer = levels[..at].iter().rposition(|f| f.bucket.nests_in(level.bucket, level.utc));
-        let from = finer.map_or("delta".into(), |f| format!("delta_{}", f + 1));
+        let from = finer.map_or(delta.clone(), |f| format!("delta_{}", f + 1));
         let n = at + 1;
         statement += &format!(
             ",\ndelta_{n} AS MATERIALIZED (\n  {}),\nmerged_{n} AS (\n  {})",
@@ -211,11 +220,14 @@ pub fn merge_delta(plan: &Plan, target: &str, levels: &[Level], late: &[String])
         );
     }
     let rows = "coalesce(pg_catalog.sum(\"rollup rows\")";
-    let counts: Vec<String> =
-        late.iter().map(|condition| format!("{rows} FILTER (WHERE {condition}), 0)")).collect();
+    let counts: Vec<String> = late
+        .iter()
+        .chain(&left_out)
+        .map(|condition| format!("{rows} FILTER (WHERE {condition}), 0)"))
+        .collect();
     statement
         + &format!(
-            "\nSELECT {rows}, 0)::pg_catalog.int8, ARRAY[{}]::pg_catalog.int8[] FROM delta",
+            "\nSELECT {rows}{fit}, 0)::pg_catalog.int8, ARRAY[{}]::pg_catalog.int8[] FROM delta",
             counts.join(", ")
         )
 }
@@ -472,14 +484,20 @@ fn united(plan: &Plan, parts: &str) -> String {
 /// The definition of one column of the rollup's table.
 pub fn column_definition(c: &Column) -> String {
     let collation = c.collation.as_ref().map(|c| format!(" COLLATE {c}")).unwrap_or_default();
-    let rule = match &c.role {
-        Role::Value(Merge { never_null: true, .. }) => " NOT NULL".to_string(),
-        Role::Result { template, of, .. } => {
-            format!(" GENERATED ALWAYS AS ({}) STORED", result(c, template, of, ident))
-        }
+    let rule = match (&c.role, generated_as(c)) {
+        (Role::Value(Merge { never_null: true, .. }), _) => " NOT NULL".to_string(),
+        (_, Some(expression)) => format!(" GENERATED ALWAYS AS ({expression}) STORED"),
         _ => String::new(),
     };
     format!("{} {}{collation}{rule}", ident(&c.name), c.sql_type)
+}
+
+/// What a column is computed by from others of its row; None of a column that is written.
+pub fn generated_as(c: &Column) -> Option<String> {
+    match &c.role {
+        Role::Result { template, of, .. } => Some(result(c, template, of, ident)),
+        _ => None,
+    }
 }
 
 /// How the rollup's table is stored. Rows are updated as late rows come in: room on the page keeps the updates off

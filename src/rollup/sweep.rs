@@ -45,7 +45,7 @@ pub struct Leaf {
 /// Acts as the owner of the table, while the value lives, as rows of it are compared with what is kept.
 pub fn acting(r: &Retention) -> ActingAs {
     let acting = ActingAs::role(r.owner);
-    super::run::set_timezone("UTC");
+    super::run::set_timezone(&r.timezone);
     set_local(c"datestyle", c"ISO, MDY");
     // A row that a policy hides must not pass for one that is not there.
     set_local(c"row_security", c"off");

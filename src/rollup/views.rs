@@ -1,62 +1,220 @@
-//! Live views that are made anew: whoever owned and read one before does so after.
+//! Live views: made, and made anew where their columns change. Which view is the one of a table is kept in the catalog,
+//! by oid: it is told from others of the name, and followed when it is renamed. What its owner has set, options and
+//! grants, and who that is, holds for the one that takes its place; so do comments (see `comments`).
 use super::catalog;
-use super::error::{Result, internal};
+use super::create::refuse_existing;
+use super::error::{Result, fail, internal};
+use super::levels::Level;
 use super::plan::Plan;
+use super::sql::{self, ident};
+use crate::pg::xact::ActingAs;
+use pgrx::prelude::*;
 
-/// A live view as it was: who owned it and who might read it.
-pub struct Kept {
-    view: String,
-    owner: String,
-    /// Statements that give back what was granted, with the column where it was granted on one.
-    grants: Vec<(Option<String>, String)>,
+/// What the rollup reads, and its table, qualified and quoted.
+#[derive(Clone, Copy)]
+pub struct Names<'a> {
+    /// The source.
+    pub source: &'a str,
+    /// The rollup's table.
+    pub target: &'a str,
+    /// What the view was called that it takes the place of.
+    pub view: Option<&'a str>,
 }
 
-/// The live view of a table of a rollup.
-pub fn view_of(table: &str) -> Result<String> {
-    catalog::read(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname || '_live') FROM pg_catalog.pg_class c \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::pg_catalog.regclass",
-        &[table.into()],
+fn level_name(level: Option<&Level>) -> Option<String> {
+    level.map(|l| l.name.clone())
+}
+
+/// True of `c`, a view that reads table `t`: of one that has come to have the oid of another it is not.
+pub const READS: &str = "c.relkind = 'v' AND EXISTS (SELECT FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend p ON p.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+  AND p.objid = r.oid AND p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND p.refobjid = t WHERE r.ev_class = c.oid)";
+
+/// The live view of a rollup or a level, qualified and quoted; None where it was dropped.
+pub fn of(id: i64, level: Option<&Level>) -> Result<Option<String>> {
+    let _acting = ActingAs::catalog();
+    let of = match level {
+        None => "rollup.definition k WHERE k.id = $1 AND $2::pg_catalog.text IS NULL",
+        Some(_) => "rollup.level k WHERE k.definition = $1 AND k.name = $2",
+    };
+    let found = catalog::write(
+        &format!(
+            "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM (SELECT k.relation::pg_catalog.oid AS t, k.live FROM {of}) k \
+             JOIN pg_catalog.pg_class c ON c.oid = k.live JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {READS}"
+        ),
+        &[id.into(), level_name(level).into()],
         |row| row.get::<String>(1),
-    )?
-    .into_iter()
-    .flatten()
-    .next()
-    .ok_or_else(|| internal(format!("table {table} is gone")))
+    )?;
+    Ok(found.into_iter().flatten().next())
 }
 
-/// Drops a view, qualified and quoted; whatever stands on it speaks up.
-pub fn drop(view: &str) -> Result<Kept> {
-    let owner = catalog::read(
-        "SELECT pg_catalog.format('%I', r.rolname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner WHERE c.oid = $1::pg_catalog.regclass",
+/// The view that a table of a rollup is to get: that of its name, as far as it fits. Nothing else may have the name.
+fn beside(table: &str) -> Result<String> {
+    let found = catalog::read(
+        "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.oid = $1::pg_catalog.regclass",
+        &[table.into()],
+        |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())),
+    )?;
+    let (schema, name) =
+        found.into_iter().next().ok_or_else(|| internal(format!("table {table} is gone")))?;
+    let mut end = name.len().min(63 - "_live".len());
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    let view = format!("{}.{}", ident(&schema), ident(&format!("{}_live", &name[..end])));
+    refuse_existing(&view)?;
+    Ok(view)
+}
+
+/// Makes the live view of a rollup or a level, or makes it what the plan says; returns its name.
+pub fn make(nodes: bool, plan: &Plan, names: Names, level: Option<&Level>, id: i64) -> Result<String> {
+    let there = of(id, level)?;
+    let options = there.as_deref().map(options).transpose()?.unwrap_or_default();
+    let view = match there.or(names.view.map(str::to_string)) {
+        Some(view) => view,
+        None => beside(level.map_or(names.target, |l| &l.target))?,
+    };
+    catalog::define(&sql::live_view(nodes, plan, &view, names.source, names.target, level, id))?;
+    set_options(&view, &options)?;
+    refuse_temporary(&view)?;
+    let _acting = ActingAs::catalog();
+    let store = match level {
+        None => {
+            "UPDATE rollup.definition SET live = $2::pg_catalog.regclass WHERE id = $1 AND $3::pg_catalog.text IS NULL AND live IS DISTINCT FROM $2::pg_catalog.regclass"
+        }
+        Some(_) => {
+            "UPDATE rollup.level SET live = $2::pg_catalog.regclass WHERE definition = $1 AND name = $3 AND live IS DISTINCT FROM $2::pg_catalog.regclass"
+        }
+    };
+    catalog::execute(store, &[id.into(), view.clone().into(), level_name(level).into()])?;
+    if level.is_none() && !nodes {
+        super::names::note(id, plan)?;
+    }
+    Ok(view)
+}
+
+/// What is set for a view, as `name = 'value'`: CREATE OR REPLACE VIEW forgets it.
+fn options(view: &str) -> Result<Vec<String>> {
+    let found = catalog::read(
+        "SELECT pg_catalog.format('%I = %L', o.option_name, o.option_value) FROM pg_catalog.pg_class c, pg_catalog.pg_options_to_table(c.reloptions) o \
+         WHERE c.oid = $1::pg_catalog.regclass",
         &[view.into()],
         |row| row.get::<String>(1),
     )?;
-    let grants = catalog::read(
-        "SELECT g.attname::pg_catalog.text, pg_catalog.format('GRANT %s%s ON %s TO %s%s', a.privilege_type, ' (' || pg_catalog.quote_ident(g.attname) || ')', $1, \
-         CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(r.rolname) END, CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) \
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn set_options(view: &str, options: &[String]) -> Result<()> {
+    if options.is_empty() {
+        return Ok(());
+    }
+    catalog::define(&format!("ALTER VIEW {view} SET ({})", options.join(", ")))
+}
+
+/// Refuses a view that goes with the session, or of which a part does: a type or a function in pg_temp.
+fn refuse_temporary(view: &str) -> Result<()> {
+    let found = catalog::write(
+        "SELECT pg_catalog.pg_describe_object(d.refclassid, d.refobjid, 0) FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d \
+         ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid LEFT JOIN pg_catalog.pg_class c ON d.refclassid = c.tableoid AND c.oid = d.refobjid \
+         LEFT JOIN pg_catalog.pg_proc p ON d.refclassid = p.tableoid AND p.oid = d.refobjid LEFT JOIN pg_catalog.pg_type t ON d.refclassid = t.tableoid AND t.oid = d.refobjid \
+         LEFT JOIN pg_catalog.pg_operator o ON d.refclassid = o.tableoid AND o.oid = d.refobjid LEFT JOIN pg_catalog.pg_collation k ON d.refclassid = k.tableoid AND k.oid = d.refobjid \
+         WHERE r.ev_class = $1::pg_catalog.regclass AND coalesce(c.relnamespace, p.pronamespace, t.typnamespace, o.oprnamespace, k.collnamespace) = pg_catalog.pg_my_temp_schema() LIMIT 1",
+        &[view.into()],
+        |row| row.get::<String>(1),
+    )?;
+    match found.into_iter().flatten().next() {
+        None => Ok(()),
+        Some(what) => fail(
+            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            format!("{what} is temporary"),
+            "The worker cannot see it, and it goes with the session: use what stays.",
+        ),
+    }
+}
+
+/// A live view that was dropped, to be made anew.
+pub struct Kept {
+    level: Option<String>,
+    /// Its name, qualified and quoted.
+    pub name: String,
+    owner: String,
+    options: Vec<String>,
+    grants: Vec<Grant>,
+}
+
+/// What somebody may do.
+struct Grant {
+    privilege: String,
+    /// Of a grant on one.
+    column: Option<String>,
+    /// Quoted.
+    grantee: String,
+    may_grant: bool,
+}
+
+impl Grant {
+    fn on(&self, view: &str) -> String {
+        let column = self.column.as_ref().map(|c| format!(" ({})", ident(c))).unwrap_or_default();
+        format!("{}{column} ON {view}", self.privilege)
+    }
+}
+
+/// Drops the live view of a rollup or a level, if it is there; whatever stands on it speaks up.
+pub fn drop(id: i64, level: Option<&Level>) -> Result<Option<Kept>> {
+    let Some(name) = of(id, level)? else { return Ok(None) };
+    let (options, grants) = (options(&name)?, grants(&name)?);
+    let owner = catalog::read(
+        "SELECT pg_catalog.format('%I', r.rolname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner WHERE c.oid = $1::pg_catalog.regclass",
+        &[name.as_str().into()],
+        |row| row.get::<String>(1),
+    )?;
+    catalog::define(&format!("DROP VIEW {name}"))?;
+    let owner = owner.into_iter().flatten().next().unwrap_or_default();
+    Ok(Some(Kept { level: level_name(level), name, owner, options, grants }))
+}
+
+/// What is granted to others than the owner of a view.
+fn grants(view: &str) -> Result<Vec<Grant>> {
+    catalog::read(
+        "SELECT g.attname::pg_catalog.text, a.privilege_type, CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.format('%I', r.rolname) END, a.is_grantable \
          FROM (SELECT c.oid, NULL::pg_catalog.name AS attname, c.relacl AS acl FROM pg_catalog.pg_class c UNION ALL \
                SELECT t.attrelid, t.attname, t.attacl FROM pg_catalog.pg_attribute t WHERE t.attnum > 0 AND NOT t.attisdropped) g \
          JOIN pg_catalog.pg_class c USING (oid), LATERAL pg_catalog.aclexplode(g.acl) a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee \
          WHERE g.oid = $1::pg_catalog.regclass AND a.grantee <> c.relowner AND (a.grantee = 0 OR r.oid IS NOT NULL)",
         &[view.into()],
-        |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?.unwrap_or_default())),
-    )?;
-    catalog::define(&format!("DROP VIEW {view}"))?;
-    Ok(Kept { view: view.to_string(), owner: owner.into_iter().flatten().next().unwrap_or_default(), grants })
+        |row| {
+            Ok(Grant {
+                column: row.get(1)?,
+                privilege: row.get(2)?.unwrap_or_default(),
+                grantee: row.get(3)?.unwrap_or_default(),
+                may_grant: row.get(4)? == Some(true),
+            })
+        },
+    )
 }
 
 impl Kept {
-    /// Gives the view that took its place to whom it belonged, for those to read who might; grants on columns that
-    /// are gone have gone with them.
+    /// Whether it was that of this level, or of the rollup itself.
+    pub fn is_of(&self, level: Option<&Level>) -> bool {
+        self.level == level_name(level)
+    }
+
+    /// Gives the view that took its place to whom it belonged, for those to read who might, and nobody else: what default
+    /// privileges have granted is taken back. Grants on columns that are gone have gone with them.
     pub fn restore(&self, plan: &Plan) -> Result<()> {
+        let view = &self.name;
+        set_options(view, &self.options)?;
+        for new in grants(view)? {
+            catalog::define(&format!("REVOKE {} FROM {}", new.on(view), new.grantee))?;
+        }
         let there = |c: &Option<String>| match c {
             None => true,
             Some(name) => plan.column(name).is_some_and(|c| !c.hidden),
         };
-        for (_, grant) in self.grants.iter().filter(|(c, _)| there(c)) {
-            catalog::define(grant)?;
+        for old in self.grants.iter().filter(|g| there(&g.column)) {
+            let option = if old.may_grant { " WITH GRANT OPTION" } else { "" };
+            catalog::define(&format!("GRANT {} TO {}{option}", old.on(view), old.grantee))?;
         }
-        catalog::define(&format!("ALTER VIEW {} OWNER TO {}", self.view, self.owner))
+        catalog::define(&format!("ALTER VIEW {view} OWNER TO {}", self.owner))
     }
 }

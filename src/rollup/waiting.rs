@@ -45,7 +45,7 @@ pub enum New {
 /// Whether rows came that a run at `now` would merge.
 pub fn any_new(d: &Definition, now: &Snapshot) -> Result<New> {
     let seen = &d.state.seen;
-    let plan = d.plan()?;
+    let plan = d.stored_plan()?;
     let found = look::look(
         d.source_oid,
         &Wanted {
@@ -71,7 +71,7 @@ fn look(id: i64) -> Result<Option<(i64, Option<i64>)>> {
     if d.source.is_none() || !look::may_read(d.source_oid) {
         return Ok(None);
     }
-    let plan = d.plan()?;
+    let plan = d.stored_plan()?;
     if d.state.nodes.is_some() {
         return on_nodes(&d, &plan);
     }

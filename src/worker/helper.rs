@@ -3,7 +3,7 @@
 use super::expiry::Expiry;
 use super::partitions::Partitions;
 use super::settings::naptime;
-use super::work::{self, Found};
+use super::work::{self, Found, Settings};
 use crate::pg::background;
 use crate::pg::lock::Turn;
 use pgrx::prelude::*;
@@ -25,6 +25,7 @@ fn main(argument: u64) {
     let mut expiry = Expiry::new(owner);
     let mut partitions = Partitions::new(owner);
     let mut worked = Instant::now();
+    let mut settings = Settings::known();
     while worked.elapsed() < PATIENCE {
         background::report("rollup worker", None);
         let mut more = false;
@@ -39,12 +40,16 @@ fn main(argument: u64) {
                 partitions.work();
                 expiry.work();
             }
+            Ok(Found::ReadOnly) => {
+                work::wait_while_read_only(&name, "rollup worker", &mut settings);
+                break;
+            }
             Ok(_) => break,
             Err(e) => log!("rollup worker: {}", e.message),
         }
         background::report_statistics();
         background::report("rollup worker", None);
-        if Turn::is_awaited() {
+        if Turn::is_awaited() || settings.have_changed() {
             break;
         }
         background::pause(if more || expiry.has_begun() { 0 } else { naptime().min(1000) });

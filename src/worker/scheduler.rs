@@ -3,7 +3,7 @@
 //! between looks. An idle tick reads and takes no transaction id; ticks that were missed become one.
 use super::owners::Owners;
 use super::settings::naptime;
-use super::work::{self, Found, timed};
+use super::work::{self, Found, Settings, timed};
 use crate::pg::background;
 use crate::rollup::attempt;
 use pgrx::prelude::*;
@@ -22,10 +22,16 @@ fn main(database: u64) {
     let mut owners = Owners::new(database);
     let mut other_version = None;
     let mut knows_crashes = false;
+    let mut settings = Settings::known();
     loop {
         background::report("rollup scheduler", None);
         match work::look(&name) {
             Ok(Found::Leave) => background::exit_done(),
+            Ok(Found::ReadOnly) => {
+                log!("rollups of database {name} wait: default_transaction_read_only is on");
+                work::wait_while_read_only(&name, "rollup scheduler", &mut settings);
+                background::exit_done();
+            }
             Ok(Found::OtherVersion(version)) => wait_for_update(&mut other_version, version),
             Ok(Found::Ready(due)) => {
                 other_version = None;
@@ -33,6 +39,9 @@ fn main(database: u64) {
                 owners.serve(due);
             }
             Err(e) => log!("rollup scheduler: {}", e.message),
+        }
+        if settings.have_changed() {
+            background::exit_done();
         }
         background::report_statistics();
         match &other_version {

@@ -12,6 +12,7 @@ use crate::rollup::waiting::New;
 use pgrx::prelude::*;
 use std::ffi::CString;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::time::{Duration, Instant};
 
 /// One transaction, within the time that the settings give it.
 pub fn timed<T>(
@@ -37,6 +38,8 @@ pub enum Found {
     Leave,
     /// The catalog is not of the library's version; this is the one that it is of.
     OtherVersion(String),
+    /// Transactions may not write here.
+    ReadOnly,
     /// Rollups to look at.
     Ready(Vec<Due>),
 }
@@ -48,6 +51,9 @@ pub fn look(name: &str) -> std::result::Result<Found, xact::Failure> {
         if !settings::serves(name) || lock::asked_to_leave(database) || !background::extension_installed() {
             return Ok(Found::Leave);
         }
+        if xact::read_only_by_default() {
+            return Ok(Found::ReadOnly);
+        }
         match attempt::catalog_version()? {
             Some(version) if version != attempt::LIBRARY_VERSION => Ok(Found::OtherVersion(version)),
             Some(_) => Ok(Found::Ready(attempt::scheduled()?)),
@@ -56,10 +62,59 @@ pub fn look(name: &str) -> std::result::Result<Found, xact::Failure> {
     })
 }
 
+/// A database in which transactions may not write is looked at anew after this.
+const READ_ONLY: Duration = Duration::from_secs(60);
+
+/// What was set for sessions of the database when this one began: another one begins with what is set by now.
+pub struct Settings {
+    known: Option<String>,
+    compared: Instant,
+}
+
+impl Settings {
+    pub fn known() -> Settings {
+        Settings { known: timed(attempt::settings_of_database).ok(), compared: Instant::now() }
+    }
+
+    /// Compared once a second.
+    pub fn have_changed(&mut self) -> bool {
+        if self.compared.elapsed() < Duration::from_secs(1) {
+            return false;
+        }
+        self.compared = Instant::now();
+        timed(attempt::settings_of_database).is_ok_and(|now| self.known.as_ref() != Some(&now))
+    }
+}
+
+/// Waits where transactions may not write unless they say so, as where a disk is full. Failures are kept in tables, so
+/// there would be no end to them, and to their lines in the log. Returns once they may, or when it is time for another
+/// process to look: what is set for a database holds for sessions that begin after.
+pub fn wait_while_read_only(database: &str, who: &str, settings: &mut Settings) {
+    let since = Instant::now();
+    while since.elapsed() < READ_ONLY
+        && matches!(look(database), Ok(Found::ReadOnly))
+        && !settings.have_changed()
+    {
+        background::report(who, Some("waiting: default_transaction_read_only is on"));
+        background::pause(1000);
+    }
+}
+
 /// Whether a rollup may have rows to merge: waits for nobody, and runs nothing that an owner has defined. What cannot be
 /// told so is found out in the run.
 pub fn may_have_rows(d: &Due) -> bool {
-    !matches!(timed(|| run::look(d.id)), Ok(New::Nothing | New::Locked))
+    match timed(|| run::look(d.id)) {
+        Ok(New::Nothing) => {
+            if d.failing
+                && let Err(e) = timed(|| attempt::nothing_to_do(d.id))
+            {
+                log!("rollup {}: {}", d.name, e.message);
+            }
+            false
+        }
+        Ok(New::Locked) => false,
+        _ => true,
+    }
 }
 
 /// Cancels what a process does.

@@ -28,9 +28,7 @@ CREATE TRIGGER t_row BEFORE INSERT OR UPDATE OR DELETE ON hostile.src_h FOR EACH
 CREATE TRIGGER t_del AFTER DELETE ON hostile.src FOR EACH ROW EXECUTE FUNCTION hostile.f_trg();
 CREATE TRIGGER t_trunc BEFORE TRUNCATE ON hostile.src EXECUTE FUNCTION hostile.f_trg();
 ALTER TABLE hostile.src ENABLE ROW LEVEL SECURITY;
-ALTER TABLE hostile.src FORCE ROW LEVEL SECURITY;
 CREATE POLICY p ON hostile.src USING (hostile.f_pol());
 ALTER TABLE hostile.src_h ENABLE ROW LEVEL SECURITY;
-ALTER TABLE hostile.src_h FORCE ROW LEVEL SECURITY;
 CREATE POLICY p ON hostile.src_h USING (hostile.f_pol());
 INSERT INTO hostile.src SELECT now() - g * interval '1 hour', g FROM generate_series(1, 20) g;

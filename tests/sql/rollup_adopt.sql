@@ -38,8 +38,6 @@ SELECT count(*) FROM rollup.check('http_request_1min');
 SELECT rollup.drop('http_request_1min');
 SELECT count(*) > 0 AS kept, to_regclass('http_request_1min_live'), to_regclass('http_request_1hour') FROM http_request_1min;
 TRUNCATE http_request_1min;
-SELECT rollup.create('again', :'query', every => NULL, into_table => 'http_request_1min');
-ALTER TABLE http_request_1min DROP COLUMN average_response_time_msec;
 SELECT rollup.create('again', :'query', every => NULL, into_table => 'http_request_1min') IS NOT NULL AS made;
 SELECT rollup_http_request();
 :differ;
@@ -75,3 +73,57 @@ SELECT rollup_http_request(), (SELECT array_agg(n) FROM fresh_live);
 SELECT rollup.rebuild('fresh') > 1 AS rebuilt;
 SELECT sum(n) = (SELECT count(*) FROM http_request) AS whole FROM fresh;
 SELECT rollup.drop('fresh');
+-- whatever keeps its key columns from being NULL, the hint is what makes the table fit
+CREATE TABLE raw (at timestamptz, site int, v int);
+CREATE FUNCTION hinted(target text, query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE said text; wrong text;
+BEGIN
+  BEGIN
+    PERFORM rollup.create(target, query, every => NULL, into_table => target);
+    RETURN 'fits';
+  EXCEPTION WHEN invalid_table_definition THEN
+    GET STACKED DIAGNOSTICS wrong = MESSAGE_TEXT, said = PG_EXCEPTION_HINT;
+  END;
+  EXECUTE said;
+  PERFORM rollup.create(target, query, every => NULL, into_table => target);
+  RETURN wrong || E'\n' || said;
+END $$;
+\set by_site 'SELECT site, date_trunc(''hour'', at) AS at, count(*) AS hits FROM raw GROUP BY 1, 2'
+CREATE TABLE keyed (site int, at timestamptz, hits bigint, PRIMARY KEY (site, at));
+SELECT hinted('keyed', :'by_site');
+CREATE TABLE "named ""so""" (site int, at timestamptz, hits bigint, CONSTRAINT "the %key" PRIMARY KEY (at, site), UNIQUE (site, at));
+SELECT hinted('"named ""so"""', :'by_site');
+CREATE TABLE wide (site int, at timestamptz, hits bigint, id int, PRIMARY KEY (id, site), UNIQUE (at, site));
+SELECT hinted('wide', :'by_site');
+CREATE TABLE referred (site int, at timestamptz, hits bigint, PRIMARY KEY (site, at));
+CREATE TABLE refers (s int, t timestamptz, CONSTRAINT to_it FOREIGN KEY (s, t) REFERENCES referred);
+SELECT hinted('referred', :'by_site');
+CREATE TABLE counted (site int GENERATED ALWAYS AS IDENTITY, at timestamptz NOT NULL, hits bigint);
+CREATE UNIQUE INDEX counted_key ON counted (site, at);
+ALTER TABLE counted REPLICA IDENTITY USING INDEX counted_key;
+SELECT hinted('counted', :'by_site');
+-- a second primary key there cannot be
+ALTER TABLE raw ALTER site SET NOT NULL, ALTER at SET NOT NULL;
+CREATE TABLE other (site int, at timestamptz, hits bigint, id int DEFAULT 1 PRIMARY KEY);
+SELECT hinted('other', :'by_site');
+INSERT INTO raw VALUES ('2026-01-01Z', 1, 1), ('2026-01-01Z', 1, 2);
+SELECT rollup.run('raw');
+SELECT site, hits FROM keyed UNION ALL SELECT site, hits FROM wide UNION ALL SELECT site, hits FROM counted;
+-- a rollup that was dropped takes the table that it left back: what is computed in it is what its query says
+\set whole 'SELECT site_id, date_trunc(''hour'', ingest_time) AS at, count(*) AS n, avg(response_time_msec) AS mean, count(*) FILTER (WHERE status_code > 299) / count(*)::float8 AS failed FROM http_request GROUP BY 1, 2'
+SELECT rollup.create('whole', :'whole', every => NULL, coarser => '{"whole_day": "1 day"}') IS NOT NULL AS made;
+SELECT rollup_http_request() > 0 AS merged;
+SELECT rollup.drop('whole', keep_data => true);
+DROP TABLE whole_day;
+SELECT array_agg(attname ORDER BY attnum) AS generated FROM pg_attribute WHERE attrelid = 'whole'::regclass AND attgenerated <> '';
+SELECT rollup.create('whole', :'whole', every => NULL, into_table => 'whole', backfill => false, coarser => '{"whole_day": "1 day"}') IS NOT NULL AS taken_back;
+INSERT INTO http_request SELECT i % 3, timestamptz '2026-01-01' + i * interval '13 s', 'u', 'USA', '10.0.0.' || i % 50, 200 + 150 * (i % 2), i FROM generate_series(1, 300) i;
+SELECT rollup_http_request();
+SELECT count(*) FROM rollup.check('whole');
+SELECT bool_and(w.n = d.n AND abs(w.failed - d.failed) < 1e-9) AS same FROM (SELECT site_id, sum(n) AS n, sum(failed * n) / sum(n) AS failed FROM whole GROUP BY 1) w
+  JOIN (SELECT site_id, sum(n) AS n, sum(failed * n) / sum(n) AS failed FROM whole_day GROUP BY 1) d USING (site_id);
+SELECT rollup.drop('whole', keep_data => true);
+-- computed otherwise, it is another table
+ALTER TABLE whole RENAME COLUMN failed TO other;
+ALTER TABLE whole ADD COLUMN failed float8 GENERATED ALWAYS AS (n) STORED;
+SELECT rollup.create('whole', :'whole', every => NULL, into_table => 'whole', backfill => false);

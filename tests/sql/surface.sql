@@ -8,12 +8,12 @@ SELECT p.proname || '(' || pg_get_function_arguments(p.oid) || ')' AS function, 
     CASE p.proparallel WHEN 's' THEN 'safe' WHEN 'r' THEN 'restricted' ELSE 'unsafe' END AS parallel, p.prosrc AS symbol, p.procost AS cost
 FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
     JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'hll'
-WHERE p.prokind = 'f' AND p.pronamespace = 'public'::regnamespace AND p.proname LIKE 'hll%' ORDER BY p.proname COLLATE "C", p.pronargs, 1;
+WHERE p.prokind = 'f' AND p.pronamespace = 'public'::regnamespace AND (p.proname LIKE 'hll%' OR p.proname LIKE 'ddsketch%') ORDER BY p.proname COLLATE "C", p.pronargs, 1;
 SELECT a.aggfnoid::regprocedure AS aggregate, a.aggtransfn AS transition, a.aggfinalfn AS final, a.aggcombinefn AS combine, a.aggserialfn AS serialize,
     a.aggdeserialfn AS deserialize, a.aggtranstype::regtype AS state, a.aggtransspace AS space, a.aggfinalmodify AS modify, a.agginitval AS initial,
     a.aggmtransfn AS moving, p.proparallel AS parallel
 FROM pg_aggregate a JOIN pg_proc p ON p.oid = a.aggfnoid
-WHERE p.proname LIKE 'hll%' OR p.proname LIKE 'approx%' ORDER BY a.aggfnoid::regprocedure::text COLLATE "C";
+WHERE p.proname LIKE 'hll%' OR p.proname LIKE 'approx%' OR p.proname LIKE 'ddsketch%' ORDER BY a.aggfnoid::regprocedure::text COLLATE "C";
 SELECT o.oid::regoperator AS operator, o.oprcode AS function, o.oprresult::regtype AS result, o.oprcom::regoperator AS commutator, o.oprnegate::regoperator AS negator,
     o.oprrest AS restrict, o.oprjoin AS join, o.oprcanmerge AS merges, o.oprcanhash AS hashes
 FROM pg_operator o WHERE 'hll'::regtype IN (o.oprleft, o.oprright) OR 'hll_hashval'::regtype IN (o.oprleft, o.oprright) ORDER BY 1::text COLLATE "C", o.oid::regoperator::text COLLATE "C";

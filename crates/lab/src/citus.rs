@@ -61,7 +61,16 @@ rollup.naptime = 200ms
 ";
         let node = Cluster::on(self.tree.clone(), settings, free_port()?)?;
         node.connect("postgres")?.batch_execute(&format!("CREATE DATABASE {DATABASE}"))?;
-        node.connect(DATABASE)?.batch_execute("CREATE EXTENSION citus")?;
+        let mut client = node.connect(DATABASE)?;
+        client.batch_execute("CREATE EXTENSION citus")?;
+        // Servers that ask which libraries may decode the log are told of that which splits shards.
+        let asked = "SELECT setting FROM pg_settings WHERE name = 'output_plugin_libraries'";
+        if let Some(row) = client.query_opt(asked, &[])? {
+            let libraries: String = row.get(0);
+            let libraries = format!("{libraries}, citus").trim_start_matches(", ").to_string();
+            client.batch_execute(&format!("ALTER SYSTEM SET output_plugin_libraries = {libraries}"))?;
+            client.batch_execute("SELECT pg_reload_conf()")?;
+        }
         self.nodes.push(node);
         Ok(self.nodes.len() - 1)
     }

@@ -9,7 +9,7 @@ const BEGIN: &str = "<!-- what `make bench` measured -->\n";
 const END: &str = "<!-- end -->\n";
 const HEAD: &str = "# Measurements\n\nWritten by `make bench`, as are the charts beside it, which are drawn from these tables.\n";
 /// The parts of the page, in order.
-pub const PARTS: [&str; 5] = ["sketch", "accuracy", "counters", "rollup", "inserts"];
+pub const PARTS: [&str; 6] = ["sketch", "accuracy", "counters", "percentiles", "rollup", "inserts"];
 
 static SAID: Mutex<String> = Mutex::new(String::new());
 
@@ -110,6 +110,10 @@ pub fn charts(page: &str) -> Vec<(&'static str, &'static str, String)> {
     for table in tables(page, "counters") {
         let title = "JSONB counters: times as fast as the SQL that people write";
         charts.push(("counters", title, drawing::times(title, &faster(&table))));
+    }
+    for table in tables(page, "percentiles") {
+        let title = "Percentiles: times as fast as what they are compared with";
+        charts.push(("percentiles", title, drawing::times(title, &faster(&table))));
     }
     for table in tables(page, "rollup") {
         let title = "Questions about a day: times as fast over the rollup as over raw rows";

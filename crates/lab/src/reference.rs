@@ -6,10 +6,14 @@ use postgres::Client;
 use crate::Outcome;
 
 /// A part of the page: its heading and the condition (on `p`, a row of pg_proc, and the joined facts) that selects it.
-const PARTS: [(&str, &str); 5] = [
+const PARTS: [(&str, &str); 6] = [
     ("Sketches", "schema = 'public' AND name LIKE 'hll%' AND name NOT LIKE 'hll_hash%' AND NOT support"),
     ("Hashes of elements", "schema = 'public' AND name LIKE 'hll_hash%' AND NOT support"),
-    ("Distinct values in one step", "schema = 'public' AND name LIKE 'approx%' AND NOT support"),
+    ("Distinct values in one step", "schema = 'public' AND name LIKE 'approx_count%' AND NOT support"),
+    (
+        "Percentiles",
+        "schema = 'public' AND (name LIKE 'ddsketch%' OR name LIKE 'approx_percentile%') AND NOT support",
+    ),
     ("Counters", "schema = 'public' AND name LIKE 'jsonb%' AND NOT support"),
     ("Rollups", "schema = 'rollup' AND NOT support"),
 ];

@@ -1,9 +1,8 @@
 //! Making a rollup of a table that Citus keeps: what the query must be, and where its tables lie.
 use super::vector::Vector;
-use super::{Place, commit, gather, place};
-use crate::hll;
+use super::{Place, commit, gather, place, places};
+use crate::pg::query::Select;
 use crate::pg::query::set_local;
-use crate::pg::query::{Entry, Part, Select};
 use crate::pg::xact::ActingAs;
 use crate::rollup::catalog::{self, Definition};
 use crate::rollup::create::Options;
@@ -16,25 +15,22 @@ use pgrx::prelude::*;
 
 const UNSUPPORTED: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
 
-/// Refuses options that follow or take over what lies on one node.
+/// Refuses to follow changes of rows that are made on other nodes.
 pub fn refuse_options(options: &Options) -> Result<()> {
-    let (option, hint) = if options.on_change != OnChange::Ignore {
-        (
-            "on_change",
-            "Leave it at 'ignore'. rollup.check finds buckets whose rows have changed, rollup.rebuild takes them in.",
-        )
-    } else if !options.backfill {
-        ("backfill => false", "Rows that are there are counted by the first run.")
-    } else {
+    if options.on_change == OnChange::Ignore {
         return Ok(());
-    };
-    fail(UNSUPPORTED, format!("{option} is not supported for tables that Citus keeps"), hint)
+    }
+    fail(
+        UNSUPPORTED,
+        "on_change is not supported for tables that Citus keeps",
+        "Leave it at 'ignore'. rollup.check finds buckets whose rows have changed, rollup.rebuild takes them in.",
+    )
 }
 
 /// Refuses queries that every node would not run alike, and writes what depends on the session into them.
 pub fn prepare(place: &Place, select: &mut Select) -> Result<()> {
     let source = name_of(select.source)?;
-    if gather::own_group()? != 0 {
+    if places::own_group()? != 0 {
         return fail(
             UNSUPPORTED,
             format!("{source} is kept by Citus, and this node is not the coordinator"),
@@ -65,7 +61,6 @@ pub fn prepare(place: &Place, select: &mut Select) -> Result<()> {
             "Use expressions that depend on the row alone: AT TIME ZONE with a constant instead of a cast to text or to_char of a timestamptz.",
         );
     }
-    write_parameters(select);
     commit::in_two_phases()?;
     // Functions are made in this transaction too, which Citus does over the connections that rows would go over.
     set_local(c"citus.multi_shard_modify_mode", c"sequential");
@@ -77,30 +72,6 @@ pub fn prepare_again(d: &Definition, select: &mut Select) -> Result<()> {
     match place(d.source_oid)? {
         Some(place) if d.state.nodes.is_some() => prepare(&place, select),
         _ => Ok(()),
-    }
-}
-
-/// Sketches take the parameters of the session where the call names none: writes them into the call.
-fn write_parameters(select: &mut Select) {
-    let d = hll::settings::defaults();
-    let defaults = [
-        i64::from(d.log2m).to_string(),
-        i64::from(d.regwidth).to_string(),
-        format!("{}::pg_catalog.int8", literal(&d.expthresh.to_string())),
-        i64::from(d.sparseon).to_string(),
-    ];
-    for target in &mut select.targets {
-        let Entry::Value { parts, .. } = &mut target.entry else { continue };
-        for part in parts {
-            let Part::Aggregate(a) = part else { continue };
-            if a.function != "hll_add_agg" || !(1..5).contains(&a.arguments.len()) {
-                continue;
-            }
-            let missing = defaults[a.arguments.len() - 1..].iter().cloned();
-            let arguments: Vec<String> = a.arguments.iter().cloned().chain(missing).collect();
-            let filter = a.filter.as_ref().map(|f| format!(" FILTER (WHERE {f})")).unwrap_or_default();
-            a.text = format!("{}.{}({}){filter}", ident(&a.schema), ident(&a.function), arguments.join(", "));
-        }
     }
 }
 
@@ -183,12 +154,13 @@ pub fn distribute(place: &Place, key: Option<&str>, source: &str, target: &str) 
     catalog::execute(&format!("SELECT {call}"), &[])
 }
 
-/// Writes that a new rollup has merged nothing on any node.
-pub fn begin(id: i64) -> Result<()> {
+/// Writes what a new rollup has merged: nothing on any node, or every row that is there. The table is locked then.
+pub fn begin(id: i64, offset: i64, everything: bool) -> Result<()> {
+    let state = if everything { gather::everything(offset)? } else { Vector::default() };
     let _acting = ActingAs::catalog();
     catalog::execute(
         "UPDATE rollup.definition SET nodes = $2::pg_catalog.jsonb WHERE id = $1",
-        &[id.into(), super::written(&Vector::default())?.into()],
+        &[id.into(), super::written(&state)?.into()],
     )
 }
 

@@ -3,17 +3,17 @@
 //! Round 1 takes a snapshot on each node and makes its log safe; round 2 begins once all of them have answered, and
 //! tells of connections of Citus at work and of transactions that are prepared. A row whose transaction had finished
 //! in round 1 is visible once none of those transactions is left.
-use super::vector::{Absent, Answer, Answers, MANY, Node, Seen, Vector};
+use super::places::{Place, groups_so_far, nodes};
+use super::vector::{Absent, Answer, Answers, MANY, Node, Nodes, Seen, Vector};
 use crate::pg::libpq::{Connection, Row};
-use crate::pg::node;
-use crate::pg::xact::ActingAs;
+use crate::pg::xact::{ActingAs, own_transaction_id};
 use crate::rollup::catalog;
 use crate::rollup::error::{Result, internal, report};
 use crate::rollup::sql::literal;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 static NODE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5000);
@@ -40,89 +40,6 @@ pub fn init() {
 /// Until when a node has time to answer.
 fn deadline() -> Instant {
     Instant::now() + Duration::from_millis(NODE_TIMEOUT.get().unsigned_abs().into())
-}
-
-/// One node to ask.
-#[derive(Debug)]
-struct Place {
-    group: i32,
-    /// How messages call it.
-    name: String,
-    /// What to connect with; None for the node that asks.
-    conninfo: Option<String>,
-}
-
-fn nodes() -> Result<(Vec<Place>, BTreeMap<i32, Absent>)> {
-    let found = catalog::write(
-        "SELECT n.groupid, n.isactive, n.nodename, n.nodeport::pg_catalog.text, n.groupid = l.groupid, \
-         pg_catalog.current_setting('citus.node_conninfo'), pg_catalog.current_database()::pg_catalog.text, o.rolname::pg_catalog.text, \
-         (SELECT a.authinfo FROM pg_catalog.pg_dist_authinfo a WHERE a.rolename = o.rolname AND a.nodeid IN (n.nodeid, 0) ORDER BY a.nodeid DESC LIMIT 1) \
-         FROM pg_catalog.pg_dist_node n, pg_catalog.pg_dist_local_group l, pg_catalog.pg_extension e JOIN pg_catalog.pg_roles o ON o.oid = e.extowner \
-         WHERE e.extname = 'hll' AND n.noderole = 'primary' AND n.nodecluster = pg_catalog.current_setting('citus.cluster_name') ORDER BY n.groupid",
-        &[],
-        |row| {
-            let texts: Vec<String> = [3, 4, 6, 7, 8, 9]
-                .into_iter()
-                .map(|n| Ok(row.get::<String>(n)?.unwrap_or_default()))
-                .collect::<pgrx::spi::SpiResult<_>>()?;
-            let [host, port, general, database, role, secret] = &texts[..] else { return Ok(None) };
-            let conninfo = format!(
-                "{general} host={} port={port} dbname={} user={} application_name=rollup {secret}",
-                conninfo_value(host),
-                conninfo_value(database),
-                conninfo_value(role)
-            );
-            let place = Place {
-                group: row.get(1)?.unwrap_or_default(),
-                name: format!("{host}:{port}"),
-                conninfo: (row.get::<bool>(5)? != Some(true)).then_some(conninfo),
-            };
-            Ok(Some((row.get::<bool>(2)? == Some(true), place)))
-        },
-    )?;
-    let own = own_group()?;
-    let (mut places, mut absent) = (Vec::new(), BTreeMap::new());
-    for (active, place) in found.into_iter().flatten() {
-        if active || place.group == own {
-            places.push(place);
-        } else {
-            absent.insert(place.group, Absent::Disabled);
-        }
-    }
-    if !places.iter().any(|p| p.group == own) {
-        places.push(Place { group: own, name: "this node".into(), conninfo: None });
-    }
-    Ok((places, absent))
-}
-
-fn conninfo_value(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
-}
-
-/// The group of this node.
-pub fn own_group() -> Result<i32> {
-    let read = || {
-        let found =
-            catalog::read("SELECT groupid FROM pg_catalog.pg_dist_local_group", &[], |row| row.get::<i32>(1));
-        found.ok().into_iter().flatten().flatten().next().unwrap_or_default()
-    };
-    Ok(node::group(read))
-}
-
-/// The highest group of which it can be told, by the list of nodes as it is from now on, whether it is still there;
-/// None where a node is just being added. Citus gives a number out once, under a lock that it keeps until the node is
-/// in the list; after a crash it skips some.
-fn groups_so_far() -> Result<Option<i32>> {
-    let found = catalog::write("SELECT last_value FROM pg_catalog.pg_dist_groupid_seq", &[], |row| {
-        row.get::<i64>(1)
-    })?;
-    let adding = catalog::write(
-        "SELECT true FROM pg_catalog.pg_locks l WHERE l.relation = 'pg_catalog.pg_dist_node'::pg_catalog.regclass AND l.mode = 'ExclusiveLock' \
-         AND l.granted AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) LIMIT 1",
-        &[],
-        |row| row.get::<bool>(1),
-    )?;
-    Ok(found.into_iter().flatten().next().filter(|_| adding.is_empty()).and_then(|n| i32::try_from(n).ok()))
 }
 
 /// Runs on each node the statements made for it; the rows of all of them, node by node.
@@ -251,7 +168,7 @@ pub type Asked = (i32, String, std::result::Result<Found, String>);
 /// Asks every node for itself.
 pub fn each() -> Result<Vec<Asked>> {
     let _acting = ActingAs::catalog();
-    let (places, absent) = nodes()?;
+    let (places, disabled) = nodes()?;
     let one = |place: &Place| {
         let sql = format!("{SINCE};\n{}", activity_of(""));
         let rows = ask(std::slice::from_ref(place), |_| sql.clone()).map_err(|e| e.message().to_string())?;
@@ -262,7 +179,8 @@ pub fn each() -> Result<Vec<Asked>> {
         Ok(Found { since, at, oldest, prepared: rows.flatten().collect() })
     };
     let mut found: Vec<_> = places.iter().map(|p| (p.group, p.name.clone(), one(p))).collect();
-    found.extend(absent.keys().map(|g| (*g, String::new(), Err("the node is disabled".to_string()))));
+    let waits = "the node is disabled: its rows come once it is activated";
+    found.extend(disabled.into_iter().map(|(group, name)| (group, name, Err(waits.to_string()))));
     Ok(found)
 }
 
@@ -275,7 +193,8 @@ pub fn wait_for_quiet() -> Result<Vec<i32>> {
         |row| row.get::<String>(1),
     )?;
     let own = own.into_iter().flatten().next().unwrap_or_default();
-    let (places, absent) = nodes()?;
+    let (places, disabled) = nodes()?;
+    let absent = disabled.into_keys().map(|group| (group, Absent::Disabled)).collect();
     let groups: Vec<i32> = places.iter().map(|p| p.group).collect();
     let nodes = groups.iter().map(|g| (*g, Answer::default())).collect();
     let mut answers = Answers { nodes, absent, ..Answers::default() };
@@ -291,11 +210,35 @@ pub fn wait_for_quiet() -> Result<Vec<i32>> {
     ))
 }
 
+/// The state of a rollup that has merged every row of a table that is locked.
+pub fn everything(offset: i64) -> Result<Vector> {
+    // A statement that was sent before the table was locked would write after.
+    wait_for_quiet()?;
+    let _acting = ActingAs::catalog();
+    let own = own_transaction_id() + offset;
+    let so_far = groups_so_far()?.unwrap_or(-1);
+    let (places, disabled) = nodes()?;
+    let mut known = Nodes::new();
+    for (place, rows) in places.iter().zip(ask(&places, |p| snapshot_of(p.group, None, offset))?) {
+        let answer = snapshot(place, rows, offset)?;
+        let here = place.conninfo.is_none();
+        // Rows that this transaction is still to write come later.
+        let seen = if here { answer.now.hide(own) } else { answer.now };
+        let node = Node { seen: seen.clone(), safe: seen, since: answer.since, system: answer.system };
+        known.insert(place.group, node);
+    }
+    for group in (0..=so_far).filter(|group| !disabled.contains_key(group)) {
+        known.entry(group).or_insert(Node { seen: Seen::all(), safe: Seen::all(), ..Node::default() });
+    }
+    Ok(Vector { nodes: known, ..Vector::default() })
+}
+
 /// What all nodes say, ids as stamps: `offset` added to each; `before` is how far the rollup has come.
 pub fn all(before: &Vector, offset: i64) -> Result<Answers> {
     let _acting = ActingAs::catalog();
     let so_far = groups_so_far()?;
-    let (places, absent) = nodes()?;
+    let (places, disabled) = nodes()?;
+    let absent = disabled.into_keys().map(|group| (group, Absent::Disabled)).collect();
     let mut answers = Answers { absent, ..Answers::default() };
     let first = ask(&places, |p| snapshot_of(p.group, before.nodes.get(&p.group), offset))?;
     for (place, rows) in places.iter().zip(first) {

@@ -2,10 +2,8 @@
 //! them. How far such a rollup has come is a vector of snapshots, one a group of nodes (`vector`); what that says of
 //! rows is in `bounds`, how nodes are asked in `gather`, a run in `run`, and its tables in `create`.
 use super::catalog::{self, Definition};
-use super::error::{Result, fail, internal};
-use super::sql;
+use super::error::{Result, internal};
 use crate::pg::{node, split};
-use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 
 pub mod bounds;
@@ -13,6 +11,7 @@ pub mod commit;
 pub mod create;
 pub mod expire;
 mod gather;
+mod places;
 pub mod rebase;
 pub mod run;
 pub mod status;
@@ -36,13 +35,13 @@ pub fn stamp_base() -> i64 {
     if !node::citus_loaded() {
         return 0;
     }
-    let group = gather::own_group().unwrap_or_default();
+    let group = places::own_group().unwrap_or_default();
     i64::from(group) * GROUP + if node::opened_by_citus() { SOURCE } else { 0 }
 }
 
 /// What is added to the id of transactions of this node's own sessions.
 pub fn own_base() -> Result<i64> {
-    if node::citus_loaded() { Ok(i64::from(gather::own_group()?) * GROUP) } else { Ok(0) }
+    if node::citus_loaded() { Ok(i64::from(places::own_group()?) * GROUP) } else { Ok(0) }
 }
 
 /// How Citus keeps a table.
@@ -89,19 +88,9 @@ pub fn place(relation: pg_sys::Oid) -> Result<Option<Place>> {
     }))
 }
 
-/// Refuses a run over a table that was given to Citus after its rollup had been made.
-pub fn refuse_distributed(d: &Definition) -> Result<()> {
-    if place(d.source_oid)?.is_none() {
-        return Ok(());
-    }
-    fail(
-        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!("the source of rollup {} was given to Citus after the rollup had been made", d.name),
-        format!(
-            "Its rows are written on every node now. SELECT rollup.rebase({}) brings its rollups to where it lies.",
-            sql::literal(d.source.as_deref().unwrap_or_default())
-        ),
-    )
+/// True of a rollup that was made before its source was given to Citus: its rows are written on every node now.
+pub fn was_given(d: &Definition) -> Result<bool> {
+    Ok(d.state.nodes.is_none() && place(d.source_oid)?.is_some())
 }
 
 /// A vector as the catalog keeps it.

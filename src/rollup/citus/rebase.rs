@@ -1,14 +1,18 @@
 //! Beginning again where Citus keeps the source: after a dump of the coordinator was restored and its table given to
 //! Citus, or after a table with rollups was given to Citus.
-use super::vector::{Node, Seen, Vector};
-use super::{Place, create, gather, place};
+use super::vector::{Node, Nodes, Seen, Span, Vector};
+use super::{Place, commit, create, gather, place};
 use crate::pg::query::set_local;
+use crate::pg::xact::{ActingAs, Snapshot};
+use crate::rollup::backlog;
+use crate::rollup::bounds::Backlog;
 use crate::rollup::catalog::{self, Definition};
 use crate::rollup::error::{Result, fail};
-use crate::rollup::levels::Level;
+use crate::rollup::levels::{self, Level};
 use crate::rollup::plan::Plan;
 use crate::rollup::sql::{self, STAMP};
-use crate::rollup::{create as create_here, definition, views};
+use crate::rollup::views::{self, Names};
+use crate::rollup::{comments::Said, definition};
 use pgrx::prelude::*;
 
 /// The part of a stamp that is a transaction id.
@@ -35,6 +39,48 @@ pub fn begin(table: &str) -> Result<(i64, Vector)> {
     // A stamp has 16 bits for the group.
     let groups = found.iter().filter_map(|(group, _)| i32::try_from(*group).ok()).chain(nodes);
     Ok((offset, Vector { nodes: groups.map(|g| (g, node.clone())).collect(), ..Vector::default() }))
+}
+
+/// Goes on with the rollups of a table that was given to Citus since they last ran. Nothing is computed again: rows have
+/// kept their stamps, those of this node, and nobody was writing while they were moved. So what has finished in the
+/// snapshot of this node is what is merged, and of other nodes nothing is.
+pub fn take_along(relation: pg_sys::Oid) -> Result<()> {
+    let Some(at) = place(relation)? else { return Ok(()) };
+    commit::in_two_phases()?;
+    one_by_one();
+    for d in catalog::of_source(relation, true)? {
+        let Some(d) = catalog::lock(d.id)? else { continue };
+        d.check_cluster()?;
+        if d.state.nodes.is_some() {
+            continue;
+        }
+        let (.., owner) = d.parts()?;
+        let _acting = ActingAs::role(owner);
+        crate::pg::lock::take_state(d.id);
+        let levels = levels::of(&d)?;
+        let plan = settle(&d, d.plan()?, &levels, &at)?;
+        views(&d, &plan, &levels, true)?;
+        store_taken(&d)?;
+    }
+    Ok(())
+}
+
+/// Writes the state of a rollup of this node alone as that of a cluster.
+fn store_taken(d: &Definition) -> Result<()> {
+    let known = |s: &Snapshot| match s.xmax {
+        0 => Nodes::new(),
+        _ => Nodes::from([(0, Node { seen: Seen { xmax: s.xmax, xip: s.xip.clone() }, ..Node::default() })]),
+    };
+    let span = d.state.backlog.as_ref().map(|b| Span { from: known(&b.from), to: known(&b.to) });
+    let state = Vector { nodes: known(&d.state.seen), backlog: span.clone(), ..Vector::default() };
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "UPDATE rollup.definition SET nodes = $2::pg_catalog.jsonb WHERE id = $1",
+        &[d.id.into(), super::written(&state)?.into()],
+    )?;
+    let Some(b) = &d.state.backlog else { return Ok(()) };
+    let left = Backlog { from: Snapshot::default(), to: Snapshot::default(), nodes: span, ..b.clone() };
+    backlog::store(d.id, Some(&left))
 }
 
 /// Puts the tables of a rollup where the rows of its source lie now. Returns its plan, as nodes run it.
@@ -103,9 +149,9 @@ pub fn views(d: &Definition, plan: &Plan, levels: &[Level], nodes: bool) -> Resu
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {
         let table = level.map_or(target, |l| l.target.as_str());
         let width = level.map(Level::width).transpose()?;
-        let view = views::view_of(table)?;
-        catalog::define(&sql::live_view(nodes, plan, &view, source, target, level, d.id))?;
-        create_here::comment(plan, source, table, &view, width.as_deref())?;
+        let said = Said::before(d, plan, source, table, level, width.as_deref())?;
+        let view = views::make(nodes, plan, Names { source, target, view: None }, level, d.id)?;
+        said.again(plan, source, table, &view, width.as_deref())?;
     }
     Ok(())
 }

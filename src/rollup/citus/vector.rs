@@ -51,6 +51,12 @@ impl Seen {
         Snapshot::from(self.clone()).contains(&older.clone().into())
     }
 
+    /// The same with transaction `own` counted as running.
+    pub fn hide(self, own: i64) -> Seen {
+        let Snapshot { xmax, xip } = Snapshot::from(self).hide(Some(own));
+        Seen { xmax, xip }
+    }
+
     /// Both: what had finished in one of them.
     fn join(&self, other: &Seen) -> Seen {
         let (low, high) = if self.xmax <= other.xmax { (self, other) } else { (other, self) };

@@ -77,7 +77,7 @@ pub fn run() -> Outcome<()> {
 }
 
 /// Bytes that the statement's HashAggregate held at its peak, hash table and all.
-fn peak_memory(client: &mut Client, sql: &str) -> Outcome<f64> {
+pub fn peak_memory(client: &mut Client, sql: &str) -> Outcome<f64> {
     let explained: String = client
         .query(&format!("EXPLAIN (ANALYZE, TIMING OFF) {sql}"), &[])?
         .iter()

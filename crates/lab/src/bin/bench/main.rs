@@ -12,6 +12,7 @@ mod accuracy;
 mod counters;
 mod inserts;
 mod measure;
+mod percentiles;
 mod rollup;
 mod sketch;
 
@@ -24,17 +25,19 @@ type Part = fn() -> Outcome<()>;
 
 fn main() -> Outcome<()> {
     let asked: Vec<String> = std::env::args().skip(1).collect();
-    let parts: [(&str, Part); 5] = [
+    let parts: [(&str, Part); 6] = [
         ("sketch", sketch::run),
         ("accuracy", accuracy::run),
         ("counters", counters::run),
+        ("percentiles", percentiles::run),
         ("rollup", rollup::run),
         ("inserts", inserts::run),
     ];
     if let Some(odd) = asked.iter().find(|a| !parts.iter().any(|(name, _)| name == a)) {
-        return Err(
-            format!("no measurement is called {odd}: sketch, accuracy, counters, rollup, inserts").into()
-        );
+        return Err(format!(
+            "no measurement is called {odd}: sketch, accuracy, counters, percentiles, rollup, inserts"
+        )
+        .into());
     }
     for (name, part) in parts {
         if asked.is_empty() || asked.iter().any(|a| a == name) {

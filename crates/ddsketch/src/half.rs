@@ -1,0 +1,114 @@
+//! The buckets of one sign.
+use crate::Memory;
+use crate::window::{BLOCK, Store};
+
+/// Counts by index, in 32 bits each until one needs more.
+#[derive(Debug)]
+pub(crate) enum Half<M: Memory> {
+    Narrow(Store<u32, M>),
+    Wide(Store<u64, M>),
+}
+
+impl<M: Memory> Half<M> {
+    pub fn empty(memory: M) -> Self {
+        Half::Narrow(Store::empty(memory))
+    }
+
+    /// How many buckets have values.
+    #[inline(always)]
+    pub fn used(&self) -> usize {
+        match self {
+            Half::Narrow(store) => store.used(),
+            Half::Wide(store) => store.used(),
+        }
+    }
+
+    /// Adds one to a bucket that has values; false where that takes more than that.
+    #[inline(always)]
+    pub fn bump(&mut self, index: i32) -> bool {
+        match self {
+            Half::Narrow(store) => store.bump(index),
+            Half::Wide(store) => store.bump(index),
+        }
+    }
+
+    /// Adds `count` to a bucket. The sum of all counts is below 2^63.
+    pub fn add(&mut self, index: i32, count: u64, memory: M) {
+        let done = match self {
+            Half::Narrow(store) => store.add(index, count, memory),
+            Half::Wide(store) => store.add(index, count, memory),
+        };
+        if let (false, Half::Narrow(store)) = (done, &*self) {
+            let mut wide = Store::<u64, M>::empty(memory);
+            for (index, count) in store.iter() {
+                wide.add(index, count, memory);
+            }
+            wide.add(index, count, memory);
+            *self = Half::Wide(wide);
+        }
+    }
+
+    /// Makes room at once for so many buckets from `first` on, where none has values yet.
+    pub fn reserve(&mut self, first: i32, span: usize, memory: M) {
+        match self {
+            Half::Narrow(store) => store.reserve(first, span, memory),
+            Half::Wide(store) => store.reserve(first, span, memory),
+        }
+    }
+
+    /// Adds to consecutive buckets.
+    #[inline]
+    pub fn add_block(&mut self, index: i32, counts: &[u64; BLOCK], memory: M) {
+        let done = match self {
+            Half::Narrow(store) => store.add_block(index, counts),
+            Half::Wide(store) => store.add_block(index, counts),
+        };
+        if !done {
+            for (n, count) in counts.iter().enumerate() {
+                self.add(index.saturating_add(n as i32), *count, memory);
+            }
+        }
+    }
+
+    /// Adds to consecutive buckets of a window what the bytes of `counts` say; false where it takes more than that.
+    #[inline(always)]
+    pub fn add_small(&mut self, index: i32, counts: u64) -> bool {
+        match self {
+            Half::Narrow(store) => store.add_small(index, counts),
+            Half::Wide(_) => false,
+        }
+    }
+
+    /// The next bucket that has values and the counts from there on; `cursor`, 0 at first, is where to look next.
+    #[inline]
+    pub fn next_block(&self, cursor: &mut usize) -> Option<(i32, [u64; BLOCK])> {
+        match self {
+            Half::Narrow(store) => store.next_block(cursor),
+            Half::Wide(store) => store.next_block(cursor),
+        }
+    }
+
+    /// The first and the last bucket that have values.
+    pub fn ends(&self) -> Option<(i32, i32)> {
+        match self {
+            Half::Narrow(store) => store.ends(),
+            Half::Wide(store) => store.ends(),
+        }
+    }
+
+    /// Indexes and counts of the buckets that have values, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (i32, u64)> {
+        let (narrow, wide) = match self {
+            Half::Narrow(store) => (Some(store.iter()), None),
+            Half::Wide(store) => (None, Some(store.iter())),
+        };
+        narrow.into_iter().flatten().chain(wide.into_iter().flatten())
+    }
+
+    /// The same values in buckets of a scale that is coarser by `by`.
+    pub fn folded(&self, by: i32, memory: M) -> Self {
+        let mut folded = Half::empty(memory);
+        self.iter().for_each(|(index, count)| folded.add(index >> by, count, memory));
+        folded
+    }
+}

@@ -1,0 +1,166 @@
+//! Percentiles: the pure kernel by itself; the aggregates beside sorting, beside `avg`, and beside Debian's `tdigest`.
+use std::hint::black_box;
+
+use hll_ddsketch::{DdSketch, Heap};
+use hll_lab::{Cluster, OURS, Outcome, Tree};
+use postgres::Client;
+
+use crate::counters::peak_memory;
+use crate::measure::{in_turn, median, table};
+
+/// Latencies from 1 ms to a minute, most of them about 200 ms; hours of ten sites have some 400 buckets each.
+const DATA: &str = "
+  CREATE TABLE latency AS SELECT i % 10 AS site, i % 10000 AS many,
+      greatest(1, least(60000, exp(5.3 + 1.2 * (random() + random() + random() + random() + random() + random() - 3) * sqrt(2)))) AS ms
+    FROM generate_series(1, 1000000) i;
+  CREATE TABLE sketch AS SELECT many, ddsketch_agg(20 * exp(i * 0.01)) AS s FROM generate_series(1, 2000) many, generate_series(1, 650) i GROUP BY many;
+  CREATE TABLE part AS SELECT i % 2000 AS few, i / 2000 AS n, i % 10000 AS many, i / 10000 AS m FROM generate_series(0, 999999) i";
+
+/// Nanoseconds of processor time that this thread has had.
+fn processor_time() -> f64 {
+    let used = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    used.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or_default()
+}
+
+/// Nanoseconds of processor time that each of so many steps takes, the median of rounds.
+fn nanoseconds(steps: usize, mut round: impl FnMut()) -> f64 {
+    let times = (0..21).map(|_| {
+        let start = processor_time();
+        round();
+        (processor_time() - start) / steps as f64
+    });
+    median(times.collect())
+}
+
+/// Numbers that look random, between 0 and 1.
+fn uniform(seed: &mut u64) -> f64 {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    (*seed >> 11) as f64 / (1u64 << 53) as f64
+}
+
+fn kernel() -> Outcome<()> {
+    const VALUES: usize = 1_000_000;
+    let mut seed = 88_172_645_463_325_252;
+    let mut latency = || {
+        let normal = (0..12).map(|_| uniform(&mut seed)).sum::<f64>() - 6.0;
+        ((normal * 1.5).exp() * 245.0).clamp(1.0, 60_000.0)
+    };
+    let values: Vec<f64> = (0..VALUES).map(|_| latency()).collect();
+    let mut sketch = DdSketch::new(5, Heap)?;
+    let add = nanoseconds(VALUES, || {
+        for value in &values {
+            let _ = black_box(sketch.add(black_box(*value)));
+        }
+    });
+    println!("| a value added, in the kernel | {add:.1} ns | | | at most 12 ns |");
+    let of = |count: i32| -> Outcome<DdSketch> {
+        let mut sketch = DdSketch::new(5, Heap)?;
+        (0..count).try_for_each(|i| {
+            sketch.add_times(20.0 * (f64::from(i) * 0.02166).exp(), i64::from(1 + i % 150))
+        })?;
+        Ok(sketch)
+    };
+    let (one, bytes) = (of(300)?, of(300)?.encode());
+    let mut whole = of(300)?;
+    let merge = nanoseconds(10_000, || {
+        (0..10_000).for_each(|_| black_box(whole.union_bytes(black_box(&bytes))).unwrap_or_default())
+    });
+    println!(
+        "| {} buckets added, from stored bytes, in the kernel | {merge:.0} ns | | | at most 400 ns |",
+        one.buckets().len()
+    );
+    let written = nanoseconds(10_000, || (0..10_000).for_each(|_| drop(black_box(one.encode()))));
+    println!("| the same written, in the kernel | {written:.0} ns | | | |");
+    for (number, spread, most) in [(1_000_000, 1.5, 1200), (10_000, 1.5, 400)] {
+        let mut sketch = DdSketch::new(5, Heap)?;
+        let mut latency = || {
+            let normal = (0..12).map(|_| uniform(&mut seed)).sum::<f64>() - 6.0;
+            ((normal * spread).exp() * 245.0).clamp(1.0, 60_000.0)
+        };
+        (0..number).try_for_each(|_| sketch.add(latency()))?;
+        let (buckets, bytes) = (sketch.buckets().len(), sketch.encode().len());
+        println!(
+            "| stored, {number} latencies from 1 ms to 60 s in {buckets} buckets | {bytes} bytes | | | at most {most} bytes |"
+        );
+    }
+    Ok(())
+}
+
+fn prepared(cluster: &Cluster) -> Outcome<Client> {
+    let mut client = cluster.database("percentiles")?;
+    client.batch_execute("SET jit = off; SET max_parallel_workers_per_gather = 0; SET work_mem = '256MB'")?;
+    client.batch_execute("SELECT setseed(0.5)")?;
+    client.batch_execute(DATA)?;
+    client.batch_execute("VACUUM ANALYZE")?;
+    Ok(client)
+}
+
+/// Prints the table.
+pub fn run() -> Outcome<()> {
+    table("Percentiles", &["work", "ours ms", "against ms", "ratio", "to reach"]);
+    kernel()?;
+    let digest = Tree::beside("tdigest")?;
+    let has_digest = digest.is_some();
+    let cluster = Cluster::with(digest.map_or_else(Tree::prepare, Ok)?, OURS)?;
+    let mut client = prepared(&cluster)?;
+    let (a, b) = in_turn(&mut client, "SELECT ddsketch_agg(ms) FROM latency", "SELECT avg(ms) FROM latency")?;
+    println!(
+        "| `ddsketch_agg(ms)`, 1 M rows | {a:.0} | {b:.0} `avg(ms)` | {:.2} x | at most 1.25 x |",
+        a / b
+    );
+    let (a, b) = in_turn(
+        &mut client,
+        "SELECT ddsketch_percentile(ddsketch_agg(ms), 0.99) FROM latency",
+        "SELECT percentile_cont(0.99) WITHIN GROUP (ORDER BY ms) FROM latency",
+    )?;
+    println!(
+        "| the 99th percentile of 1 M rows | {a:.0} | {b:.0} by sorting (`percentile_cont`) | {:.1} x faster | 8 x |",
+        b / a
+    );
+    let (a, b) = in_turn(
+        &mut client,
+        "SELECT approx_percentile(ms, 0.99) FROM latency GROUP BY site",
+        "SELECT percentile_cont(0.99) WITHIN GROUP (ORDER BY ms) FROM latency GROUP BY site",
+    )?;
+    println!(
+        "| `approx_percentile`, ten groups of 100,000 rows | {a:.0} | {b:.0} by sorting (`percentile_cont`) | {:.1} x faster | 8 x |",
+        b / a
+    );
+    if has_digest {
+        client.batch_execute("CREATE EXTENSION tdigest")?;
+        client.batch_execute("CREATE TABLE digest AS SELECT many, tdigest(20 * exp(i * 0.01), 100) AS d FROM generate_series(1, 2000) many, generate_series(1, 650) i GROUP BY many")?;
+        client.batch_execute("VACUUM ANALYZE digest")?;
+        let (a, b) = in_turn(
+            &mut client,
+            "SELECT ddsketch_percentile(ddsketch_agg(ms), 0.99) FROM latency",
+            "SELECT tdigest_percentile(ms, 100, 0.99) FROM latency",
+        )?;
+        println!(
+            "| the 99th percentile of 1 M rows | {a:.0} | {b:.0} by `tdigest`, compression 100 | {:.1} x faster | 3 x |",
+            b / a
+        );
+        let (a, b) = in_turn(
+            &mut client,
+            "SELECT ddsketch_percentile(ddsketch_union_agg(s), 0.99) FROM sketch",
+            "SELECT tdigest_percentile(d, 0.99) FROM digest",
+        )?;
+        println!(
+            "| 2,000 sketches of 300 buckets united | {a:.1} | {b:.1} by `tdigest`, compression 100 | {:.1} x faster | |",
+            b / a
+        );
+    } else {
+        println!("\nskipped: Debian's `tdigest` beside ours: its package was not to be had\n");
+    }
+    for (groups, buckets, most, sql) in [
+        (2_000, 500, 4.5, "SELECT few, ddsketch_agg(exp(n * 0.0217)) FROM part GROUP BY 1"),
+        (10_000, 50, 1.0, "SELECT many, ddsketch_agg(exp(m * 0.0217)) FROM part WHERE m < 50 GROUP BY 1"),
+    ] {
+        let kilobytes = peak_memory(&mut client, sql)? / f64::from(groups) / 1024.0;
+        println!(
+            "| memory of {groups} groups of {buckets} buckets | {kilobytes:.2} KB a group | | | at most {most} KB |"
+        );
+    }
+    Ok(())
+}

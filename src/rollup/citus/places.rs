@@ -1,0 +1,87 @@
+//! The nodes of the cluster, as Citus knows them: which there are, how they are reached, which are gone.
+use crate::pg::libpq::conninfo_value;
+use crate::pg::node;
+use crate::rollup::catalog;
+use crate::rollup::error::Result;
+use std::collections::BTreeMap;
+
+/// One node to ask.
+#[derive(Debug)]
+pub struct Place {
+    /// Its group.
+    pub group: i32,
+    /// How messages call it.
+    pub name: String,
+    /// What to connect with; None for the node that asks.
+    pub conninfo: Option<String>,
+}
+
+/// The nodes to ask, and those of the cluster that are not to be asked, by name.
+pub fn nodes() -> Result<(Vec<Place>, BTreeMap<i32, String>)> {
+    let found = catalog::write(
+        "SELECT n.groupid, n.isactive, n.nodename, n.nodeport::pg_catalog.text, n.groupid = l.groupid, \
+         pg_catalog.current_setting('citus.node_conninfo'), pg_catalog.current_database()::pg_catalog.text, o.rolname::pg_catalog.text, \
+         (SELECT a.authinfo FROM pg_catalog.pg_dist_authinfo a WHERE a.rolename = o.rolname AND a.nodeid IN (n.nodeid, 0) ORDER BY a.nodeid DESC LIMIT 1) \
+         FROM pg_catalog.pg_dist_node n, pg_catalog.pg_dist_local_group l, pg_catalog.pg_extension e JOIN pg_catalog.pg_roles o ON o.oid = e.extowner \
+         WHERE e.extname = 'hll' AND n.noderole = 'primary' AND n.nodecluster = pg_catalog.current_setting('citus.cluster_name') ORDER BY n.groupid",
+        &[],
+        |row| {
+            let texts: Vec<String> = [3, 4, 6, 7, 8, 9]
+                .into_iter()
+                .map(|n| Ok(row.get::<String>(n)?.unwrap_or_default()))
+                .collect::<pgrx::spi::SpiResult<_>>()?;
+            let [host, port, general, database, role, secret] = &texts[..] else { return Ok(None) };
+            let conninfo = format!(
+                "{general} host={} port={port} dbname={} user={} application_name=rollup {secret}",
+                conninfo_value(host),
+                conninfo_value(database),
+                conninfo_value(role)
+            );
+            let place = Place {
+                group: row.get(1)?.unwrap_or_default(),
+                name: format!("{host}:{port}"),
+                conninfo: (row.get::<bool>(5)? != Some(true)).then_some(conninfo),
+            };
+            Ok(Some((row.get::<bool>(2)? == Some(true), place)))
+        },
+    )?;
+    let own = own_group()?;
+    let (mut places, mut disabled) = (Vec::new(), BTreeMap::new());
+    for (active, place) in found.into_iter().flatten() {
+        if active || place.group == own {
+            places.push(place);
+        } else {
+            disabled.insert(place.group, place.name);
+        }
+    }
+    if !places.iter().any(|p| p.group == own) {
+        places.push(Place { group: own, name: "this node".into(), conninfo: None });
+    }
+    Ok((places, disabled))
+}
+
+/// The group of this node.
+pub fn own_group() -> Result<i32> {
+    let read = || {
+        let found =
+            catalog::read("SELECT groupid FROM pg_catalog.pg_dist_local_group", &[], |row| row.get::<i32>(1));
+        found.ok().into_iter().flatten().flatten().next().unwrap_or_default()
+    };
+    Ok(node::group(read))
+}
+
+/// The highest group of which it can be told, by the list of nodes as it is from now on, whether it is still there;
+/// None where a node is just being added. Citus gives a number out once, under a lock that it keeps until the node is
+/// in the list; after a crash it skips some.
+pub fn groups_so_far() -> Result<Option<i32>> {
+    let found = catalog::write("SELECT last_value FROM pg_catalog.pg_dist_groupid_seq", &[], |row| {
+        row.get::<i64>(1)
+    })?;
+    let adding = catalog::write(
+        "SELECT true FROM pg_catalog.pg_locks l WHERE l.relation = 'pg_catalog.pg_dist_node'::pg_catalog.regclass AND l.mode = 'ExclusiveLock' \
+         AND l.granted AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) LIMIT 1",
+        &[],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(found.into_iter().flatten().next().filter(|_| adding.is_empty()).and_then(|n| i32::try_from(n).ok()))
+}
