@@ -77,6 +77,7 @@ fn values(kind: &str) -> Vec<&'static str> {
             "'kept_live'",
             "'rollup.status'",
         ],
+        "regclass[]" => vec!["'{}'", "'{NULL}'", "'{0,999999}'", "'{event,pg_class}'"],
         "regprocedure[]" => vec!["'{}'", "'{NULL}'", "'{0,999999}'", "'{now(),count(*)}'"],
         "regprocedure" => vec!["0", "999999", "'now()'", "'count(*)'", "'sum(integer)'"],
         "interval" => vec!["'0'", "'1 hour'", "'-1 day'", "'1 month 1 second'", "'170000000 years'"],
