@@ -41,11 +41,12 @@ impl Call {
         unsafe { (*self.fcinfo).nargs as usize }
     }
 
-    /// Argument `n`, an array whose elements are oids; none where it is NULL or not given.
+    /// The elements of argument `n`, an array of oids, that are not NULL; none where it is NULL or not given.
     pub fn oids(&self, n: usize) -> Vec<pg_sys::Oid> {
         // SAFETY: the SQL declaration says the type of the argument.
-        let found = self.arg(n).and_then(|d| unsafe { pgrx::FromDatum::from_datum(d, false) });
-        found.unwrap_or_default()
+        let found: Option<Vec<Option<pg_sys::Oid>>> =
+            self.arg(n).and_then(|d| unsafe { pgrx::FromDatum::from_datum(d, false) });
+        found.into_iter().flatten().flatten().collect()
     }
 
     /// Argument `n` (from 0), or None where it is NULL or was not passed.
