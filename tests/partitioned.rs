@@ -42,3 +42,22 @@ pub fn caught_up(client: &mut Client) {
     wait_for("the rollup has every row", 60, || number(client, merged) == 0);
     assert_eq!(number(client, DIFFERENCES), 0);
 }
+
+/// Days of partitions of `event`, the oldest first, with ten rows each.
+pub fn days_of_event(client: &mut postgres::Client, days: i64) {
+    client.batch_execute("SET timezone = 'UTC'; CREATE TABLE event (at timestamptz NOT NULL, x int) PARTITION BY RANGE (at)").unwrap();
+    let partitions = format!(
+        "DO $$ BEGIN FOR d IN 0..{days} LOOP
+           EXECUTE format('CREATE TABLE event_%s PARTITION OF event FOR VALUES FROM (%L) TO (%L)', d,
+             date_trunc('day', now()) - d * interval '1 day', date_trunc('day', now()) - (d - 1) * interval '1 day');
+         END LOOP; END $$"
+    );
+    client.batch_execute(&partitions).unwrap();
+    client
+        .batch_execute(&format!(
+            "SELECT rollup.create('event_1h', 'SELECT date_trunc(''hour'', at) AS at, count(*) AS n, sum(x) AS total FROM event GROUP BY 1', every => NULL);
+             INSERT INTO event SELECT date_trunc('day', now()) - d * interval '1 day' + interval '1 hour', g
+             FROM generate_series(0, {days}) d, generate_series(1, 10) g"
+        ))
+        .unwrap();
+}

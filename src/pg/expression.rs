@@ -4,7 +4,7 @@
 //! filled in afterwards. Numbers from `TEXTS` on are such texts, lower ones are the caller's.
 use super::deparse::{Names, string};
 use super::holes::fill;
-use super::pinned::Unsteady;
+use super::steady::Unsteady;
 use pgrx::{PgList, pg_sys};
 
 const TEXTS: usize = 10_000;
@@ -164,7 +164,7 @@ impl Rewriter {
                 self.session = Some(self.text(node));
             }
             for n in all {
-                if let Some(how) = super::pinned::unsteady(n)
+                if let Some(how) = super::steady::unsteady(n)
                     && self
                         .unsteady
                         .as_ref()
@@ -208,7 +208,7 @@ impl Rewriter {
             }
             for n in nodes(node).into_iter().rev() {
                 let Some(pinned) = super::pinned::pinned(n, &self.zone, self.names) else { continue };
-                for arg in super::pinned::arguments(n) {
+                for arg in super::steady::arguments(n) {
                     self.note_session(arg);
                 }
                 if pinned.stable {

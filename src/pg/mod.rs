@@ -39,6 +39,7 @@ pub mod rows;
 pub mod security;
 pub mod shape;
 pub mod split;
+pub mod steady;
 pub mod tables;
 pub mod trigger;
 pub mod v1;

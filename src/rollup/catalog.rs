@@ -90,7 +90,7 @@ pub fn modify(sql: &str) -> Result<i64> {
     Ok(i64::try_from(rows).unwrap_or(i64::MAX))
 }
 
-/// Runs a statement of generated text, in which only names of pg_catalog are bare.
+/// Runs a statement of generated text, which has no arguments.
 pub fn define(sql: &str) -> Result<()> {
     execute(sql, &[])
 }

@@ -14,7 +14,6 @@ use super::reach;
 use super::run::set_timezone;
 use super::sql::{self, ident, literal};
 use super::watch;
-use crate::pg::query::set_local;
 use crate::pg::reach::TimeType;
 use crate::pg::xact::{ActingAs, Snapshot};
 
@@ -240,7 +239,6 @@ pub fn follow(d: &Definition, plan: &Plan, seen: &Snapshot) -> Result<i64> {
     {
         let _acting = ActingAs::role(owner);
         set_timezone(&d.timezone);
-        set_local(c"datestyle", c"ISO, MDY");
         if let Some(touched) = touched(&changes)? {
             let key = ident(&plan.time_key);
             let condition = touched.condition(&key);

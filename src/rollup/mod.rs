@@ -33,6 +33,7 @@ mod evolve;
 pub mod expire;
 mod gone;
 mod identity;
+mod judged_sql;
 mod late;
 mod levels;
 mod live;

@@ -101,10 +101,10 @@ pub fn agree(d: &Definition, old: &Plan, new: &mut Plan, source: &str) -> Result
     Ok(())
 }
 
-/// Stores the names of today, where they are not those that were noted, with all that goes by the name of the time
-/// column. The state row is locked.
-pub fn store(d: &Definition) -> Result<()> {
-    let Some((plan, shape)) = d.followed()? else { return Ok(()) };
+/// The plan in the names of today, which are stored where they are not those that were noted, with all that goes by the name
+/// of the time column. The state row is locked.
+pub fn stored(d: &Definition) -> Result<Plan> {
+    let Some((plan, shape)) = d.followed()? else { return d.stored_plan() };
     let (source, target, owner) = d.parts()?;
     let was = d.stored_plan()?.time_column;
     d.store_plan(&plan, &sql::query(&plan, source))?;
@@ -132,7 +132,7 @@ pub fn store(d: &Definition) -> Result<()> {
         }
     }
     if was == plan.time_column || plan.follows.is_none() {
-        return Ok(());
+        return Ok(plan);
     }
     // The views that read changes name the column by a constant.
     let levels = levels::of(d)?;
@@ -140,7 +140,7 @@ pub fn store(d: &Definition) -> Result<()> {
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {
         views::make(false, &plan, views::Names { source, target, view: None }, level, d.id)?;
     }
-    Ok(())
+    Ok(plan)
 }
 
 /// A column has been renamed: what goes by its name follows at once, if nobody stands in the way; else with the next run.
@@ -174,7 +174,7 @@ pub fn column_renamed(table: pg_sys::Oid, was: &str, now: &str) {
                 catalog::lock(id)?
             };
             if let Some(d) = locked.filter(|d| d.state.nodes.is_none()) {
-                store(&d)?;
+                stored(&d)?;
             }
         }
         Ok(())

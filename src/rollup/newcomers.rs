@@ -27,13 +27,13 @@ use super::bounds;
 use super::catalog::{self, Definition};
 use super::change::{Changes, Notes};
 use super::error::{Result, internal, report};
+use super::judged_sql;
 use super::plan::Plan;
 use super::run;
 use super::sql::{self, literal};
 use crate::pg::buckets::FewBuckets;
 use crate::pg::kept::{read_active, under_one_snapshot, with_active_rows};
-use crate::pg::query::set_local;
-use crate::pg::xact::{ActingAs, Snapshot, accept_invalidations, own_transaction_id};
+use crate::pg::xact::{ActingAs, Snapshot, own_transaction_id};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::ffi::CString;
@@ -124,7 +124,6 @@ pub fn merge(d: &Definition, plan: &Plan, now: Snapshot) -> Result<(Snapshot, i6
             under_one_snapshot(|| {
                 let now = catalog::active_snapshot(d.offset)?;
                 run::settle_partitions(d)?;
-                accept_invalidations();
                 let rows = judge(d, plan, &now)?;
                 Ok((now, rows))
             })
@@ -198,7 +197,6 @@ fn judge(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<i64> {
 
     let _acting = ActingAs::role(owner);
     run::set_timezone(&d.timezone);
-    set_local(c"datestyle", c"ISO, MDY");
     let changes = Changes::of(d, plan, &d.timezone, &d.state.seen, now, Notes::Arrivals)?;
     let touched = match plan.plain_key && !told.timeless {
         true => super::change::touched(&changes)?,
@@ -247,9 +245,9 @@ fn judge(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<i64> {
     );
     let came = format!("({who}) IS NOT NULL");
     let gone = format!("coalesce({key} OPERATOR(pg_catalog.<) {}, false)", changes.floor(&changes.target));
-    let newcomers = sql::newcomers(plan, source, &format!("{merged} AND {came}"), &who);
-    let judged = sql::judged(plan, source, target, &newcomers, &merged, &groups, &gone);
-    let merge = sql::merge_judged(plan, target, &levels, &conditions);
+    let newcomers = judged_sql::newcomers(plan, source, &format!("{merged} AND {came}"), &who);
+    let judged = judged_sql::judged(plan, source, target, &newcomers, &merged, &groups, &gone);
+    let merge = judged_sql::merge_judged(plan, target, &levels, &conditions);
     let few = FewBuckets::of(d.source_oid, &plan.time_column, plan.bucket.shortest());
     let judged = CString::new(judged).map_err(internal)?;
     let found = with_active_rows(&judged, c"judged", |client, groups| {

@@ -167,7 +167,6 @@ pub fn step(relation: pg_sys::Oid) -> Result<bool> {
 fn acting(k: &Kept) -> ActingAs {
     let acting = ActingAs::role(k.owner);
     super::run::set_timezone("UTC");
-    set_local(c"datestyle", c"ISO, MDY");
     // Whoever uses the tables is waited for only shortly: others wait behind.
     set_local(c"lock_timeout", c"50ms");
     acting
@@ -293,7 +292,6 @@ struct Slot {
 fn slot(k: &Kept, bound: &str) -> Result<Option<Slot>> {
     let _acting = ActingAs::catalog();
     set_local(c"timezone", c"UTC");
-    set_local(c"datestyle", c"ISO, MDY");
     let found = catalog::write(
         "SELECT f.lower::pg_catalog.text, f.upper::pg_catalog.text, pg_catalog.timezone(z.of_grid, f.lower), p.width, \
          (SELECT pg_catalog.array_to_string(c.reloptions, ', ') FROM rollup.partition_bounds($1) b JOIN pg_catalog.pg_class c ON c.oid = b.partition \

@@ -58,7 +58,6 @@ pub fn guarded(
     let name = |at: i64| -> Result<String> {
         let _acting = ActingAs::catalog();
         super::run::set_timezone("UTC");
-        crate::pg::query::set_local(c"datestyle", c"ISO, MDY");
         let found =
             catalog::read("SELECT $1::pg_catalog.text", &[time.argument(at)], |row| row.get::<String>(1))?;
         Ok(format!("{}::{}", literal(&found.into_iter().flatten().next().unwrap_or_default()), time.name()))

@@ -89,8 +89,7 @@ fn run_definition(before: &Definition, backlog: Backlog) -> Result<i64> {
 }
 
 fn run_locked(mut d: Definition, now: Snapshot, backlog: Backlog) -> Result<i64> {
-    super::names::store(&d)?;
-    let plan = d.plan()?;
+    let plan = super::names::stored(&d)?;
     let (now, mut total) = super::newcomers::merge(&d, &plan, now)?;
     settle_partitions(&d)?;
     let prefix = sql::prefix(&plan);

@@ -6,7 +6,6 @@ use super::levels::Level;
 use super::long::{self, FITS};
 use super::plan::{Column, Merge, Plan, Role};
 use super::range::Range;
-use super::reach;
 use crate::pg::holes::fill;
 pub use crate::pg::literal;
 use crate::pg::xact::Snapshot;
@@ -20,7 +19,8 @@ pub fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn list<'a>(columns: impl Iterator<Item = &'a Column>, f: impl Fn(&Column) -> String) -> String {
+/// What `f` makes of each column, with commas between.
+pub fn list<'a>(columns: impl Iterator<Item = &'a Column>, f: impl Fn(&Column) -> String) -> String {
     columns.map(f).collect::<Vec<_>>().join(", ")
 }
 
@@ -33,7 +33,7 @@ fn source_expression(plan: &Plan, c: &Column, level: Option<&Level>) -> String {
 }
 
 /// Positions of the keys among the kept columns, for GROUP BY.
-fn key_positions(plan: &Plan) -> String {
+pub fn key_positions(plan: &Plan) -> String {
     let keys = plan.kept().enumerate().filter(|(_, c)| c.is_key()).map(|(i, _)| (i + 1).to_string());
     keys.collect::<Vec<_>>().join(", ")
 }
@@ -232,79 +232,6 @@ pub fn merge_delta(plan: &Plan, target: &str, levels: &[Level], late: &[String])
         )
 }
 
-/// The column of newcomers that says which transaction, or which table that came as a whole, brought them.
-pub const CAME: &str = "\"rollup came\"";
-
-/// The groups of rows that satisfy `bounds`, those of each `came` apart, with how many they are and from when to when.
-pub fn newcomers(plan: &Plan, source: &str, bounds: &str, came: &str) -> String {
-    let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
-    let time = format!("{}{}", prefix(plan), ident(&plan.time_column));
-    let time = if plan.time_zoned { time } else { reach::as_if_utc(&time) };
-    format!(
-        "SELECT {}, {came} AS {CAME}, pg_catalog.count(*) AS \"rollup rows\", pg_catalog.min({time}) AS \"rollup since\", pg_catalog.max({time}) AS \"rollup until\" \
-         FROM {} WHERE {bounds}{filter} GROUP BY {}, {}",
-        list(plan.kept(), |c| format!("{} AS {}", c.expression, ident(&c.name))),
-        from_clause(plan.joins.as_ref(), source, &plan.alias),
-        key_positions(plan),
-        plan.kept().count() + 1
-    )
-}
-
-/// The newcomers, each group of theirs with what is to be done with it: 1 where it is to be added, 0 where it was counted,
-/// -1 where that cannot be told. `bounds` holds for all raw rows that may be of their groups and are merged, `stored` for
-/// all groups of the rollup that may be theirs; of those for which `gone` holds nothing can be told.
-pub fn judged(
-    plan: &Plan,
-    source: &str,
-    target: &str,
-    newcomers: &str,
-    bounds: &str,
-    stored: &str,
-    gone: &str,
-) -> String {
-    let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
-    let names = kept_names(plan);
-    let only_keys = |key: &dyn Fn(&Column) -> String| {
-        list(plan.kept(), |c| match c.is_key() {
-            true => format!("{} AS {}", key(c), ident(&c.name)),
-            false => format!("NULL::{} AS {}", c.sql_type, ident(&c.name)),
-        })
-    };
-    let nobody = "NULL::pg_catalog.int8, NULL::pg_catalog.int8, NULL::pg_catalog.timestamptz, NULL::pg_catalog.timestamptz";
-    // A group that was made without a count is one of which nothing can be told.
-    let count = plan.rows.as_ref().map_or("NULL::pg_catalog.int8".into(), |c| ident(c));
-    let keys = list(plan.keys(), |c| ident(&c.name));
-    let of = "FILTER (WHERE \"rollup came\" IS NOT NULL) OVER w";
-    format!(
-        "WITH \"the newcomers\" AS MATERIALIZED ({newcomers}), \"the groups\" AS (\
-         SELECT {names}, {CAME}, \"rollup rows\", \"rollup since\", \"rollup until\", 0::pg_catalog.int8 AS \"rollup stored\", 0::pg_catalog.int8 AS \"rollup raw\" FROM \"the newcomers\" \
-         UNION ALL SELECT {}, {nobody}, 0, pg_catalog.count(*) FROM {} WHERE EXISTS (SELECT FROM \"the newcomers\") AND {bounds}{filter} GROUP BY {} \
-         UNION ALL SELECT {}, {nobody}, coalesce({count}, -4611686018427387904), 0 FROM {target} WHERE EXISTS (SELECT FROM \"the newcomers\") AND {stored}) \
-         SELECT * FROM (SELECT {names}, {CAME}, \"rollup rows\", \"rollup since\", \"rollup until\", CASE WHEN {gone} THEN -1 ELSE rollup.verdict(\
-         (pg_catalog.sum(\"rollup stored\") OVER w)::pg_catalog.int8, (pg_catalog.sum(\"rollup raw\") OVER w)::pg_catalog.int8, \
-         pg_catalog.array_agg({CAME}) {of}, pg_catalog.array_agg(\"rollup rows\") {of}, {CAME}) END AS \"rollup verdict\" \
-         FROM \"the groups\" WINDOW w AS (PARTITION BY {keys})) j WHERE {CAME} IS NOT NULL",
-        only_keys(&|c| c.expression.clone()),
-        from_clause(plan.joins.as_ref(), source, &plan.alias),
-        list(plan.keys(), |c| c.expression.clone()),
-        only_keys(&|c| ident(&c.name)),
-    )
-}
-
-/// The statement that merges the groups of `judged` which are to be added, as `merge_delta` merges those of a run.
-pub fn merge_judged(plan: &Plan, target: &str, levels: &[Level], late: &[String]) -> String {
-    let columns = list(plan.kept(), |c| match c.merge() {
-        Some(m) => format!("{} AS {}", merge_many(c, m), ident(&c.name)),
-        None => ident(&c.name),
-    });
-    let merge = merge_delta(plan, target, levels, late);
-    format!(
-        "WITH delta AS MATERIALIZED (\n  SELECT {columns}, pg_catalog.sum(\"rollup rows\")::pg_catalog.int8 AS \"rollup rows\" FROM judged WHERE \"rollup verdict\" OPERATOR(pg_catalog.=) 1 GROUP BY {}),\n{}",
-        key_positions(plan),
-        merge.strip_prefix("WITH ").unwrap_or(&merge)
-    )
-}
-
 /// Counts the rows of the query that satisfy `bounds`.
 pub fn count_new(plan: &Plan, source: &str, bounds: &str) -> String {
     let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
@@ -385,7 +312,7 @@ fn merge_pair(c: &Column, m: &Merge) -> String {
 }
 
 /// Many rows of one group as one.
-fn merge_many(c: &Column, m: &Merge) -> String {
+pub fn merge_many(c: &Column, m: &Merge) -> String {
     let call = fill(&m.unite, |hole| match hole {
         1 => Some(ident(&c.name)),
         2 => m.companion.as_deref().map(ident),

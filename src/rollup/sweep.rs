@@ -46,9 +46,6 @@ pub struct Leaf {
 pub fn acting(r: &Retention) -> ActingAs {
     let acting = ActingAs::role(r.owner);
     super::run::set_timezone(&r.timezone);
-    set_local(c"datestyle", c"ISO, MDY");
-    // A row that a policy hides must not pass for one that is not there.
-    set_local(c"row_security", c"off");
     acting
 }
 
