@@ -46,12 +46,4 @@ pub mod v1;
 pub mod xact;
 pub mod zonemap;
 
-/// A quoted literal, whatever standard_conforming_strings says.
-pub fn literal(text: &str) -> String {
-    let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') {
-        format!(" E'{}'", quoted.replace('\\', "\\\\"))
-    } else {
-        format!("'{quoted}'")
-    }
-}
+pub use hll_rollup::sql::literal;

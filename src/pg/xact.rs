@@ -1,48 +1,9 @@
-//! Transactions, snapshots and who the current user is.
+//! Transactions and who the current user is.
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 use std::ffi::{CStr, CString};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Mutex;
-
-/// A snapshot as rollups keep it: which 64-bit transaction ids had not finished.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Snapshot {
-    /// Ids at or above had not finished.
-    pub xmax: i64,
-    /// Ids below `xmax` that had not finished, ascending.
-    pub xip: Vec<i64>,
-}
-
-impl Snapshot {
-    /// True where transaction `x` had finished.
-    pub fn finished(&self, x: i64) -> bool {
-        x < self.xmax && self.xip.binary_search(&x).is_err()
-    }
-
-    /// True where every transaction that had finished in `older` has finished here.
-    pub fn contains(&self, older: &Snapshot) -> bool {
-        older.xmax <= self.xmax && self.xip.iter().all(|&x| !older.finished(x))
-    }
-
-    /// The snapshot with `offset` added to every id.
-    pub fn shift(mut self, offset: i64) -> Snapshot {
-        self.xmax += offset;
-        self.xip.iter_mut().for_each(|x| *x += offset);
-        self
-    }
-
-    /// The snapshot with transaction `own` counted as running: a transaction is not in its own snapshot,
-    /// and its rows so far and its rows to come must be merged together, later.
-    pub fn hide(mut self, own: Option<i64>) -> Snapshot {
-        if let Some(x) = own.filter(|&x| x < self.xmax)
-            && let Err(at) = self.xip.binary_search(&x)
-        {
-            self.xip.insert(at, x);
-        }
-        self
-    }
-}
 
 /// The top-level transaction's 64-bit id, assigned now if it had none. Every inserted row asks.
 pub fn own_transaction_id() -> i64 {
@@ -306,25 +267,5 @@ pub fn in_subtransaction<T>(
         }
         pg_sys::CurrentResourceOwner = owner;
         out
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Snapshot;
-
-    #[test]
-    fn own_transaction_is_hidden() {
-        let s = Snapshot { xmax: 10, xip: vec![4] }.hide(Some(7));
-        assert_eq!(s.xip, vec![4, 7]);
-        assert!(!s.finished(7) && s.finished(8) && !s.finished(10));
-    }
-
-    #[test]
-    fn containment_is_growth() {
-        let old = Snapshot { xmax: 10, xip: vec![4, 7] };
-        assert!(Snapshot { xmax: 12, xip: vec![7, 11] }.contains(&old));
-        assert!(!Snapshot { xmax: 12, xip: vec![5] }.contains(&old));
-        assert!(!Snapshot { xmax: 9, xip: vec![] }.contains(&old));
     }
 }

@@ -112,7 +112,7 @@ pub fn begin(id: i64) -> Result<bool> {
 }
 
 /// Runs a rollup, unless another run of it is on, which then does the work; returns the raw rows merged.
-pub fn run(id: i64, backlog: run::Backlog) -> Result<i64> {
+pub fn run(id: i64, how_much: run::HowMuch) -> Result<i64> {
     let free = {
         let _acting = ActingAs::catalog();
         catalog::write(
@@ -121,7 +121,7 @@ pub fn run(id: i64, backlog: run::Backlog) -> Result<i64> {
             |row| row.get::<bool>(1),
         )?
     };
-    if first(free) == Some(true) { run::run_one(id, backlog) } else { Ok(0) }
+    if first(free) == Some(true) { run::run_one(id, how_much) } else { Ok(0) }
 }
 
 /// Remembers a run that merged rows, in its transaction.
@@ -271,7 +271,7 @@ pub fn run_due() -> Result<i64> {
         let done = crate::pg::xact::in_subtransaction(|| {
             let pending = run::has_rows(d.id)?;
             if pending {
-                return run(d.id, run::Backlog::All);
+                return run(d.id, run::HowMuch::All);
             }
             nothing_to_do(d.id)?;
             Ok(0)

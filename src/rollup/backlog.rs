@@ -1,7 +1,6 @@
 //! A backlog: rows that are too many for one transaction are merged in pieces by time, newest first, a transaction a
 //! piece, while new rows go on being merged beside them. What is left is in the state row; whoever is killed, the
 //! next run goes on from there.
-use super::bounds::Backlog;
 use super::catalog::{self, Definition};
 use super::error::Result;
 use super::plan::Plan;
@@ -80,40 +79,6 @@ fn away(id: i64) -> Result<bool> {
     .flatten()
     .next()
         == Some(true))
-}
-
-/// The backlog after its next piece was merged; None where that was the last.
-pub fn advance(mut b: Backlog) -> Option<Backlog> {
-    if b.cuts.is_empty() {
-        return None;
-    }
-    b.cursor = Some(b.cuts.remove(0));
-    Some(b)
-}
-
-/// Writes what is left into the state row.
-pub fn store(id: i64, backlog: Option<&Backlog>) -> Result<()> {
-    let Some(b) = backlog else {
-        return catalog::execute(
-            "UPDATE rollup.definition SET backlog_from_xmax = NULL, backlog_from_xip = NULL, backlog_to_xmax = NULL, backlog_to_xip = NULL, backlog_cursor = NULL, \
-             backlog_cuts = NULL, backlog_rows = NULL, backlog_done = NULL, backlog_started = NULL WHERE id = $1 AND backlog_to_xmax IS NOT NULL",
-            &[id.into()],
-        );
-    };
-    catalog::execute(
-        "UPDATE rollup.definition SET backlog_from_xmax = $2, backlog_from_xip = $3, backlog_to_xmax = $4, backlog_to_xip = $5, \
-         backlog_cursor = pg_catalog.timezone('UTC', $6::pg_catalog.timestamp), \
-         backlog_cuts = ARRAY(SELECT pg_catalog.timezone('UTC', c::pg_catalog.timestamp) FROM pg_catalog.unnest($7) WITH ORDINALITY u (c, n) ORDER BY n) WHERE id = $1",
-        &[
-            id.into(),
-            b.from.xmax.into(),
-            b.from.xip.clone().into(),
-            b.to.xmax.into(),
-            b.to.xip.clone().into(),
-            b.cursor.clone().into(),
-            b.cuts.clone().into(),
-        ],
-    )
 }
 
 /// Writes how many rows a new backlog has.

@@ -4,13 +4,14 @@
 //! through, so that a bare name or operator in it is PostgreSQL's, whatever others have put into the schemas of the
 //! caller's path. Texts that a user gives, a rollup's query or the expression of a column, do not come this way: they are
 //! read as their author reads them, by `query::analyse`, once, and from then on are kept with every name qualified.
-use super::bounds::{Backlog, State};
 use super::citus;
 use super::error::{Result, fail, internal, report};
 use super::plan::Plan;
+use super::state;
 use crate::pg::deparse::qualified;
 use crate::pg::shape::Shape;
-use crate::pg::xact::{ActingAs, Snapshot};
+use crate::pg::xact::ActingAs;
+use hll_rollup::{Frontier, Snapshot, State};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -118,8 +119,6 @@ pub struct Definition {
     pub active: bool,
     /// Up to where rows are rolled up.
     pub state: State,
-    /// How far it has come on the nodes of a Citus cluster, as JSON.
-    nodes: Option<String>,
     /// What is added to transaction ids to give the stamps of the source.
     pub offset: i64,
     /// `seen` counts in this cluster's transaction ids.
@@ -238,32 +237,17 @@ fn with_definition(rest: &str) -> String {
   d.source::pg_catalog.oid, \
   (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = d.source), \
   {OWNER}, \
-  d.plan::pg_catalog.text, d.timezone, d.state = 'active', d.seen_xmax, d.seen_xip, \
-  s.stamp_offset, d.backlog_from_xmax, d.backlog_from_xip, d.backlog_to_xmax, d.backlog_to_xip, \
-  pg_catalog.timezone('UTC', d.backlog_cursor)::pg_catalog.text, \
-  ARRAY(SELECT pg_catalog.timezone('UTC', c)::pg_catalog.text FROM pg_catalog.unnest(d.backlog_cuts) WITH ORDINALITY u (c, n) ORDER BY n), \
-  d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.on_change = 'recompute', d.nodes::pg_catalog.text, d.joined::pg_catalog.oid[], \
-  d.live::pg_catalog.oid, d.shape::pg_catalog.text \
-  FROM rollup.definition d LEFT JOIN rollup.source s ON s.relation = d.source {rest}"
+  d.plan::pg_catalog.text, d.timezone, d.state = 'active', s.stamp_offset, \
+  d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.on_change = 'recompute', d.joined::pg_catalog.oid[], \
+  d.live::pg_catalog.oid, d.shape::pg_catalog.text, {} \
+  FROM rollup.definition d LEFT JOIN rollup.source s ON s.relation = d.source {rest}",
+        state::COLUMNS
     )
 }
 
-fn snapshot(row: &SpiHeapTupleData, at: usize) -> SpiResult<Snapshot> {
-    Ok(Snapshot { xmax: row.get(at)?.unwrap_or_default(), xip: row.get(at + 1)?.unwrap_or_default() })
-}
-
-fn definition(row: &SpiHeapTupleData) -> SpiResult<Definition> {
-    let backlog = match row.get::<i64>(15)? {
-        None => None,
-        Some(_) => Some(Backlog {
-            from: snapshot(row, 13)?,
-            to: snapshot(row, 15)?,
-            nodes: None,
-            cursor: row.get(17)?,
-            cuts: row.get(18)?.unwrap_or_default(),
-        }),
-    };
-    Ok(Definition {
+/// A definition, and the columns that its state is in.
+fn definition(row: &SpiHeapTupleData) -> SpiResult<(Definition, state::Columns)> {
+    let found = Definition {
         id: row.get(1)?.unwrap_or_default(),
         name: row.get(2)?.unwrap_or_default(),
         target: row.get(3)?,
@@ -273,30 +257,23 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<Definition> {
         plan: row.get(7)?.unwrap_or_default(),
         timezone: row.get(8)?.unwrap_or_default(),
         active: row.get(9)?.unwrap_or_default(),
-        state: State { seen: snapshot(row, 10)?, backlog, nodes: None },
-        nodes: row.get(21)?,
-        offset: row.get(12)?.unwrap_or_default(),
-        same_cluster: row.get(19)?.unwrap_or_default(),
-        follows: row.get(20)?.unwrap_or_default(),
-        joined: row.get(22)?.unwrap_or_default(),
-        live: row.get(23)?,
-        shape: row.get(24)?,
-    })
+        state: State::default(),
+        offset: row.get(10)?.unwrap_or_default(),
+        same_cluster: row.get(11)?.unwrap_or_default(),
+        follows: row.get(12)?.unwrap_or_default(),
+        joined: row.get(13)?.unwrap_or_default(),
+        live: row.get(14)?,
+        shape: row.get(15)?,
+    };
+    Ok((found, state::read(row, 16)?))
 }
 
 /// Definitions as a query gives them, with what this node makes of them.
-fn understood(found: Vec<Definition>) -> Result<Vec<Definition>> {
+fn understood(found: Vec<(Definition, state::Columns)>) -> Result<Vec<Definition>> {
     let base = citus::own_base()?;
-    let understand = |mut d: Definition| {
+    let understand = |(mut d, columns): (Definition, state::Columns)| {
         d.offset += base;
-        if let Some(nodes) = d.nodes.take() {
-            let nodes: citus::vector::Vector = serde_json::from_str(&nodes)
-                .map_err(|e| internal(format!("the state of rollup {} cannot be read: {e}", d.name)))?;
-            if let Some(backlog) = &mut d.state.backlog {
-                backlog.nodes = nodes.backlog.clone();
-            }
-            d.state.nodes = Some(nodes);
-        }
+        d.state = state::understood(&d.name, columns)?;
         Ok(d)
     };
     found.into_iter().map(understand).collect()
@@ -354,25 +331,25 @@ const NOW: &str = "SELECT pg_catalog.pg_snapshot_xmax(s)::pg_catalog.text::pg_ca
     ARRAY(SELECT x::pg_catalog.text::pg_catalog.int8 FROM pg_catalog.pg_snapshot_xip(s) x ORDER BY 1) \
     FROM pg_catalog.pg_current_snapshot() s";
 
-/// The snapshot of this moment (of the transaction, in REPEATABLE READ), with the transaction's own id hidden, as
-/// stamps: `offset` added to each id.
-pub fn current_snapshot(fresh: bool, offset: i64) -> Result<Snapshot> {
-    let one = |row: &SpiHeapTupleData| {
-        Ok(Snapshot { xmax: row.get(1)?.unwrap_or_default(), xip: row.get(2)?.unwrap_or_default() })
-    };
-    let found = if fresh { write(NOW, &[], one)? } else { read_often(NOW, None, one)? };
-    let now = found.into_iter().next().ok_or_else(|| internal("no snapshot"))?;
-    Ok(now.hide(crate::pg::xact::own_transaction_id_if_any()).shift(offset))
+fn snapshot(row: &SpiHeapTupleData) -> SpiResult<Snapshot> {
+    Ok(Snapshot { xmax: row.get(1)?.unwrap_or_default(), xip: row.get(2)?.unwrap_or_default() })
 }
 
-/// The active snapshot, as `current_snapshot` gives that of a statement.
-pub fn active_snapshot(offset: i64) -> Result<Snapshot> {
-    let now = crate::pg::kept::read_active(NOW, |row| {
-        Ok(Snapshot { xmax: row.get(1)?.unwrap_or_default(), xip: row.get(2)?.unwrap_or_default() })
-    })
-    .map_err(internal)?;
-    let now = now.into_iter().next().ok_or_else(|| internal("no snapshot"))?;
-    Ok(now.hide(crate::pg::xact::own_transaction_id_if_any()).shift(offset))
+/// What has finished on this server in the one snapshot that was found, the transaction's own id hidden, as stamps:
+/// `offset` added to each id.
+fn frontier(found: Vec<Snapshot>, offset: i64) -> Result<Frontier> {
+    let now = found.into_iter().next().ok_or_else(|| internal("no snapshot"))?;
+    Ok(Frontier::Server(now.hide(crate::pg::xact::own_transaction_id_if_any()).shift(offset)))
+}
+
+/// What has finished on this server at this moment, or in REPEATABLE READ when the transaction began.
+pub fn current_frontier(fresh: bool, offset: i64) -> Result<Frontier> {
+    frontier(if fresh { write(NOW, &[], snapshot)? } else { read_often(NOW, None, snapshot)? }, offset)
+}
+
+/// The same in the active snapshot.
+pub fn active_frontier(offset: i64) -> Result<Frontier> {
+    frontier(crate::pg::kept::read_active(NOW, snapshot).map_err(internal)?, offset)
 }
 
 /// Refuses a caller who is not, and may not act as, the owner of a rollup.

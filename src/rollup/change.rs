@@ -4,7 +4,6 @@
 //! of each rollup, as a new row is. That run reads the rows after it has read the notes: a change that it sees and
 //! whose note it does not is followed once more by the next. What is computed again is what the merge rules need not
 //! know: rows merged so far, as they are now.
-use super::bounds;
 use super::bucket::{Bucket, Kind};
 use super::catalog::{self, Definition};
 use super::error::Result;
@@ -15,7 +14,8 @@ use super::run::set_timezone;
 use super::sql::{self, ident, literal};
 use super::watch;
 use crate::pg::reach::TimeType;
-use crate::pg::xact::{ActingAs, Snapshot};
+use crate::pg::xact::ActingAs;
+use hll_rollup::{Frontier, sql as bounds};
 
 /// Changed buckets are widened until they make so few pieces of time at most.
 const PIECES: i64 = 32;
@@ -52,8 +52,8 @@ impl<'a> Changes<'a> {
         d: &Definition,
         plan: &'a Plan,
         zone: &'a str,
-        seen: &Snapshot,
-        now: &Snapshot,
+        seen: &Frontier,
+        now: &Frontier,
         notes: Notes,
     ) -> Result<Changes<'a>> {
         let (source, target, _) = d.parts()?;
@@ -76,7 +76,7 @@ impl<'a> Changes<'a> {
             zone,
             source: of("source"),
             target: of("relation"),
-            pending: bounds::unfinished_now("n.", id),
+            pending: bounds::current::unmerged("n.", id),
             notes: Notes::Changes,
         }
     }
@@ -210,7 +210,7 @@ fn width(bucket: Bucket) -> i64 {
 }
 
 /// True where a change waits for a run of the rollup.
-pub fn wait(d: &Definition, now: &Snapshot) -> Result<bool> {
+pub fn wait(d: &Definition, now: &Frontier) -> Result<bool> {
     if !d.follows {
         return Ok(false);
     }
@@ -218,7 +218,7 @@ pub fn wait(d: &Definition, now: &Snapshot) -> Result<bool> {
     let found = catalog::read(
         &format!(
             "SELECT EXISTS (SELECT FROM rollup.change n WHERE n.source = $1 AND {})",
-            bounds::new("n.", &d.state.seen, now)
+            bounds::new("n.", &d.state.frontier, now)
         ),
         &[d.source_oid.into()],
         |row| row.get::<bool>(1),
@@ -228,12 +228,12 @@ pub fn wait(d: &Definition, now: &Snapshot) -> Result<bool> {
 
 /// Computes the buckets again in which rows have changed between `seen` and the state of `d`, which is locked and has
 /// been stored; returns the groups written.
-pub fn follow(d: &Definition, plan: &Plan, seen: &Snapshot) -> Result<i64> {
+pub fn follow(d: &Definition, plan: &Plan, seen: &Frontier) -> Result<i64> {
     if !d.follows {
         return Ok(0);
     }
     let (source, target, owner) = d.parts()?;
-    let changes = Changes::of(d, plan, &d.timezone, seen, &d.state.seen, Notes::Changes)?;
+    let changes = Changes::of(d, plan, &d.timezone, seen, &d.state.frontier, Notes::Changes)?;
     let levels = levels::of(d)?;
     let mut written = 0;
     {

@@ -78,7 +78,7 @@ pub enum Levels {
 
 /// The same for a range whose raw rows are known to be there.
 pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) -> Result<i64> {
-    super::run::settle_partitions(d)?;
+    super::one_server::settle_partitions(d)?;
     let (source, target, owner) = d.parts()?;
     let levels = levels::of(d)?;
     let mut spans = Vec::new();

@@ -14,6 +14,7 @@ use super::{comments::Said, definition, levels};
 use crate::pg::deparse;
 use crate::pg::query::Select;
 use crate::pg::xact;
+use hll_rollup::State;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
@@ -159,12 +160,7 @@ fn begin_on_nodes(id: i64, everything: bool) -> Result<()> {
 /// Takes the rows that are there as counted.
 fn begin_now(id: i64) -> Result<()> {
     let d = catalog::lock(id)?.ok_or_else(|| internal("the rollup is not there"))?;
-    let now = catalog::current_snapshot(true, d.offset)?;
-    let _acting = xact::ActingAs::catalog();
-    catalog::execute(
-        "UPDATE rollup.definition SET seen_xmax = $2, seen_xip = $3 WHERE id = $1",
-        &[id.into(), now.xmax.into(), now.xip.into()],
-    )
+    super::state::store(id, &State::at(catalog::current_frontier(true, d.offset)?), 0)
 }
 
 /// Refuses what is no table that rows are added to, and joins that were not asked for.

@@ -1,6 +1,5 @@
 //! Which group it was: where a run fails because the value of a generated column cannot be computed, PostgreSQL says
 //! what was wrong with the value and not whose it was.
-use super::bounds;
 use super::catalog::{self, Definition};
 use super::error::{Result, internal};
 use super::levels::{self, Level};
@@ -8,6 +7,7 @@ use super::plan::{Column, Plan, Role};
 use super::run::set_timezone;
 use super::sql;
 use crate::pg::xact::{ActingAs, Failure, in_subtransaction};
+use hll_rollup::sql as bounds;
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
@@ -35,13 +35,12 @@ fn find(id: i64) -> Result<Option<String>> {
         return Ok(None);
     }
     let (_, target, owner) = d.parts()?;
-    let now = catalog::current_snapshot(true, d.offset)?;
+    let now = catalog::current_frontier(true, d.offset)?;
     let prefix = sql::prefix(&plan);
+    let new = bounds::new(&prefix, &d.state.frontier, &now);
     let rows = match &d.state.backlog {
-        None => bounds::new(&prefix, &d.state.seen, &now),
-        Some(b) => {
-            format!("({} OR {})", bounds::new(&prefix, &d.state.seen, &now), bounds::piece(&prefix, &plan, b))
-        }
+        None => new,
+        Some(b) => format!("({new} OR {})", bounds::piece(&prefix, plan.time(), b)),
     };
     let levels = levels::of(&d)?;
     let _acting = ActingAs::role(owner);

@@ -185,7 +185,7 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
     for (level, (said, width)) in tables().zip(said) {
         let before = kept.iter().find(|k| k.is_of(level));
         let names = Names { source, target, view: before.map(|k| k.name.as_str()) };
-        let view = views::make(d.state.nodes.is_some(), &plan, names, level, d.id)?;
+        let view = views::make(d.state.nodes().is_some(), &plan, names, level, d.id)?;
         if let Some(before) = before {
             before.restore(&plan)?;
         }

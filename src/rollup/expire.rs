@@ -1,5 +1,4 @@
 //! Retention: old rows go, and a raw row never before every rollup of its table has counted it.
-use super::bounds;
 use super::catalog::{self, Definition};
 use super::error::{Result, fail};
 use super::old_partitions::{self, Dropped, Partition};
@@ -7,6 +6,7 @@ use super::progress::Progress;
 use super::sql;
 use super::sweep::{self, Leaf};
 use crate::pg::xact::{ActingAs, in_subtransaction};
+use hll_rollup::sql as bounds;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -239,13 +239,13 @@ pub fn merged_by_all(definitions: &[Definition]) -> Result<String> {
     let mut rules = vec!["true".to_string()];
     for d in definitions {
         d.check_cluster()?;
-        rules.push(bounds::merged("", &d.plan()?, &d.state));
-        if d.state.nodes.is_none() {
+        rules.push(bounds::merged_rows("", d.plan()?.time(), &d.state));
+        if d.state.nodes().is_none() {
             // Rows that came with stamps of others are to be judged first, and need those beside them for that.
             rules.push(format!(
                 "NOT EXISTS (SELECT FROM rollup.arrival n WHERE n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {})",
                 d.source_oid.to_u32(),
-                bounds::unfinished("n.", &d.state.seen)
+                bounds::unmerged("n.", &d.state.frontier)
             ));
         }
         if d.follows {
@@ -253,7 +253,7 @@ pub fn merged_by_all(definitions: &[Definition]) -> Result<String> {
             rules.push(format!(
                 "NOT EXISTS (SELECT FROM rollup.change n WHERE n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {})",
                 d.source_oid.to_u32(),
-                bounds::unfinished("n.", &d.state.seen)
+                bounds::unmerged("n.", &d.state.frontier)
             ));
         }
     }

@@ -165,7 +165,7 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
     let names: Vec<String> = plan.kept().map(|c| ident(&c.name)).collect();
     let groups = sql::coarser(plan, &level, target);
     catalog::define(&format!("INSERT INTO {relation} ({}) {groups}", names.join(", ")))?;
-    views::make(d.state.nodes.is_some(), plan, Names { source, target, view: None }, Some(&level), d.id)?;
+    views::make(d.state.nodes().is_some(), plan, Names { source, target, view: None }, Some(&level), d.id)?;
     comments::write(plan, source, &relation, &view, Some(text))
 }
 

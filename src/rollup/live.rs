@@ -1,5 +1,4 @@
 //! The live view of a rollup that follows changes of raw rows, and what every live view asks first.
-use super::bounds;
 use super::change::Changes;
 use super::error::{Result, fail};
 use super::levels::Level;
@@ -8,6 +7,7 @@ use super::sql::{self, ident};
 use crate::pg::security;
 use crate::pg::v1::Call;
 use crate::pg::xact::role_name;
+use hll_rollup::sql as bounds;
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 
@@ -78,7 +78,8 @@ pub fn view_parts(
         c.nulls()
     );
     let whole = whole(plan, source, target, id);
-    let unmerged = format!("{} AND {whole}", bounds::unmerged_now(&sql::prefix(plan), plan, id));
+    let unmerged =
+        format!("{} AND {whole}", bounds::current::unmerged_rows(&sql::prefix(plan), plan.time(), id));
     let mut parts = Vec::new();
     let again = match level {
         None => {

@@ -17,7 +17,6 @@ mod arrival;
 pub mod attempt;
 mod backlog;
 mod beside;
-mod bounds;
 mod bucket;
 pub mod catalog;
 mod change;
@@ -43,8 +42,10 @@ mod moved;
 mod names;
 mod newcomers;
 pub mod old_partitions;
+mod one_server;
 pub mod partition;
 mod patience;
+mod place;
 mod plan;
 mod progress;
 mod range;
@@ -55,6 +56,7 @@ mod rules;
 pub mod run;
 mod source;
 mod sql;
+mod state;
 pub mod sweep;
 mod views;
 pub mod waiting;
@@ -154,7 +156,7 @@ fn rollup_run_source(source: pg_sys::Oid) -> Result<i64> {
 #[pg_extern(sql = false)]
 fn rollup_work_off(name: &str) -> Result<i64> {
     let d = owned(name)?;
-    run::naming(&d, || run::run_one(d.id, run::Backlog::Piece))?;
+    run::naming(&d, || run::run_one(d.id, run::HowMuch::Piece))?;
     backlog::rest(d.id)
 }
 
@@ -220,7 +222,7 @@ fn as_owner(d: &Definition) -> Option<ActingAs> {
 fn locked(name: &str) -> Result<Definition> {
     let d = owned(name)?;
     let d = catalog::lock(d.id)?.ok_or_else(|| error::internal("the rollup has just been dropped"))?;
-    if d.state.nodes.is_some() {
+    if d.state.nodes().is_some() {
         citus::commit::in_two_phases()?;
         // Readers of a live view on several nodes must not see a change half.
         crate::pg::lock::take_state(d.id);
@@ -255,18 +257,7 @@ fn rollup_drop(name: &str, keep_data: bool) -> Result<()> {
 fn rollup_explain(name: &str) -> Result<String> {
     let d = owned(name)?;
     let _acting = as_owner(&d);
-    if let Some(nodes) = &d.state.nodes {
-        return citus::run::explain(&d, nodes);
-    }
-    let (source, target, _) = d.parts()?;
-    let now = catalog::current_snapshot(false, d.offset)?;
-    let plan = d.plan()?;
-    let new = bounds::new(&sql::prefix(&plan), &d.state.seen, &now);
-    Ok(format!(
-        "-- The groups of the new rows, which are called delta:\n{};\n-- Merges them:\n{};",
-        sql::delta(&plan, source, &new),
-        sql::merge_delta(&plan, target, &levels::of(&d)?, &[])
-    ))
+    place::of(&d).explain(&d)
 }
 
 #[pg_extern(sql = false)]
@@ -378,8 +369,8 @@ fn rollup_nodes(
     if !catalog::is_monitor()? {
         catalog::check_owner(d.owner, &format!("rollup {name}"))?;
     }
-    let found = match &d.state.nodes {
-        Some(nodes) => citus::status::nodes(nodes, d.offset)?,
+    let found = match d.state.nodes() {
+        Some(nodes) => citus::status::nodes(nodes, d.state.candidate.as_ref(), d.offset)?,
         None => Vec::new(),
     };
     Ok(TableIterator::new(found))

@@ -173,7 +173,7 @@ pub fn column_renamed(table: pg_sys::Oid, was: &str, now: &str) {
                 set_local(c"lock_timeout", c"50ms");
                 catalog::lock(id)?
             };
-            if let Some(d) = locked.filter(|d| d.state.nodes.is_none()) {
+            if let Some(d) = locked.filter(|d| d.state.nodes().is_none()) {
                 stored(&d)?;
             }
         }

@@ -23,7 +23,6 @@
 //!
 //! A run in a transaction that itself brought such rows judges nothing, since its own would be half there: what it finds it
 //! notes again, for the next.
-use super::bounds;
 use super::catalog::{self, Definition};
 use super::change::{Changes, Notes};
 use super::error::{Result, internal, report};
@@ -33,7 +32,8 @@ use super::run;
 use super::sql::{self, literal};
 use crate::pg::buckets::FewBuckets;
 use crate::pg::kept::{read_active, under_one_snapshot, with_active_rows};
-use crate::pg::xact::{ActingAs, Snapshot, own_transaction_id};
+use crate::pg::xact::{ActingAs, own_transaction_id};
+use hll_rollup::{Frontier, sql as bounds};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::ffi::CString;
@@ -74,7 +74,7 @@ pub fn verdict(stored: i64, raw: i64, came: &[(i64, i64)], one: i64) -> i32 {
 }
 
 /// True where notes wait for a run of the rollup at `now`.
-pub fn wait(d: &Definition, now: &Snapshot) -> Result<bool> {
+pub fn wait(d: &Definition, now: &Frontier) -> Result<bool> {
     if !catalog::has_arrivals(d.source_oid)? {
         return Ok(false);
     }
@@ -82,7 +82,7 @@ pub fn wait(d: &Definition, now: &Snapshot) -> Result<bool> {
     let found = catalog::read(
         &format!(
             "SELECT EXISTS (SELECT FROM rollup.arrival n WHERE n.source = $1 AND {})",
-            bounds::new("n.", &d.state.seen, now)
+            bounds::new("n.", &d.state.frontier, now)
         ),
         &[d.source_oid.into()],
         |row| row.get::<bool>(1),
@@ -92,9 +92,9 @@ pub fn wait(d: &Definition, now: &Snapshot) -> Result<bool> {
 
 /// Adds newcomers that were not counted to a rollup whose state row is locked, before anything else is merged. Returns up
 /// to where the run is to merge what is new, no less than `now`, and the raw rows added.
-pub fn merge(d: &Definition, plan: &Plan, now: Snapshot) -> Result<(Snapshot, i64)> {
+pub fn merge(d: &Definition, plan: &Plan, now: Frontier) -> Result<(Frontier, i64)> {
     // What has ended in `now` has its notes where this looks.
-    let pending = |now: &Snapshot| bounds::new("n.", &d.state.seen, now);
+    let pending = |now: &Frontier| bounds::new("n.", &d.state.frontier, now);
     let waiting = {
         let _acting = ActingAs::catalog();
         catalog::write(
@@ -120,10 +120,10 @@ pub fn merge(d: &Definition, plan: &Plan, now: Snapshot) -> Result<(Snapshot, i6
             Ok((now, 0))
         }
         Some((true, false)) => {
-            run::settle_partitions(d)?;
+            super::one_server::settle_partitions(d)?;
             under_one_snapshot(|| {
-                let now = catalog::active_snapshot(d.offset)?;
-                run::settle_partitions(d)?;
+                let now = catalog::active_frontier(d.offset)?;
+                super::one_server::settle_partitions(d)?;
                 let rows = judge(d, plan, &now)?;
                 Ok((now, rows))
             })
@@ -177,8 +177,8 @@ fn whole(prefix: &str) -> String {
 }
 
 /// Under the active snapshot, which is `now`.
-fn judge(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<i64> {
-    let pending = bounds::new("n.", &d.state.seen, now);
+fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
+    let pending = bounds::new("n.", &d.state.frontier, now);
     let Some(told) = told(d, plan, &pending)? else { return Ok(0) };
     let (source, target, owner) = d.parts()?;
     let levels = super::levels::of(d)?;
@@ -197,7 +197,7 @@ fn judge(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<i64> {
 
     let _acting = ActingAs::role(owner);
     run::set_timezone(&d.timezone);
-    let changes = Changes::of(d, plan, &d.timezone, &d.state.seen, now, Notes::Arrivals)?;
+    let changes = Changes::of(d, plan, &d.timezone, &d.state.frontier, now, Notes::Arrivals)?;
     let touched = match plan.plain_key && !told.timeless {
         true => super::change::touched(&changes)?,
         false => None,
@@ -214,7 +214,7 @@ fn judge(d: &Definition, plan: &Plan, now: &Snapshot) -> Result<i64> {
     let p = sql::prefix(plan);
     let merged = format!(
         "{} AND {rows} AND {p}tableoid OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.oid[])",
-        bounds::merged(&p, plan, &d.state),
+        bounds::merged_rows(&p, plan.time(), &d.state),
         literal(&tables)
     );
     let any = |column: &str, list: &str, of: &str| {

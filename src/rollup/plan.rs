@@ -1,6 +1,7 @@
 //! The plan of a rollup: what the analysed SELECT became, as a typed document kept in `rollup.definition`.
 use super::bucket::Bucket;
 use crate::pg::query::Joins;
+use hll_rollup::sql::Time;
 use serde::{Deserialize, Serialize};
 
 /// How values of one column become one. `$1` is the column, `$2` the same of another row; `$3` and `$4` are the
@@ -129,6 +130,11 @@ impl Plan {
     /// Keys and mergeable columns: what a run writes.
     pub fn kept(&self) -> impl Iterator<Item = &Column> {
         self.columns.iter().filter(|c| c.is_kept())
+    }
+
+    /// The time column of the source.
+    pub fn time(&self) -> Time<'_> {
+        Time { column: &self.time_column, zoned: self.time_zoned }
     }
 
     /// The column of this name.

@@ -3,10 +3,9 @@
 //! What the rows say of which of them were merged ends where rows are added here, whose ids may be the same. So the
 //! buckets are computed again from the rows that are there, with the table locked, and from then on stamps are ids
 //! plus an offset above every stamp that came along. Buckets of which raw rows had expired stay as they were.
-use super::bounds;
 use super::catalog::{self, Definition};
 use super::check;
-use super::citus::{self, vector::Vector};
+use super::citus;
 use super::error::{Result, fail, report};
 use super::expire::name_of;
 use super::levels;
@@ -15,8 +14,8 @@ use super::range::{self, Range};
 use super::run::set_timezone;
 use super::source::{self, Source};
 use super::sql::{self, STAMP};
-use crate::pg::xact::{ActingAs, Snapshot, keeps_one_snapshot};
-use crate::rollup::bounds::State;
+use crate::pg::xact::{ActingAs, keeps_one_snapshot};
+use hll_rollup::{Frontier, Nodes, Snapshot, State, sql as bounds};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -79,7 +78,7 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
     for id in ids {
         let Some(mut d) = catalog::lock(id)? else { continue };
         let mut plan = d.plan()?;
-        if d.state.nodes.is_some() || place.is_some() {
+        if d.state.nodes().is_some() || place.is_some() {
             crate::pg::lock::take_state(id);
             let levels = levels::of(&d)?;
             if let Some(place) = &place {
@@ -91,17 +90,9 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
         let floors = [range::whole_from(source, &plan)?, range::whole_from(target, &plan)?];
         let range = Range::of(&plan, &d.timezone, None, None).after(&floors)?;
         merge_late(&d, &plan, &range)?;
-        {
-            let _acting = ActingAs::catalog();
-            catalog::execute(
-                "UPDATE rollup.definition SET seen_xmax = $2, seen_xip = '{}', nodes = $3::pg_catalog.jsonb, \
-                 system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()) WHERE id = $1",
-                &[id.into(), offset.into(), nodes.as_ref().map(citus::written).transpose()?.into()],
-            )?;
-            super::backlog::store(id, None)?;
-        }
-        let seen = Snapshot { xmax: offset, xip: Vec::new() };
-        d.state = State { seen, nodes: nodes.clone(), ..State::default() };
+        let seen = Frontier::Server(Snapshot { xmax: offset, xip: Vec::new() });
+        d.state = State::at(nodes.clone().map_or(seen, Frontier::Cluster));
+        super::state::store_rebased(id, &d.state, offset)?;
         d.same_cluster = true;
         let groups = check::rebuild_range(&d, &plan, &range, check::Levels::WhereWhole)?;
         ereport!(
@@ -125,7 +116,7 @@ fn merge_late(d: &Definition, plan: &Plan, range: &Range) -> Result<()> {
     }
     let _acting = ActingAs::role(owner);
     set_timezone(&d.timezone);
-    let unmerged = bounds::unmerged(&sql::prefix(plan), plan, &d.state);
+    let unmerged = bounds::unmerged_rows(&sql::prefix(plan), plan.time(), &d.state);
     for (table, level, span) in tables.iter().filter(|(_, _, span)| span.from().is_some()) {
         let key = plan.column(&plan.time_key).map(|c| format!("({})", c.expression)).unwrap_or_default();
         let key = level.as_ref().map_or(key.clone(), |l| l.bucket_of(&key));
@@ -166,7 +157,7 @@ fn above_stamps(name: &str, before: i64) -> Result<i64> {
 
 /// Lifts stamps to come above every stamp that is there; returns by how much and, where Citus keeps the table, the
 /// state of who has merged them. The table stays locked.
-fn shift_stamps(table: &Source, on_nodes: bool, before: i64) -> Result<(i64, Option<Vector>)> {
+fn shift_stamps(table: &Source, on_nodes: bool, before: i64) -> Result<(i64, Option<Nodes>)> {
     source::lock_exclusively(table)?;
     let name = table.qualified();
     let (offset, nodes) = if on_nodes {

@@ -1,23 +1,15 @@
 //! The SQL that a plan becomes. Every name in it is qualified and quoted; bounds are constants, so that an
 //! index serves them and the caller's isolation level does not matter.
-use super::bounds::{self, State};
 use super::definition::from_clause;
 use super::levels::Level;
 use super::long::{self, FITS};
 use super::plan::{Column, Merge, Plan, Role};
 use super::range::Range;
 use crate::pg::holes::fill;
-pub use crate::pg::literal;
-use crate::pg::xact::Snapshot;
+use hll_rollup::sql as bounds;
+pub use hll_rollup::sql::{STAMP, ident, literal};
+use hll_rollup::{Frontier, State};
 use std::ffi::CStr;
-
-/// The column that every rolled-up table has.
-pub const STAMP: &str = "rollup_stamp";
-
-/// A quoted identifier.
-pub fn ident(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
 
 /// What `f` makes of each column, with commas between.
 pub fn list<'a>(columns: impl Iterator<Item = &'a Column>, f: impl Fn(&Column) -> String) -> String {
@@ -63,8 +55,11 @@ pub fn prefix(plan: &Plan) -> String {
 /// Groups of the rows merged so far whose time key, in the buckets of `level`, lies in `range`.
 pub fn recomputed(plan: &Plan, source: &str, state: &State, level: Option<&Level>, range: &Range) -> String {
     let key = plan.column(&plan.time_key).map(|c| source_expression(plan, c, level)).unwrap_or_default();
-    let bounds =
-        format!("{} AND {}", bounds::merged(&prefix(plan), plan, state), range.holds(&format!("({key})")));
+    let bounds = format!(
+        "{} AND {}",
+        bounds::merged_rows(&prefix(plan), plan.time(), state),
+        range.holds(&format!("({key})"))
+    );
     aggregate_source(plan, source, &bounds, level, "")
 }
 
@@ -77,7 +72,8 @@ pub fn recomputed_where(
     holds: impl Fn(&str) -> String,
 ) -> String {
     let key = plan.column(&plan.time_key).map(|c| format!("({})", c.expression)).unwrap_or_default();
-    let bounds = format!("{} AND {rows} AND {}", bounds::merged(&prefix(plan), plan, state), holds(&key));
+    let bounds =
+        format!("{} AND {rows} AND {}", bounds::merged_rows(&prefix(plan), plan.time(), state), holds(&key));
     aggregate_source(plan, source, &bounds, None, "")
 }
 
@@ -277,7 +273,7 @@ pub fn merge_directly(
 }
 
 /// True as soon as there is one row for the next run. Rows that WHERE leaves out count too.
-pub fn is_due(source: &str, seen: &Snapshot, now: &Snapshot) -> String {
+pub fn is_due(source: &str, seen: &Frontier, now: &Frontier) -> String {
     format!("SELECT EXISTS (SELECT FROM {source} WHERE {})", bounds::new("", seen, now))
 }
 
@@ -370,7 +366,8 @@ pub fn live_view(
         None => {
             let table = level.map_or(target, |l| &l.target);
             let whole = super::live::whole(plan, source, table, id);
-            let bounds = format!("{} AND {whole}", bounds::unmerged_now(&prefix(plan), plan, id));
+            let bounds =
+                format!("{} AND {whole}", bounds::current::unmerged_rows(&prefix(plan), plan.time(), id));
             (String::new(), with_tail(plan, table, &groups(plan, source, &bounds, level)))
         }
     };

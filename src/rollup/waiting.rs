@@ -2,32 +2,10 @@
 //! by readers of rollup.status: so on the source no SQL is run, and no lock is waited for (see `zonemap::look`).
 use super::catalog::{self, Definition};
 use super::error::Result;
-use super::{bounds, citus, sql};
-use crate::pg::xact::{ActingAs, Snapshot};
+use super::{citus, sql};
+use crate::pg::xact::ActingAs;
 use crate::pg::zonemap::look::{self, Found, Wanted};
-
-/// Rows of a backlog that are not merged: between the two snapshots, and before the cursor.
-struct Backlog<'a> {
-    from: &'a Snapshot,
-    to: &'a Snapshot,
-    /// Microseconds since 2000; None: all of them.
-    before: Option<i64>,
-}
-
-impl Backlog<'_> {
-    fn holds(&self, stamp: i64, at: Option<i64>) -> bool {
-        let early = match (self.before, at) {
-            (Some(before), Some(at)) => at < before,
-            _ => true,
-        };
-        early && !self.from.finished(stamp) && self.to.finished(stamp)
-    }
-}
-
-/// Whether a transaction with an id between these two, both included, may not have finished.
-fn unfinished_between(s: &Snapshot, least: i64, greatest: i64) -> bool {
-    greatest >= s.xmax || s.xip.iter().any(|x| (least..=greatest).contains(x))
-}
+use hll_rollup::{Frontier, Stamps, new, sql as bounds, unmerged};
 
 /// Whether rows came that a run would merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,16 +21,16 @@ pub enum New {
 }
 
 /// Whether rows came that a run at `now` would merge.
-pub fn any_new(d: &Definition, now: &Snapshot) -> Result<New> {
-    let seen = &d.state.seen;
+pub fn any_new(d: &Definition, now: &Frontier) -> Result<New> {
+    let new = new(&d.state.frontier, now);
     let plan = d.stored_plan()?;
     let found = look::look(
         d.source_oid,
         &Wanted {
             stamp: sql::STAMP,
             time: &plan.time_column,
-            between: &|least, greatest| least < now.xmax && unfinished_between(seen, least, greatest),
-            row: &|stamp, _| !seen.finished(stamp) && now.finished(stamp),
+            between: &|least, greatest| new.meets(least, greatest),
+            row: &|stamp, _| new.contains(stamp),
             one: true,
         },
     );
@@ -72,24 +50,23 @@ fn look(id: i64) -> Result<Option<(i64, Option<i64>)>> {
         return Ok(None);
     }
     let plan = d.stored_plan()?;
-    if d.state.nodes.is_some() {
+    if d.state.nodes().is_some() {
         return on_nodes(&d, &plan);
     }
-    let seen = &d.state.seen;
-    let backlog = match &d.state.backlog {
-        None => None,
-        Some(b) => Some(Backlog { from: &b.from, to: &b.to, before: micros(b.cursor.as_deref())? }),
+    let rest = unmerged(&d.state.frontier);
+    let (left, before) = match &d.state.backlog {
+        None => (Stamps::NONE, None),
+        Some(b) => (b.stamps(), micros(b.cursor.as_deref())?),
     };
+    // Of the backlog those that are earlier than the cursor, if it has come to one; a row without time is the last.
+    let early = |at: Option<i64>| before.is_none_or(|before| at.is_none_or(|at| at < before));
     let found = look::look(
         d.source_oid,
         &Wanted {
             stamp: sql::STAMP,
             time: &plan.time_column,
-            between: &|least, greatest| {
-                unfinished_between(seen, least, greatest)
-                    || backlog.as_ref().is_some_and(|b| unfinished_between(b.from, least, greatest))
-            },
-            row: &|stamp, at| !seen.finished(stamp) || backlog.as_ref().is_some_and(|b| b.holds(stamp, at)),
+            between: &|least, greatest| rest.meets(least, greatest) || left.meets(least, greatest),
+            row: &|stamp, at| rest.contains(stamp) || left.contains(stamp) && early(at),
             one: false,
         },
     );
@@ -103,8 +80,10 @@ fn look(id: i64) -> Result<Option<(i64, Option<i64>)>> {
 fn on_nodes(d: &Definition, plan: &super::plan::Plan) -> Result<Option<(i64, Option<i64>)>> {
     let (source, _, owner) = d.parts()?;
     let _acting = ActingAs::role(owner);
-    let count =
-        format!("SELECT pg_catalog.count(*) FROM {source} WHERE {}", bounds::unmerged("", plan, &d.state));
+    let count = format!(
+        "SELECT pg_catalog.count(*) FROM {source} WHERE {}",
+        bounds::unmerged_rows("", plan.time(), &d.state)
+    );
     let count = || Ok(catalog::read(&count, &[], |row| row.get::<i64>(1))?.first().copied().flatten());
     Ok(citus::status::unless_unreachable(count)?.map(|rows| (rows, None)))
 }

@@ -158,7 +158,7 @@ fn run_one(d: &Due) -> bool {
     // The start is written before the run, and taken back by it: a start that is left tells of a crash.
     let done = match timed(|| attempt::begin(d.id)) {
         Ok(false) => return false,
-        Ok(true) => timed(|| attempt::run(d.id, run::Backlog::Piece)),
+        Ok(true) => timed(|| attempt::run(d.id, run::HowMuch::Piece)),
         Err(e) => Err(e),
     };
     let Err(e) = done else { return true };

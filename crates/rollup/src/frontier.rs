@@ -101,6 +101,14 @@ impl Frontier {
         }
     }
 
+    /// Whether nothing has been merged, nor been looked for.
+    pub fn is_nothing(&self) -> bool {
+        match self {
+            Frontier::Server(seen) => seen.xmax == 0,
+            Frontier::Cluster(nodes) => nodes.is_empty(),
+        }
+    }
+
     /// Whether every stamp that is merged in `older` is merged here.
     pub fn contains(&self, older: &Frontier) -> bool {
         new(self, older).is_empty()

@@ -1,16 +1,16 @@
 //! Making a rollup of a table that Citus keeps: what the query must be, and where its tables lie.
-use super::vector::Vector;
 use super::{Place, commit, gather, place, places};
 use crate::pg::query::Select;
 use crate::pg::query::set_local;
-use crate::pg::xact::ActingAs;
 use crate::rollup::catalog::{self, Definition};
 use crate::rollup::create::Options;
 use crate::rollup::error::{Result, fail};
 use crate::rollup::expire::name_of;
 use crate::rollup::plan::Plan;
 use crate::rollup::sql::{ident, literal};
+use crate::rollup::state;
 use crate::rollup::watch::OnChange;
+use hll_rollup::{Frontier, Nodes, State};
 use pgrx::prelude::*;
 
 const UNSUPPORTED: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
@@ -70,7 +70,7 @@ pub fn prepare(place: &Place, select: &mut Select) -> Result<()> {
 /// The same for a rollup that is there; nothing where its source is a table of this node alone.
 pub fn prepare_again(d: &Definition, select: &mut Select) -> Result<()> {
     match place(d.source_oid)? {
-        Some(place) if d.state.nodes.is_some() => prepare(&place, select),
+        Some(place) if d.state.nodes().is_some() => prepare(&place, select),
         _ => Ok(()),
     }
 }
@@ -156,17 +156,13 @@ pub fn distribute(place: &Place, key: Option<&str>, source: &str, target: &str) 
 
 /// Writes what a new rollup has merged: nothing on any node, or every row that is there. The table is locked then.
 pub fn begin(id: i64, offset: i64, everything: bool) -> Result<()> {
-    let state = if everything { gather::everything(offset)? } else { Vector::default() };
-    let _acting = ActingAs::catalog();
-    catalog::execute(
-        "UPDATE rollup.definition SET nodes = $2::pg_catalog.jsonb WHERE id = $1",
-        &[id.into(), super::written(&state)?.into()],
-    )
+    let nodes = if everything { gather::everything(offset)? } else { Nodes::new() };
+    state::store(id, &State::at(Frontier::Cluster(nodes)), 0)
 }
 
 /// Puts an empty table of a level where the rollup lies.
 pub fn distribute_level(d: &Definition, plan: &Plan, source: &str, target: &str) -> Result<()> {
-    if d.state.nodes.is_none() {
+    if d.state.nodes().is_none() {
         return Ok(());
     }
     if plan.joins.is_some() {

@@ -4,12 +4,12 @@
 //! tells of connections of Citus at work and of transactions that are prepared. A row whose transaction had finished
 //! in round 1 is visible once none of those transactions is left.
 use super::places::{Place, groups_so_far, nodes};
-use super::vector::{Absent, Answer, Answers, MANY, Node, Nodes, Seen, Vector};
 use crate::pg::libpq::{Connection, Row};
 use crate::pg::xact::{ActingAs, own_transaction_id};
 use crate::rollup::catalog;
 use crate::rollup::error::{Result, internal, report};
 use crate::rollup::sql::literal;
+use hll_rollup::{Absent, Answer, Answers, MANY, Node, Nodes, Snapshot, restarted};
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::cell::RefCell;
@@ -210,8 +210,8 @@ pub fn wait_for_quiet() -> Result<Vec<i32>> {
     ))
 }
 
-/// The state of a rollup that has merged every row of a table that is locked.
-pub fn everything(offset: i64) -> Result<Vector> {
+/// How far a rollup has come that has merged every row of a table that is locked.
+pub fn everything(offset: i64) -> Result<Nodes> {
     // A statement that was sent before the table was locked would write after.
     wait_for_quiet()?;
     let _acting = ActingAs::catalog();
@@ -223,36 +223,40 @@ pub fn everything(offset: i64) -> Result<Vector> {
         let answer = snapshot(place, rows, offset)?;
         let here = place.conninfo.is_none();
         // Rows that this transaction is still to write come later.
-        let seen = if here { answer.now.hide(own) } else { answer.now };
+        let seen = if here { answer.now.hide(Some(own)) } else { answer.now };
         let node = Node { seen: seen.clone(), safe: seen, since: answer.since, system: answer.system };
         known.insert(place.group, node);
     }
     for group in (0..=so_far).filter(|group| !disabled.contains_key(group)) {
-        known.entry(group).or_insert(Node { seen: Seen::all(), safe: Seen::all(), ..Node::default() });
+        known.entry(group).or_insert(Node {
+            seen: Snapshot::everything(),
+            safe: Snapshot::everything(),
+            ..Node::default()
+        });
     }
-    Ok(Vector { nodes: known, ..Vector::default() })
+    Ok(known)
 }
 
 /// What all nodes say, ids as stamps: `offset` added to each; `before` is how far the rollup has come.
-pub fn all(before: &Vector, offset: i64) -> Result<Answers> {
+pub fn all(before: &Nodes, offset: i64) -> Result<Answers> {
     let _acting = ActingAs::catalog();
     let so_far = groups_so_far()?;
     let (places, disabled) = nodes()?;
     let absent = disabled.into_keys().map(|group| (group, Absent::Disabled)).collect();
     let mut answers = Answers { absent, ..Answers::default() };
-    let first = ask(&places, |p| snapshot_of(p.group, before.nodes.get(&p.group), offset))?;
+    let first = ask(&places, |p| snapshot_of(p.group, before.get(&p.group), offset))?;
     for (place, rows) in places.iter().zip(first) {
         answers.nodes.insert(place.group, snapshot(place, rows, offset)?);
     }
     let given = so_far.unwrap_or(-1);
     // A restored table may name groups that are still to be given out here.
-    for group in before.nodes.keys().copied().filter(|g| *g <= given).chain(0..given + 1) {
+    for group in before.keys().copied().filter(|g| *g <= given).chain(0..given + 1) {
         if !answers.nodes.contains_key(&group) {
             answers.absent.entry(group).or_insert(Absent::Gone);
         }
     }
-    let restarted = before.restarted(&answers);
-    let wait = (!restarted.is_empty(), before.nodes.is_empty());
+    let restarted = restarted(before, &answers);
+    let wait = (!restarted.is_empty(), before.is_empty());
     let prepared = activity(&places, &mut answers, wait, "")?;
     if !restarted.is_empty() && !answers.quiet() {
         return Err(report(
@@ -277,7 +281,7 @@ fn snapshot(place: &Place, rows: Vec<Row>, offset: i64) -> Result<Answer> {
     let stamps = |text: &str| numbers(text).into_iter().map(|x| x + offset).collect::<Vec<_>>();
     let xmax: i64 = xmax.parse().map_err(internal)?;
     Ok(Answer {
-        now: Seen { xmax: xmax + offset, xip: stamps(xip) },
+        now: Snapshot { xmax: xmax + offset, xip: stamps(xip) },
         aborted: aborted.as_deref().map(stamps),
         since: since.clone(),
         system: system.clone(),

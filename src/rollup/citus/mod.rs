@@ -1,12 +1,11 @@
 //! Rollups of tables that a Citus cluster keeps: their rows are written on every node, and their rollup lies beside
-//! them. How far such a rollup has come is a vector of snapshots, one a group of nodes (`vector`); what that says of
-//! rows is in `bounds`, how nodes are asked in `gather`, a run in `run`, and its tables in `create`.
+//! them. How far such a rollup has come is a frontier of snapshots, two for each group of nodes (crate `hll-rollup`); how
+//! nodes are asked is in `gather`, a run in `run`, and its tables in `create`.
 use super::catalog::{self, Definition};
-use super::error::{Result, internal};
+use super::error::Result;
 use crate::pg::{node, split};
 use pgrx::pg_sys;
 
-pub mod bounds;
 pub mod commit;
 pub mod create;
 pub mod expire;
@@ -15,10 +14,9 @@ mod places;
 pub mod rebase;
 pub mod run;
 pub mod status;
-pub mod vector;
 pub mod view;
 
-use vector::{GROUP, SOURCE, Vector};
+use hll_rollup::{GROUP, SOURCE};
 
 /// Called once when the library is loaded.
 pub fn init() {
@@ -90,10 +88,5 @@ pub fn place(relation: pg_sys::Oid) -> Result<Option<Place>> {
 
 /// True of a rollup that was made before its source was given to Citus: its rows are written on every node now.
 pub fn was_given(d: &Definition) -> Result<bool> {
-    Ok(d.state.nodes.is_none() && place(d.source_oid)?.is_some())
-}
-
-/// A vector as the catalog keeps it.
-pub fn written(vector: &Vector) -> Result<String> {
-    serde_json::to_string(vector).map_err(internal)
+    Ok(d.state.nodes().is_none() && place(d.source_oid)?.is_some())
 }

@@ -1,31 +1,29 @@
 //! Beginning again where Citus keeps the source: after a dump of the coordinator was restored and its table given to
 //! Citus, or after a table with rollups was given to Citus.
-use super::vector::{Node, Nodes, Seen, Span, Vector};
 use super::{Place, commit, create, gather, place};
 use crate::pg::query::set_local;
-use crate::pg::xact::{ActingAs, Snapshot};
-use crate::rollup::backlog;
-use crate::rollup::bounds::Backlog;
+use crate::pg::xact::ActingAs;
 use crate::rollup::catalog::{self, Definition};
 use crate::rollup::error::{Result, fail};
 use crate::rollup::levels::{self, Level};
 use crate::rollup::plan::Plan;
 use crate::rollup::sql::{self, STAMP};
 use crate::rollup::views::{self, Names};
-use crate::rollup::{comments::Said, definition};
+use crate::rollup::{comments::Said, definition, state};
+use hll_rollup::{Backlog, Frontier, Node, Nodes, SOURCE, Snapshot, State};
 use pgrx::prelude::*;
 
 /// The part of a stamp that is a transaction id.
-const ID: i64 = super::vector::SOURCE - 1;
+const ID: i64 = SOURCE - 1;
 
 /// Shards are made, and filled after: over the same connections, from the first statement on.
 pub fn one_by_one() {
     set_local(c"citus.multi_shard_modify_mode", c"sequential");
 }
 
-/// What stamps of the locked table are lifted by, to come above every one that is there; and the state of a rollup
-/// that holds all its rows, whichever group they name.
-pub fn begin(table: &str) -> Result<(i64, Vector)> {
+/// What stamps of the locked table are lifted by, to come above every one that is there; and how far a
+/// rollup has come that holds all its rows, whichever group they name.
+pub fn begin(table: &str) -> Result<(i64, Nodes)> {
     // A statement that was sent before the table was locked would write, after, with a stamp of before.
     let nodes = gather::wait_for_quiet()?;
     let found = catalog::write(
@@ -34,11 +32,11 @@ pub fn begin(table: &str) -> Result<(i64, Vector)> {
         |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default())),
     )?;
     let offset = found.iter().map(|(_, id)| *id).max().unwrap_or_default() + 1;
-    let seen = Seen { xmax: offset, xip: Vec::new() };
+    let seen = Snapshot { xmax: offset, xip: Vec::new() };
     let node = Node { seen: seen.clone(), safe: seen, ..Node::default() };
     // A stamp has 16 bits for the group.
     let groups = found.iter().filter_map(|(group, _)| i32::try_from(*group).ok()).chain(nodes);
-    Ok((offset, Vector { nodes: groups.map(|g| (g, node.clone())).collect(), ..Vector::default() }))
+    Ok((offset, groups.map(|g| (g, node.clone())).collect()))
 }
 
 /// Goes on with the rollups of a table that was given to Citus since they last ran. Nothing is computed again: rows have
@@ -51,7 +49,7 @@ pub fn take_along(relation: pg_sys::Oid) -> Result<()> {
     for d in catalog::of_source(relation, true)? {
         let Some(d) = catalog::lock(d.id)? else { continue };
         d.check_cluster()?;
-        if d.state.nodes.is_some() {
+        if d.state.nodes().is_some() {
             continue;
         }
         let (.., owner) = d.parts()?;
@@ -67,26 +65,21 @@ pub fn take_along(relation: pg_sys::Oid) -> Result<()> {
 
 /// Writes the state of a rollup of this node alone as that of a cluster.
 fn store_taken(d: &Definition) -> Result<()> {
-    let known = |s: &Snapshot| match s.xmax {
-        0 => Nodes::new(),
-        _ => Nodes::from([(0, Node { seen: Seen { xmax: s.xmax, xip: s.xip.clone() }, ..Node::default() })]),
+    let known = |of: &Frontier| match of {
+        Frontier::Server(s) if s.xmax > 0 => {
+            Frontier::Cluster(Nodes::from([(0, Node { seen: s.clone(), ..Node::default() })]))
+        }
+        _ => Frontier::Cluster(Nodes::new()),
     };
-    let span = d.state.backlog.as_ref().map(|b| Span { from: known(&b.from), to: known(&b.to) });
-    let state = Vector { nodes: known(&d.state.seen), backlog: span.clone(), ..Vector::default() };
-    let _acting = ActingAs::catalog();
-    catalog::execute(
-        "UPDATE rollup.definition SET nodes = $2::pg_catalog.jsonb WHERE id = $1",
-        &[d.id.into(), super::written(&state)?.into()],
-    )?;
-    let Some(b) = &d.state.backlog else { return Ok(()) };
-    let left = Backlog { from: Snapshot::default(), to: Snapshot::default(), nodes: span, ..b.clone() };
-    backlog::store(d.id, Some(&left))
+    let left = |b: &Backlog| Backlog { from: known(&b.from), to: known(&b.to), ..b.clone() };
+    let backlog = d.state.backlog.as_ref().map(left);
+    state::store(d.id, &State { frontier: known(&d.state.frontier), candidate: None, backlog }, 0)
 }
 
 /// Puts the tables of a rollup where the rows of its source lie now. Returns its plan, as nodes run it.
 pub fn settle(d: &Definition, plan: Plan, levels: &[Level], at: &Place) -> Result<Plan> {
     let (source, target, _) = d.parts()?;
-    let plan = if d.state.nodes.is_some() { plan } else { understood(d, plan, at)? };
+    let plan = if d.state.nodes().is_some() { plan } else { understood(d, plan, at)? };
     add_index(source)?;
     let key = create::key(at, &plan, source)?;
     for table in std::iter::once(target).chain(levels.iter().map(|l| l.target.as_str())) {

@@ -1,80 +1,103 @@
-//! One run over a source whose rows are written on several nodes: a statement for each table of the rollup that every
-//! node runs on its own rows, between two vectors of snapshots.
-use super::vector::{Refused, Span, Vector};
-use super::{bounds, commit, gather};
+//! A run over a source whose rows are written on several nodes: a statement for each table of the rollup that every
+//! node runs on its own rows, between two frontiers of all nodes.
+use super::{commit, gather};
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
-use crate::rollup::bounds as rows;
 use crate::rollup::catalog::{self, Definition};
-use crate::rollup::error::{Result, fail, report};
+use crate::rollup::error::{Result, fail, internal, report};
 use crate::rollup::levels::Level;
+use crate::rollup::place::{Look, Place};
 use crate::rollup::plan::Plan;
-use crate::rollup::run::Backlog;
-use crate::rollup::{attempt, backlog, late, levels, run, sql};
+use crate::rollup::{late, levels, run, sql};
+use hll_rollup::{Candidate, Frontier, Nodes, Refused, Stamps, advance, sql as bounds};
 use pgrx::prelude::*;
 
-/// True as soon as one row is not merged that can be seen. Takes no transaction id, and asks no node for more.
-pub fn is_due(d: &Definition) -> Result<bool> {
-    let (source, _, owner) = d.parts()?;
-    let unmerged = rows::unmerged("", &d.plan()?, &d.state);
-    let _acting = ActingAs::role(owner);
-    run::prefer_the_index();
-    let rows = format!("SELECT true FROM {source} WHERE {unmerged} LIMIT 1");
-    Ok(!catalog::read(&rows, &[], |row| row.get::<bool>(1))?.is_empty())
-}
+/// The nodes of a Citus cluster.
+pub struct Cluster;
 
-/// Merges what has come for a rollup whose state row is locked, and of its backlog a piece or all; returns the raw
-/// rows merged.
-pub fn run_locked(d: &Definition, before: &Vector, how_much: Backlog) -> Result<i64> {
-    if keeps_one_snapshot() {
-        return fail(
-            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
-            format!("rollup {} of a distributed table runs in a READ COMMITTED transaction only", d.name),
-            "SET TRANSACTION ISOLATION LEVEL READ COMMITTED.",
-        );
+impl Place for Cluster {
+    /// True as soon as one row is not merged that can be seen. Asks no node for more.
+    fn is_due(&self, d: &Definition) -> Result<bool> {
+        let (source, _, owner) = d.parts()?;
+        let unmerged = bounds::unmerged_rows("", d.plan()?.time(), &d.state);
+        let _acting = ActingAs::role(owner);
+        run::prefer_the_index();
+        let rows = format!("SELECT true FROM {source} WHERE {unmerged} LIMIT 1");
+        Ok(!catalog::read(&rows, &[], |row| row.get::<bool>(1))?.is_empty())
     }
-    d.check_cluster()?;
-    let answers = gather::all(before, d.offset)?;
-    let mut now = before.advance(&answers).map_err(|why| refused(d, why))?;
-    let plan = d.plan()?;
-    let prefix = sql::prefix(&plan);
-    let mut left = d.state.backlog.clone();
-    let mut total = 0;
-    let new = bounds::new("", &before.nodes, &now.nodes);
-    if left.is_none()
-        && let Some((cuts, rows)) = backlog::begin(d, &plan, &new, before.nodes.is_empty())?
-    {
-        let span = Span { from: before.nodes.clone(), to: now.nodes.clone() };
-        now.backlog = Some(span.clone());
-        left = Some(rows::Backlog { nodes: Some(span), cuts, ..rows::Backlog::default() });
-        store(d, &now, left.as_ref(), 0, 0)?;
-        backlog::store_size(d, rows)?;
-    } else {
-        let (rows, groups) = merge(d, &bounds::new(&prefix, &before.nodes, &now.nodes))?;
-        store(d, &now, left.as_ref(), rows, groups)?;
-        total += rows;
-    }
-    while let Some(b) = left {
-        let (rows, groups) = merge(d, &rows::piece(&prefix, &plan, &b))?;
-        left = backlog::advance(b);
-        now.backlog.take_if(|_| left.is_none());
-        store(d, &now, left.as_ref(), rows, groups)?;
-        backlog::store_progress(d, rows)?;
-        total += rows;
-        if how_much == Backlog::Piece {
-            break;
+
+    fn look(&self, d: &Definition) -> Result<Look> {
+        if keeps_one_snapshot() {
+            return fail(
+                PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+                format!("rollup {} of a distributed table runs in a READ COMMITTED transaction only", d.name),
+                "SET TRANSACTION ISOLATION LEVEL READ COMMITTED.",
+            );
         }
+        d.check_cluster()?;
+        let (_, now, candidate) = ask(d)?;
+        Ok(Look { plan: d.plan()?, now: Frontier::Cluster(now), candidate, rows: 0 })
     }
-    Ok(total)
+
+    fn merge(&self, d: &Definition, plan: &Plan, stamps: &Stamps, bounds: &str) -> Result<(i64, i64)> {
+        if stamps.is_empty() {
+            return Ok((0, 0));
+        }
+        let (source, target, owner) = d.parts()?;
+        let levels = levels::of(d)?;
+        let _acting = ActingAs::role(owner);
+        run::set_timezone(&d.timezone);
+        let count = sql::count_new(plan, source, bounds);
+        let rows = catalog::write(&count, &[], |row| row.get::<i64>(1))?;
+        let rows = rows.into_iter().flatten().next().unwrap_or_default();
+        if rows == 0 {
+            return Ok((0, 0));
+        }
+        commit::in_two_phases()?;
+        crate::pg::lock::take_state(d.id);
+        count_late(d, plan, &levels, bounds)?;
+        run::prefer_hashing();
+        prefer_hashing("off")?;
+        let groups = catalog::modify(&sql::merge_directly(plan, source, target, None, bounds))?;
+        for level in &levels {
+            catalog::modify(&sql::merge_directly(plan, source, &level.target, Some(level), bounds))?;
+        }
+        prefer_hashing("DEFAULT")?;
+        Ok((rows, groups))
+    }
+
+    fn follow(&self, _: &Definition, _: &Plan, _: &Frontier) -> Result<()> {
+        Ok(())
+    }
+
+    fn tidy(&self, _: &Definition) -> Result<()> {
+        Ok(())
+    }
+
+    /// As they would be if no node had anything at work.
+    fn explain(&self, d: &Definition) -> Result<String> {
+        let plan = d.plan()?;
+        let (before, now, _) = ask(d)?;
+        let [before, now] = [before.clone(), now].map(Frontier::Cluster);
+        let mut rows = bounds::new(&sql::prefix(&plan), &before, &now);
+        if let Some(b) = &d.state.backlog {
+            rows = format!("({rows} OR {})", bounds::piece(&sql::prefix(&plan), plan.time(), b));
+        }
+        let (source, target, _) = d.parts()?;
+        let mut statements = vec![sql::merge_directly(&plan, source, target, None, &rows)];
+        for level in &levels::of(d)? {
+            statements.push(sql::merge_directly(&plan, source, &level.target, Some(level), &rows));
+        }
+        Ok(statements.join(";\n"))
+    }
 }
 
-fn store(d: &Definition, now: &Vector, left: Option<&rows::Backlog>, rows: i64, groups: i64) -> Result<()> {
-    let _acting = ActingAs::catalog();
-    catalog::execute(
-        "UPDATE rollup.definition SET nodes = $2::pg_catalog.jsonb, rows_total = rows_total + $3 WHERE id = $1",
-        &[d.id.into(), super::written(now)?.into(), rows.into()],
-    )?;
-    backlog::store(d.id, left)?;
-    attempt::succeeded(d.id, rows, groups)
+/// How far the rollup has come on each node, how far that is after the next run, and what may become safe then.
+fn ask(d: &Definition) -> Result<(&Nodes, Nodes, Option<Candidate>)> {
+    let before = d.state.nodes().ok_or_else(|| internal("a rollup of one server is run on nodes"))?;
+    let answers = gather::all(before, d.offset)?;
+    let (now, candidate) =
+        advance(before, d.state.candidate.as_ref(), &answers).map_err(|why| refused(d, why))?;
+    Ok((before, now, candidate))
 }
 
 fn refused(d: &Definition, why: Refused) -> pg_sys::panic::ErrorReport {
@@ -93,34 +116,6 @@ fn refused(d: &Definition, why: Refused) -> pg_sys::panic::ErrorReport {
         format!("rollup {} cannot go on: {what}", d.name),
         hint,
     )
-}
-
-fn merge(d: &Definition, bounds: &str) -> Result<(i64, i64)> {
-    if bounds == "false" {
-        return Ok((0, 0));
-    }
-    let plan = d.plan()?;
-    let (source, target, owner) = d.parts()?;
-    let levels = levels::of(d)?;
-    let _acting = ActingAs::role(owner);
-    run::set_timezone(&d.timezone);
-    let count = sql::count_new(&plan, source, bounds);
-    let rows = catalog::write(&count, &[], |row| row.get::<i64>(1))?;
-    let rows = rows.into_iter().flatten().next().unwrap_or_default();
-    if rows == 0 {
-        return Ok((0, 0));
-    }
-    commit::in_two_phases()?;
-    crate::pg::lock::take_state(d.id);
-    count_late(d, &plan, &levels, bounds)?;
-    run::prefer_hashing();
-    prefer_hashing("off")?;
-    let groups = catalog::modify(&sql::merge_directly(&plan, source, target, None, bounds))?;
-    for level in &levels {
-        catalog::modify(&sql::merge_directly(&plan, source, &level.target, Some(level), bounds))?;
-    }
-    prefer_hashing("DEFAULT")?;
-    Ok((rows, groups))
 }
 
 /// Counts rows that come after their bucket has expired.
@@ -146,20 +141,4 @@ fn prefer_hashing(sort: &str) -> Result<()> {
         ),
         &[],
     )
-}
-
-/// The statements of the next run, as they would be if no node had anything at work.
-pub fn explain(d: &Definition, before: &Vector) -> Result<String> {
-    let plan = d.plan()?;
-    let now = before.advance(&gather::all(before, d.offset)?).map_err(|why| refused(d, why))?;
-    let mut bounds = bounds::new(&sql::prefix(&plan), &before.nodes, &now.nodes);
-    if let Some(b) = &d.state.backlog {
-        bounds = format!("({bounds} OR {})", rows::piece(&sql::prefix(&plan), &plan, b));
-    }
-    let (source, target, _) = d.parts()?;
-    let mut statements = vec![sql::merge_directly(&plan, source, target, None, &bounds)];
-    for level in &levels::of(d)? {
-        statements.push(sql::merge_directly(&plan, source, &level.target, Some(level), &bounds));
-    }
-    Ok(statements.join(";\n"))
 }

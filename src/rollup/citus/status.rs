@@ -1,8 +1,8 @@
 //! What a rollup waits for, node by node.
 use super::gather;
-use super::vector::{Seen, Vector};
 use crate::pg::xact::in_subtransaction;
 use crate::rollup::error::{Result, report};
+use hll_rollup::{Candidate, Nodes, Snapshot};
 use pgrx::PgSqlErrorCode;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
@@ -11,12 +11,12 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 pub type Row = (i32, Option<String>, Option<i64>, Option<i32>, Option<String>);
 
 /// What is known of every group, and what each node says now; one that does not answer fails nothing.
-pub fn nodes(state: &Vector, offset: i64) -> Result<Vec<Row>> {
+pub fn nodes(state: &Nodes, candidate: Option<&Candidate>, offset: i64) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let asked = gather::each()?;
     let at_work = asked.iter().any(|(.., answer)| answer.as_ref().is_ok_and(|found| found.oldest.is_some()));
     for (group, name, answer) in &asked {
-        let known = state.nodes.get(group);
+        let known = state.get(group);
         let waits = match answer {
             Err(why) => {
                 // Which node it is stands beside it.
@@ -31,7 +31,7 @@ pub fn nodes(state: &Vector, offset: i64) -> Result<Vec<Row>> {
                 if at_work && known.is_some_and(|n| !n.since.is_empty() && n.since != found.since) {
                     waits.push("the server was restarted, and statements of Citus are at work".into());
                 }
-                let at = state.candidate.as_ref().and_then(|c| c.at.get(group));
+                let at = candidate.and_then(|c| c.at.get(group));
                 if let (Some(at), Some(since)) = (at, found.oldest)
                     && since <= *at
                 {
@@ -51,8 +51,8 @@ pub fn nodes(state: &Vector, offset: i64) -> Result<Vec<Row>> {
             waits,
         ));
     }
-    for (group, node) in &state.nodes {
-        if asked.iter().all(|(g, ..)| g != group) && node.seen != Seen::all() {
+    for (group, node) in state {
+        if asked.iter().all(|(g, ..)| g != group) && node.seen != Snapshot::everything() {
             let waits = "the node is gone: its rows come once no statement of it is at work".to_string();
             rows.push((*group, None, Some(node.seen.xmax - offset), None, Some(waits)));
         }

@@ -3,7 +3,6 @@
 //! State, rollup and raw rows cannot be read under one snapshot there: each node takes its own. So the view first
 //! takes a lock in share mode that a run holds, from its first write until every node has committed, and then the
 //! state: what the rollup holds is what that says, for as long as the reader's transaction lasts.
-use super::bounds;
 use crate::pg::lock;
 use crate::pg::query::Joins;
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
@@ -13,6 +12,7 @@ use crate::rollup::error::{Result, fail};
 use crate::rollup::levels::Level;
 use crate::rollup::plan::Plan;
 use crate::rollup::sql::{self, STAMP, ident};
+use hll_rollup::unmerged;
 use pgrx::PgSqlErrorCode;
 use pgrx::datum::TimestampWithTimeZone;
 
@@ -52,16 +52,17 @@ pub fn rest(id: i64) -> Result<Vec<Rest>> {
         );
     }
     lock::share_state(id);
-    let found = catalog::by_id_now(id)?.and_then(|d| d.state.nodes);
-    let Some(nodes) = found else {
+    let found = catalog::by_id_now(id)?.map(|d| d.state).filter(|state| state.nodes().is_some());
+    let Some(state) = found else {
         return fail(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("this node does not know the state of rollup {id}"),
             "Read the view on the node where the rollup was made, the coordinator.",
         );
     };
-    let mut found: Vec<Rest> = bounds::rest(&nodes.nodes).into_iter().map(|(a, z)| (a, z, None)).collect();
-    if let Some(span) = &nodes.backlog {
+    let mut found: Vec<Rest> =
+        unmerged(&state.frontier).ranges().iter().map(|(a, z)| (*a, *z, None)).collect();
+    if let Some(backlog) = &state.backlog {
         let _acting = ActingAs::catalog();
         let cursor = catalog::write(
             "SELECT backlog_cursor FROM rollup.definition WHERE id = $1",
@@ -69,8 +70,7 @@ pub fn rest(id: i64) -> Result<Vec<Rest>> {
             |row| row.get::<TimestampWithTimeZone>(1),
         )?;
         let cursor = cursor.into_iter().flatten().next();
-        let left = bounds::without(bounds::rest(&span.from), &bounds::rest(&span.to));
-        found.extend(left.into_iter().map(|(a, z)| (a, z, cursor)));
+        found.extend(backlog.stamps().ranges().iter().map(|(a, z)| (*a, *z, cursor)));
     }
     Ok(found)
 }

@@ -1,0 +1,50 @@
+//! Where the rows of a source are written, and the tables of its rollups lie: on this server, or on the nodes of a Citus
+//! cluster. What a run does differently there is behind this door.
+use super::catalog::Definition;
+use super::citus;
+use super::error::Result;
+use super::one_server::OneServer;
+use super::plan::Plan;
+use hll_rollup::{Candidate, Frontier, Stamps};
+
+/// What a run finds when it looks, its state row locked.
+pub struct Look {
+    /// The plan.
+    pub plan: Plan,
+    /// Where the run goes.
+    pub now: Frontier,
+    /// In a cluster, what may become safe after that.
+    pub candidate: Option<Candidate>,
+    /// Raw rows that were merged while it looked.
+    pub rows: i64,
+}
+
+/// One of the two.
+pub trait Place {
+    /// Whether there are rows to merge, the backlog aside. Takes no transaction id, and may say so of rows that turn out to
+    /// be none.
+    fn is_due(&self, d: &Definition) -> Result<bool>;
+
+    /// Looks how far transactions are. An error where that is behind the state, or of something else.
+    fn look(&self, d: &Definition) -> Result<Look>;
+
+    /// Merges the rows of these stamps, which satisfy `bounds`; returns (raw rows, groups).
+    fn merge(&self, d: &Definition, plan: &Plan, stamps: &Stamps, bounds: &str) -> Result<(i64, i64)>;
+
+    /// Does what a run has to do besides, its state stored, which was `before`.
+    fn follow(&self, d: &Definition, plan: &Plan, before: &Frontier) -> Result<()>;
+
+    /// Tidies up at the end of a run.
+    fn tidy(&self, d: &Definition) -> Result<()>;
+
+    /// The statements of the next run, for people.
+    fn explain(&self, d: &Definition) -> Result<String>;
+}
+
+/// Where a rollup lies, as its state says.
+pub fn of(d: &Definition) -> &'static dyn Place {
+    match d.state.frontier {
+        Frontier::Server(_) => &OneServer,
+        Frontier::Cluster(_) => &citus::run::Cluster,
+    }
+}
