@@ -38,9 +38,9 @@ unsafe extern "C-unwind" fn forget_group(_: pg_sys::Datum, relation: pg_sys::Oid
 
 /// The Citus group of this node, 0 where it is in none; `read` reads it where it is not known. What is remembered is
 /// forgotten when Citus says that its table has changed.
-pub fn group(read: impl FnOnce() -> i32) -> i32 {
+pub fn group<E>(read: impl FnOnce() -> Result<i32, E>) -> Result<i32, E> {
     if let Some((_, group)) = GROUP.get() {
-        return group;
+        return Ok(group);
     }
     // SAFETY: a look-up in the catalog, inside a transaction.
     let table = unsafe {
@@ -50,15 +50,15 @@ pub fn group(read: impl FnOnce() -> i32) -> i32 {
         )
     };
     if table == pg_sys::InvalidOid {
-        return 0;
+        return Ok(0);
     }
     if !LISTENING.replace(true) {
         // SAFETY: the function stays where it is for the life of the process.
         unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget_group), pg_sys::Datum::from(0usize)) };
     }
-    let group = read();
+    let group = read()?;
     GROUP.set(Some((table, group)));
-    group
+    Ok(group)
 }
 
 unsafe extern "C-unwind" {

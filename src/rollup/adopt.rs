@@ -1,5 +1,5 @@
 //! A table that is there becomes the table of a rollup, where it fits: columns by name and type, and a unique key.
-use super::catalog;
+use super::catalog::{self, Must};
 use super::error::{Result, fail};
 use super::plan::{Column, Plan, Role};
 use super::sql::{column_definition, generated_as, ident};
@@ -207,7 +207,7 @@ fn in_the_way(target: &str, columns: Vec<String>) -> Result<InTheWay> {
          SELECT false, pg_catalog.format('ALTER COLUMN %I DROP IDENTITY', a.attname), 4 FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass($1) \
           AND a.attidentity <> '' AND a.attname::pg_catalog.text = ANY ($2) ORDER BY 3, 2",
         &[target.into(), columns.into()],
-        |row| Ok((row.get::<bool>(1)? == Some(true), row.get::<String>(2)?.unwrap_or_default())),
+        |row| Ok((row.get::<bool>(1)? == Some(true), row.must::<String>(2)?)),
     )?;
     let (statements, parts): (Vec<_>, Vec<_>) = found.into_iter().partition(|(alone, _)| *alone);
     let texts = |all: Vec<(bool, String)>| all.into_iter().map(|(_, text)| text).collect();
@@ -243,9 +243,9 @@ pub fn check_table(target: &str) -> Result<pg_sys::Oid> {
          FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1)",
         &[target.into()],
         |row| {
-            let kind = row.get::<String>(1)?.unwrap_or_default();
+            let kind = row.must::<String>(1)?;
             let taken = row.get::<bool>(4)? == Some(true) || row.get::<String>(5)?.is_some();
-            let owner = row.get::<pg_sys::Oid>(3)?.unwrap_or(pg_sys::InvalidOid);
+            let owner = row.must::<pg_sys::Oid>(3)?;
             Ok((kind, row.get::<bool>(2)? == Some(true), owner, taken))
         },
     )?;
@@ -285,8 +285,8 @@ fn columns(target: &str) -> Result<Vec<There>> {
         &[target.into()],
         |row| {
             Ok(There {
-                name: row.get(1)?.unwrap_or_default(),
-                sql_type: row.get(2)?.unwrap_or_default(),
+                name: row.must(1)?,
+                sql_type: row.must(2)?,
                 collation: row.get(3)?,
                 not_null: row.get(4)? == Some(true),
                 generated: row.get(5)? == Some(true),

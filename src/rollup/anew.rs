@@ -10,7 +10,7 @@
 //! shard its number, which this session has just drawn. Never by a name alone: a table that a user drops and makes
 //! again, or renames to keep it, is another. What has expired of the rollup stays, since nothing is computed again; rows
 //! keep their stamps, so none is merged twice.
-use super::catalog;
+use super::catalog::{self, Must};
 use super::error::Result;
 use crate::pg::ddl::owner_before;
 use crate::pg::node;
@@ -28,11 +28,7 @@ type Pair = (pg_sys::Oid, pg_sys::Oid, pg_sys::TransactionId);
 
 fn pairs(sql: &str, args: &[pgrx::datum::DatumWithOid]) -> Result<Vec<Pair>> {
     let found = catalog::write(sql, args, |row| {
-        Ok((
-            row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid),
-            row.get::<pg_sys::Oid>(2)?.unwrap_or(pg_sys::InvalidOid),
-            row.get::<i64>(3)?.unwrap_or_default(),
-        ))
+        Ok((row.must::<pg_sys::Oid>(1)?, row.must::<pg_sys::Oid>(2)?, row.must::<i64>(3)?))
     })?;
     let pair = |(old, new, xid): (_, _, i64)| Some((old, new, u32::try_from(xid).ok()?.into()));
     Ok(found.into_iter().filter_map(pair).filter(|(.., xid)| is_own_transaction(*xid)).collect())
@@ -51,12 +47,7 @@ pub fn dropped() -> Result<()> {
              WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0 AND object_type = 'table' OFFSET 0) o JOIN known ON known.oid = o.oid"
         ),
         &[],
-        |row| {
-            Ok((
-                row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid),
-                [row.get::<String>(2)?.unwrap_or_default(), row.get::<String>(3)?.unwrap_or_default()],
-            ))
-        },
+        |row| Ok((row.must::<pg_sys::Oid>(1)?, [row.must::<String>(2)?, row.must::<String>(3)?])),
     )?;
     for (old, [schema, name]) in gone {
         // A copy has the same owner already.

@@ -5,7 +5,7 @@
 //! above and below these, acts as who gave the command, waits for locks shortly, and where it cannot act says so and lets
 //! the command be. What lacks is no state that is kept but what the catalogs say: `rollup.status` shows it, and the next
 //! run of a rollup of the source makes it as the source's owner. A trigger that the owner has switched off stays off, and is shown.
-use super::catalog::{self, Definition};
+use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail, raise, report};
 use crate::pg::ddl::{self, Command};
 use crate::pg::query::set_local;
@@ -64,10 +64,10 @@ fn odd(root: pg_sys::Oid) -> Result<Vec<Odd>> {
         &[root.into(), ROWS.into(), TABLE.into(), STAMPS.into(), KEPT.into()],
         |row| {
             Ok(Odd {
-                table: row.get(1)?.unwrap_or_default(),
-                trigger: row.get(2)?.unwrap_or_default(),
+                table: row.must(1)?,
+                trigger: row.must(2)?,
                 lacks: row.get(3)? == Some(true),
-                commands: row.get(4)?.unwrap_or_default(),
+                commands: row.must(4)?,
             })
         },
     )
@@ -243,8 +243,9 @@ fn partitions_with_rollups(table: pg_sys::Oid) -> Result<Vec<(String, String)>> 
         "SELECT d.name, (SELECT a.relid::pg_catalog.text FROM pg_catalog.pg_partition_ancestors($1) WITH ORDINALITY a (relid, n) ORDER BY n DESC LIMIT 1) \
          FROM rollup.definition d JOIN pg_catalog.pg_class c ON c.oid = d.source WHERE d.source = $1 AND c.relispartition ORDER BY d.id",
         &[table.into()],
-        |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())),
+        |row| Ok(row.get::<String>(1)?.zip(row.get::<String>(2)?)),
     )
+    .map(|found| found.into_iter().flatten().collect())
 }
 
 /// The sources among a table and what lies above it whose rows tell of themselves, with the time column of one of the
@@ -256,12 +257,7 @@ fn sources_of_rows(table: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, String)>> {
          SELECT s.relation::pg_catalog.oid, s.time_column::pg_catalog.text FROM up JOIN rollup.source s ON s.relation = up.relation \
          WHERE EXISTS (SELECT FROM rollup.definition d WHERE d.source = s.relation AND d.nodes IS NULL)",
         &[table.into()],
-        |row| {
-            Ok((
-                row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid),
-                row.get::<String>(2)?.unwrap_or_default(),
-            ))
-        },
+        |row| Ok((row.must::<pg_sys::Oid>(1)?, row.must::<String>(2)?)),
     )
 }
 

@@ -13,7 +13,7 @@
 //! Stamps that no transaction of this server has are an error: they would be taken for merged, or be merged when their
 //! time comes. Sources of other clusters that are not brought into this one's ids are left alone: all of their rows are
 //! computed again (see `rebase`). So are tables that Citus distributes: their shards are no tables of this node.
-use super::catalog;
+use super::catalog::{self, Must};
 use super::citus;
 use super::error::{Result, fail, raise};
 use super::sql::STAMP;
@@ -84,12 +84,7 @@ fn sources(table: pg_sys::Oid) -> Result<Vec<Source>> {
          HAVING pg_catalog.bool_and(d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()))",
         &[table.into()],
         |row| {
-            Ok(Source {
-                id: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
-                name: row.get(2)?.unwrap_or_default(),
-                offset: row.get(3)?.unwrap_or_default(),
-                columns: row.get(4)?.unwrap_or_default(),
-            })
+            Ok(Source { id: row.must(1)?, name: row.must(2)?, offset: row.must(3)?, columns: row.must(4)? })
         },
     )
 }

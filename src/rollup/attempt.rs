@@ -2,7 +2,7 @@
 //!
 //! A run and its end are one transaction; its start, and a failure, are transactions of their own. So a start that
 //! has no end is that of a run which was cut off.
-use super::catalog::OWNER;
+use super::catalog::{Must, OWNER};
 use super::error::Result;
 use super::waiting::New;
 use super::{catalog, partition, run};
@@ -70,10 +70,10 @@ pub fn scheduled() -> Result<Vec<Due>> {
     );
     catalog::read(&sql, &[], |row| {
         Ok(Due {
-            id: row.get(1)?.unwrap_or_default(),
-            name: row.get(2)?.unwrap_or_default(),
+            id: row.must(1)?,
+            name: row.must(2)?,
             owner: row.get(3)?,
-            source: row.get(4)?.unwrap_or(pg_sys::InvalidOid),
+            source: row.must(4)?,
             now: row.get(5)? == Some(true),
             backlog: row.get(6)? == Some(true),
             failing: row.get(7)? == Some(true),
@@ -246,7 +246,7 @@ pub fn after_start() -> Result<Vec<String>> {
         "SELECT a.id, d.name FROM rollup.attempt a JOIN rollup.definition d ON d.id = a.id WHERE a.started IS NOT NULL \
          FOR UPDATE OF a SKIP LOCKED",
         &[],
-        |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())),
+        |row| Ok((row.must::<i64>(1)?, row.must::<String>(2)?)),
     )?;
     for (id, _) in &crashed {
         failed(*id, "the server crashed while it ran: it rests for the time of setting rollup.crash_hold")?;

@@ -42,11 +42,8 @@ pub fn begin(d: &Definition, plan: &Plan, rows: &str, first: bool) -> Result<Opt
     let piece = i64::from(PIECE.get());
     let _acting = ActingAs::role(owner);
     set_timezone("UTC");
-    let counted =
-        catalog::write(&format!("SELECT pg_catalog.count(*) FROM {source} WHERE {rows}"), &[], |row| {
-            row.get::<i64>(1)
-        })?;
-    let total = counted.into_iter().flatten().next().unwrap_or_default();
+    let total: i64 =
+        catalog::one_now(&format!("SELECT pg_catalog.count(*) FROM {source} WHERE {rows}"), &[])?;
     if total <= piece {
         return Ok(None);
     }

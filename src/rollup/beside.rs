@@ -5,7 +5,7 @@
 //! function of the extension that it calls, so that it follows when either is renamed, and the function depends on the
 //! extension as ALTER FUNCTION … DEPENDS ON EXTENSION writes down, which a dump keeps and CREATE OR REPLACE by somebody
 //! else takes away. Such a function goes by itself with the extension, and with its source by CASCADE.
-use super::catalog;
+use super::catalog::{self, Must};
 use super::error::{Result, report};
 use super::source::{Source, describe};
 use super::sql::{ident, literal};
@@ -43,7 +43,7 @@ fn ours(source: pg_sys::Oid, verb: &str) -> Result<Vec<Ours>> {
          AND pg_catalog.pg_get_function_sqlbody(p.oid) = pg_catalog.concat('RETURN rollup.', $2, '(''', \
           pg_catalog.replace(c.oid::pg_catalog.regclass::pg_catalog.text, '''', ''''''), '''::regclass)') ORDER BY 1",
         &[source.into(), verb.into()],
-        |row| Ok(Ours { name: row.get(1)?.unwrap_or_default(), may_drop: row.get(2)? == Some(true) }),
+        |row| Ok(Ours { name: row.must(1)?, may_drop: row.get(2)? == Some(true) }),
     )
 }
 
@@ -66,13 +66,7 @@ fn call(source: pg_sys::Oid, prefix: &str) -> Result<Call> {
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, \
          LATERAL (SELECT pg_catalog.concat($2, '_', c.relname)::pg_catalog.name AS name) f WHERE c.oid = $1",
         &[source.into(), prefix.into()],
-        |row| {
-            Ok(Call {
-                name: row.get(1)?.unwrap_or_default(),
-                may_create: row.get(2)? == Some(true),
-                taken_by: row.get(3)?.unwrap_or_default(),
-            })
-        },
+        |row| Ok(Call { name: row.must(1)?, may_create: row.get(2)? == Some(true), taken_by: row.must(3)? }),
     )?;
     found.into_iter().next().ok_or_else(|| super::error::internal("the source is gone"))
 }

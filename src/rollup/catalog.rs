@@ -1,99 +1,22 @@
-//! Reading and writing the rollup catalog.
-//!
-//! Invariant: no statement of ours is read under a path that a caller has set. Each runs where pg_catalog alone is looked
-//! through, so that a bare name or operator in it is PostgreSQL's, whatever others have put into the schemas of the
-//! caller's path. Texts that a user gives, a rollup's query or the expression of a column, do not come this way: they are
-//! read as their author reads them, by `query::analyse`, once, and from then on are kept with every name qualified.
+//! The definitions of rollups, as the catalog keeps them.
+use super::ask::read_often;
+pub use super::ask::{Must, define, execute, maybe, maybe_now, modify, one, one_now, read, write};
 use super::citus;
 use super::error::{Result, fail, internal, report};
 use super::plan::Plan;
 use super::state;
-use crate::pg::deparse::qualified;
 use crate::pg::shape::Shape;
 use crate::pg::xact::ActingAs;
 use hll_rollup::{Frontier, Snapshot, State};
-use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData, SpiResult};
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::rc::Rc;
-
-/// Runs a statement that reads, under the snapshot of the calling statement; takes no transaction id.
-pub fn read<T>(
-    sql: &str,
-    args: &[DatumWithOid],
-    f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
-) -> Result<Vec<T>> {
-    qualified(|| {
-        Spi::connect(|c| c.select(sql, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>())
-    })
-    .map_err(internal)
-}
-
-/// As `read`, for a statement of one fixed text that runs at every tick: its plan is kept for the session, since
-/// planning it takes longer than running it. PostgreSQL plans anew where what it names has changed.
-fn read_often<T>(
-    sql: &str,
-    arg: Option<(PgBuiltInOids, DatumWithOid)>,
-    f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
-) -> Result<Vec<T>> {
-    thread_local! {
-        static KEPT: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
-    }
-    let (types, args): (Vec<_>, Vec<_>) = arg.map(|(t, v)| (PgOid::BuiltIn(t), v)).into_iter().unzip();
-    qualified(|| {
-        Spi::connect(|c| {
-            let kept = KEPT.with_borrow(|kept| kept.get(sql).cloned());
-            let plan = match kept {
-                Some(plan) => plan,
-                None => {
-                    let plan = Rc::new(c.prepare(sql, &types)?.keep());
-                    KEPT.with_borrow_mut(|kept| kept.insert(sql.into(), plan.clone()));
-                    plan
-                }
-            };
-            c.select(&*plan, None, &args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>()
-        })
-    })
-    .map_err(internal)
-}
+use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 /// Whether rows came to a source by another road that some rollup has not judged, as the calling statement sees it.
 pub fn has_arrivals(source: pg_sys::Oid) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM rollup.arrival a WHERE a.source = $1)";
     let found = read_often(sql, Some((PgBuiltInOids::OIDOID, source.into())), |row| row.get::<bool>(1))?;
     Ok(found.first() == Some(&Some(true)))
-}
-
-/// Runs a statement that may write, under a fresh snapshot in READ COMMITTED.
-pub fn write<T>(
-    sql: &str,
-    args: &[DatumWithOid],
-    f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
-) -> Result<Vec<T>> {
-    qualified(|| {
-        Spi::connect_mut(|c| c.update(sql, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>())
-    })
-    .map_err(internal)
-}
-
-/// Runs a statement for what it does.
-pub fn execute(sql: &str, args: &[DatumWithOid]) -> Result<()> {
-    qualified(|| Spi::connect_mut(|c| c.update(sql, None, args).map(|_| ()))).map_err(internal)
-}
-
-/// Runs a statement for what it does; returns the rows it wrote.
-pub fn modify(sql: &str) -> Result<i64> {
-    let rows = qualified(|| Spi::connect_mut(|c| c.update(sql, None, &[]).map(|done| done.len())))
-        .map_err(internal)?;
-    Ok(i64::try_from(rows).unwrap_or(i64::MAX))
-}
-
-/// Runs a statement of generated text, which has no arguments.
-pub fn define(sql: &str) -> Result<()> {
-    execute(sql, &[])
 }
 
 /// One row of `rollup.definition`.
@@ -186,15 +109,11 @@ impl Definition {
     /// The schema of the rollup's table.
     pub fn schema(&self) -> Result<String> {
         let (_, target, _) = self.parts()?;
-        Ok(read(
+        one(
             "SELECT n.nspname::pg_catalog.text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
              WHERE c.oid = $1::pg_catalog.regclass",
             &[target.into()],
-            |row| row.get::<String>(1),
-        )?
-        .pop()
-        .flatten()
-        .unwrap_or_default())
+        )
     }
 
     /// Stores a plan that has changed, with the query that says the same.
@@ -248,19 +167,19 @@ fn with_definition(rest: &str) -> String {
 /// A definition, and the columns that its state is in.
 fn definition(row: &SpiHeapTupleData) -> SpiResult<(Definition, state::Columns)> {
     let found = Definition {
-        id: row.get(1)?.unwrap_or_default(),
-        name: row.get(2)?.unwrap_or_default(),
+        id: row.must(1)?,
+        name: row.must(2)?,
         target: row.get(3)?,
         source_oid: row.get(4)?.unwrap_or(pg_sys::InvalidOid),
         source: row.get(5)?,
         owner: row.get(6)?,
-        plan: row.get(7)?.unwrap_or_default(),
-        timezone: row.get(8)?.unwrap_or_default(),
-        active: row.get(9)?.unwrap_or_default(),
+        plan: row.must(7)?,
+        timezone: row.must(8)?,
+        active: row.must(9)?,
         state: State::default(),
         offset: row.get(10)?.unwrap_or_default(),
-        same_cluster: row.get(11)?.unwrap_or_default(),
-        follows: row.get(12)?.unwrap_or_default(),
+        same_cluster: row.must(11)?,
+        follows: row.must(12)?,
         joined: row.get(13)?.unwrap_or_default(),
         live: row.get(14)?,
         shape: row.get(15)?,
@@ -332,7 +251,7 @@ const NOW: &str = "SELECT pg_catalog.pg_snapshot_xmax(s)::pg_catalog.text::pg_ca
     FROM pg_catalog.pg_current_snapshot() s";
 
 fn snapshot(row: &SpiHeapTupleData) -> SpiResult<Snapshot> {
-    Ok(Snapshot { xmax: row.get(1)?.unwrap_or_default(), xip: row.get(2)?.unwrap_or_default() })
+    Ok(Snapshot { xmax: row.must(1)?, xip: row.must(2)? })
 }
 
 /// What has finished on this server in the one snapshot that was found, the transaction's own id hidden, as stamps:

@@ -1,6 +1,6 @@
 //! rollup.check and rollup.rebuild: raw rows are aggregated again, to compare or to replace.
-use super::catalog::{self, Definition};
-use super::error::{Result, internal};
+use super::catalog::{self, Definition, Must};
+use super::error::Result;
 use super::levels::{self, Level};
 use super::plan::Plan;
 use super::progress::Progress;
@@ -17,13 +17,7 @@ use pgrx::spi::{SpiHeapTupleData, SpiResult};
 pub type Difference = (pg_sys::Oid, Jsonb, String, Option<String>, Option<String>);
 
 fn difference(row: &SpiHeapTupleData) -> SpiResult<Difference> {
-    Ok((
-        row.get(1)?.unwrap_or(pg_sys::InvalidOid),
-        row.get(2)?.unwrap_or_else(Jsonb::null),
-        row.get(3)?.unwrap_or_default(),
-        row.get(4)?,
-        row.get(5)?,
-    ))
+    Ok((row.must(1)?, row.must(2)?, row.must(3)?, row.get(4)?, row.get(5)?))
 }
 
 /// Compares the rollup and its levels with the raw rows that were merged, where those are all there.
@@ -113,11 +107,7 @@ pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) 
 
 pub fn count(insert: &str) -> Result<i64> {
     let counted = format!("WITH w AS ({insert} RETURNING 1) SELECT pg_catalog.count(*) FROM w");
-    catalog::write(&counted, &[], |row| row.get::<i64>(1))?
-        .into_iter()
-        .flatten()
-        .next()
-        .ok_or_else(|| internal("no count"))
+    catalog::one_now(&counted, &[])
 }
 
 /// The buckets of a level that a range of the rollup touches.

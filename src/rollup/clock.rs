@@ -21,8 +21,7 @@ fn infinite(i: &Interval) -> bool {
 }
 
 fn text(i: &Interval) -> Result<String> {
-    let found = catalog::read("SELECT $1::pg_catalog.text", &[(*i).into()], |row| row.get::<String>(1))?;
-    Ok(found.into_iter().flatten().next().unwrap_or_default())
+    catalog::one("SELECT $1::pg_catalog.text", &[(*i).into()])
 }
 
 /// Refuses an interval that may come to nothing, or less.

@@ -2,7 +2,7 @@
 //! views and functions are made as the owner of the source, who then owns the rollup; the catalog rows are written by
 //! the extension itself. An error leaves nothing behind.
 use super::adopt;
-use super::catalog::{self, Definition};
+use super::catalog::{self, Definition, Must};
 use super::citus;
 use super::error::{Result, fail, internal};
 use super::plan::Plan;
@@ -205,7 +205,7 @@ fn refuse_rollups(source: pg_sys::Oid, on_change: OnChange) -> Result<()> {
          SELECT d.name, d.relation IN (SELECT t.oid FROM t) FROM rollup.definition d WHERE d.relation IN (SELECT t.oid FROM t) \
          OR EXISTS (SELECT FROM rollup.level l JOIN t ON t.oid = l.relation WHERE l.definition = d.id) ORDER BY d.id LIMIT 1",
         &[source.into()],
-        |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<bool>(2)? == Some(true))),
+        |row| Ok((row.must::<String>(1)?, row.get::<bool>(2)? == Some(true))),
     )?;
     let Some((rollup, own)) = found.into_iter().next() else { return Ok(()) };
     fail(
@@ -264,12 +264,7 @@ pub fn check_timezone(timezone: &str) -> Result<()> {
 
 /// Schema and table of a rollup's name, read as SQL reads it; the source's schema where it names none.
 pub fn split(name: &str, default_schema: &str) -> Result<(String, String)> {
-    let parts =
-        catalog::read("SELECT pg_catalog.parse_ident($1)", &[name.into()], |row| row.get::<Vec<String>>(1))?
-            .into_iter()
-            .next()
-            .flatten()
-            .unwrap_or_default();
+    let parts: Vec<String> = catalog::one("SELECT pg_catalog.parse_ident($1)", &[name.into()])?;
     let (schema, table) = match parts.as_slice() {
         [t] => (default_schema.to_string(), t.clone()),
         [s, t] => (s.clone(), t.clone()),

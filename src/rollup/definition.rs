@@ -1,6 +1,6 @@
 //! From the analysed SELECT to the plan: keys, values that merge, and results computed from them.
 use super::bucket::{Bucket, Kind};
-use super::catalog;
+use super::catalog::{self, Must};
 use super::error::{Result, fail, internal, report};
 use super::plan::{Column, Merge, Plan, Role};
 use super::reach;
@@ -172,7 +172,7 @@ fn bucket_of(call: Option<&(String, Vec<Option<String>>)>, sql_type: &str, zone:
                      (1000000 * extract(epoch FROM $2::pg_catalog.{t} - '0001-01-01 00:00:00+00'::pg_catalog.{t}))::pg_catalog.int8"
                 ),
                 &[stride.as_str().into(), origin.as_str().into()],
-                |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default())),
+                |row| Ok((row.must::<i64>(1)?, row.must::<i64>(2)?)),
             )?;
             match found.first() {
                 Some(&(length, from)) if length > 0 => {

@@ -1,12 +1,12 @@
 //! Retention: old rows go, and a raw row never before every rollup of its table has counted it.
-use super::catalog::{self, Definition};
+use super::catalog::{self, Must};
 use super::error::{Result, fail};
+use super::merged::Merged;
 use super::old_partitions::{self, Dropped, Partition};
 use super::progress::Progress;
 use super::sql;
 use super::sweep::{self, Leaf};
 use crate::pg::xact::{ActingAs, in_subtransaction};
-use hll_rollup::sql as bounds;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -182,13 +182,13 @@ const RETENTION: &str = "SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.r
 
 fn of_row(row: &pgrx::spi::SpiHeapTupleData) -> pgrx::spi::SpiResult<Retention> {
     Ok(Retention {
-        oid: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
-        relation: row.get(2)?.unwrap_or_default(),
-        time_column: row.get(3)?.unwrap_or_default(),
-        keep: row.get(4)?.unwrap_or_default(),
-        owner: row.get(5)?.unwrap_or(pg_sys::InvalidOid),
+        oid: row.must(1)?,
+        relation: row.must(2)?,
+        time_column: row.must(3)?,
+        keep: row.must(4)?,
+        owner: row.must(5)?,
         is_rollup: row.get(6)? == Some(true),
-        timezone: row.get(7)?.unwrap_or_default(),
+        timezone: row.must(7)?,
         cutoff: None,
     })
 }
@@ -234,35 +234,9 @@ pub fn past(expression: &str, r: &Retention, operator: &str) -> String {
     )
 }
 
-/// True of rows that every one of these rollups has merged.
-pub fn merged_by_all(definitions: &[Definition]) -> Result<String> {
-    let mut rules = vec!["true".to_string()];
-    for d in definitions {
-        d.check_cluster()?;
-        rules.push(bounds::merged_rows("", d.plan()?.time(), &d.state));
-        if d.state.nodes().is_none() {
-            // Rows that came with stamps of others are to be judged first, and need those beside them for that.
-            rules.push(format!(
-                "NOT EXISTS (SELECT FROM rollup.arrival n WHERE n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {})",
-                d.source_oid.to_u32(),
-                bounds::unmerged("n.", &d.state.frontier)
-            ));
-        }
-        if d.follows {
-            // A bucket that is to be computed again needs its rows.
-            rules.push(format!(
-                "NOT EXISTS (SELECT FROM rollup.change n WHERE n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {})",
-                d.source_oid.to_u32(),
-                bounds::unmerged("n.", &d.state.frontier)
-            ));
-        }
-    }
-    Ok(rules.join(" AND "))
-}
-
 /// The rule for rows that may go: past their time, and merged by every rollup.
-pub fn old_rows(r: &Retention, definitions: &[Definition]) -> Result<String> {
-    Ok(format!("{} AND {}", past(&sql::ident(&r.time_column), r, "<"), merged_by_all(definitions)?))
+pub fn old_rows(r: &Retention, merged: &Merged) -> String {
+    format!("{} AND {merged}", past(&sql::ident(&r.time_column), r, "<"))
 }
 
 /// True where a row may go. Takes no lock, and no transaction id.
@@ -285,7 +259,7 @@ pub fn find(relation: pg_sys::Oid) -> Result<(Retention, Vec<Partition>)> {
 /// Tables with rows to remove, beside partitions that could not be dropped just now and will be.
 pub fn find_rows(r: &Retention, force: bool, waiting: &[Partition]) -> Result<Vec<Leaf>> {
     let definitions = if force { Vec::new() } else { catalog::of_source(r.oid, false)? };
-    let old = old_rows(r, &definitions)?;
+    let old = old_rows(r, &Merged::by_all(&definitions)?);
     if any_old(r, &old)? { sweep::leaves(r, &old, waiting) } else { Ok(Vec::new()) }
 }
 
@@ -311,15 +285,11 @@ pub fn expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> 
             notice!("partition {} would be dropped", p.name);
         }
         let definitions = if force { Vec::new() } else { catalog::of_source(relation, false)? };
-        let old = old_rows(&r, &definitions)?;
+        let old = old_rows(&r, &Merged::by_all(&definitions)?);
         let _acting = ActingAs::role(r.owner);
         super::run::set_timezone(&r.timezone);
         let count = format!("SELECT pg_catalog.count(*) FROM {} WHERE {old}", r.relation);
-        return Ok(catalog::read(&count, &[], |row| row.get::<i64>(1))?
-            .first()
-            .copied()
-            .flatten()
-            .unwrap_or(0));
+        return catalog::one(&count, &[]);
     }
     let mut progress = Progress::of(format!("rollup.expire of {}", r.relation));
     let (mut total, mut waiting) = (0, Vec::new());
@@ -395,6 +365,6 @@ pub fn retained() -> Result<Vec<(pg_sys::Oid, pg_sys::Oid)>> {
         "SELECT t.relation::pg_catalog.oid, c.relowner FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid = t.relation \
          WHERE t.hold_until IS NULL OR t.hold_until <= pg_catalog.clock_timestamp()",
         &[],
-        |row| Ok((row.get(1)?.unwrap_or(pg_sys::InvalidOid), row.get(2)?.unwrap_or(pg_sys::InvalidOid))),
+        |row| Ok((row.must(1)?, row.must(2)?)),
     )
 }

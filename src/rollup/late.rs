@@ -1,6 +1,6 @@
 //! Rows that come after their bucket has expired: they are merged as any other, what they make expires in turn, and
 //! they are counted, lest it be lost silently.
-use super::catalog::{self, Definition};
+use super::catalog::{self, Definition, Must};
 use super::error::Result;
 use super::levels::Level;
 use super::plan::Plan;
@@ -25,14 +25,7 @@ pub fn conditions(d: &Definition, plan: &Plan, levels: &[Level]) -> Result<Vec<L
              JOIN rollup.retention t ON t.relation = e.relation JOIN rollup.definition d ON d.id = $1 LEFT JOIN rollup.level l ON l.definition = d.id AND l.relation = e.relation \
              WHERE e.swept IS NOT NULL AND (e.relation = d.relation OR l.name IS NOT NULL) ORDER BY 1",
             &[d.id.into()],
-            |row| {
-                Ok((
-                    row.get(1)?.unwrap_or(pg_sys::InvalidOid),
-                    row.get::<String>(2)?,
-                    row.get::<String>(3)?,
-                    row.get::<String>(4)?.unwrap_or_default(),
-                ))
-            },
+            |row| Ok((row.must(1)?, row.get::<String>(2)?, row.get::<String>(3)?, row.must::<String>(4)?)),
         )?
     };
     let key = ident(&plan.time_key);

@@ -1,6 +1,6 @@
 //! Levels: tables with the same columns in coarser buckets of time, kept in the same transactions.
 use super::bucket::{Bucket, Kind};
-use super::catalog::{self, Definition};
+use super::catalog::{self, Definition, Must};
 use super::citus;
 use super::comments;
 use super::create;
@@ -80,14 +80,17 @@ pub fn of(d: &Definition) -> Result<Vec<Level>> {
          WHERE c.oid = l.relation), l.bucket::pg_catalog.text, l.expression FROM rollup.level l WHERE l.definition = $1 ORDER BY l.width, l.name",
         &[d.id.into()],
         |row| {
-            let texts: [Option<String>; 4] = [row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?];
-            Ok(texts)
+            Ok((
+                row.must::<String>(1)?,
+                row.get::<String>(2)?,
+                row.must::<String>(3)?,
+                row.must::<String>(4)?,
+            ))
         },
     )?;
     found
         .into_iter()
-        .map(|[name, target, bucket, expression]| {
-            let name = name.unwrap_or_default();
+        .map(|(name, target, bucket, expression)| {
             let target = target.ok_or_else(|| {
                 report(
                     PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -99,9 +102,9 @@ pub fn of(d: &Definition) -> Result<Vec<Level>> {
                     ),
                 )
             })?;
-            let bucket = serde_json::from_str(&bucket.unwrap_or_default())
+            let bucket = serde_json::from_str(&bucket)
                 .map_err(|e| internal(format!("the buckets of level {name} cannot be read: {e}")))?;
-            Ok(Level { name, target, bucket, expression: expression.unwrap_or_default(), utc })
+            Ok(Level { name, target, bucket, expression, utc })
         })
         .collect()
 }

@@ -1,6 +1,6 @@
 //! The zone map with the stamp on every leaf of a source: runs find new rows by it, and it alone tells of rows that come
 //! with stamps of others (see `arrival`). A leaf without one is named in `rollup.status`.
-use super::catalog;
+use super::catalog::{self, Must};
 use super::error::{Result, report};
 use super::source::{self, Source};
 use super::sql::{STAMP, ident};
@@ -21,13 +21,7 @@ pub fn lacking(root: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, String, bool)>> {
          JOIN pg_catalog.pg_am m ON m.oid = x.relam JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::pg_catalog.int2[]) \
          WHERE i.indrelid = c.oid AND i.indisready AND m.amname = $2::pg_catalog.name AND a.attname = $3::pg_catalog.name) ORDER BY c.oid",
         &[root.into(), zonemap::NAME.into(), STAMP.into()],
-        |row| {
-            Ok((
-                row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid),
-                row.get::<String>(2)?.unwrap_or_default(),
-                row.get::<bool>(3)? == Some(true),
-            ))
-        },
+        |row| Ok((row.must::<pg_sys::Oid>(1)?, row.must::<String>(2)?, row.get::<bool>(3)? == Some(true))),
     )
 }
 

@@ -14,6 +14,7 @@ mod adopt;
 mod anew;
 mod arrange;
 mod arrival;
+mod ask;
 pub mod attempt;
 mod backlog;
 mod beside;
@@ -38,6 +39,7 @@ mod levels;
 mod live;
 mod long;
 mod maps;
+mod merged;
 mod moved;
 mod names;
 mod newcomers;
@@ -268,8 +270,7 @@ fn rollup_move(name: &str, relation: pg_sys::Oid) -> Result<()> {
 #[pg_extern(sql = false)]
 fn rollup_add_level(name: &str, level: &str, width: Interval) -> Result<()> {
     let d = locked(name)?;
-    let width = catalog::read("SELECT $1::pg_catalog.text", &[width.into()], |row| row.get::<String>(1))?;
-    let width = width.into_iter().flatten().next().unwrap_or_default();
+    let width: String = catalog::one("SELECT $1::pg_catalog.text", &[width.into()])?;
     patience::patiently(&format!("level {level}"), || {
         let _acting = as_owner(&d);
         levels::add(&d, &d.plan()?, level, &width)

@@ -1,5 +1,5 @@
 //! Rows that move from a default partition to one of their own: neither gone nor come.
-use super::catalog;
+use super::catalog::{self, Must};
 use super::error::{Result, fail, internal};
 use pgrx::prelude::*;
 
@@ -29,18 +29,16 @@ pub fn move_rows(
         "SELECT pg_catalog.quote_ident(tgname), CASE tgenabled WHEN 'A' THEN 'ALWAYS ' WHEN 'R' THEN 'REPLICA ' ELSE '' END FROM pg_catalog.pg_trigger \
          WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 8 <> 0 AND tgfoid <> 'rollup.note_change()'::pg_catalog.regprocedure ORDER BY tgname",
         &[oid.into()],
-        |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())),
+        |row| Ok((row.must::<String>(1)?, row.must::<String>(2)?)),
     )?;
     for (name, _) in &triggers {
         catalog::execute(&format!("ALTER TABLE {default} DISABLE TRIGGER {name}"), &[])?;
     }
-    let columns = catalog::read(
+    let columns: String = catalog::one(
         "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(attname), ', ' ORDER BY attnum) FROM pg_catalog.pg_attribute \
          WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = ''",
         &[oid.into()],
-        |row| row.get::<String>(1),
     )?;
-    let columns = columns.into_iter().flatten().next().unwrap_or_default();
     let moving = super::watch::Expiring::rows(oid);
     let moved = catalog::write(
         &format!(

@@ -23,7 +23,7 @@
 //!
 //! A run in a transaction that itself brought such rows judges nothing, since its own would be half there: what it finds it
 //! notes again, for the next.
-use super::catalog::{self, Definition};
+use super::catalog::{self, Definition, Must};
 use super::change::{Changes, Notes};
 use super::error::{Result, internal, report};
 use super::judged_sql;
@@ -158,13 +158,10 @@ fn told(d: &Definition, plan: &Plan, pending: &str) -> Result<Option<Told>> {
             source = d.source_oid.to_u32()
         ),
         |row| {
-            Ok(row.get::<i64>(5)?.map(|stamp| Told {
-                tables: row.get(1).ok().flatten().unwrap_or_default(),
-                leaves: row.get(2).ok().flatten().unwrap_or_default(),
-                xids: row.get(3).ok().flatten().unwrap_or_default(),
-                timeless: row.get::<bool>(4).ok().flatten() == Some(true),
-                stamp,
-            }))
+            let Some(stamp) = row.get::<i64>(5)? else { return Ok(None) };
+            let timeless = row.get::<bool>(4)? == Some(true);
+            let (tables, leaves, xids) = (row.must(1)?, row.must(2)?, row.must(3)?);
+            Ok(Some(Told { tables, leaves, xids, timeless, stamp }))
         },
     )
     .map_err(internal)?;
@@ -190,10 +187,10 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
              SELECT pg_catalog.array_agg(t.oid)::pg_catalog.text FROM t",
             d.source_oid.to_u32()
         ),
-        |row| row.get::<String>(1),
+        |row| row.must::<String>(1),
     )
     .map_err(internal)?;
-    let tables = tables.into_iter().flatten().next().unwrap_or_default();
+    let tables = tables.into_iter().next().ok_or_else(|| internal("no table"))?;
 
     let _acting = ActingAs::role(owner);
     run::set_timezone(&d.timezone);
@@ -257,13 +254,13 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
             return Ok(out);
         }
         let row = client.update(&*merge, None, &[])?.first();
-        out.added = row.get::<i64>(1)?.unwrap_or_default();
-        out.late = row.get::<Vec<i64>>(2)?.unwrap_or_default();
+        out.added = row.must::<i64>(1)?;
+        out.late = row.must::<Vec<i64>>(2)?;
         let left = "SELECT \"rollup came\", \"rollup rows\", \"rollup since\", \"rollup until\" FROM judged WHERE \"rollup verdict\" OPERATOR(pg_catalog.<) 0";
         for row in client.select(left, None, &[])? {
             out.left.push(Left {
-                came: row.get(1)?.unwrap_or_default(),
-                rows: row.get(2)?.unwrap_or_default(),
+                came: row.must(1)?,
+                rows: row.must(2)?,
                 since: row.get(3)?,
                 until: row.get(4)?,
             });

@@ -1,8 +1,10 @@
 //! Old partitions go whole: which they are, and how they are dropped, or emptied while their table is in use.
 //!
 //! What holds of one transaction and the next stands at the head of `sweep`.
+use super::catalog::Must;
 use super::error::{Result, fail};
 use super::expire::{Retention, past};
+use super::merged::Merged;
 use super::sweep::{Rule, acting, name_now, rule};
 use super::watch::Expiring;
 use super::{catalog, citus};
@@ -40,11 +42,7 @@ fn old_partitions(r: &Retention, one: Option<pg_sys::Oid>) -> Result<Vec<Partiti
     );
     let args = &[r.oid.into(), r.time_column.clone().into(), one.into()];
     let partition = |row: &pgrx::spi::SpiHeapTupleData| {
-        Ok(Partition {
-            name: row.get(1)?.unwrap_or_default(),
-            upto: row.get(2)?.unwrap_or_default(),
-            oid: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
-        })
+        Ok(Partition { name: row.must(1)?, upto: row.must(2)?, oid: row.must(3)? })
     };
     if one.is_some() { catalog::write(&sql, args, partition) } else { catalog::read(&sql, args, partition) }
 }
@@ -59,7 +57,7 @@ fn still_old(r: &Retention, oid: pg_sys::Oid) -> Result<Option<Partition>> {
     Ok(old_partitions(r, Some(oid))?.pop())
 }
 
-fn holds_unmerged(r: &Retention, p: &Partition, merged: &str) -> Result<bool> {
+fn holds_unmerged(r: &Retention, p: &Partition, merged: &Merged) -> Result<bool> {
     let _acting = acting(r);
     let any = format!("SELECT true FROM {} WHERE NOT ({merged}) LIMIT 1", p.name);
     Ok(!catalog::write(&any, &[], |row| row.get::<bool>(1))?.is_empty())
@@ -79,7 +77,7 @@ fn wait_shortly(r: &Retention) -> Result<()> {
 fn take_partition(
     r: &Retention,
     p: &Partition,
-    merged: &str,
+    merged: &Merged,
 ) -> Result<Option<(Partition, Vec<pg_sys::Oid>)>> {
     // No lock on what is somebody else's by now.
     if still_old(r, p.oid)?.is_none() {
@@ -95,7 +93,7 @@ fn take_partition(
         let _acting = acting(r);
         wait_shortly(r)?;
         catalog::execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", p.name), &[])?;
-        if merged != "true" {
+        if !merged.is_every_row() {
             citus::expire::lock_shards(&p.name)?;
         }
     }

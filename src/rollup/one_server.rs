@@ -1,5 +1,5 @@
 //! A run on one server: a statement that groups what is new, and one that merges the groups, under snapshots of its own.
-use super::catalog::{self, Definition};
+use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail, internal};
 use super::long::{self, LeftOut};
 use super::place::{Look, Place};
@@ -69,8 +69,8 @@ impl Place for OneServer {
                 return Ok((0, 0, Vec::new(), None));
             }
             let row = client.update(&*statement, None, &[])?.first();
-            let rows = row.get::<i64>(1)?.unwrap_or_default();
-            let counts = row.get::<Vec<i64>>(2)?.unwrap_or_default();
+            let rows = row.must::<i64>(1)?;
+            let counts = row.must::<Vec<i64>>(2)?;
             let left_out = counts.get(late.len()).copied().filter(|rows| *rows > 0);
             let left_out = match left_out {
                 None => None,

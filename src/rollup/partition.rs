@@ -3,7 +3,7 @@
 //!
 //! A row that moves keeps its stamp, and so stays merged or unmerged, whichever it was. It is in no table that readers
 //! see between the two: they are kept out of the partitioned table until it has arrived.
-use super::catalog;
+use super::catalog::{self, Must};
 use super::error::{Result, fail, internal};
 use super::expire::name_of;
 use super::sql::{self, ident, literal};
@@ -74,9 +74,7 @@ fn partitioned_by_time(relation: pg_sys::Oid, name: &str) -> Result<(pg_sys::Oid
          WHERE c.oid = $1 AND p.partstrat = 'r' AND p.partnatts = 1 AND a.atttypid IN ('pg_catalog.timestamptz'::pg_catalog.regtype, \
          'pg_catalog.timestamp'::pg_catalog.regtype, 'pg_catalog.date'::pg_catalog.regtype)",
         &[relation.into()],
-        |row| {
-            Ok((row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid), row.get::<bool>(2)? == Some(true)))
-        },
+        |row| Ok((row.must::<pg_sys::Oid>(1)?, row.get::<bool>(2)? == Some(true))),
     )?;
     found.into_iter().next().map_or_else(
         || {
@@ -117,7 +115,7 @@ pub fn kept() -> Result<Vec<(pg_sys::Oid, pg_sys::Oid)>> {
     catalog::read(
         "SELECT p.relation::pg_catalog.oid, c.relowner FROM rollup.partitioning p JOIN pg_catalog.pg_class c ON c.oid = p.relation ORDER BY 1",
         &[],
-        |row| Ok((row.get(1)?.unwrap_or(pg_sys::InvalidOid), row.get(2)?.unwrap_or(pg_sys::InvalidOid))),
+        |row| Ok((row.must(1)?, row.must(2)?)),
     )
 }
 
@@ -133,13 +131,13 @@ fn find(relation: pg_sys::Oid) -> Result<Option<Kept>> {
          WHERE k.relation = $1",
         &[relation.into()],
         |row| {
-            let text = |at: usize| Ok::<_, pgrx::spi::SpiError>(row.get::<String>(at)?.unwrap_or_default());
+            let text = |at: usize| Ok::<_, pgrx::spi::SpiError>(row.must::<String>(at)?);
             Ok(Kept {
                 oid: relation,
                 name: text(1)?,
                 schema: text(2)?,
                 table: text(3)?,
-                owner: row.get(4)?.unwrap_or(pg_sys::InvalidOid),
+                owner: row.must(4)?,
                 key: text(5)?,
                 key_type: text(6)?,
                 default: row.get::<pg_sys::Oid>(8)?.zip(row.get::<String>(7)?),
@@ -305,8 +303,8 @@ fn slot(k: &Kept, bound: &str) -> Result<Option<Slot>> {
         &[k.oid.into(), bound.into()],
         |row| {
             Ok((
-                row.get::<String>(1)?.unwrap_or_default(),
-                row.get::<String>(2)?.unwrap_or_default(),
+                row.must::<String>(1)?,
+                row.must::<String>(2)?,
                 row.get::<String>(5)?.unwrap_or_default(),
                 row.get::<String>(6)?,
                 row.get::<String>(7)?.unwrap_or_default(),

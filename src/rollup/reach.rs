@@ -58,9 +58,8 @@ pub fn guarded(
     let name = |at: i64| -> Result<String> {
         let _acting = ActingAs::catalog();
         super::run::set_timezone("UTC");
-        let found =
-            catalog::read("SELECT $1::pg_catalog.text", &[time.argument(at)], |row| row.get::<String>(1))?;
-        Ok(format!("{}::{}", literal(&found.into_iter().flatten().next().unwrap_or_default()), time.name()))
+        let text: String = catalog::one("SELECT $1::pg_catalog.text", &[time.argument(at)])?;
+        Ok(format!("{}::{}", literal(&text), time.name()))
     };
     let end = |infinity: &str| format!("'{infinity}'::{}", key.time_type().name());
     let mut cases = String::new();

@@ -3,10 +3,10 @@
 //! What the rows say of which of them were merged ends where rows are added here, whose ids may be the same. So the
 //! buckets are computed again from the rows that are there, with the table locked, and from then on stamps are ids
 //! plus an offset above every stamp that came along. Buckets of which raw rows had expired stay as they were.
-use super::catalog::{self, Definition};
+use super::catalog::{self, Definition, Must};
 use super::check;
 use super::citus;
-use super::error::{Result, fail, report};
+use super::error::{Result, fail, internal, report};
 use super::expire::name_of;
 use super::levels;
 use super::plan::Plan;
@@ -141,9 +141,9 @@ fn above_stamps(name: &str, before: i64) -> Result<i64> {
              pg_catalog.count(*) FILTER (WHERE {STAMP} OPERATOR(pg_catalog.>=) {limit}::pg_catalog.int8) FROM {name}"
         ),
         &[],
-        |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default())),
+        |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.must::<i64>(2)?)),
     )?;
-    let (highest, left_out) = found.into_iter().next().unwrap_or_default();
+    let (highest, left_out) = found.into_iter().next().ok_or_else(|| internal("no count"))?;
     if left_out > 0 {
         report(
             PgSqlErrorCode::ERRCODE_WARNING,

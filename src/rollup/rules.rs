@@ -1,6 +1,6 @@
 //! Merge rules: which aggregates merge, and of which parts the others are made. `rollup.merge_rule` holds them
 //! all, those of PostgreSQL's own aggregates and those that users add.
-use super::catalog;
+use super::catalog::{self, Must};
 use super::error::{Result, fail, report};
 use super::plan::Merge;
 use super::sql::ident;
@@ -39,15 +39,15 @@ pub fn find(signature: &str) -> Result<Option<Rule>> {
         "SELECT parts, labels, result, combine, unite, companion, never_null FROM rollup.merge_rule WHERE aggregate = $1",
         &[signature.into()],
         |row| {
-            let labels: Vec<String> = row.get(2)?.unwrap_or_default();
+            let labels: Vec<String> = row.must(2)?;
             Ok(match row.get::<Vec<String>>(1)? {
-                Some(parts) => Rule::Made { parts, labels, result: row.get(3)?.unwrap_or_default() },
+                Some(parts) => Rule::Made { parts, labels, result: row.must(3)? },
                 None => Rule::Whole {
                     merge: Merge {
-                        combine: row.get(4)?.unwrap_or_default(),
-                        unite: row.get(5)?.unwrap_or_default(),
+                        combine: row.must(4)?,
+                        unite: row.must(5)?,
                         companion: row.get(6)?,
-                        never_null: row.get(7)?.unwrap_or_default(),
+                        never_null: row.must(7)?,
                     },
                     label: labels.into_iter().next().unwrap_or_default(),
                 },
@@ -132,15 +132,15 @@ fn routine(id: pg_sys::Oid) -> Result<Routine> {
         &[id.into()],
         |row| {
             Ok(Routine {
-                name: row.get(1)?.unwrap_or_default(),
-                signature: row.get(2)?.unwrap_or_default(),
-                kind: row.get(3)?.unwrap_or_default(),
-                volatility: row.get(4)?.unwrap_or_default(),
-                arguments: row.get(5)?.unwrap_or_default(),
-                result: row.get(6)?.unwrap_or(pg_sys::InvalidOid),
-                result_name: row.get(7)?.unwrap_or_default(),
-                owner: row.get(8)?.unwrap_or(pg_sys::InvalidOid),
-                plain: row.get(9)?.unwrap_or_default(),
+                name: row.must(1)?,
+                signature: row.must(2)?,
+                kind: row.must(3)?,
+                volatility: row.must(4)?,
+                arguments: row.must(5)?,
+                result: row.must(6)?,
+                result_name: row.must(7)?,
+                owner: row.must(8)?,
+                plain: row.must(9)?,
             })
         },
     )?

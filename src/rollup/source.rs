@@ -1,5 +1,5 @@
 //! The source of a rollup: its stamp column, the index on it, its row in the catalog.
-use super::catalog;
+use super::catalog::{self, Must};
 use super::citus;
 use super::error::{Result, fail, internal};
 use super::plan::Plan;
@@ -34,9 +34,9 @@ pub fn describe(relation: pg_sys::Oid) -> Result<Source> {
         &[relation.into()],
         |row| {
             Ok(Source {
-                schema: row.get(1)?.unwrap_or_default(),
-                table: row.get(2)?.unwrap_or_default(),
-                owner: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
+                schema: row.must(1)?,
+                table: row.must(2)?,
+                owner: row.must(3)?,
             })
         },
     )?

@@ -2,7 +2,7 @@
 //!
 //! On one server that is in columns of their own, which live views and triggers read as well. In a cluster it is in `nodes`,
 //! as JSON; of a backlog, cursor and cuts are in the columns there, too.
-use super::catalog;
+use super::catalog::{self, Must};
 use super::error::{Result, internal};
 use crate::pg::xact::ActingAs;
 use hll_rollup::{Backlog, Frontier, Snapshot, State, Stored};
@@ -29,7 +29,7 @@ struct Left {
 }
 
 fn snapshot(row: &SpiHeapTupleData, at: usize) -> SpiResult<Snapshot> {
-    Ok(Snapshot { xmax: row.get(at)?.unwrap_or_default(), xip: row.get(at + 1)?.unwrap_or_default() })
+    Ok(Snapshot { xmax: row.must(at)?, xip: row.must(at + 1)? })
 }
 
 /// The columns of a row, from number `at` on.
@@ -40,7 +40,7 @@ pub fn read(row: &SpiHeapTupleData, at: usize) -> SpiResult<Columns> {
             from: snapshot(row, at + 2)?,
             to: snapshot(row, at + 4)?,
             cursor: row.get(at + 6)?,
-            cuts: row.get(at + 7)?.unwrap_or_default(),
+            cuts: row.must(at + 7)?,
         }),
     };
     Ok(Columns { seen: snapshot(row, at)?, backlog, nodes: row.get(at + 8)? })

@@ -11,8 +11,10 @@
 //! in its schema, and its place below others: ATTACH, DETACH, INHERIT, RENAME and SET SCHEMA of a table wait for
 //! whoever has any of these locks on it. A schema may be renamed all the same: so the statements, which go by name,
 //! are told the oid, or it is asked afterwards what became of it.
+use super::catalog::Must;
 use super::error::{Result, internal};
-use super::expire::{Retention, merged_by_all, old_rows};
+use super::expire::{Retention, old_rows};
+use super::merged::Merged;
 use super::old_partitions::Partition;
 use super::sql;
 use super::watch::Expiring;
@@ -55,8 +57,8 @@ pub struct Rule {
     pub r: Retention,
     /// True of rows that may go.
     old: String,
-    /// True of rows that every rollup has merged.
-    pub merged: String,
+    /// What every rollup has merged.
+    pub merged: Merged,
 }
 
 /// Takes the interlock and the row of the retention, and gives what holds beneath them; None where no retention is set
@@ -71,8 +73,8 @@ pub fn rule(relation: pg_sys::Oid, force: bool) -> Result<Option<Rule>> {
         citus::commit::in_two_phases()?;
     }
     let definitions = if force { Vec::new() } else { catalog::of_source(relation, true)? };
-    let (old, merged) = (old_rows(&r, &definitions)?, merged_by_all(&definitions)?);
-    Ok(Some(Rule { r, old, merged }))
+    let merged = Merged::by_all(&definitions)?;
+    Ok(Some(Rule { old: old_rows(&r, &merged), r, merged }))
 }
 
 /// The name of a relation that is locked, qualified and quoted.
@@ -101,12 +103,7 @@ pub fn leaves(r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Lea
          SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' ORDER BY t.oid",
         &[r.oid.into()],
-        |row| {
-            Ok((
-                row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid),
-                row.get::<String>(2)?.unwrap_or_default(),
-            ))
-        },
+        |row| Ok((row.must::<pg_sys::Oid>(1)?, row.must::<String>(2)?)),
     )?;
     let mut found = Vec::new();
     for (oid, name) in tables.into_iter().filter(|(t, _)| without.iter().all(|p| p.oid != *t)) {
@@ -205,7 +202,7 @@ pub fn clear(relation: pg_sys::Oid, leaf: &Leaf, force: bool) -> Result<i64> {
         set_local(c"enable_bitmapscan", c"off");
         set_local(c"enable_indexscan", c"off");
         let _expiring = Expiring::rows(leaf.oid);
-        catalog::write(
+        catalog::one_now(
             &format!(
                 "WITH gone AS (DELETE FROM ONLY {name} WHERE ctid OPERATOR(pg_catalog.>=) '({},0)'::pg_catalog.tid \
                  AND ctid OPERATOR(pg_catalog.<) '({},0)'::pg_catalog.tid AND tableoid OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {old} RETURNING 1) \
@@ -215,12 +212,7 @@ pub fn clear(relation: pg_sys::Oid, leaf: &Leaf, force: bool) -> Result<i64> {
                 leaf.oid.to_u32()
             ),
             &[],
-            |row| row.get::<i64>(1),
         )?
-        .first()
-        .copied()
-        .flatten()
-        .unwrap_or_default()
     };
     if removed > 0 {
         let _acting = ActingAs::catalog();

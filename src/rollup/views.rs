@@ -1,7 +1,7 @@
 //! Live views: made, and made anew where their columns change. Which view is the one of a table is kept in the catalog,
 //! by oid: it is told from others of the name, and followed when it is renamed. What its owner has set, options and
 //! grants, and who that is, holds for the one that takes its place; so do comments (see `comments`).
-use super::catalog;
+use super::catalog::{self, Must};
 use super::create::refuse_existing;
 use super::error::{Result, fail, internal};
 use super::levels::Level;
@@ -53,7 +53,7 @@ fn beside(table: &str) -> Result<String> {
         "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.oid = $1::pg_catalog.regclass",
         &[table.into()],
-        |row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())),
+        |row| Ok((row.must::<String>(1)?, row.must::<String>(2)?)),
     )?;
     let (schema, name) =
         found.into_iter().next().ok_or_else(|| internal(format!("table {table} is gone")))?;
@@ -163,13 +163,11 @@ impl Grant {
 pub fn drop(id: i64, level: Option<&Level>) -> Result<Option<Kept>> {
     let Some(name) = of(id, level)? else { return Ok(None) };
     let (options, grants) = (options(&name)?, grants(&name)?);
-    let owner = catalog::read(
+    let owner = catalog::one(
         "SELECT pg_catalog.format('%I', r.rolname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner WHERE c.oid = $1::pg_catalog.regclass",
         &[name.as_str().into()],
-        |row| row.get::<String>(1),
     )?;
     catalog::define(&format!("DROP VIEW {name}"))?;
-    let owner = owner.into_iter().flatten().next().unwrap_or_default();
     Ok(Some(Kept { level: level_name(level), name, owner, options, grants }))
 }
 
@@ -185,8 +183,8 @@ fn grants(view: &str) -> Result<Vec<Grant>> {
         |row| {
             Ok(Grant {
                 column: row.get(1)?,
-                privilege: row.get(2)?.unwrap_or_default(),
-                grantee: row.get(3)?.unwrap_or_default(),
+                privilege: row.must(2)?,
+                grantee: row.must(3)?,
                 may_grant: row.get(4)? == Some(true),
             })
         },

@@ -7,7 +7,7 @@
 //!
 //! Invariant: no change is lost. Of one whose time cannot be told, since the time column is gone or is no time any more,
 //! the note says all times.
-use super::catalog;
+use super::catalog::{self, Must};
 use super::error::{Result, fail, raise, report};
 use super::plan::Plan;
 use crate::pg::trigger::{self, Change, Micros};
@@ -185,11 +185,11 @@ fn watched(relation: pg_sys::Oid) -> Result<Option<Watched>> {
         &[relation.into()],
         |row| {
             Ok(Watched {
-                source: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
-                name: row.get(2)?.unwrap_or_default(),
-                offset: row.get(3)?.unwrap_or_default(),
+                source: row.must(1)?,
+                name: row.must(2)?,
+                offset: row.must(3)?,
                 refused_by: row.get(4)?,
-                columns: row.get(5)?.unwrap_or_default(),
+                columns: row.must(5)?,
             })
         },
     )?

@@ -61,13 +61,12 @@ fn make_table() -> Result<()> {
         set_local(c"citus.multi_shard_modify_mode", c"sequential");
         catalog::execute(&format!("SELECT pg_catalog.create_reference_table('{TABLE}')"), &[])?;
     }
-    let placements = catalog::read(
+    let placements: i64 = catalog::one(
         "SELECT pg_catalog.count(*) FROM pg_catalog.pg_dist_shard s JOIN pg_catalog.pg_dist_placement p ON p.shardid = s.shardid \
          WHERE s.logicalrelid = $1::pg_catalog.regclass",
         &[TABLE.into()],
-        |row| row.get::<i64>(1),
     )?;
-    if placements.into_iter().flatten().next().unwrap_or_default() > 1 {
+    if placements > 1 {
         return Ok(());
     }
     fail(

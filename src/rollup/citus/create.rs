@@ -184,8 +184,5 @@ pub fn distribute_level(d: &Definition, plan: &Plan, source: &str, target: &str)
 
 /// A table that is named, qualified and quoted.
 pub fn relation(table: &str) -> Result<pg_sys::Oid> {
-    let found = catalog::read("SELECT $1::pg_catalog.regclass::pg_catalog.oid", &[table.into()], |row| {
-        row.get::<pg_sys::Oid>(1)
-    })?;
-    Ok(found.into_iter().flatten().next().unwrap_or(pg_sys::InvalidOid))
+    catalog::one("SELECT $1::pg_catalog.regclass::pg_catalog.oid", &[table.into()])
 }

@@ -187,12 +187,10 @@ pub fn each() -> Result<Vec<Asked>> {
 /// Waits until every statement that Citus has at work has ended, but for those of this session; the groups of nodes.
 pub fn wait_for_quiet() -> Result<Vec<i32>> {
     let _acting = ActingAs::catalog();
-    let own = catalog::read(
+    let own: String = catalog::one(
         "SELECT pg_catalog.concat('citus_internal gpid=', pg_catalog.citus_backend_gpid())",
         &[],
-        |row| row.get::<String>(1),
     )?;
-    let own = own.into_iter().flatten().next().unwrap_or_default();
     let (places, disabled) = nodes()?;
     let absent = disabled.into_keys().map(|group| (group, Absent::Disabled)).collect();
     let groups: Vec<i32> = places.iter().map(|p| p.group).collect();

@@ -1,8 +1,8 @@
 //! Rollups of tables that a Citus cluster keeps: their rows are written on every node, and their rollup lies beside
 //! them. How far such a rollup has come is a frontier of snapshots, two for each group of nodes (crate `hll-rollup`); how
 //! nodes are asked is in `gather`, a run in `run`, and its tables in `create`.
-use super::catalog::{self, Definition};
-use super::error::Result;
+use super::catalog::{self, Definition, Must};
+use super::error::{Result, raise};
 use crate::pg::{node, split};
 use pgrx::pg_sys;
 
@@ -33,7 +33,7 @@ pub fn stamp_base() -> i64 {
     if !node::citus_loaded() {
         return 0;
     }
-    let group = places::own_group().unwrap_or_default();
+    let group = places::own_group().unwrap_or_else(raise);
     i64::from(group) * GROUP + if node::opened_by_citus() { SOURCE } else { 0 }
 }
 
@@ -71,8 +71,9 @@ pub fn place(relation: pg_sys::Oid) -> Result<Option<Place>> {
          pg_catalog.column_to_column_name(p.logicalrelid, p.partkey) FROM pg_catalog.pg_dist_partition p WHERE p.logicalrelid = $1",
         &[relation.into()],
         |row| {
-            let texts = [row.get::<String>(1)?, row.get::<String>(2)?, row.get::<String>(4)?];
-            Ok((texts.map(Option::unwrap_or_default), row.get::<i32>(3)?.unwrap_or_default()))
+            // Only a table that is distributed by a column has one.
+            let column = row.get::<String>(4)?.unwrap_or_default();
+            Ok(([row.must::<String>(1)?, row.must::<String>(2)?, column], row.must::<i32>(3)?))
         },
     )?;
     Ok(found.into_iter().next().map(|([method, model, column], colocation)| {

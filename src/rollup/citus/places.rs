@@ -1,7 +1,7 @@
 //! The nodes of the cluster, as Citus knows them: which there are, how they are reached, which are gone.
 use crate::pg::libpq::conninfo_value;
 use crate::pg::node;
-use crate::rollup::catalog;
+use crate::rollup::catalog::{self, Must};
 use crate::rollup::error::Result;
 use std::collections::BTreeMap;
 
@@ -26,28 +26,28 @@ pub fn nodes() -> Result<(Vec<Place>, BTreeMap<i32, String>)> {
          WHERE e.extname = 'hll' AND n.noderole = 'primary' AND n.nodecluster = pg_catalog.current_setting('citus.cluster_name') ORDER BY n.groupid",
         &[],
         |row| {
-            let texts: Vec<String> = [3, 4, 6, 7, 8, 9]
-                .into_iter()
-                .map(|n| Ok(row.get::<String>(n)?.unwrap_or_default()))
-                .collect::<pgrx::spi::SpiResult<_>>()?;
-            let [host, port, general, database, role, secret] = &texts[..] else { return Ok(None) };
+            let text = |n| row.must::<String>(n);
+            let (host, port, general) = (text(3)?, text(4)?, text(6)?);
+            let (database, role) = (text(7)?, text(8)?);
+            // Most have no entry there.
+            let secret = row.must::<String>(9)?;
             let conninfo = format!(
                 "{general} host={} port={port} dbname={} user={} application_name=rollup {secret}",
-                conninfo_value(host),
-                conninfo_value(database),
-                conninfo_value(role)
+                conninfo_value(&host),
+                conninfo_value(&database),
+                conninfo_value(&role)
             );
             let place = Place {
-                group: row.get(1)?.unwrap_or_default(),
+                group: row.must(1)?,
                 name: format!("{host}:{port}"),
                 conninfo: (row.get::<bool>(5)? != Some(true)).then_some(conninfo),
             };
-            Ok(Some((row.get::<bool>(2)? == Some(true), place)))
+            Ok((row.must::<bool>(2)?, place))
         },
     )?;
     let own = own_group()?;
     let (mut places, mut disabled) = (Vec::new(), BTreeMap::new());
-    for (active, place) in found.into_iter().flatten() {
+    for (active, place) in found {
         if active || place.group == own {
             places.push(place);
         } else {
@@ -62,12 +62,7 @@ pub fn nodes() -> Result<(Vec<Place>, BTreeMap<i32, String>)> {
 
 /// The group of this node.
 pub fn own_group() -> Result<i32> {
-    let read = || {
-        let found =
-            catalog::read("SELECT groupid FROM pg_catalog.pg_dist_local_group", &[], |row| row.get::<i32>(1));
-        found.ok().into_iter().flatten().flatten().next().unwrap_or_default()
-    };
-    Ok(node::group(read))
+    node::group(|| catalog::one("SELECT groupid FROM pg_catalog.pg_dist_local_group", &[]))
 }
 
 /// The highest group of which it can be told, by the list of nodes as it is from now on, whether it is still there;

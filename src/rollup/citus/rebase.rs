@@ -3,7 +3,7 @@
 use super::{Place, commit, create, gather, place};
 use crate::pg::query::set_local;
 use crate::pg::xact::ActingAs;
-use crate::rollup::catalog::{self, Definition};
+use crate::rollup::catalog::{self, Definition, Must};
 use crate::rollup::error::{Result, fail};
 use crate::rollup::levels::{self, Level};
 use crate::rollup::plan::Plan;
@@ -29,7 +29,7 @@ pub fn begin(table: &str) -> Result<(i64, Nodes)> {
     let found = catalog::write(
         &format!("SELECT {STAMP} >> 48, pg_catalog.max({STAMP} & {ID}) FROM {table} GROUP BY 1"),
         &[],
-        |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(2)?.unwrap_or_default())),
+        |row| Ok((row.must::<i64>(1)?, row.must::<i64>(2)?)),
     )?;
     let offset = found.iter().map(|(_, id)| *id).max().unwrap_or_default() + 1;
     let seen = Snapshot { xmax: offset, xip: Vec::new() };

@@ -47,8 +47,7 @@ impl Place for Cluster {
         let _acting = ActingAs::role(owner);
         run::set_timezone(&d.timezone);
         let count = sql::count_new(plan, source, bounds);
-        let rows = catalog::write(&count, &[], |row| row.get::<i64>(1))?;
-        let rows = rows.into_iter().flatten().next().unwrap_or_default();
+        let rows: i64 = catalog::one_now(&count, &[])?;
         if rows == 0 {
             return Ok((0, 0));
         }
@@ -127,8 +126,7 @@ fn count_late(d: &Definition, plan: &Plan, levels: &[Level], bounds: &str) -> Re
     let (source, ..) = d.parts()?;
     let conditions: Vec<&str> = late.iter().map(|l| l.condition.as_str()).collect();
     let count = sql::count_late(plan, source, bounds, &conditions);
-    let rows = catalog::write(&count, &[], |row| row.get::<Vec<i64>>(1))?;
-    late::store(&late, &rows.into_iter().flatten().next().unwrap_or_default())
+    late::store(&late, &catalog::one_now::<Vec<i64>>(&count, &[])?)
 }
 
 /// What `run::prefer_hashing` sets for the planner here, for those of the nodes. Citus hands settings on that are made
