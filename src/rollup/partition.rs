@@ -131,7 +131,7 @@ fn find(relation: pg_sys::Oid) -> Result<Option<Kept>> {
          WHERE k.relation = $1",
         &[relation.into()],
         |row| {
-            let text = |at: usize| Ok::<_, pgrx::spi::SpiError>(row.must::<String>(at)?);
+            let text = |at: usize| row.must::<String>(at);
             Ok(Kept {
                 oid: relation,
                 name: text(1)?,

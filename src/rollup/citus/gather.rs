@@ -146,8 +146,14 @@ SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE gid LIKE 'citus\\_%' AND data
     )
 }
 
-fn numbers(text: &str) -> Vec<i64> {
-    text.split(',').filter_map(|x| x.parse().ok()).collect()
+fn numbers(text: &str) -> Result<Vec<i64>> {
+    text.split(',').filter(|x| !x.is_empty()).map(|x| x.parse().map_err(internal)).collect()
+}
+
+/// The number that a node says next, which may be NULL.
+fn number(mut rows: impl Iterator<Item = Option<String>>) -> Result<Option<i64>> {
+    let text = rows.next().ok_or_else(|| internal("a node says less than it was asked"))?;
+    text.map(|t| t.parse().map_err(internal)).transpose()
 }
 
 /// What one node says of itself, for people.
@@ -173,9 +179,9 @@ pub fn each() -> Result<Vec<Asked>> {
         let sql = format!("{SINCE};\n{}", activity_of(""));
         let rows = ask(std::slice::from_ref(place), |_| sql.clone()).map_err(|e| e.message().to_string())?;
         let mut rows = rows.into_iter().flatten().map(|row| row.into_iter().next().flatten());
-        let since = rows.next().flatten().unwrap_or_default();
-        let mut number = || rows.next().flatten().and_then(|t| t.parse::<i64>().ok());
-        let (at, oldest) = (number().unwrap_or_default(), number());
+        let since = rows.next().flatten().ok_or("it does not say since when it works")?;
+        let mut next = || number(&mut rows).map_err(|e| e.message().to_string());
+        let (at, oldest) = (next()?.ok_or("it does not say what time it is")?, next()?);
         Ok(Found { since, at, oldest, prepared: rows.flatten().collect() })
     };
     let mut found: Vec<_> = places.iter().map(|p| (p.group, p.name.clone(), one(p))).collect();
@@ -276,11 +282,12 @@ fn snapshot(place: &Place, rows: Vec<Row>, offset: i64) -> Result<Answer> {
     else {
         return Err(unreachable(place, "it is no node of this group"));
     };
-    let stamps = |text: &str| numbers(text).into_iter().map(|x| x + offset).collect::<Vec<_>>();
+    let stamps =
+        |text: &str| -> Result<Vec<i64>> { Ok(numbers(text)?.into_iter().map(|x| x + offset).collect()) };
     let xmax: i64 = xmax.parse().map_err(internal)?;
     Ok(Answer {
-        now: Snapshot { xmax: xmax + offset, xip: stamps(xip) },
-        aborted: aborted.as_deref().map(stamps),
+        now: Snapshot { xmax: xmax + offset, xip: stamps(xip)? },
+        aborted: aborted.as_deref().map(stamps).transpose()?,
         since: since.clone(),
         system: system.clone(),
         ..Answer::default()
@@ -302,12 +309,11 @@ fn activity(
         for (place, rows) in places.iter().zip(ask(places, |_| activity_of(but))?) {
             let Some(answer) = answers.nodes.get_mut(&place.group) else { continue };
             let mut rows = rows.into_iter().map(|row| row.into_iter().next().flatten());
-            let number = |text: Option<Option<String>>| text.flatten().and_then(|t| t.parse::<i64>().ok());
-            let at = number(rows.next()).ok_or_else(|| internal("no clock"))?;
+            let at = number(&mut rows)?.ok_or_else(|| internal("no clock"))?;
             if answer.at == 0 {
                 answer.at = at;
             }
-            answer.oldest = number(rows.next());
+            answer.oldest = number(&mut rows)?;
             prepared.extend(rows.flatten());
         }
         let now = Instant::now();
