@@ -2,7 +2,7 @@
 //!
 //! On one server that is in columns of their own, which live views and triggers read as well. In a cluster it is in `nodes`,
 //! as JSON; of a backlog, cursor and cuts are in the columns there, too.
-use super::catalog::{self, Must};
+use super::ask::{self, Must};
 use super::error::{Result, internal};
 use crate::pg::xact::ActingAs;
 use hll_rollup::{Backlog, Frontier, Snapshot, State, Stored};
@@ -73,11 +73,11 @@ pub fn nodes(state: &State) -> Result<Option<String>> {
 pub fn store(id: i64, state: &State, rows: i64) -> Result<()> {
     let _acting = ActingAs::catalog();
     match &state.frontier {
-        Frontier::Server(seen) => catalog::execute(
+        Frontier::Server(seen) => ask::execute(
             "UPDATE rollup.definition SET seen_xmax = $2, seen_xip = $3, rows_total = rows_total + $4 WHERE id = $1",
             &[id.into(), seen.xmax.into(), seen.xip.clone().into(), rows.into()],
         )?,
-        Frontier::Cluster(_) => catalog::execute(
+        Frontier::Cluster(_) => ask::execute(
             "UPDATE rollup.definition SET nodes = $2::pg_catalog.jsonb, rows_total = rows_total + $3 WHERE id = $1",
             &[id.into(), nodes(state)?.into(), rows.into()],
         )?,
@@ -88,7 +88,7 @@ pub fn store(id: i64, state: &State, rows: i64) -> Result<()> {
 /// Writes the state of a rollup whose stamps count in this cluster from now on: its offset was `offset`.
 pub fn store_rebased(id: i64, state: &State, offset: i64) -> Result<()> {
     let _acting = ActingAs::catalog();
-    catalog::execute(
+    ask::execute(
         "UPDATE rollup.definition SET seen_xmax = $2, seen_xip = '{}', nodes = $3::pg_catalog.jsonb, \
          system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()) WHERE id = $1",
         &[id.into(), offset.into(), nodes(state)?.into()],
@@ -98,7 +98,7 @@ pub fn store_rebased(id: i64, state: &State, offset: i64) -> Result<()> {
 
 fn store_backlog(id: i64, backlog: Option<&Backlog>) -> Result<()> {
     let Some(b) = backlog else {
-        return catalog::execute(
+        return ask::execute(
             "UPDATE rollup.definition SET backlog_from_xmax = NULL, backlog_from_xip = NULL, backlog_to_xmax = NULL, backlog_to_xip = NULL, backlog_cursor = NULL, \
              backlog_cuts = NULL, backlog_rows = NULL, backlog_done = NULL, backlog_started = NULL WHERE id = $1 AND backlog_to_xmax IS NOT NULL",
             &[id.into()],
@@ -106,7 +106,7 @@ fn store_backlog(id: i64, backlog: Option<&Backlog>) -> Result<()> {
     };
     // In a cluster both are in `nodes`, and these say no more than that there is a backlog.
     let [from, to] = [&b.from, &b.to].map(|end| end.server().cloned().unwrap_or_default());
-    catalog::execute(
+    ask::execute(
         "UPDATE rollup.definition SET backlog_from_xmax = $2, backlog_from_xip = $3, backlog_to_xmax = $4, backlog_to_xip = $5, \
          backlog_cursor = pg_catalog.timezone('UTC', $6::pg_catalog.timestamp), \
          backlog_cuts = ARRAY(SELECT pg_catalog.timezone('UTC', c::pg_catalog.timestamp) FROM pg_catalog.unnest($7) WITH ORDINALITY u (c, n) ORDER BY n) WHERE id = $1",
