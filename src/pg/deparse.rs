@@ -1,5 +1,5 @@
 //! Expressions back as text, every name in it qualified.
-use super::holes::fill;
+use hll_rollup::fill;
 use pgrx::{PgList, pg_sys};
 use serde::{Deserialize, Serialize};
 use std::ffi::{CStr, CString, c_char};

@@ -3,8 +3,8 @@
 //! A node is replaced in place by a parameter, which PostgreSQL writes as `$n`; the text that belongs there is
 //! filled in afterwards. Numbers from `TEXTS` on are such texts, lower ones are the caller's.
 use super::deparse::{Names, string};
-use super::holes::fill;
 use super::steady::Unsteady;
+use hll_rollup::fill;
 use pgrx::{PgList, pg_sys};
 
 const TEXTS: usize = 10_000;

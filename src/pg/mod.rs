@@ -17,7 +17,6 @@ pub mod expanded;
 pub mod expression;
 pub mod extreme;
 pub mod generated;
-pub mod holes;
 pub mod interrupt;
 pub mod jsonb;
 pub mod kept;

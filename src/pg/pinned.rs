@@ -8,19 +8,8 @@
 use super::deparse::{Names, string};
 use super::expression::{constant, constant_interval};
 use super::steady::{arguments, in_pg_catalog, is_stable, only_time};
+use hll_rollup::bin;
 use pgrx::{PgList, pg_sys};
-
-/// Where buckets of fixed length begin: a Monday, midnight in UTC, before any event.
-pub const EPOCH: &str = "'0001-01-01 00:00:00+00'::pg_catalog.timestamptz";
-
-/// The bucket of a timestamptz in UTC: by `date_bin`, and where that ends, since it counts microseconds from its origin,
-/// as `date_trunc` has it.
-pub fn bin(length: &str, unit: &str, time: &str) -> String {
-    format!(
-        "CASE WHEN {time} OPERATOR(pg_catalog.<) '290000-01-01 00:00:00+00'::pg_catalog.timestamptz THEN pg_catalog.date_bin({length}, {time}, {EPOCH}) \
-         ELSE (pg_catalog.date_trunc('{unit}', ({time}) AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') END"
-    )
-}
 
 /// The length of a date_trunc unit, where every one of its buckets has it in UTC.
 fn fixed_length(unit: &str) -> Option<String> {

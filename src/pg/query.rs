@@ -3,7 +3,6 @@ pub use super::deparse::{Joins, set_local};
 use super::deparse::{Names, from_clause, string, type_of};
 pub use super::expression::{Aggregate, Part};
 use super::expression::{Rewriter, collation, constant};
-pub use super::pinned::{EPOCH, bin};
 pub use super::steady::Unsteady;
 use super::tables::Tables;
 use pgrx::{PgList, pg_sys};

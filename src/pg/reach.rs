@@ -1,4 +1,5 @@
 //! How far times of a type reach, and the type of a column that holds times.
+use hll_rollup::Kind;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use std::ffi::CString;
@@ -6,6 +7,16 @@ use std::ffi::CString;
 /// A type of times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeType(pg_sys::Oid);
+
+impl From<Kind> for TimeType {
+    fn from(kind: Kind) -> TimeType {
+        match kind {
+            Kind::Zoned => TimeType::ZONED,
+            Kind::Local => TimeType::LOCAL,
+            Kind::Date => TimeType::DATE,
+        }
+    }
+}
 
 impl TimeType {
     /// timestamptz

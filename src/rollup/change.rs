@@ -4,7 +4,6 @@
 //! of each rollup, as a new row is. That run reads the rows after it has read the notes: a change that it sees and
 //! whose note it does not is followed once more by the next. What is computed again is what the merge rules need not
 //! know: rows merged so far, as they are now.
-use super::bucket::{Bucket, Kind};
 use super::catalog::{self, Definition};
 use super::error::Result;
 use super::levels::{self, Level};
@@ -15,7 +14,7 @@ use super::sql::{self, ident, literal};
 use super::watch;
 use crate::pg::reach::TimeType;
 use crate::pg::xact::ActingAs;
-use hll_rollup::{Frontier, sql as bounds};
+use hll_rollup::{Bucket, Frontier, Kind, sql as bounds};
 
 /// Changed buckets are widened until they make so few pieces of time at most.
 const PIECES: i64 = 32;
@@ -86,7 +85,7 @@ impl<'a> Changes<'a> {
     }
 
     fn key_type(&self) -> &'static str {
-        self.kind().time_type().name()
+        self.kind().type_name()
     }
 
     /// The type of ranges of keys, without `range` or `multirange`.

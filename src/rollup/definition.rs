@@ -1,14 +1,13 @@
 //! From the analysed SELECT to the plan: keys, values that merge, and results computed from them.
-use super::bucket::{Bucket, Kind};
 use super::catalog::{self, Must};
 use super::error::{Result, fail, internal, report};
 use super::plan::{Column, Merge, Plan, Role};
 use super::reach;
 use super::rules::{self, Rule};
 use super::sql::ident;
-use crate::pg::holes::fill;
 use crate::pg::query::{self, Aggregate, Entry, Joins, Part, Select, Target, Unsteady};
 use crate::pg::reach::TimeType;
+use hll_rollup::{Bucket, Kind, fill};
 use pgrx::prelude::*;
 
 const UNSUPPORTED: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;

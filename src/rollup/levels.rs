@@ -1,5 +1,4 @@
 //! Levels: tables with the same columns in coarser buckets of time, kept in the same transactions.
-use super::bucket::{Bucket, Kind};
 use super::catalog::{self, Definition, Must};
 use super::citus;
 use super::comments;
@@ -9,9 +8,10 @@ use super::plan::Plan;
 use super::reach;
 use super::sql::{self, ident};
 use super::views::{self, Names};
-use crate::pg::holes::fill;
 use crate::pg::jsonb::Jsonb;
+use crate::pg::reach::TimeType;
 use crate::pg::xact::ActingAs;
+use hll_rollup::{Bucket, Kind, fill};
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
@@ -141,9 +141,8 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
     super::identity::give(&relation)?;
     citus::create::distribute_level(d, plan, source, &relation)?;
     let expression = bucket.expression(kind, &d.timezone);
-    let at_time =
-        |at: &str| fill(&expression, |n| (n == 1).then(|| format!("({at}::{})", kind.time_type().name())));
-    let expression = reach::guarded(kind.time_type(), kind, &d.timezone, "$1", &expression, at_time)?;
+    let at_time = |at: &str| fill(&expression, |n| (n == 1).then(|| format!("({at}::{})", kind.type_name())));
+    let expression = reach::guarded(TimeType::from(kind), kind, &d.timezone, "$1", &expression, at_time)?;
     let level_name = create::name_in_catalog(&schema, &table, &d.schema()?)?;
     {
         let _acting = ActingAs::catalog();

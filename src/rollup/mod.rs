@@ -18,7 +18,6 @@ mod ask;
 pub mod attempt;
 mod backlog;
 mod beside;
-mod bucket;
 pub mod catalog;
 mod change;
 mod check;

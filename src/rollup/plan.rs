@@ -1,7 +1,6 @@
 //! The plan of a rollup: what the analysed SELECT became, as a typed document kept in `rollup.definition`.
-use super::bucket::Bucket;
 use crate::pg::query::Joins;
-use hll_rollup::sql::Time;
+use hll_rollup::{Bucket, sql::Time};
 use serde::{Deserialize, Serialize};
 
 /// How values of one column become one. `$1` is the column, `$2` the same of another row; `$3` and `$4` are the

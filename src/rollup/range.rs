@@ -1,10 +1,10 @@
 //! Spans of time keys, and what of them can still be computed from raw rows.
-use super::bucket::Kind;
 use super::catalog::{self, Definition};
 use super::error::{Result, fail, internal};
 use super::plan::Plan;
 use crate::pg::literal;
 use crate::pg::xact::ActingAs;
+use hll_rollup::Kind;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 

@@ -7,29 +7,18 @@
 //! looking: what lies too near the end becomes the infinity.
 //!
 //! It rests on this: bucket expressions never decrease, so that those times which have a bucket lie between two that do.
-use super::bucket::Kind;
 use super::catalog;
 use super::error::Result;
 use crate::pg::literal;
 use crate::pg::reach::TimeType;
 use crate::pg::xact::{ActingAs, current_user, in_subtransaction};
+use hll_rollup::Kind;
 
 const DAY: i64 = 86_400_000_000;
 
 /// Of times between these days every zone's clock shows time stamps.
 const FIRST: &str = "4713-01-01 BC";
 const LAST: &str = "294276-01-01";
-
-impl Kind {
-    /// The type that it is of.
-    pub fn time_type(self) -> TimeType {
-        match self {
-            Kind::Zoned => TimeType::ZONED,
-            Kind::Local => TimeType::LOCAL,
-            Kind::Date => TimeType::DATE,
-        }
-    }
-}
 
 /// A bucket expression, of which `on` makes one of a value, for every time of type `time`: `value` is what it is of.
 pub fn guarded(
@@ -61,7 +50,7 @@ pub fn guarded(
         let text: String = catalog::one("SELECT $1::pg_catalog.text", &[time.argument(at)])?;
         Ok(format!("{}::{}", literal(&text), time.name()))
     };
-    let end = |infinity: &str| format!("'{infinity}'::{}", key.time_type().name());
+    let end = |infinity: &str| format!("'{infinity}'::{}", key.type_name());
     let mut cases = String::new();
     if bucket(first).is_none() {
         let least = farthest(middle, first, &bucket);
@@ -89,7 +78,7 @@ fn farthest<T>(mut good: i64, mut bad: i64, bucket: &impl Fn(i64) -> Option<T>) 
 
 /// A key, `micros` or a little more later.
 pub fn later(kind: Kind, key: &str, micros: i64) -> String {
-    let t = kind.time_type().name();
+    let t = kind.type_name();
     let (last, length) = match kind {
         Kind::Date => ("5874897-12-30", format!("{}", micros / DAY + 1)),
         _ => (LAST, interval(micros)),
@@ -113,7 +102,7 @@ pub fn around(
     moment: impl Fn(&str) -> String,
     margin: i64,
 ) -> [String; 2] {
-    let (k, t, margin) = (kind.time_type().name(), time.name(), interval(margin));
+    let (k, t, margin) = (kind.type_name(), time.name(), interval(margin));
     let [lower, upper] = ends;
     // Two days more, since the zone of the key may be another.
     let beside = |end: &str, sign: &str| {

@@ -5,10 +5,9 @@ use super::levels::Level;
 use super::long::{self, FITS};
 use super::plan::{Column, Merge, Plan, Role};
 use super::range::Range;
-use crate::pg::holes::fill;
 use hll_rollup::sql as bounds;
 pub use hll_rollup::sql::{STAMP, ident, literal};
-use hll_rollup::{Frontier, State};
+use hll_rollup::{Frontier, State, fill};
 use std::ffi::CStr;
 
 /// What `f` makes of each column, with commas between.

@@ -19,17 +19,23 @@
 //! Invariant: where each frontier contains the one before, the sets that [`new`] gives are disjoint, and together with what
 //! was merged at first they are what is merged at last: each row is merged by exactly one run. `tests/exactly_once.rs`
 //! holds it over random histories. [`sql`] writes the same sets as conditions; `tests/text.rs` holds that they agree.
+//!
+//! Beside that are parts of a rollup's definition that need no server: [`Bucket`]s of time, and templates ([`fill`]).
 #![deny(unsafe_code)]
 
 mod backlog;
+mod bucket;
 mod cluster;
 mod frontier;
 mod snapshot;
 pub mod sql;
 mod stamps;
+mod template;
 
 pub use backlog::{Backlog, Contradiction, State, Stored};
+pub use bucket::{Bucket, EPOCH, Kind, bin};
 pub use cluster::{Absent, Answer, Answers, Candidate, MANY, Refused, advance, restarted};
 pub use frontier::{Frontier, GROUP, Node, Nodes, SOURCE, merged, new, unmerged};
 pub use snapshot::Snapshot;
 pub use stamps::Stamps;
+pub use template::fill;

@@ -1,10 +1,22 @@
 //! Buckets of time: how long they are, where they begin, and which lie inside which.
-use crate::pg::query::{EPOCH, bin};
+use crate::sql::literal;
 use serde::{Deserialize, Serialize};
 
 const DAY: i64 = 86_400_000_000;
 /// Offsets of time zones are multiples of this.
 const QUARTER_HOUR: i64 = 900_000_000;
+
+/// Where buckets of fixed length begin: a Monday, midnight in UTC, before any event.
+pub const EPOCH: &str = "'0001-01-01 00:00:00+00'::pg_catalog.timestamptz";
+
+/// The bucket of a timestamptz in UTC: by `date_bin`, and where that ends, since it counts microseconds from its origin,
+/// as `date_trunc` has it.
+pub fn bin(length: &str, unit: &str, time: &str) -> String {
+    format!(
+        "CASE WHEN {time} OPERATOR(pg_catalog.<) '290000-01-01 00:00:00+00'::pg_catalog.timestamptz THEN pg_catalog.date_bin({length}, {time}, {EPOCH}) \
+         ELSE (pg_catalog.date_trunc('{unit}', ({time}) AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') END"
+    )
+}
 
 /// What is known of the buckets of a time key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +60,15 @@ impl Kind {
             Some(Kind::Date)
         } else {
             None
+        }
+    }
+
+    /// Its name, qualified.
+    pub fn type_name(self) -> &'static str {
+        match self {
+            Kind::Zoned => "pg_catalog.timestamptz",
+            Kind::Local => "pg_catalog.timestamp",
+            Kind::Date => "pg_catalog.date",
         }
     }
 }
@@ -122,7 +143,7 @@ impl Bucket {
 
     /// The expression that gives the level's bucket of `$1`, a time key of this kind, in `zone`.
     pub fn expression(self, kind: Kind, zone: &str) -> String {
-        let zone_text = crate::pg::literal(zone);
+        let zone_text = literal(zone);
         let utc = zone.eq_ignore_ascii_case("utc");
         let local = match kind {
             Kind::Zoned => format!("($1 AT TIME ZONE {zone_text})"),

@@ -1,6 +1,6 @@
-//! Texts with holes: `$1`, `$2`, … outside of quotes stand for other texts.
+//! Templates: texts in which `$1`, `$2`, … outside of quotes stand for other texts.
 
-/// `template` with each hole that `fill` knows filled; others stay. What is filled in is not looked at again.
+/// `template` with each place that `fill` knows filled; others stay. What is filled in is not looked at again.
 pub fn fill(template: &str, fill: impl Fn(usize) -> Option<String>) -> String {
     let mut out = String::with_capacity(template.len() + 32);
     let mut rest = template.char_indices().peekable();
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn holes_are_filled_outside_of_quotes_alone() {
+    fn places_are_filled_outside_of_quotes_alone() {
         assert_eq!(letters("f($1, $2)"), "f(a, b)");
         assert_eq!(letters("'$1' || \"$2\" || $3"), "'$1' || \"$2\" || c");
         assert_eq!(letters("'it''s $1' $1"), "'it''s $1' a");
