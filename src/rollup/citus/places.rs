@@ -30,7 +30,7 @@ pub fn nodes() -> Result<(Vec<Place>, BTreeMap<i32, String>)> {
             let (host, port, general) = (text(3)?, text(4)?, text(6)?);
             let (database, role) = (text(7)?, text(8)?);
             // Most have no entry there.
-            let secret = row.must::<String>(9)?;
+            let secret = row.get::<String>(9)?.unwrap_or_default();
             let conninfo = format!(
                 "{general} host={} port={port} dbname={} user={} application_name=rollup {secret}",
                 conninfo_value(&host),
