@@ -1,9 +1,10 @@
 //! One run: merges the rows of transactions that have finished since the last run.
 //!
-//! Invariant: the rows merged so far are exactly the visible rows whose stamp had finished in `seen`. A run
-//! locks the state row, reads `now` after that, merges the rows finished in `now` and not in `seen`, and stores
-//! `now` in the same transaction. Finished sets only grow, so each row is merged by exactly one run; nothing
-//! depends on clocks, sequences or locks on the source.
+//! Invariant: the rows merged so far are exactly the visible rows whose stamps are merged at the frontier that is stored,
+//! except for the backlog. A run locks the state row, looks how far transactions are after that, merges the rows whose
+//! stamps are new between the two frontiers, and stores the later one in the same transaction. Frontiers only grow, so each
+//! row is merged by exactly one run; nothing depends on clocks, sequences or locks on the source. What it does differently
+//! on one server and in a cluster is in `place`.
 use super::catalog::{self, Definition};
 use super::citus;
 use super::error::{Result, fail};
