@@ -33,15 +33,15 @@ pub fn read<T>(
 
 /// As `read`, for a statement of one fixed text that runs at every tick: its plan is kept for the session, since
 /// planning it takes longer than running it. PostgreSQL plans anew where what it names has changed.
-fn read_often<T>(
+pub fn read_often<T>(
     sql: &str,
-    arg: Option<(PgBuiltInOids, DatumWithOid)>,
+    args: Vec<(PgBuiltInOids, DatumWithOid)>,
     f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
 ) -> Result<Vec<T>> {
     thread_local! {
         static KEPT: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
     }
-    let (types, args): (Vec<_>, Vec<_>) = arg.map(|(t, v)| (PgOid::BuiltIn(t), v)).into_iter().unzip();
+    let (types, args): (Vec<_>, Vec<_>) = args.into_iter().map(|(t, v)| (PgOid::BuiltIn(t), v)).unzip();
     qualified(|| {
         Spi::connect(|c| {
             let kept = KEPT.with_borrow(|kept| kept.get(sql).cloned());
@@ -62,7 +62,7 @@ fn read_often<T>(
 /// Whether rows came to a source by another road that some rollup has not judged, as the calling statement sees it.
 pub fn has_arrivals(source: pg_sys::Oid) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM rollup.arrival a WHERE a.source = $1)";
-    let found = read_often(sql, Some((PgBuiltInOids::OIDOID, source.into())), |row| row.get::<bool>(1))?;
+    let found = read_often(sql, vec![(PgBuiltInOids::OIDOID, source.into())], |row| row.get::<bool>(1))?;
     Ok(found.first() == Some(&Some(true)))
 }
 
@@ -306,7 +306,7 @@ fn understood(found: Vec<Definition>) -> Result<Vec<Definition>> {
 pub fn by_id(id: i64) -> Result<Option<Definition>> {
     let _acting = ActingAs::catalog();
     let sql = with_definition("WHERE d.id = $1");
-    Ok(understood(read_often(&sql, Some((PgBuiltInOids::INT8OID, id.into())), definition)?)?.pop())
+    Ok(understood(read_often(&sql, vec![(PgBuiltInOids::INT8OID, id.into())], definition)?)?.pop())
 }
 
 /// The definition with this id as it is committed now, if it is there.
@@ -346,7 +346,7 @@ pub fn of_source(source: pg_sys::Oid, fresh: bool) -> Result<Vec<Definition>> {
     understood(if fresh {
         write(&sql, &[source.into()], definition)?
     } else {
-        read_often(&sql, Some((PgBuiltInOids::OIDOID, source.into())), definition)?
+        read_often(&sql, vec![(PgBuiltInOids::OIDOID, source.into())], definition)?
     })
 }
 
@@ -360,7 +360,7 @@ pub fn current_snapshot(fresh: bool, offset: i64) -> Result<Snapshot> {
     let one = |row: &SpiHeapTupleData| {
         Ok(Snapshot { xmax: row.get(1)?.unwrap_or_default(), xip: row.get(2)?.unwrap_or_default() })
     };
-    let found = if fresh { write(NOW, &[], one)? } else { read_often(NOW, None, one)? };
+    let found = if fresh { write(NOW, &[], one)? } else { read_often(NOW, vec![], one)? };
     let now = found.into_iter().next().ok_or_else(|| internal("no snapshot"))?;
     Ok(now.hide(crate::pg::xact::own_transaction_id_if_any()).shift(offset))
 }

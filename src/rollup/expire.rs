@@ -243,7 +243,7 @@ pub fn merged_by_all(definitions: &[Definition]) -> Result<String> {
         if d.state.nodes.is_none() {
             // Rows that came with stamps of others are to be judged first, and need those beside them for that.
             rules.push(format!(
-                "NOT EXISTS (SELECT FROM rollup.arrival n WHERE n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {})",
+                "NOT EXISTS (SELECT FROM rollup.arrivals({}::pg_catalog.oid) n WHERE {})",
                 d.source_oid.to_u32(),
                 bounds::unfinished("n.", &d.state.seen)
             ));
@@ -251,7 +251,7 @@ pub fn merged_by_all(definitions: &[Definition]) -> Result<String> {
         if d.follows {
             // A bucket that is to be computed again needs its rows.
             rules.push(format!(
-                "NOT EXISTS (SELECT FROM rollup.change n WHERE n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {})",
+                "NOT EXISTS (SELECT FROM rollup.changes({}::pg_catalog.oid) n WHERE {})",
                 d.source_oid.to_u32(),
                 bounds::unfinished("n.", &d.state.seen)
             ));

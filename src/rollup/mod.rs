@@ -50,6 +50,7 @@ mod progress;
 mod range;
 mod reach;
 mod rebase;
+mod records;
 mod relocate;
 mod rules;
 pub mod run;
