@@ -185,6 +185,16 @@ fn what_cannot_be_is_refused(citus: &Citus, client: &mut Client) {
             "SELECT site_id, date_trunc('hour', ingest_time) AS at, count(*) FILTER (WHERE ingest_time::text LIKE '%5') FROM http_request GROUP BY 1, 2",
         ),
     );
+    assert!(e.contains("depends on the session or on the moment"), "{e}");
+    client
+        .batch_execute("CREATE FUNCTION odd(timestamptz) RETURNS bool LANGUAGE sql STABLE AS 'SELECT extract(second FROM $1)::int % 2 = 1'")
+        .unwrap();
+    let e = error(
+        client,
+        &create(
+            "SELECT site_id, date_trunc('hour', ingest_time) AS at, count(*) FILTER (WHERE odd(ingest_time)) FROM http_request GROUP BY 1, 2",
+        ),
+    );
     assert!(e.contains("depends on settings of the session"), "{e}");
     let query = "$$ SELECT site_id, date_trunc('hour', ingest_time) AS at, count(*) FROM http_request GROUP BY 1, 2 $$";
     client.batch_execute("CREATE TABLE looked_up (site int PRIMARY KEY, name text)").unwrap();
