@@ -242,9 +242,14 @@ fn times_of_changes_are_for_those_who_may_read_them() {
     client.batch_execute("CREATE VIEW s.mine AS SELECT * FROM rollup.changes('o.event', 'at')").unwrap();
     assert_eq!(refused(&mut client, "SELECT count(*) FROM s.mine"), no);
     for table in ["rollup.change", "rollup.arrival"] {
-        assert!(refused(&mut client, &format!("SELECT since FROM {table}")).starts_with("42501: permission denied"));
+        assert!(
+            refused(&mut client, &format!("SELECT since FROM {table}"))
+                .starts_with("42501: permission denied")
+        );
     }
-    assert!(refused(&mut client, "SELECT sum(s) FROM o.event_h_live").starts_with("42501: permission denied"));
+    assert!(
+        refused(&mut client, "SELECT sum(s) FROM o.event_h_live").starts_with("42501: permission denied")
+    );
     client.batch_execute("SET ROLE columns_").unwrap();
     assert_eq!(number(&mut client, asks), 1, "the minute of the row");
     assert_eq!(
