@@ -245,8 +245,10 @@ GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, fail
 GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run TO PUBLIC;
 GRANT SELECT (relation, width, ahead, timezone, made, moved) ON rollup.partitioning TO PUBLIC;
 GRANT SELECT (relation, time_column, keep, removed, dropped, late_ignored, timezone, failures, hold_until) ON rollup.retention TO PUBLIC;
-GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.expired, rollup.change, rollup.arrival TO PUBLIC;
+GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.expired TO PUBLIC;
+-- Which minutes changed is told by functions, which ask who may know; a run asks first whether there is anything.
+GRANT SELECT (source) ON rollup.change, rollup.arrival TO PUBLIC;
 -- pg_dump reads whole tables. The owner of a database may dump it: so it reads all that is dumped, query texts too.
-GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning, rollup.retention TO pg_database_owner;
+GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning, rollup.retention, rollup.change, rollup.arrival TO pg_database_owner;
 GRANT SELECT ON SEQUENCE rollup.definition_id_seq TO pg_database_owner;
 

@@ -313,6 +313,16 @@ AS 'MODULE_PATHNAME', 'rollup_sees_all' LANGUAGE c STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION rollup.sees_all(regclass, regclass, regclass[]) IS
 'For live views: true where row-level security hides no row of SOURCE, and of JOINED tables, from the owner of RELATION, the table of a rollup; an error where it does, since the view would be without them. NULL is no table';
 
+CREATE FUNCTION rollup.changes(source regclass, time_column name DEFAULT NULL, OUT rollup_stamp bigint, OUT since timestamptz, OUT until timestamptz, OUT relation regclass, OUT xid xid)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'rollup_changes' LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10;
+COMMENT ON FUNCTION rollup.changes(regclass, name) IS
+'For runs and live views: the minutes of TIME_COLUMN (NULL: of any) in which rows of SOURCE were changed, from SINCE to UNTIL, with the stamp of the transaction that changed them, until every rollup has computed their buckets again; RELATION and XID are NULL. For who may read that column in all rows, and in a view by the rights of its owner; an error for others. NULL for SOURCE gives no row';
+
+CREATE FUNCTION rollup.arrivals(source regclass, time_column name DEFAULT NULL, OUT rollup_stamp bigint, OUT since timestamptz, OUT until timestamptz, OUT relation regclass, OUT xid xid)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'rollup_arrivals' LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10;
+COMMENT ON FUNCTION rollup.arrivals(regclass, name) IS
+'The same of rows that came by another road: RELATION is the table or partition in which they lie, XID the transaction that inserted them, NULL where the whole table came';
+
 CREATE FUNCTION rollup.unwatched(id bigint) RETURNS text
 AS 'MODULE_PATHNAME', 'rollup_unwatched_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.unwatched(bigint) IS

@@ -185,6 +185,16 @@ fn what_cannot_be_is_refused(citus: &Citus, client: &mut Client) {
             "SELECT site_id, date_trunc('hour', ingest_time) AS at, count(*) FILTER (WHERE ingest_time::text LIKE '%5') FROM http_request GROUP BY 1, 2",
         ),
     );
+    assert!(e.contains("depends on the session or on the moment"), "{e}");
+    client
+        .batch_execute("CREATE FUNCTION odd(timestamptz) RETURNS bool LANGUAGE sql STABLE AS 'SELECT extract(second FROM $1)::int % 2 = 1'")
+        .unwrap();
+    let e = error(
+        client,
+        &create(
+            "SELECT site_id, date_trunc('hour', ingest_time) AS at, count(*) FILTER (WHERE odd(ingest_time)) FROM http_request GROUP BY 1, 2",
+        ),
+    );
     assert!(e.contains("depends on settings of the session"), "{e}");
     let query = "$$ SELECT site_id, date_trunc('hour', ingest_time) AS at, count(*) FROM http_request GROUP BY 1, 2 $$";
     client.batch_execute("CREATE TABLE looked_up (site int PRIMARY KEY, name text)").unwrap();
@@ -274,10 +284,13 @@ fn other_kinds_of_tables(citus: &Citus, client: &mut Client) {
         number(client, "SELECT sum(n)::bigint FROM parts_1h"),
         number(client, "SELECT count(*) FROM parts")
     );
-    // A table of one node that is given to Citus takes its rollup along, with the next run.
+    // A table of one node that is given to Citus takes its rollup along, with the next run. Citus takes no table with
+    // triggers.
+    let e = error(client, "SELECT create_distributed_table('plain', 'k')");
+    assert!(e.contains("has triggers"), "{e}");
     client
         .batch_execute(
-            "INSERT INTO plain VALUES (now(), 1, 1); SELECT create_distributed_table('plain', 'k'); INSERT INTO plain VALUES (now(), 1, 1)",
+            "INSERT INTO plain VALUES (now(), 1, 1); DROP TRIGGER zz_rollup_kept ON plain; SELECT create_distributed_table('plain', 'k'); INSERT INTO plain VALUES (now(), 1, 1)",
         )
         .unwrap();
     assert_eq!(number(client, "SELECT rollup_plain()"), 2);

@@ -183,3 +183,80 @@ fn the_owner_of_a_database_dumps_it() {
     client.batch_execute("CREATE ROLE stranger; SET ROLE stranger").unwrap();
     assert!(refused(&mut client, "TABLE rollup.definition").starts_with("42501"));
 }
+
+/// The minutes of changed rows are for those who may read the rows' times, and for a live view by the rights of its owner,
+/// however it is reached. Nobody gets a part of them: the view would be wrong without a word.
+#[test]
+fn times_of_changes_are_for_those_who_may_read_them() {
+    let (_cluster, mut client) = prepared("changes_read", "");
+    client
+        .batch_execute(
+            "CREATE ROLE owner_; CREATE ROLE looker; CREATE ROLE stranger; CREATE ROLE columns_; CREATE ROLE shower;
+             CREATE SCHEMA o AUTHORIZATION owner_; CREATE SCHEMA s AUTHORIZATION stranger; CREATE SCHEMA w AUTHORIZATION shower;
+             GRANT USAGE ON SCHEMA o TO looker, stranger, columns_, shower; GRANT USAGE ON SCHEMA w TO looker;
+             SET ROLE owner_;
+             CREATE TABLE o.event (at timestamptz NOT NULL, site int, secret text);
+             SELECT rollup.create('o.event_h', 'SELECT date_trunc(''hour'', at) AS hour, count(*) AS n, sum(site) AS s FROM o.event GROUP BY 1',
+               every => NULL, on_change => 'recompute');
+             INSERT INTO o.event SELECT timestamptz '2026-01-01Z' + n * interval '7 minutes', n FROM generate_series(1, 100) n;
+             GRANT SELECT ON o.event_h_live TO looker, shower; GRANT SELECT (site, at) ON o.event TO columns_;
+             CREATE VIEW o.unrelated AS SELECT 1 AS x; GRANT SELECT ON o.unrelated TO stranger;
+             SET ROLE shower; CREATE VIEW w.shown AS SELECT * FROM o.event_h_live; GRANT SELECT ON w.shown TO looker;
+             RESET ROLE",
+        )
+        .unwrap();
+    client.batch_execute("SELECT rollup.run('o.event')").unwrap();
+    client.batch_execute("UPDATE o.event SET site = 1000 WHERE site = 50").unwrap();
+    let raw = number(&mut client, "SELECT sum(site) FROM o.event");
+    let stale = number(&mut client, "SELECT sum(s)::bigint FROM o.event_h");
+    assert_ne!(raw, stale, "the change waits for a run");
+
+    client.batch_execute("SET ROLE looker").unwrap();
+    for from in ["o.event_h_live", "w.shown", "(SELECT * FROM w.shown OFFSET 0) q"] {
+        assert_eq!(number(&mut client, &format!("SELECT sum(s)::bigint FROM {from}")), raw, "{from}");
+    }
+    client
+        .batch_execute(
+            "CREATE FUNCTION pg_temp.total() RETURNS bigint LANGUAGE sql AS 'SELECT sum(s)::bigint FROM w.shown';
+             CREATE FUNCTION pg_temp.summed() RETURNS bigint LANGUAGE plpgsql AS 'DECLARE r record; t bigint := 0; BEGIN FOR r IN SELECT s FROM w.shown LOOP t := t + r.s; END LOOP; RETURN t; END';",
+        )
+        .unwrap();
+    assert_eq!(number(&mut client, "SELECT pg_temp.total()"), raw);
+    assert_eq!(number(&mut client, "SELECT pg_temp.summed()"), raw);
+    client.batch_execute("PREPARE p AS SELECT sum(s)::bigint FROM o.event_h_live").unwrap();
+    for _ in 0..7 {
+        assert_eq!(number(&mut client, "EXECUTE p"), raw);
+    }
+    client.batch_execute("BEGIN; DECLARE c CURSOR FOR SELECT sum(s)::bigint FROM w.shown").unwrap();
+    assert_eq!(number(&mut client, "FETCH c"), raw);
+    client.batch_execute("COMMIT").unwrap();
+
+    let asks = "SELECT count(*) FROM rollup.changes('o.event', 'at')";
+    let no = "42501: role looker may not know when rows of o.event changed";
+    assert_eq!(refused(&mut client, asks), no);
+    client.batch_execute("SET ROLE stranger").unwrap();
+    let no = no.replace("looker", "stranger");
+    assert_eq!(refused(&mut client, asks), no);
+    assert_eq!(refused(&mut client, "SELECT count(*) FROM rollup.arrivals('o.event')"), no);
+    assert_eq!(refused(&mut client, "SELECT count(*) FROM rollup.changes('o.event'), o.unrelated"), no);
+    client.batch_execute("CREATE VIEW s.mine AS SELECT * FROM rollup.changes('o.event', 'at')").unwrap();
+    assert_eq!(refused(&mut client, "SELECT count(*) FROM s.mine"), no);
+    for table in ["rollup.change", "rollup.arrival"] {
+        assert!(
+            refused(&mut client, &format!("SELECT since FROM {table}"))
+                .starts_with("42501: permission denied")
+        );
+    }
+    assert!(
+        refused(&mut client, "SELECT sum(s) FROM o.event_h_live").starts_with("42501: permission denied")
+    );
+    client.batch_execute("SET ROLE columns_").unwrap();
+    assert_eq!(number(&mut client, asks), 1, "the minute of the row");
+    assert_eq!(
+        refused(&mut client, "SELECT count(*) FROM rollup.changes('o.event')"),
+        no.replace("stranger", "columns_"),
+        "of any column"
+    );
+    client.batch_execute("SET ROLE owner_; SELECT rollup.run('o.event'); RESET ROLE").unwrap();
+    assert_eq!(number(&mut client, "SELECT sum(s)::bigint FROM o.event_h"), raw);
+}

@@ -161,6 +161,32 @@ unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _: 
     }
 }
 
+/// The views that the statement on top reads, itself or by way of other views, each by the rights of its owner: whoever
+/// reads them has been found to have the right to.
+pub fn views() -> Vec<pg_sys::Oid> {
+    let Some(entry) = DEPTH.load(Relaxed).checked_sub(1).and_then(|top| STACK.get(top)) else {
+        return Vec::new();
+    };
+    // SAFETY: the statement on top is executed now, and its plan is live.
+    unsafe {
+        let plan = (*entry.query.load(Relaxed)).plannedstmt;
+        let entries = PgList::<pg_sys::RangeTblEntry>::from_pg((*plan).rtable);
+        #[cfg(feature = "pg15")]
+        let reads = |e: &pg_sys::RangeTblEntry| e.requiredPerms & pg_sys::ACL_SELECT as pg_sys::AclMode != 0;
+        #[cfg(not(feature = "pg15"))]
+        let rights = PgList::<pg_sys::RTEPermissionInfo>::from_pg((*plan).permInfos);
+        #[cfg(not(feature = "pg15"))]
+        let reads = |e: &pg_sys::RangeTblEntry| {
+            let of = (e.perminfoindex as usize).checked_sub(1).and_then(|n| rights.get_ptr(n));
+            of.is_some_and(|r| (*r).requiredPerms & pg_sys::ACL_SELECT as pg_sys::AclMode != 0)
+        };
+        (entries.iter_ptr().map(|e| &*e))
+            .filter(|e| e.relkind as u8 == pg_sys::RELKIND_VIEW && reads(e))
+            .map(|e| e.relid)
+            .collect()
+    }
+}
+
 /// What the last question was about, and its answer: many rows of a statement ask the same.
 #[derive(Default)]
 struct Last {

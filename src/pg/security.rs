@@ -1,10 +1,31 @@
 //! Whose a relation is, and what row security hides.
 use pgrx::pg_sys;
+use std::ffi::CStr;
 
 /// Whether row security hides rows of a table from a role, or may.
 pub fn is_filtered(table: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     // SAFETY: look-ups in the catalog, which give no error where told so.
     unsafe { pg_sys::check_enable_rls(table, role, true) == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32 }
+}
+
+/// Whether a role may read a column of a table in all its rows; None: whole rows. It may where the table is gone.
+pub fn may_read(table: pg_sys::Oid, column: Option<&CStr>, role: pg_sys::Oid) -> bool {
+    const SELECT: pg_sys::AclMode = pg_sys::ACL_SELECT as pg_sys::AclMode;
+    // SAFETY: look-ups in the catalog; those of privileges are for a table that is there.
+    unsafe {
+        if owner_of(table).is_none() {
+            return true;
+        }
+        let of_column = |name: &CStr| {
+            let number = pg_sys::get_attnum(table, name.as_ptr());
+            number > 0
+                && pg_sys::pg_attribute_aclcheck(table, number, role, SELECT)
+                    == pg_sys::AclResult::ACLCHECK_OK
+        };
+        let granted = pg_sys::pg_class_aclcheck(table, role, SELECT) == pg_sys::AclResult::ACLCHECK_OK
+            || column.is_some_and(of_column);
+        granted && !is_filtered(table, role)
+    }
 }
 
 /// The owner of a relation, if it is there.

@@ -14,6 +14,7 @@
 //! a row. A record is made as PostgreSQL makes it, inside of a chunk, and freed by nobody. An expanded state that may be
 //! written to goes to the aggregate alone, which hands it to others read-only.
 use pgrx::pg_sys;
+use std::ffi::{CStr, CString};
 use std::panic::AssertUnwindSafe;
 
 /// One call of a version-1 function.
@@ -78,6 +79,12 @@ impl Call {
     #[inline(always)]
     pub fn f64(&self, n: usize) -> Option<f64> {
         self.arg(n).map(|d| f64::from_bits(d.value() as u64))
+    }
+
+    /// Argument `n` as name.
+    pub fn name(&self, n: usize) -> Option<CString> {
+        // SAFETY: a value of this type points to 64 bytes that end with a zero.
+        self.arg(n).map(|d| unsafe { CStr::from_ptr(d.cast_mut_ptr()) }.to_owned())
     }
 
     /// Argument `n` as bool.

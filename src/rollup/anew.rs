@@ -93,6 +93,7 @@ pub fn made(table: pg_sys::Oid) -> Result<()> {
         }));
         if named_by_it.is_ok_and(|found| found.first() == Some(&Some(true))) {
             follow(old, new)?;
+            super::beside::follow(old, new)?;
         }
     }
     Ok(())

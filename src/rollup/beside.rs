@@ -102,16 +102,8 @@ pub fn create(relation: pg_sys::Oid) -> Result<()> {
                 // The rollups of a cluster are run on this node.
                 set_local(c"citus.enable_ddl_propagation", c"off");
             }
-            let (name, table) = (&call.name, literal(&source.qualified()));
-            for command in [
-                format!(
-                    "CREATE FUNCTION {name} RETURNS bigint LANGUAGE sql VOLATILE RETURN rollup.{verb}({table}::pg_catalog.regclass)"
-                ),
-                format!("ALTER FUNCTION {name} DEPENDS ON EXTENSION {}", ident("hll")),
-                format!("COMMENT ON FUNCTION {name} IS {}", literal(what)),
-            ] {
-                catalog::execute(&command, &[])?;
-            }
+            define(&call.name, verb, &source, "CREATE")?;
+            catalog::execute(&format!("COMMENT ON FUNCTION {} IS {}", call.name, literal(what)), &[])?;
         }
     }
     Ok(())
@@ -124,6 +116,33 @@ pub fn say_how_to_expire(relation: pg_sys::Oid) -> Result<()> {
     if let Some(other) = call.taken(&ours(relation, verb)?) {
         let why = format!("{other} is there, and is no function of the table's rollups");
         call.say(&describe(relation)?, verb, &why);
+    }
+    Ok(())
+}
+
+/// Binds the functions of a source to the table that has taken its place.
+pub fn follow(old: pg_sys::Oid, new: pg_sys::Oid) -> Result<()> {
+    let source = describe(new)?;
+    for (_, verb, _) in KINDS {
+        for one in ours(old, verb)?.into_iter().filter(|one| one.may_drop) {
+            let _acting = xact::ActingAs::role(source.owner);
+            set_local(c"citus.enable_ddl_propagation", c"off");
+            define(&one.name, verb, &source, "CREATE OR REPLACE")?;
+        }
+    }
+    Ok(())
+}
+
+/// The function depends on the extension anew: replacing it forgets that.
+fn define(name: &str, verb: &str, source: &Source, create: &str) -> Result<()> {
+    let table = literal(&source.qualified());
+    for command in [
+        format!(
+            "{create} FUNCTION {name} RETURNS bigint LANGUAGE sql VOLATILE RETURN rollup.{verb}({table}::pg_catalog.regclass)"
+        ),
+        format!("ALTER FUNCTION {name} DEPENDS ON EXTENSION {}", ident("hll")),
+    ] {
+        catalog::execute(&command, &[])?;
     }
     Ok(())
 }

@@ -97,20 +97,17 @@ impl<'a> Changes<'a> {
         }
     }
 
-    fn table(&self) -> &'static str {
-        match self.notes {
-            Notes::Changes => "rollup.change",
-            Notes::Arrivals => "rollup.arrival",
-        }
+    /// The records, by the rights of the run's role or of the live view's owner.
+    fn records(&self) -> String {
+        let of = match self.notes {
+            Notes::Changes => "rollup.changes",
+            Notes::Arrivals => "rollup.arrivals",
+        };
+        format!("{of}({}, {})", self.source, literal(&self.plan.time_column))
     }
 
     fn notes(&self) -> String {
-        format!(
-            "n.source = {} AND n.time_column = {} AND {}",
-            self.source,
-            literal(&self.plan.time_column),
-            self.pending
-        )
+        self.pending.clone()
     }
 
     /// A select of the bucket of a note's moment, as `k`.
@@ -154,7 +151,7 @@ impl<'a> Changes<'a> {
                 "greatest(lo.k, hi.k)",
                 width(self.plan.bucket).saturating_add(slack).min(MARGIN)
             ),
-            self.table(),
+            self.records(),
             self.bucket_of("n.since"),
             self.bucket_of("n.until"),
             self.notes()
@@ -163,7 +160,7 @@ impl<'a> Changes<'a> {
 
     /// A row without time has changed.
     pub fn nulls(&self) -> String {
-        format!("EXISTS (SELECT FROM {} n WHERE n.since IS NULL AND {})", self.table(), self.notes())
+        format!("EXISTS (SELECT FROM {} n WHERE n.since IS NULL AND {})", self.records(), self.notes())
     }
 
     /// The buckets of a level that these ranges of buckets touch.
@@ -356,8 +353,9 @@ fn refuse(d: &Definition, c: &Changes, levels: &[Level]) -> Result<()> {
             &format!(
                 "UPDATE rollup.definition d SET refused_changes = coalesce(d.refused_changes, '{{}}') + r.refused FROM (SELECT pg_catalog.range_agg(\
                  pg_catalog.tstzrange(n.since, least(n.until, greatest(n.since + interval '1 minute', e.below)), '[]')) AS refused \
-                 FROM rollup.change n, rollup.expired e, LATERAL {} lo WHERE e.relation = {relation} AND n.since IS NOT NULL AND {} AND {key} < {}) r \
+                 FROM {} n, rollup.expired e, LATERAL {} lo WHERE e.relation = {relation} AND n.since IS NOT NULL AND {} AND {key} < {}) r \
                  WHERE d.id = {} AND r.refused IS NOT NULL",
+                c.records(),
                 c.bucket_of("n.since"),
                 c.notes(),
                 c.floor(&relation),

@@ -15,18 +15,18 @@ impl Merged {
             rules.push(bounds::merged_rows("", d.plan()?.time(), &d.state));
             let noted = |table: &str| {
                 format!(
-                    "NOT EXISTS (SELECT FROM rollup.{table} n WHERE n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {})",
+                    "NOT EXISTS (SELECT FROM rollup.{table}({}::pg_catalog.oid) n WHERE {})",
                     d.source_oid.to_u32(),
                     bounds::unmerged("n.", &d.state.frontier)
                 )
             };
             if d.state.nodes().is_none() {
                 // Rows that came with stamps of others are to be judged first, and need those beside them for that.
-                rules.push(noted("arrival"));
+                rules.push(noted("arrivals"));
             }
             if d.follows {
                 // A bucket that is to be computed again needs its rows.
-                rules.push(noted("change"));
+                rules.push(noted("changes"));
             }
         }
         Ok(Merged(rules))

@@ -52,6 +52,7 @@ mod progress;
 mod range;
 mod reach;
 mod rebase;
+mod records;
 mod relocate;
 mod rules;
 pub mod run;

@@ -224,18 +224,18 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
     let at = match told.timeless {
         true => "true".to_string(),
         false => format!(
-            "(n.time_column OPERATOR(pg_catalog.=) {} AND ({time} OPERATOR(pg_catalog.>=) n.since AND {time} OPERATOR(pg_catalog.<=) n.until OR {time} IS NULL AND n.since IS NULL))",
-            literal(&plan.time_column)
+            "({time} OPERATOR(pg_catalog.>=) n.since AND {time} OPERATOR(pg_catalog.<=) n.until OR {time} IS NULL AND n.since IS NULL)"
         ),
     };
     let came_whole = format!("CASE WHEN {} THEN {} END", any("tableoid", &told.tables, "oid"), whole(&p));
     let who = format!(
-        "CASE WHEN CASE WHEN {} THEN {} ELSE false END THEN coalesce((SELECT pg_catalog.max(n.rollup_stamp) FROM rollup.arrival n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
-         AND n.relation OPERATOR(pg_catalog.=) {p}tableoid AND n.source OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {pending} AND {at}), {}) \
+        "CASE WHEN CASE WHEN {} THEN {} ELSE false END THEN coalesce((SELECT pg_catalog.max(n.rollup_stamp) FROM rollup.arrivals({}::pg_catalog.oid, {}) n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
+         AND n.relation OPERATOR(pg_catalog.=) {p}tableoid AND {pending} AND {at}), {}) \
          WHEN {} THEN {} END",
         any("tableoid", &told.leaves, "oid"),
         any("xmin", &told.xids, "xid"),
         d.source_oid.to_u32(),
+        if told.timeless { "NULL".to_string() } else { literal(&plan.time_column) },
         came_whole,
         any("tableoid", &told.tables, "oid"),
         whole(&p)

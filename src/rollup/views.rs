@@ -29,7 +29,9 @@ fn level_name(level: Option<&Level>) -> Option<String> {
 pub const READS: &str = "c.relkind = 'v' AND EXISTS (SELECT FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend p ON p.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
   AND p.objid = r.oid AND p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND p.refobjid = t WHERE r.ev_class = c.oid)";
 
-/// The live view of a rollup or a level, qualified and quoted; None where it was dropped.
+/// The live view of a rollup or a level, qualified and quoted; None where it was dropped. Citus drops views of a table
+/// that it makes anew, and makes them again: where the one that is known has gone, it is the view that stands beside the
+/// table, belongs to the same role, has the name that it was given, and reads both the table and the state of rollups.
 pub fn of(id: i64, level: Option<&Level>) -> Result<Option<String>> {
     let _acting = ActingAs::catalog();
     let of = match level {
@@ -38,8 +40,13 @@ pub fn of(id: i64, level: Option<&Level>) -> Result<Option<String>> {
     };
     let found = catalog::write(
         &format!(
-            "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM (SELECT k.relation::pg_catalog.oid AS t, k.live FROM {of}) k \
-             JOIN pg_catalog.pg_class c ON c.oid = k.live JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {READS}"
+            "WITH k AS MATERIALIZED (SELECT k.relation::pg_catalog.oid AS t, k.live::pg_catalog.oid AS live FROM {of}) \
+             SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM (SELECT k.t, k.live AS view, 1 AS place FROM k UNION ALL \
+               SELECT k.t, c.oid, 2 FROM k JOIN pg_catalog.pg_class b ON b.oid = k.t JOIN pg_catalog.pg_class c ON c.relnamespace = b.relnamespace AND c.relowner = b.relowner \
+                 AND c.relname = (SELECT pg_catalog.concat(pg_catalog.left(b.relname::pg_catalog.text, pg_catalog.max(l)), '_live')::pg_catalog.name \
+                   FROM pg_catalog.generate_series(1, 63) l WHERE pg_catalog.octet_length(pg_catalog.left(b.relname::pg_catalog.text, l)) <= 58) \
+               WHERE EXISTS (SELECT FROM (SELECT 'rollup.definition'::pg_catalog.regclass::pg_catalog.oid AS t) s WHERE {READS})) v \
+             JOIN pg_catalog.pg_class c ON c.oid = v.view JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {READS} ORDER BY v.place LIMIT 1"
         ),
         &[id.into(), level_name(level).into()],
         |row| row.get::<String>(1),

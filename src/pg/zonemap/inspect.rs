@@ -6,6 +6,7 @@ use super::{NAME, method};
 use crate::pg::error::{raise, raise_with_hint};
 use crate::pg::interrupt;
 use crate::pg::rows::materialize;
+use crate::pg::security;
 use crate::pg::v1::Call;
 use pgrx::PgMemoryContexts;
 use pgrx::pg_sys;
@@ -57,14 +58,8 @@ fn zones(call: &mut Call) -> Datum {
 
 /// Whether the caller may read all rows of a table: their values are not for others.
 pub fn may_read(table: pg_sys::Oid) -> bool {
-    // SAFETY: plain looks at the catalog.
-    unsafe {
-        let granted =
-            pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), pg_sys::ACL_SELECT as pg_sys::AclMode);
-        granted == pg_sys::AclResult::ACLCHECK_OK
-            && pg_sys::check_enable_rls(table, pg_sys::InvalidOid, true)
-                != pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
-    }
+    // SAFETY: reads a variable of this process.
+    security::may_read(table, None, unsafe { pg_sys::GetUserId() })
 }
 
 /// # Safety

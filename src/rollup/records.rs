@@ -1,0 +1,98 @@
+//! What the catalog holds of rows that changed, or that came by another road: the minutes in which they lie. They are for
+//! those who may read these rows' times, and no grant can say so, since one table holds the records of all sources.
+//!
+//! Invariant: whoever asks gets all records of a source, or an error; never a part. A run, an expiry or a live view that
+//! saw fewer than there are would be wrong without a word.
+use super::ask;
+use super::error::{Result, fail};
+use crate::pg::executing;
+use crate::pg::rows::materialize;
+use crate::pg::security;
+use crate::pg::v1::Call;
+use crate::pg::xact::{ActingAs, role_name};
+use pgrx::prelude::*;
+use pgrx::{IntoDatum, pg_sys};
+use std::ffi::CString;
+
+crate::v1!(rollup_changes, changes);
+crate::v1!(rollup_arrivals, arrivals);
+
+fn changes(call: &mut Call) -> pg_sys::Datum {
+    of(call, "NULL::regclass, NULL::xid", "rollup.change").unwrap_or_else(super::error::raise)
+}
+
+fn arrivals(call: &mut Call) -> pg_sys::Datum {
+    of(call, "n.relation, n.xid", "rollup.arrival").unwrap_or_else(super::error::raise)
+}
+
+fn of(call: &mut Call, whence: &str, table: &str) -> Result<pg_sys::Datum> {
+    let Some(source) = call.arg(0).map(|d| pg_sys::Oid::from(d.value() as u32)) else {
+        return Ok(materialize(call, |_| ()));
+    };
+    let column = call.name(1);
+    // SAFETY: reads a variable of this process.
+    let reader = unsafe { pg_sys::GetUserId() };
+    let views = executing::views();
+    let sql = format!(
+        "SELECT n.rollup_stamp, n.since, n.until, {whence} FROM {table} n WHERE n.source = $1 AND ($2 IS NULL OR n.time_column = $2::name)"
+    );
+    let rows = {
+        let _acting = ActingAs::catalog();
+        if !may_know(source, column.as_ref(), reader, &views)? {
+            return fail(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!(
+                    "role {} may not know when rows of {} changed",
+                    role_name(reader),
+                    super::expire::name_of(source)?
+                ),
+                "That takes SELECT on the column of its time, and no row-level security that applies; or a live view of a rollup.",
+            );
+        }
+        let named = column.as_ref().map(|c| c.to_string_lossy().into_owned());
+        let args = vec![(PgBuiltInOids::OIDOID, source.into()), (PgBuiltInOids::TEXTOID, named.into())];
+        ask::read_often(&sql, args, |row| {
+            Ok((
+                row.get::<i64>(1)?.into_datum(),
+                row.get::<TimestampWithTimeZone>(2)?.into_datum(),
+                row.get::<TimestampWithTimeZone>(3)?.into_datum(),
+                row.get::<pg_sys::Oid>(4)?.into_datum(),
+                row.get::<pg_sys::TransactionId>(5)?.into_datum(),
+            ))
+        })?
+    };
+    Ok(materialize(call, |put| rows.iter().for_each(|&(a, b, c, d, e)| put(&[a, b, c, d, e]))))
+}
+
+/// Whether a role may read the times of the source itself, or the statement reads a view that calls these functions and
+/// whose owner may: that is what a live view is, and as a view it reads by the rights of its owner.
+fn may_know(
+    source: pg_sys::Oid,
+    column: Option<&CString>,
+    reader: pg_sys::Oid,
+    views: &[pg_sys::Oid],
+) -> Result<bool> {
+    let column = column.map(CString::as_c_str);
+    if security::may_read(source, column, reader) {
+        return Ok(true);
+    }
+    for &view in views {
+        let Some(owner) = security::owner_of(view) else { continue };
+        if security::may_read(source, column, owner) && calls_these(view)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn calls_these(view: pg_sys::Oid) -> Result<bool> {
+    let found = ask::read_often(
+        "SELECT EXISTS (SELECT FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid \
+           AND d.refclassid = 'pg_proc'::regclass AND d.refobjid IN ('rollup.changes(regclass, name)'::regprocedure, 'rollup.arrivals(regclass, name)'::regprocedure) \
+         WHERE r.ev_class = $1 AND NOT coalesce((SELECT bool_or(o.option_value::boolean) FROM pg_class c, pg_options_to_table(c.reloptions) o \
+           WHERE c.oid = $1 AND o.option_name = 'security_invoker'), false))",
+        vec![(PgBuiltInOids::OIDOID, view.into())],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(found.first() == Some(&Some(true)))
+}
