@@ -36,7 +36,7 @@ demo: build ## the whole story on a private PostgreSQL (DEMO_SECONDS=20, DEMO_IN
 picture: build ## the demo again, drawn for the README: docs/story.svg
 	@DEMO_PICTURE=docs/story.svg $(LAB) demo
 
-test: setup-test build ## every check and test; the last line is "N passed, N failed"
+test: setup-test build ## every check and test; the last line is "N passed, N failed, N skipped"
 	@tests/run
 
 scripts:
@@ -53,13 +53,13 @@ uninstall: scripts ## remove what install put there
 	cd $(SCRIPTS) && for script in hll--*.sql; do rm -f "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension/$$script"; done
 
 test-citus: build ## the tests of a Citus cluster, where the PostgreSQL of PG_CONFIG has Citus (SECONDS=20 of torture)
-	@TORTURE_SECONDS=$(or $(SECONDS),20) $(CARGO) test --quiet --release -p hll-tests --test citus --test citus_tutorial --test citus_tables --test citus_exact --test citus_anew --test citus_commit --test citus_backlog --test citus_failover --test citus_torture --test citus_cost -- --nocapture
+	@TORTURE_SECONDS=$(or $(SECONDS),20) $(CARGO) test --quiet --profile programs -p hll-tests --test clusters --test alone -- citus --nocapture
 
 psql: build ## a private cluster with the extension, and a prompt
 	@$(LAB) psql
 
 torture: build ## the random mix with processes killed, for SECONDS (60); must end with 0 mismatches
-	@TORTURE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --quiet --profile programs -p hll-tests --test torture -- --nocapture
+	@TORTURE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --quiet --profile programs -p hll-tests --test clusters -- torture::torture --exact --nocapture
 
 bench: setup-bench build ## measure beside the C extension and plain SQL; writes docs/bench (BENCH="sketch accuracy counters percentiles rollup inserts")
 	@$(LAB) bench -- $(BENCH)

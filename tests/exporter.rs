@@ -3,7 +3,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
-use hll_lab::{Tree, root, wait_for};
+use hll_lab::{Tree, root, skip, wait_for};
 use hll_tests::{caught_up, number, prepared};
 
 /// The exporter, ended with this value.
@@ -38,8 +38,7 @@ fn value(scraped: &str, name: &str, label: &str) -> Option<f64> {
 #[test]
 fn prometheus_reads_the_metrics() {
     let Some(tool) = Tree::tool("prometheus-postgres-exporter").unwrap() else {
-        println!("skipped: the package of prometheus-postgres-exporter is not there");
-        return;
+        return skip("the package of prometheus-postgres-exporter is not there: make setup-test");
     };
     let (cluster, mut client) = prepared("scraped", "200 milliseconds");
     client

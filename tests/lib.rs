@@ -3,6 +3,8 @@ pub mod load;
 pub mod nodes;
 pub mod partitioned;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use hll_lab::{Cluster, wait_for};
 use postgres::{Client, NoTls};
 
@@ -26,6 +28,12 @@ pub fn prepared(db: &str, every: &str) -> (Cluster, Client) {
         client.batch_execute(&create).expect("the rollup");
     }
     (cluster, client)
+}
+
+/// Held by a test that measures, while it does.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One number out of one row.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use hll_lab::{Cluster, Tree, wait_for};
+use hll_lab::{Cluster, Tree, skip, wait_for};
 use hll_tests::{QUERY, TABLE, another, caught_up, differences, number, prepared};
 use postgres::Client;
 
@@ -25,8 +25,7 @@ fn rollup(client: &mut Client, every: &str) {
 #[test]
 fn a_clock_that_jumps_stops_nothing() {
     let Some(tool) = Tree::tool("libfaketime").unwrap() else {
-        println!("skipped: the package of libfaketime is not there");
-        return;
+        return skip("the package of libfaketime is not there: make setup-test");
     };
     let library = Command::new("find").arg(&tool).args(["-name", "libfaketime.so.1"]).output().unwrap();
     let library = String::from_utf8(library.stdout).unwrap().trim().to_string();

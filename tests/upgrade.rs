@@ -3,8 +3,7 @@
 use hll_lab::Cluster;
 use postgres::Client;
 
-mod legacy;
-use legacy::{ANSWERS, CATALOG, OBJECTS, lines};
+use crate::legacy::{ANSWERS, CATALOG, OBJECTS, lines};
 
 /// Every version there has been, in order.
 const VERSIONS: [&str; 12] =

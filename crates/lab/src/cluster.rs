@@ -29,6 +29,8 @@ autovacuum_naptime = 5s
 log_line_prefix = '%m [%p] %b '
 ";
 
+const INITDB: [&str; 8] = ["-A", "trust", "-N", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"];
+
 /// A PostgreSQL cluster in a temporary folder, on a Unix socket only.
 #[derive(Debug)]
 pub struct Cluster {
@@ -64,19 +66,48 @@ impl Cluster {
     pub(crate) fn made(tree: Tree, settings: &str, options: &[&str], port: u16) -> Outcome<Cluster> {
         let mut cluster = Cluster::empty(tree)?;
         cluster.port = port;
-        let made = cluster
-            .command("initdb")
-            .args(["-A", "trust", "-N", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-D"])
-            .arg(cluster.data())
-            .args(options)
-            .output()?;
-        if !made.status.success() {
-            return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)).into());
+        if options.is_empty() {
+            // A copy of a cluster that is kept takes a tenth of initdb's time.
+            let kept = cluster.kept()?;
+            cluster.done("/bin/cp", &["-a"], &[&kept, &cluster.data()])?;
+        } else {
+            cluster.done("initdb", &[&INITDB[..], options].concat(), &[Path::new("-D"), &cluster.data()])?;
         }
         let conf = cluster.data().join("postgresql.conf");
         let place = format!("port = {port}\nunix_socket_directories = '{}'\n", cluster.folder.display());
         fs::write(&conf, fs::read_to_string(&conf)? + SETTINGS + settings + &place)?;
         Ok(cluster)
+    }
+
+    /// The data of a cluster of this tree that never ran; made once.
+    fn kept(&self) -> Outcome<PathBuf> {
+        let top = self.tree.top();
+        let lock = fs::File::create(top.join("cluster-lock"))?;
+        lock.lock()?;
+        let (folder, data) = (top.join("cluster"), top.join("cluster/data"));
+        if !data.exists() {
+            // What an initdb that was cut off left.
+            if folder.exists() {
+                fs::remove_dir_all(&folder)?;
+            }
+            fs::create_dir(&folder)?;
+            if let Some(account) = &self.account {
+                chown(&folder, Some(account.uid), Some(account.gid))?;
+            }
+            let fresh = folder.join("fresh");
+            self.done("initdb", &INITDB, &[Path::new("-D"), &fresh])?;
+            fs::rename(fresh, &data)?;
+        }
+        Ok(data)
+    }
+
+    /// Runs a program to its end; what it said is the error where it fails.
+    fn done(&self, program: &str, options: &[&str], paths: &[&Path]) -> Outcome<()> {
+        let made = self.command(program).args(options).args(paths).output()?;
+        if made.status.success() {
+            return Ok(());
+        }
+        Err(format!("{program}: {}", String::from_utf8_lossy(&made.stderr)).into())
     }
 
     /// A cluster without data, in a folder of its own.

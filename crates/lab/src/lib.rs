@@ -9,11 +9,13 @@ pub mod figures;
 mod major;
 pub mod plans;
 mod reference;
+mod skips;
 mod tree;
 
 pub use citus::Citus;
 pub use cluster::{Cluster, OURS, wait_for};
 pub use reference::{reference, settings};
+pub use skips::{SKIPS, skip};
 pub use tree::{Account, Tree, root};
 
 /// Anything that may go wrong while a cluster is prepared or asked.
