@@ -49,4 +49,6 @@ mod torture;
 mod upgrade;
 mod ways;
 mod worker;
+mod worker_gone;
+mod worker_slots;
 mod zonemap;

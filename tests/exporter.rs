@@ -11,6 +11,7 @@ struct Exporter(Child, u16);
 
 impl Drop for Exporter {
     fn drop(&mut self) {
+        // It may have ended by itself, which the test has noticed then.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -23,6 +24,7 @@ impl Exporter {
         if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.1))
             && stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").is_ok()
         {
+            // Half an answer lacks what is looked for: it is asked again.
             let _ = stream.read_to_string(&mut answer);
         }
         answer

@@ -38,7 +38,9 @@ fn counted(folder: &Folder, status: i32, log: &str, skips: &str) -> String {
 
 fn result(passed: u32, failed: u32, ignored: u32) -> String {
     let word = if failed == 0 { "ok" } else { "FAILED" };
-    format!("\ntest result: {word}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; 0 filtered out; finished in 1.00s\n")
+    format!(
+        "\ntest result: {word}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; 0 filtered out; finished in 1.00s\n"
+    )
 }
 
 #[test]
