@@ -313,6 +313,20 @@ impl Drop for Cluster {
     }
 }
 
+/// Asks until the answer is true; panics with `what`, and the last error, when `seconds` have passed. For what may fail
+/// for a while, such as a run beside the server's end.
+pub fn wait_until(what: &str, seconds: u64, mut ask: impl FnMut() -> Outcome<bool>) {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        let answer = ask();
+        if matches!(answer, Ok(true)) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {seconds} s: {answer:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Asks until the answer is true; panics with `what` when `seconds` have passed.
 pub fn wait_for(what: &str, seconds: u64, mut ask: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(seconds);

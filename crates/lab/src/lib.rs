@@ -13,7 +13,7 @@ mod skips;
 mod tree;
 
 pub use citus::Citus;
-pub use cluster::{Cluster, OURS, wait_for};
+pub use cluster::{Cluster, OURS, wait_for, wait_until};
 pub use reference::{reference, settings};
 pub use skips::{SKIPS, skip};
 pub use tree::{Account, Tree, root};
