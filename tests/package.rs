@@ -146,7 +146,9 @@ fn the_package_holds_what_it_should() {
     file(format!("usr/lib/postgresql/{major}/lib/hll.so"));
     let share = format!("usr/share/postgresql/{major}/extension");
     let released = RELEASED.iter().map(|(name, _)| *name);
-    for script in released.chain(["hll--2.21--3.0.0.sql", "hll--3.0.0.sql", "hll.control"]) {
+    let version = env!("CARGO_PKG_VERSION");
+    let (new, update) = (format!("hll--{version}.sql"), format!("hll--2.21--{version}.sql"));
+    for script in released.chain([new.as_str(), &update, "hll.control"]) {
         file(format!("{share}/{script}"));
     }
     let doc = format!("usr/share/doc/{name}");

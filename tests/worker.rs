@@ -149,7 +149,10 @@ fn versions_that_differ_wait() {
     wait_for("the scheduler says that it waits", 30, || number(&mut client, says) == 1);
     client.batch_execute(ROWS).unwrap();
     let before = number(&mut client, SCHEDULER);
-    client.batch_execute("UPDATE pg_extension SET extversion = '3.0.0' WHERE extname = 'hll'").unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    client
+        .batch_execute(&format!("UPDATE pg_extension SET extversion = '{version}' WHERE extname = 'hll'"))
+        .unwrap();
     caught_up(&mut client);
     assert_eq!(number(&mut client, SCHEDULER), before, "the same process all the time");
     assert_eq!(cluster.log().matches("rollups of this database wait").count(), 1);
