@@ -37,6 +37,7 @@ mod parallel;
 mod partition;
 mod partition_beside;
 mod readme;
+mod release;
 mod replica;
 mod restore;
 mod roads;
