@@ -26,7 +26,7 @@ else
 SETUP     := setup
 .DEFAULT_GOAL := help
 endif
-.PHONY: help all installcheck setup setup-test setup-bench setup-deb build scripts demo picture test test-citus install uninstall psql torture bench fuzz deb check-deb reference clean
+.PHONY: help all installcheck setup setup-test setup-bench setup-deb build scripts demo picture test test-citus install uninstall psql torture bench figures fuzz deb check-deb reference clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ torture: build ## the random mix with processes killed, for SECONDS (60); must e
 
 bench: setup-bench build ## measure beside the C extension and plain SQL; writes docs/bench (BENCH="sketch accuracy counters percentiles rollup inserts")
 	@$(LAB) bench -- $(BENCH)
+
+figures: ## draw docs/bench and the README's charts anew of docs/bench/figures.json
+	@$(LAB) figures
 
 # The compiler's address sanitizer is not stable yet, hence the variable.
 fuzz: ## hostile bytes under the address sanitizer (SECONDS=60); needs cargo-fuzz

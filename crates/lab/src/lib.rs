@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches an installed server: the PostgreSQL tree is copied, the cluster listens on a
 //! Unix socket in its own temporary folder only, and it is gone when its owner is.
+pub mod charts;
 mod citus;
 mod cluster;
 pub mod drawing;
