@@ -84,7 +84,7 @@ fn only(object: &Map<String, Value>, keys: &[&str]) -> Result<(), String> {
     odd.map_or(Ok(()), |key| Err(format!("unknown key {key}")))
 }
 
-const LICENSES: [&str; 27] = [
+const LICENSES: [&str; 28] = [
     "agpl_3",
     "apache_1_1",
     "apache_2_0",
@@ -112,6 +112,7 @@ const LICENSES: [&str; 27] = [
     "open_source",
     "restricted",
     "unrestricted",
+    "unknown",
 ];
 
 /// What is wrong with a META.json by the specification, 1.0.0.
