@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 
 use hll_lab::{Cluster, wait_for};
 use hll_tests::forgive::done_unless;
+use hll_tests::nodes::StopAtEnd;
 use hll_tests::partitioned::{DEFAULT, DIFFERENCES, caught_up, event, text};
 use hll_tests::{another, number};
 use postgres::Client;
@@ -114,6 +115,7 @@ fn writers_go_on_while_partitions_come() {
                     .unwrap();
             }
         });
+        let _stop = StopAtEnd(&stop);
         let end = Instant::now() + Duration::from_secs(4);
         let mut compared = 0;
         while Instant::now() < end {
@@ -122,7 +124,6 @@ fn writers_go_on_while_partitions_come() {
             assert_eq!(number(&mut client, DIFFERENCES), 0);
             compared += 1;
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(compared > 2, "{compared} comparisons");
     });
     caught_up(&mut client);

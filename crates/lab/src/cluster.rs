@@ -5,7 +5,7 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use postgres::{Client, NoTls};
 
@@ -70,6 +70,7 @@ impl Cluster {
             // A copy of a cluster that is kept takes a tenth of initdb's time.
             let kept = cluster.kept()?;
             cluster.done("/bin/cp", &["-a"], &[&kept, &cluster.data()])?;
+            cluster.identify()?;
         } else {
             cluster.done("initdb", &[&INITDB[..], options].concat(), &[Path::new("-D"), &cluster.data()])?;
         }
@@ -99,6 +100,19 @@ impl Cluster {
             fs::rename(fresh, &data)?;
         }
         Ok(data)
+    }
+
+    /// Gives the copied data an identifier of its own, by which a server knows that it is not where a dump was made. It is
+    /// the first field of pg_control, and in each segment of the log: pg_resetwal writes both anew.
+    fn identify(&self) -> Outcome<()> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let count = u64::from(COUNT.fetch_add(1, Ordering::Relaxed) % 4096);
+        // As initdb makes them, but that it has the process id in the last 12 bits.
+        let identifier = now.as_secs() << 32 | u64::from(now.subsec_micros()) << 12 | count;
+        let control = self.data().join("global/pg_control");
+        fs::OpenOptions::new().write(true).open(control)?.write_all(&identifier.to_ne_bytes())?;
+        self.done("pg_resetwal", &["-f"], &[&self.data()])
     }
 
     /// Runs a program to its end; what it said is the error where it fails.
