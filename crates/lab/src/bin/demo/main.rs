@@ -91,6 +91,7 @@ fn story() -> Outcome<bool> {
 
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut screen = dashboard::Screen::new();
+    let start = Instant::now();
     thread::scope(|scope| -> Outcome<()> {
         let mut writers = Vec::new();
         for number in 0..4 {
@@ -101,7 +102,6 @@ fn story() -> Outcome<bool> {
                 None => generate::write(&mut writer, number as u64 + 1, stop, written),
             }));
         }
-        let start = Instant::now();
         let mut shown = Ok(());
         while shown.is_ok() && !writers.iter().all(|w| w.is_finished()) {
             // Writers that were told to end are waited for without a picture: the last one comes when all is rolled up.
@@ -126,7 +126,7 @@ fn story() -> Outcome<bool> {
         shown
     })?;
     said();
-    let exact = verdict::give(&mut client, &mut screen, written.load(Relaxed))?;
+    let exact = verdict::give(&mut client, &mut screen, written.load(Relaxed), start)?;
     // DEMO_PICTURE=file.svg draws the last screen and the figures; `make picture` does, for the README.
     if let Some(file) = std::env::var_os("DEMO_PICTURE").filter(|f| !f.is_empty()) {
         let text = screen.page() + &said();
