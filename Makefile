@@ -1,6 +1,13 @@
 # The front door: `make help` lists the targets.
+# USE_PGXS=1 is how packagers call it, as any extension's: PG_CONFIG says for which PostgreSQL; `all`, `install` and
+# `installcheck` are the targets, and nothing is installed or fetched for the build.
+ifdef USE_PGXS
+PG_CONFIG ?= pg_config
+PG        := $(shell $(PG_CONFIG) --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
+else
 PG        ?= 15
 PG_CONFIG ?= /usr/lib/postgresql/$(PG)/bin/pg_config
+endif
 export PG PG_CONFIG
 export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
 
@@ -9,8 +16,17 @@ LIBRARY   := target/release/libhll.so
 SCRIPTS   := target/extension
 LAB        = $(CARGO) run --quiet --release -p hll-lab --bin
 
+ifdef USE_PGXS
+# Where the packager has cargo build: CARGO_TARGET_DIR.
+LIBRARY   := $(or $(CARGO_TARGET_DIR),target)/release/libhll.so
+FLAGS     := --locked --offline
+SETUP     :=
+.DEFAULT_GOAL := all
+else
+SETUP     := setup
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-bench setup-deb build scripts demo picture test test-citus install uninstall psql torture bench fuzz deb check-deb reference clean
+endif
+.PHONY: help all installcheck setup setup-test setup-bench setup-deb build scripts demo picture test test-citus install uninstall psql torture bench figures fuzz deb check-deb reference clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,8 +43,10 @@ setup-bench: setup
 setup-deb: setup
 	@tests/setup deb
 
-build: setup
-	@$(CARGO) build --quiet --release --lib --no-default-features --features pg$(PG)
+build: $(SETUP)
+	@$(CARGO) build --quiet --release --lib $(FLAGS) --no-default-features --features pg$(PG)
+
+all: build
 
 demo: build ## the whole story on a private PostgreSQL (DEMO_SECONDS=20, DEMO_INPUT=access log)
 	@$(LAB) demo
@@ -36,7 +54,7 @@ demo: build ## the whole story on a private PostgreSQL (DEMO_SECONDS=20, DEMO_IN
 picture: build ## the demo again, drawn for the README: docs/story.svg
 	@DEMO_PICTURE=docs/story.svg $(LAB) demo
 
-test: setup-test build ## every check and test; the last line is "N passed, N failed"
+test: setup-test build ## every check and test; the last line is "N passed, N failed, N skipped"
 	@tests/run
 
 scripts:
@@ -53,16 +71,23 @@ uninstall: scripts ## remove what install put there
 	cd $(SCRIPTS) && for script in hll--*.sql; do rm -f "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension/$$script"; done
 
 test-citus: build ## the tests of a Citus cluster, where the PostgreSQL of PG_CONFIG has Citus (SECONDS=20 of torture)
-	@TORTURE_SECONDS=$(or $(SECONDS),20) $(CARGO) test --quiet --release -p hll-tests --test citus --test citus_tutorial --test citus_tables --test citus_exact --test citus_anew --test citus_commit --test citus_backlog --test citus_failover --test citus_torture --test citus_cost -- --nocapture
+	@TORTURE_SECONDS=$(or $(SECONDS),20) $(CARGO) test --quiet --profile programs -p hll-tests --test clusters --test alone -- citus --nocapture
+
+# Over an installed extension, in the database that psql finds by its variables.
+installcheck:
+	psql -X -q -v ON_ERROR_STOP=1 -f debian/check-story.sql
 
 psql: build ## a private cluster with the extension, and a prompt
 	@$(LAB) psql
 
 torture: build ## the random mix with processes killed, for SECONDS (60); must end with 0 mismatches
-	@TORTURE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --quiet --profile programs -p hll-tests --test torture -- --nocapture
+	@TORTURE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --quiet --profile programs -p hll-tests --test clusters -- torture::torture --exact --nocapture
 
 bench: setup-bench build ## measure beside the C extension and plain SQL; writes docs/bench (BENCH="sketch accuracy counters percentiles rollup inserts")
 	@$(LAB) bench -- $(BENCH)
+
+figures: ## draw docs/bench and the README's charts anew of docs/bench/figures.json
+	@$(LAB) figures
 
 # The compiler's address sanitizer is not stable yet, hence the variable.
 fuzz: ## hostile bytes under the address sanitizer (SECONDS=60); needs cargo-fuzz
@@ -78,4 +103,4 @@ reference: build ## write docs/reference.md and the table of settings, from what
 	@$(LAB) reference
 
 clean: ## remove everything that was built
-	$(CARGO) clean
+	$(CARGO) clean $(if $(USE_PGXS),--quiet --package hll)

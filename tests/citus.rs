@@ -1,8 +1,7 @@
 //! The extension on a Citus cluster: it is there on every node, its aggregates are split between nodes, and rollups
 //! lie beside the rows that they count.
-mod citus_split;
 
-use citus_split::{aggregates_are_split, plan};
+use crate::citus_split::{aggregates_are_split, plan};
 use hll_lab::{Citus, wait_for};
 use hll_tests::nodes::{error, one_row, page, prepared, run_and_compare, site_on};
 use hll_tests::{differences, number};

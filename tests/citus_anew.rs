@@ -1,6 +1,6 @@
 //! A table that Citus makes anew keeps its rollups, with what has expired of them, and nothing else does that a user
 //! drops, renames or calls the same. Shards move as they do by default, whatever rollups a table has.
-use hll_lab::{Citus, wait_for};
+use hll_lab::{Citus, wait_for, wait_until};
 use hll_tests::nodes::KINDS;
 use hll_tests::number;
 use postgres::Client;
@@ -44,8 +44,9 @@ impl Kept {
         let run = format!("SELECT rollup.work_off('{}')", self.name);
         let lag = format!("SELECT coalesce(lag_rows, -1) FROM rollup.status WHERE name = '{}'", self.name);
         client.batch_execute(&run).unwrap_or_else(|e| panic!("{} {what}: {e:?}", self.table));
-        wait_for(&format!("{} {what}: everything is merged", self.table), 30, || {
-            client.batch_execute(&run).is_ok() && number(client, &lag) == 0
+        wait_until(&format!("{} {what}: everything is merged", self.table), 30, || {
+            client.batch_execute(&run)?;
+            Ok(number(client, &lag) == 0)
         });
     }
 

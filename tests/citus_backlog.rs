@@ -1,5 +1,6 @@
 //! A backlog on a Citus cluster comes in pieces, whoever is killed meanwhile, and is exact at each of them.
-use hll_lab::{Citus, wait_for};
+use hll_lab::{Citus, wait_for, wait_until};
+use hll_tests::forgive::answering;
 use hll_tests::nodes::{one_row, prepared, rows, run_and_compare, site_on};
 use hll_tests::{differences, number};
 use postgres::Client;
@@ -78,15 +79,12 @@ fn while_pieces_come(citus: &Citus, client: &mut Client) {
         wait_for("the server notices", 30, || client.simple_query("SELECT 1").is_err());
     });
     drop(other);
-    wait_for("the coordinator answers", 60, || {
-        *client = match citus.connect(0) {
-            Ok(fresh) => fresh,
-            Err(_) => return false,
-        };
-        client.simple_query("SELECT 1").is_ok()
-    });
+    *client = answering(|| citus.connect(0));
     assert_eq!(number(client, "SELECT backlog_done FROM rollup.definition"), before);
-    wait_for("statements from before the crash have ended", 30, || client.batch_execute(PIECE).is_ok());
+    wait_until("statements from before the crash have ended", 30, || {
+        client.batch_execute(PIECE)?;
+        Ok(true)
+    });
     exact(client, "after a crash");
     assert_eq!(number(client, LEFT), 1);
     // Rows come, and a shard goes elsewhere.

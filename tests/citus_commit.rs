@@ -4,6 +4,7 @@
 use std::thread;
 
 use hll_lab::{Citus, wait_for};
+use hll_tests::forgive::answering;
 use hll_tests::nodes::{KINDS, Kind, error};
 use hll_tests::number;
 use postgres::Client;
@@ -28,12 +29,7 @@ const STAGES: [Stage; 3] = [Stage::Prepare, Stage::Here, Stage::CommitPrepared];
 const VICTIMS: [Victim; 3] = [Victim::Run, Victim::Worker, Victim::Coordinator];
 
 fn connected(citus: &Citus, node: usize) -> Client {
-    let mut found = None;
-    wait_for("the node answers", 60, || {
-        found = citus.connect(node).ok();
-        found.as_mut().is_some_and(|c| c.simple_query("SELECT 1").is_ok())
-    });
-    found.expect("a connection")
+    answering(|| citus.connect(node))
 }
 
 /// Commits on these nodes wait for ever, or no more.

@@ -1,17 +1,13 @@
 //! What a run on a Citus cluster costs beside the statement that somebody would type for the same aggregates.
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use hll_lab::Citus;
 use hll_tests::nodes::prepared;
-use hll_tests::{differences, number};
+use hll_tests::{alone, differences, number};
 use postgres::Client;
 
 const ROWS: i64 = 1_000_000;
 const ROUNDS: usize = 5;
-
-/// Held by the test that measures.
-static ALONE: Mutex<()> = Mutex::new(());
 
 fn timed(client: &mut Client, sql: &str) -> f64 {
     let begun = Instant::now();
@@ -51,7 +47,7 @@ fn run_again(client: &mut Client) -> f64 {
 /// Nodes share the cores of this machine, so each gets one: a connection from the coordinator at a time.
 #[test]
 fn a_node_more_brings_its_core() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let Some((citus, mut client)) = filled() else { return };
     client.batch_execute("SET citus.max_adaptive_executor_pool_size = 1").unwrap();
     let two = median((0..ROUNDS).map(|_| run_again(&mut client)).collect());
@@ -82,7 +78,7 @@ fn a_node_more_brings_its_core() {
 
 #[test]
 fn a_run_costs_what_the_statement_costs() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let Some((_citus, mut client)) = filled() else { return };
     client
         .batch_execute(

@@ -4,6 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use hll_lab::{Citus, wait_for};
+use hll_tests::forgive::{answering, lost};
 use hll_tests::nodes::{merged, one_row, prepared, rows, run_and_compare, site_on, value_on};
 use hll_tests::number;
 use postgres::Client;
@@ -42,12 +43,7 @@ fn what_comes_late_is_not_lost() {
 }
 
 fn reconnected(citus: &Citus) -> Client {
-    let mut found = None;
-    wait_for("the coordinator answers", 60, || {
-        found = citus.connect(0).ok();
-        found.as_mut().is_some_and(|c| c.simple_query("SELECT 1").is_ok())
-    });
-    found.unwrap()
+    answering(|| citus.connect(0))
 }
 
 /// The state of a group: ids at or above were not finished, nor those in the list.
@@ -146,8 +142,8 @@ fn the_origin_was_terminated(citus: &Citus, client: &mut Client) {
     let before = rows(client);
     thread::scope(|scope| {
         scope.spawn(move || {
-            // Its connection ends under it.
-            let _ = origin.batch_execute(&one_row(site));
+            let error = origin.batch_execute(&one_row(site)).expect_err("its connection ends under it");
+            assert!(lost(&error), "{error:?}");
         });
         let committing =
             "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity WHERE wait_event = 'SyncRep'";

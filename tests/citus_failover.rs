@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
-use hll_lab::{Citus, wait_for};
+use hll_lab::{Citus, wait_for, wait_until};
 use hll_tests::nodes::{StopAtEnd, one_row, page, prepared, rows, run_and_compare, site_on};
 use hll_tests::{differences, number};
 use postgres::NoTls;
@@ -58,7 +58,10 @@ fn a_promoted_coordinator_goes_on() {
         promoted.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").unwrap();
         promoted.batch_execute("SELECT pg_reload_conf()").unwrap();
         let told = page(1).concat().replace("10.0.0.9", "127.0.0.1").replace("5432", &port.to_string());
-        wait_for("it takes writes", 30, || promoted.batch_execute(&told).is_ok());
+        wait_until("it takes writes", 30, || {
+            promoted.batch_execute(&told)?;
+            Ok(true)
+        });
         let before = written.load(Relaxed);
         wait_for("writers go on", 30, || written.load(Relaxed) > before + 50);
     });

@@ -1,6 +1,6 @@
 //! Tables of a cluster beside the plain distributed one: partitions that are made and dropped on every node, and lookup
 //! tables that each node joins by itself.
-use hll_lab::{Citus, wait_for};
+use hll_lab::{Citus, wait_for, wait_until};
 use hll_tests::nodes::{error, value_on};
 use hll_tests::number;
 use postgres::Client;
@@ -78,9 +78,9 @@ fn partitions_ahead(citus: &Citus, client: &mut Client) {
 }
 
 fn all_merged(client: &mut Client) {
-    wait_for("everything is merged", 30, || {
-        client.batch_execute("SELECT rollup_event()").is_ok()
-            && number(client, "SELECT max(coalesce(lag_rows, 1)) FROM rollup.status") == 0
+    wait_until("everything is merged", 30, || {
+        client.batch_execute("SELECT rollup_event()")?;
+        Ok(number(client, "SELECT max(coalesce(lag_rows, 1)) FROM rollup.status") == 0)
     });
 }
 

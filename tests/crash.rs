@@ -2,6 +2,7 @@
 use std::thread;
 
 use hll_lab::Cluster;
+use hll_tests::forgive::until_lost;
 use hll_tests::{QUERY, TABLE, another, caught_up, differences, number};
 
 #[test]
@@ -24,7 +25,7 @@ fn a_crash_keeps_it_exact() {
                         "INSERT INTO http_request SELECT g % 4, now(), '10.{w}.0.' || g % 99, 'DE', 200, g
                          FROM generate_series(1, 25) g"
                     );
-                    while writer.batch_execute(&sql).is_ok() {}
+                    until_lost(&mut writer, &sql);
                 })
             })
             .collect();

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use hll_lab::{Cluster, root};
+use hll_lab::{Cluster, root, skip};
 use hll_tests::{TABLE, number};
 use serde_json::Value;
 
@@ -212,7 +212,7 @@ fn typed(folder: &Path, name: &str, dashboard: &str) -> Result<(), String> {
 fn the_dashboard_is_one_by_grafanas_types() {
     let folder = root().join("target/grafana");
     if !folder.join("node_modules/.bin/tsc").exists() {
-        return println!("skipped: Grafana's types are not there: make setup-test");
+        return skip("Grafana's types are not there: make setup-test");
     }
     let text = fs::read_to_string(root().join("examples/grafana.json")).unwrap();
     typed(&folder, "dashboard.ts", &text).unwrap_or_else(|e| panic!("{e}"));

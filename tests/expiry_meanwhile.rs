@@ -1,13 +1,12 @@
 //! What changes while rows expire: nothing goes that ceased to be old, and nothing else goes unseen.
 use hll_lab::wait_for;
 use hll_tests::partitioned::days_of_event;
-use hll_tests::{another, number, prepared};
+use hll_tests::{another, configure, number, prepared};
 
 const PARTITIONS: &str = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'event'::regclass";
 
 fn without_worker(client: &mut postgres::Client) {
-    client.batch_execute("ALTER SYSTEM SET rollup.databases = ''").unwrap();
-    client.batch_execute("SELECT pg_reload_conf()").unwrap();
+    configure(client, &["SET rollup.databases = ''"]);
     let workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'rollup%' AND datname = current_database()";
     wait_for("the worker leaves", 60, || number(client, workers) == 0);
 }
@@ -26,8 +25,8 @@ fn expire_meanwhile(cluster: &hll_lab::Cluster, db: &str, holds: &str, meanwhile
         });
         other.batch_execute(meanwhile).unwrap();
         holder.batch_execute("COMMIT").unwrap();
-        // It may find that there is nothing to do, or say so; the rest is what it left.
-        let _ = waiting.join().unwrap();
+        // It may find that there is nothing to do; the rest is what it left.
+        waiting.join().unwrap().unwrap_or_else(|e| panic!("{meanwhile}: {e:?}"));
     });
 }
 

@@ -3,7 +3,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
-use hll_lab::{Tree, root, wait_for};
+use hll_lab::{Tree, root, skip, wait_for};
 use hll_tests::{caught_up, number, prepared};
 
 /// The exporter, ended with this value.
@@ -11,6 +11,7 @@ struct Exporter(Child, u16);
 
 impl Drop for Exporter {
     fn drop(&mut self) {
+        // It may have ended by itself, which the test has noticed then.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -23,6 +24,7 @@ impl Exporter {
         if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.1))
             && stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").is_ok()
         {
+            // Half an answer lacks what is looked for: it is asked again.
             let _ = stream.read_to_string(&mut answer);
         }
         answer
@@ -38,8 +40,7 @@ fn value(scraped: &str, name: &str, label: &str) -> Option<f64> {
 #[test]
 fn prometheus_reads_the_metrics() {
     let Some(tool) = Tree::tool("prometheus-postgres-exporter").unwrap() else {
-        println!("skipped: the package of prometheus-postgres-exporter is not there");
-        return;
+        return skip("the package of prometheus-postgres-exporter is not there: make setup-test");
     };
     let (cluster, mut client) = prepared("scraped", "200 milliseconds");
     client

@@ -2,12 +2,11 @@
 //! and the worker goes on by itself.
 use std::process::Command;
 
-use hll_lab::{Cluster, wait_for};
-use hll_tests::{QUERY, TABLE, another, caught_up, differences, number, prepared};
+use hll_lab::{Cluster, skip, wait_for};
+use hll_tests::forgive::answering;
+use hll_tests::{QUERY, ROWS, TABLE, another, caught_up, configure, differences, number, prepared};
 use postgres::Client;
 
-const ROWS: &str = "INSERT INTO http_request SELECT g % 3, now(), '10.0.0.' || g % 250, 'USA', 200, g
-                    FROM generate_series(1, 1000) g";
 const RUNNING: &str = "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity
     WHERE application_name = 'rollup: http_request_1min' AND wait_event_type = 'Lock'";
 
@@ -20,19 +19,13 @@ fn stuck(client: &mut Client, blocker: &mut Client) -> i64 {
 }
 
 fn reconnected(cluster: &Cluster, db: &str) -> Client {
-    let mut found = None;
-    wait_for("the server answers again", 60, || {
-        found = cluster.connect(db).ok();
-        found.as_mut().is_some_and(|c| c.simple_query("SELECT 1").is_ok())
-    });
-    found.unwrap()
+    answering(|| cluster.connect(db))
 }
 
 #[test]
 fn a_killed_worker_rests_and_goes_on() {
     let (cluster, mut client) = prepared("killed", "1 second");
-    client.batch_execute("ALTER SYSTEM SET rollup.crash_hold = '3s'").unwrap();
-    client.batch_execute("SELECT pg_reload_conf()").unwrap();
+    configure(&mut client, &["SET rollup.crash_hold = '3s'"]);
     let mut blocker = another(&cluster, "killed");
     let pid = stuck(&mut client, &mut blocker);
     cluster.kill(pid).unwrap();
@@ -112,11 +105,11 @@ fn a_standby_waits_and_a_promoted_one_goes_on() {
 struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
-    /// None where this account may not mount one.
+    /// None where this account may not mount one: it is not root, or root of a container without that right.
     fn new(cluster: &Cluster) -> Option<SmallDisk> {
         let path = cluster.socket().join("small");
-        std::fs::create_dir(&path).ok()?;
-        let account = hll_lab::Account::unprivileged().ok()??;
+        std::fs::create_dir(&path).unwrap();
+        let account = hll_lab::Account::unprivileged().unwrap()?;
         let options = format!("size=2m,uid={},gid={},mode=700", account.uid, account.gid);
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path).status();
@@ -126,7 +119,9 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        let done = Command::new("umount").arg("-l").arg(&self.0).status();
+        // A test that fails has said so already.
+        assert!(std::thread::panicking() || done.is_ok_and(|s| s.success()), "it stays mounted");
     }
 }
 
@@ -135,12 +130,10 @@ fn a_full_disk_is_waited_for() {
     let cluster = Cluster::new().unwrap();
     let mut client = cluster.database("fulldisk").unwrap();
     let Some(disk) = SmallDisk::new(&cluster) else {
-        eprintln!("a_full_disk_is_waited_for: needs an account that may mount a file system");
-        return;
+        return skip("this account may not mount a file system");
     };
     client.batch_execute(&format!("CREATE TABLESPACE small LOCATION '{}'", disk.0.display())).unwrap();
-    client.batch_execute("ALTER SYSTEM SET rollup.retry_delay = '200ms'").unwrap();
-    client.batch_execute("SELECT pg_reload_conf()").unwrap();
+    configure(&mut client, &["SET rollup.retry_delay = '200ms'"]);
     client.batch_execute(TABLE).unwrap();
     let create =
         format!("SELECT rollup.create('http_request_1min', $q${QUERY}$q$, every => '500 milliseconds')");

@@ -1,7 +1,10 @@
 //! What the tests share: the events table, its rollup, and the comparison of the two.
+pub mod forgive;
 pub mod load;
 pub mod nodes;
 pub mod partitioned;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hll_lab::{Cluster, wait_for};
 use postgres::{Client, NoTls};
@@ -28,13 +31,58 @@ pub fn prepared(db: &str, every: &str) -> (Cluster, Client) {
     (cluster, client)
 }
 
+/// Held by a test that measures, while it does.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// One number out of one row.
 pub fn number(client: &mut Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).unwrap_or_else(|e| panic!("{sql}: {e:?}")).get(0)
 }
 
+/// A thousand rows of now.
+pub const ROWS: &str = "INSERT INTO http_request SELECT g % 3, now(), '10.0.0.' || g % 250, 'USA', 200, g
+    FROM generate_series(1, 1000) g";
+
+/// The process id of the scheduler of the database at hand, 0 without one.
+pub const SCHEDULER: &str = "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity
+    WHERE backend_type = 'rollup scheduler' AND datname = current_database()";
+
+/// A rollup of its own table, `NAME`, which the worker looks at every second.
+pub fn another_rollup(client: &mut Client, name: &str) {
+    let create = format!(
+        "CREATE TABLE {name} (at timestamptz DEFAULT now(), x int);
+         SELECT rollup.create('{name}_1min',
+            'SELECT date_trunc(''minute'', at) AS at, sum(x) AS total FROM {name} GROUP BY 1', every => '1 second')"
+    );
+    client.batch_execute(&create).expect("a table and its rollup");
+}
+
+/// Changes settings of the server, such as `SET fsync = off` or `RESET fsync`, and has it read them. Each is a message of
+/// its own: ALTER SYSTEM runs in no transaction, which several statements of one message are.
+pub fn configure(client: &mut Client, settings: &[&str]) {
+    for setting in settings {
+        let alter = format!("ALTER SYSTEM {setting}");
+        client.batch_execute(&alter).unwrap_or_else(|e| panic!("{alter}: {e:?}"));
+    }
+    client.batch_execute("SELECT pg_reload_conf()").expect("the settings are read");
+}
+
+/// One text out of one row; empty for NULL.
+pub fn text(client: &mut Client, sql: &str) -> String {
+    let row = client.query_one(sql, &[]).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    row.get::<_, Option<String>>(0).unwrap_or_default()
+}
+
 /// How many groups differ between `relation` and the query over raw rows: one statement, one snapshot.
 pub fn differences(client: &mut Client, relation: &str) -> i64 {
+    differ(client, relation).unwrap_or_else(|e| panic!("{relation}: {e:?}"))
+}
+
+/// The same where the server may go away meanwhile.
+pub fn differ(client: &mut Client, relation: &str) -> Result<i64, postgres::Error> {
     let columns = "site_id, ingest_time, request_count, total_msec::numeric, hash_sum::numeric,
         distinct_ips::text, countries";
     let sql = format!(
@@ -42,7 +90,7 @@ pub fn differences(client: &mut Client, relation: &str) -> i64 {
          SELECT (SELECT count(*) FROM (TABLE raw EXCEPT TABLE kept) a)
               + (SELECT count(*) FROM (TABLE kept EXCEPT TABLE raw) b)"
     );
-    number(client, &sql)
+    client.query_one(&sql, &[]).map(|row| row.get(0))
 }
 
 /// Waits until the rollup holds every raw row.

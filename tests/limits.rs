@@ -4,17 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use hll_lab::{Cluster, Tree, wait_for};
-use hll_tests::{QUERY, TABLE, another, caught_up, differences, number, prepared};
+use hll_lab::{Cluster, Tree, skip, wait_for};
+use hll_tests::{QUERY, ROWS, TABLE, another, caught_up, differences, number, prepared, text};
 use postgres::Client;
 
-const ROWS: &str = "INSERT INTO http_request SELECT g % 3, now(), '10.0.0.' || g % 250, 'USA', 200, g
-                    FROM generate_series(1, 1000) g";
 const WORKER: &str = "shared_preload_libraries = 'hll'\nrollup.naptime = 100ms\n";
-
-fn text(client: &mut Client, sql: &str) -> String {
-    client.query_one(sql, &[]).unwrap().get::<_, Option<String>>(0).unwrap_or_default()
-}
 
 fn rollup(client: &mut Client, every: &str) {
     client.batch_execute(TABLE).unwrap();
@@ -25,8 +19,7 @@ fn rollup(client: &mut Client, every: &str) {
 #[test]
 fn a_clock_that_jumps_stops_nothing() {
     let Some(tool) = Tree::tool("libfaketime").unwrap() else {
-        println!("skipped: the package of libfaketime is not there");
-        return;
+        return skip("the package of libfaketime is not there: make setup-test");
     };
     let library = Command::new("find").arg(&tool).args(["-name", "libfaketime.so.1"]).output().unwrap();
     let library = String::from_utf8(library.stdout).unwrap().trim().to_string();
@@ -75,7 +68,7 @@ fn a_clock_that_jumps_stops_nothing() {
     assert_eq!(number(&mut client, "SELECT failed FROM rollup.status"), 0);
     drop(client);
     drop(cluster);
-    let _ = fs::remove_file(clock);
+    fs::remove_file(clock).unwrap();
 }
 
 /// The address space that a process may have: so much more than it has; None lifts the limit.

@@ -1,6 +1,6 @@
 //! pg_upgrade from an older major version, from under a running worker: data, sketches, counters and rollups arrive, and
 //! the worker goes on.
-use hll_lab::{Cluster, Tree, wait_for};
+use hll_lab::{Cluster, Tree, skip, wait_for};
 use hll_tests::{QUERY, TABLE, caught_up, differences, number};
 use postgres::Client;
 
@@ -79,18 +79,20 @@ fn upgrade(old: Tree, new: Tree) {
 fn a_cluster_goes_to_this_major_version() {
     let new = Tree::prepare().unwrap();
     let major = new.major;
+    let mut without = Vec::new();
     let mut done = 0;
     for older in OLDEST..major {
         match Tree::packaged(older).unwrap() {
             Ok(old) => upgrade(old, new.clone()),
             Err(why) => {
-                println!("skipped: from {older} to {major}: {why}");
+                without.push(why);
                 continue;
             }
         }
         done += 1;
     }
     if done == 0 {
-        println!("skipped: no PostgreSQL to upgrade from to {major}");
+        let why = if without.is_empty() { "there is none".into() } else { without.join("; ") };
+        skip(format_args!("no PostgreSQL older than {major} to upgrade from: {why}"));
     }
 }

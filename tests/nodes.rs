@@ -1,7 +1,7 @@
 //! What the tests of a Citus cluster share.
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use hll_lab::{Citus, root, wait_for};
+use hll_lab::{Citus, root, wait_until};
 use postgres::Client;
 
 use crate::{QUERY, TABLE, differences, number};
@@ -69,9 +69,9 @@ impl Kind {
         let name = self.rollup();
         let what = format!("{}: {what}", self.table);
         let lag = format!("SELECT coalesce(lag_rows, -1) FROM rollup.status WHERE name = '{name}'");
-        wait_for(&format!("{what}: everything is merged"), 60, || {
-            client.batch_execute(&format!("SELECT rollup.work_off('{name}')")).is_ok()
-                && number(client, &lag) == 0
+        wait_until(&format!("{what}: everything is merged"), 60, || {
+            client.batch_execute(&format!("SELECT rollup.work_off('{name}')"))?;
+            Ok(number(client, &lag) == 0)
         });
         let raw = number(client, &format!("SELECT count(*) FROM {} {}", self.table, self.limit));
         let kept = number(client, &format!("SELECT coalesce(sum(n), 0)::bigint FROM {}", self.target()));
@@ -144,12 +144,10 @@ pub fn page(example: usize) -> Vec<String> {
 
 /// Runs until nothing is left to merge, and compares.
 pub fn run_and_compare(client: &mut Client, what: &str) {
-    wait_for("everything is merged", 30, || {
-        client.batch_execute("SELECT rollup_http_request()").is_ok()
-            && number(
-                client,
-                "SELECT coalesce(lag_rows, -1) FROM rollup.status WHERE name = 'http_request_1min'",
-            ) == 0
+    wait_until("everything is merged", 30, || {
+        client.batch_execute("SELECT rollup_http_request()")?;
+        let lag = "SELECT coalesce(lag_rows, -1) FROM rollup.status WHERE name = 'http_request_1min'";
+        Ok(number(client, lag) == 0)
     });
     assert_eq!(differences(client, "http_request_1min"), 0, "{what}");
     assert_eq!(differences(client, "http_request_1min_live"), 0, "{what}: live");

@@ -1,17 +1,16 @@
 //! Beside postgresql-hll itself, the C extension: the same catalog, bytes and numbers, and a database of its making
 //! that is handed over. Skipped where its package is not to be had.
-use hll_lab::{Cluster, Tree};
+use hll_lab::{Cluster, Tree, skip};
 use postgres::{Client, SimpleQueryMessage};
 
-mod legacy;
-use legacy::{ANSWERS, CATALOG, OBJECTS, lines};
+use crate::legacy::{ANSWERS, CATALOG, OBJECTS, lines};
 
 /// A cluster with the C extension alone.
 fn original() -> Option<Cluster> {
     match Tree::original().unwrap() {
         Some(tree) => Some(Cluster::with(tree, "").unwrap()),
         None => {
-            println!("skipped: the package of postgresql-hll is not there");
+            skip("the package of postgresql-hll is not there: make setup-test");
             None
         }
     }

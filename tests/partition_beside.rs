@@ -1,5 +1,5 @@
 //! Partitions kept without a worker, beside pg_partman, and of a rollup's own table.
-use hll_lab::{Cluster, Tree, wait_for};
+use hll_lab::{Cluster, Tree, skip, wait_for};
 use hll_tests::number;
 use hll_tests::partitioned::{DIFFERENCES, PARTITIONS, ROLLUP, caught_up, event, text};
 
@@ -53,8 +53,7 @@ fn without_a_worker_run_due_makes_them() {
 #[test]
 fn beside_pg_partman() {
     let Some(tree) = Tree::beside("partman").unwrap() else {
-        println!("skipped: the package of pg_partman is not there");
-        return;
+        return skip("the package of pg_partman is not there: make setup-test");
     };
     let cluster =
         Cluster::with(tree, "shared_preload_libraries = 'hll'\nrollup.naptime = 50ms\ntimezone = 'UTC'\n")

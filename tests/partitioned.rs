@@ -31,10 +31,7 @@ pub const DIFFERENCES: &str =
      kept AS (SELECT at, n, total FROM event_1h_live)
      SELECT (SELECT count(*) FROM (TABLE raw EXCEPT TABLE kept) a) + (SELECT count(*) FROM (TABLE kept EXCEPT TABLE raw) b)";
 
-/// The one text that a query returns; NULL is empty.
-pub fn text(client: &mut Client, sql: &str) -> String {
-    client.query_one(sql, &[]).unwrap().get::<_, Option<String>>(0).unwrap_or_default()
-}
+pub use crate::text;
 
 /// Waits until the rollup has every row, and compares the two.
 pub fn caught_up(client: &mut Client) {

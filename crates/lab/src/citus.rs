@@ -1,10 +1,9 @@
 //! A Citus cluster: a coordinator and workers on loopback ports, where the PostgreSQL at hand has Citus.
-use std::io::Write;
 use std::net::TcpListener;
 
 use postgres::Client;
 
-use crate::{Cluster, Outcome, Tree};
+use crate::{Cluster, Outcome, Tree, skip};
 
 /// The name of the database that the tests of Citus use.
 const DATABASE: &str = "cluster";
@@ -23,11 +22,10 @@ fn free_port() -> Outcome<u16> {
 }
 
 impl Citus {
-    /// A coordinator and two workers with the extension; None, and a line that says so, without Citus.
+    /// A coordinator and two workers with the extension. None without Citus: the test that asked is skipped.
     pub fn new() -> Outcome<Option<Citus>> {
         let Some(tree) = Tree::citus()? else {
-            // Not by a macro whose output the test harness keeps to itself.
-            writeln!(std::io::stderr(), "skipped: no citus")?;
+            skip("the PostgreSQL of PG_CONFIG has no Citus");
             return Ok(None);
         };
         let mut citus = Citus { nodes: Vec::new(), tree };

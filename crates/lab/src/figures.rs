@@ -1,192 +1,242 @@
-//! The page of measurements, `docs/bench/figures.md`, and what is made of it alone: charts, and the README's block.
+//! Measured figures: `docs/bench/figures.json`, of which the page, the charts and the README's block are drawn.
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use crate::{Outcome, drawing, root};
+use serde::{Deserialize, Serialize};
 
-const BEGIN: &str = "<!-- what `make bench` measured -->\n";
-const END: &str = "<!-- end -->\n";
-const HEAD: &str = "# Measurements\n\nWritten by `make bench`, as are the charts beside it, which are drawn from these tables.\n";
+use crate::{Outcome, charts, root};
+
 /// The parts of the page, in order.
 pub const PARTS: [&str; 6] = ["sketch", "accuracy", "counters", "percentiles", "rollup", "inserts"];
 
-static SAID: Mutex<String> = Mutex::new(String::new());
-
-/// Prints a line and remembers it.
-pub fn say(line: &str) {
-    println!("{line}");
-    let mut said = SAID.lock().unwrap_or_else(|e| e.into_inner());
-    said.push_str(line);
-    said.push('\n');
+/// All figures, by their part.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Figures {
+    /// By one of [`PARTS`].
+    pub parts: BTreeMap<String, Part>,
 }
 
-/// What was said since this was asked last.
-pub fn said() -> String {
-    std::mem::take(&mut *SAID.lock().unwrap_or_else(|e| e.into_inner()))
+/// What one run of a part measured.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// When and where.
+    pub measured: Measured,
+    /// Tables and sentences, in order.
+    pub blocks: Vec<Block>,
+}
+
+/// When, with which PostgreSQL and on what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// The day, as ISO 8601 writes it.
+    pub date: String,
+    /// As pg_config says it.
+    pub postgresql: String,
+    /// The processor, and how many cores it has.
+    pub machine: String,
+}
+
+/// A table, or a sentence with figures in it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Block {
+    /// Rows of figures.
+    Table(Table),
+    /// A sentence.
+    Note(Note),
 }
 
 /// A table of the page.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Table {
     /// The paragraph before it.
     pub title: String,
     /// Names of its columns.
     pub columns: Vec<String>,
     /// Its cells.
-    pub rows: Vec<Vec<String>>,
+    pub rows: Vec<Vec<Cell>>,
 }
 
-fn cells(line: &str) -> Vec<String> {
-    line.trim().trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect()
+/// A sentence of the page, and the figures that it has.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Note {
+    /// The sentence.
+    pub text: String,
+    /// Its figures, by name and unit.
+    pub values: BTreeMap<String, f64>,
 }
 
-/// The tables of a part of the page.
-pub fn tables(page: &str, part: &str) -> Vec<Table> {
-    let heading = format!("\n## {part}\n");
-    let text = page.split_once(&heading).map_or("", |(_, rest)| rest.split("\n## ").next().unwrap_or(""));
-    let (mut found, mut title, mut open) = (Vec::<Table>::new(), "", false);
-    for line in text.lines() {
-        if !line.starts_with('|') {
-            open = false;
-            if !line.trim().is_empty() {
-                title = line.trim();
-            }
-        } else if !open {
-            open = true;
-            found.push(Table { title: title.into(), columns: cells(line), rows: Vec::new() });
-        } else if let (Some(table), false) = (found.last_mut(), line.starts_with("|--")) {
-            table.rows.push(cells(line));
+/// A cell of a table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Cell {
+    /// Words; empty where there is nothing.
+    Text(String),
+    /// A number.
+    Figure(Figure),
+}
+
+/// A number as it was measured, and how the page writes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Figure {
+    /// As measured.
+    pub value: f64,
+    /// Decimals that the page gives.
+    pub decimals: usize,
+    /// The page gives a sign to positive ones too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub signed: bool,
+    /// Words before it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub before: String,
+    /// Words after it: a unit, or what it is of.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub after: String,
+}
+
+/// A number that the page writes with so many decimals.
+pub fn figure(value: f64, decimals: usize) -> Figure {
+    Figure { value, decimals, signed: false, before: String::new(), after: String::new() }
+}
+
+/// A number that is given, not measured, with the decimals that it has.
+pub fn exact(value: f64) -> Figure {
+    let decimals = value.to_string().split_once('.').map_or(0, |(_, decimals)| decimals.len());
+    figure(value, decimals)
+}
+
+impl Figure {
+    /// With a unit, or what it is of.
+    pub fn of(self, after: impl Into<String>) -> Figure {
+        Figure { after: after.into(), ..self }
+    }
+
+    /// With words before it, such as "at most".
+    pub fn after(self, before: impl Into<String>) -> Figure {
+        Figure { before: before.into(), ..self }
+    }
+
+    /// With its sign.
+    pub fn signed(self) -> Figure {
+        Figure { signed: true, ..self }
+    }
+}
+
+impl std::fmt::Display for Figure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Figure { value, decimals, before, after, .. } = self;
+        let number = if self.signed { format!("{value:+.decimals$}") } else { format!("{value:.decimals$}") };
+        let words = [before, &number, after].map(String::as_str);
+        f.write_str(words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ").as_str())
+    }
+}
+
+impl std::fmt::Display for Cell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Cell::Text(text) => f.write_str(text),
+            Cell::Figure(figure) => figure.fmt(f),
         }
     }
-    found
 }
 
-/// The number that a cell begins with.
-fn number(cell: &str) -> Option<f64> {
-    cell.split_whitespace().next()?.trim_start_matches('+').parse().ok()
+impl From<&str> for Cell {
+    fn from(text: &str) -> Cell {
+        Cell::Text(text.into())
+    }
 }
 
-/// Rows that say how many times faster something is; "the same" is the row above.
-fn faster(table: &Table) -> Vec<(String, f64)> {
-    let (mut found, mut above) = (Vec::new(), String::new());
-    for row in &table.rows {
-        if row[0] != "the same" {
-            above = row[0].clone();
-        }
-        let Some(cell) = row.iter().find(|cell| cell.ends_with("x faster")) else { continue };
-        let against = row.get(2).and_then(|cell| cell.split_once(' ')).map_or("", |(_, what)| what);
-        found.extend(number(cell).map(|times| (shortened(&format!("{above}, {against}")), times)));
+impl From<String> for Cell {
+    fn from(text: String) -> Cell {
+        Cell::Text(text)
     }
-    found
 }
 
-fn shortened(label: &str) -> String {
-    if label.chars().count() <= 46 {
-        return label.into();
+impl From<Figure> for Cell {
+    fn from(figure: Figure) -> Cell {
+        Cell::Figure(figure)
     }
-    label.chars().take(45).collect::<String>() + "…"
 }
 
-/// The charts of a page: names of their files, what they show, and the pictures.
-pub fn charts(page: &str) -> Vec<(&'static str, &'static str, String)> {
-    let mut charts = Vec::new();
-    for table in tables(page, "sketch") {
-        let Some(ratio) = table.columns.iter().position(|c| c == "C / ours") else { continue };
-        let bars: Vec<_> =
-            table.rows.iter().filter_map(|r| Some((shortened(&r[0]), number(r.get(ratio)?)?))).collect();
-        let title = "Times as fast as the C extension, same PostgreSQL, same data";
-        charts.push(("sketch", title, drawing::times(title, &bars)));
-    }
-    for table in tables(page, "accuracy") {
-        let curve = |name: &str, column: usize| -> drawing::Curve {
-            let points = |r: &Vec<String>| Some((number(r.first()?)?, number(r.get(column)?)?));
-            (name.into(), table.rows.iter().filter_map(points).collect())
-        };
-        let title = "Bias of the estimate, 2048 registers";
-        let both = [curve("improved", 1), curve("classic", 3)];
-        charts.push(("accuracy", title, drawing::curves(title, "distinct elements", &both)));
-    }
-    for table in tables(page, "counters") {
-        let title = "JSONB counters: times as fast as the SQL that people write";
-        charts.push(("counters", title, drawing::times(title, &faster(&table))));
-    }
-    for table in tables(page, "percentiles") {
-        let title = "Percentiles: times as fast as what they are compared with";
-        charts.push(("percentiles", title, drawing::times(title, &faster(&table))));
-    }
-    for table in tables(page, "rollup") {
-        let title = "Questions about a day: times as fast over the rollup as over raw rows";
-        charts.push(("dashboard", title, drawing::times(title, &faster(&table))));
-        let pairs: Vec<_> = table
-            .rows
-            .iter()
-            .filter(|r| r.last().is_some_and(|cell| cell.ends_with(" x")))
-            .filter_map(|r| {
-                let what = r.get(2)?.split_once(' ').map_or("", |(_, what)| what);
-                Some((shortened(&r[0]), number(r.get(1)?)?, shortened(what), number(r.get(2)?)?))
-            })
-            .collect();
-        let title = "Rollups at work, beside what they are compared with";
-        charts.push(("rollup", title, drawing::pairs(title, &pairs)));
-    }
-    for table in tables(page, "inserts") {
-        let pair = |r: &Vec<String>| {
-            Some((shortened(&r[0]), number(r.get(1)?)?, "without stamp".into(), number(r.get(2)?)?))
-        };
-        let title = "Inserts into a table that is rolled up: processor time of the server";
-        charts.push((
-            "inserts",
-            title,
-            drawing::pairs(title, &table.rows.iter().filter_map(pair).collect::<Vec<_>>()),
-        ));
-    }
-    charts
-}
-
-/// The README's block, without the marks around it.
-pub fn block(page: Option<&str>) -> String {
-    let Some(page) = page else {
-        return "Nothing was measured yet: `make bench` measures, and puts its charts here.\n".into();
-    };
-    let first = page.lines().find(|line| line.starts_with("Measured ")).unwrap_or_default();
-    let mut text = format!("{first} All tables: [docs/bench/figures.md](docs/bench/figures.md).\n");
-    for (name, title, _) in charts(page) {
-        text += &format!("\n![{title}](docs/bench/{name}.svg)\n");
-    }
-    text
-}
-
-/// The README with that block in the place of the one that it has.
-pub fn with_block(readme: &str, block: &str) -> Option<String> {
-    let (before, rest) = readme.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}{block}{END}{after}"))
-}
-
-/// Puts what a part has measured into the page, and draws and writes everything that is made of it.
-pub fn publish(part: &str, machine: &str, text: &str) -> Outcome<()> {
-    let folder = root().join("docs/bench");
-    fs::create_dir_all(&folder)?;
-    let file = folder.join("figures.md");
-    let old = fs::read_to_string(&file).unwrap_or_default();
-    let mut page = HEAD.to_string();
-    for name in PARTS {
-        let kept = old.split_once(&format!("\n## {name}\n")).map(|(_, rest)| rest);
-        let kept = kept.map(|rest| rest.split("\n## ").next().unwrap_or("").trim().to_string());
-        let now = (name == part).then(|| format!("{machine}\n\n{}", text.trim()));
-        if let Some(section) = now.or(kept) {
-            page += &format!("\n## {name}\n\n{section}\n");
+impl Cell {
+    /// Its number.
+    pub fn figure(&self) -> Option<&Figure> {
+        match self {
+            Cell::Figure(figure) => Some(figure),
+            Cell::Text(_) => None,
         }
     }
-    for (name, _, picture) in charts(&page) {
-        fs::write(folder.join(format!("{name}.svg")), picture)?;
+}
+
+/// What the part that runs has said so far.
+static SAID: Mutex<Vec<Block>> = Mutex::new(Vec::new());
+
+fn said() -> std::sync::MutexGuard<'static, Vec<Block>> {
+    SAID.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// A line of a table, as Markdown has it.
+pub(crate) fn line(cells: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
+    cells.into_iter().fold(String::from("|"), |line, cell| line + &format!(" {cell} |"))
+}
+
+/// Begins a table.
+pub fn table(title: &str, columns: &[&str]) {
+    println!("\n{title}\n\n{}\n|{}", line(columns), "---|".repeat(columns.len()));
+    let columns = columns.iter().map(|c| c.to_string()).collect();
+    said().push(Block::Table(Table { title: title.into(), columns, rows: Vec::new() }));
+}
+
+/// Prints and keeps a row of the table that was begun last; the cells at its end that are missing are empty.
+pub fn row(cells: impl IntoIterator<Item = Cell>) {
+    let mut cells: Vec<Cell> = cells.into_iter().collect();
+    let mut said = said();
+    let table = said.iter_mut().rev().find_map(|block| match block {
+        Block::Table(table) => Some(table),
+        Block::Note(_) => None,
+    });
+    let table = table.expect("a table was begun");
+    assert!(cells.len() <= table.columns.len(), "{cells:?} has more cells than there are columns");
+    cells.resize(table.columns.len(), "".into());
+    println!("{}", line(&cells));
+    table.rows.push(cells);
+}
+
+/// Prints and keeps a sentence, and the figures that it has.
+pub fn note(text: String, values: &[(&str, f64)]) {
+    println!("\n{text}");
+    let values = values.iter().map(|(name, value)| (name.to_string(), *value)).collect();
+    said().push(Block::Note(Note { text, values }));
+}
+
+fn file() -> PathBuf {
+    root().join("docs/bench/figures.json")
+}
+
+/// The figures that are kept; none before the first were measured.
+pub fn kept() -> Outcome<Figures> {
+    if !file().exists() {
+        return Ok(Figures::default());
     }
-    let readme = root().join("README.md");
-    let fresh = with_block(&fs::read_to_string(&readme)?, &block(Some(&page)))
-        .ok_or("README.md has lost the marks around its figures")?;
-    fs::write(readme, fresh)?;
-    Ok(fs::write(file, page)?)
+    Ok(serde_json::from_str(&fs::read_to_string(file())?).map_err(|e| format!("figures.json: {e}"))?)
+}
+
+/// Keeps what was said since this was called last as that part, and draws everything anew.
+pub fn publish(part: &str, measured: Measured) -> Outcome<()> {
+    let blocks = std::mem::take(&mut *said());
+    let mut figures = kept()?;
+    figures.parts.insert(part.into(), Part { measured, blocks });
+    fs::create_dir_all(root().join("docs/bench"))?;
+    fs::write(file(), serde_json::to_string_pretty(&figures)? + "\n")?;
+    charts::draw(&figures)
 }
 
 /// The processor, and how many of it there are.

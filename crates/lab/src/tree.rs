@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use crate::Outcome;
 
@@ -68,10 +69,29 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Copies the PostgreSQL of `$PG_CONFIG` (default: `$PG`, 15) once, and puts the freshly built extension in.
+    /// Copies the PostgreSQL of `$PG_CONFIG` (default: `$PG`, 15) once, and puts the freshly built extension in: once per
+    /// program, whatever is built while it runs.
     pub fn prepare() -> Outcome<Tree> {
-        let (tree, top, _) = Self::copied("private-pg")?;
-        // Several test programs may prepare at once.
+        static READY: Mutex<Option<Tree>> = Mutex::new(None);
+        Self::once(&READY, || Ok(Some(Self::installed("private-pg")?)))?.ok_or("no tree".into())
+    }
+
+    /// The tree that `ready` keeps, else what `make` makes, which it keeps.
+    fn once(
+        ready: &Mutex<Option<Tree>>,
+        make: impl FnOnce() -> Outcome<Option<Tree>>,
+    ) -> Outcome<Option<Tree>> {
+        let mut ready = ready.lock().unwrap_or_else(|e| e.into_inner());
+        if ready.is_none() {
+            *ready = make()?;
+        }
+        Ok(ready.clone())
+    }
+
+    /// A copy of that kind with the extension in it.
+    fn installed(kind: &str) -> Outcome<Tree> {
+        let (tree, top, _) = Self::copied(kind)?;
+        // Several programs may prepare at once.
         let lock = fs::File::create(top.join("lock"))?;
         lock.lock()?;
         tree.install()?;
@@ -131,11 +151,13 @@ impl Tree {
         if !share.join("extension/citus.control").exists() {
             return Ok(None);
         }
-        let (tree, top, _) = Self::copied("citus-pg")?;
-        let lock = fs::File::create(top.join("lock"))?;
-        lock.lock()?;
-        tree.install()?;
-        Ok(Some(tree))
+        static READY: Mutex<Option<Tree>> = Mutex::new(None);
+        Self::once(&READY, || Ok(Some(Self::installed("citus-pg")?)))
+    }
+
+    /// The folder that this tree lies in.
+    pub(crate) fn top(&self) -> &Path {
+        self.bin.ancestors().nth(5).expect("usr/lib/postgresql/MAJOR/bin lies in a folder")
     }
 
     fn config() -> String {
@@ -202,6 +224,9 @@ impl Tree {
         let fresh = fs::read_to_string(&complete).ok().as_deref() != Some(&version);
         if fresh {
             copy(Path::new(&ask("--bindir")?), &bin)?;
+            if fs::exists(top.join("cluster"))? {
+                fs::remove_dir_all(top.join("cluster"))?; // another version's
+            }
         }
         // Programs find the rest from where they lie, in the layout that they were built for.
         let copied = |what: &str| -> Outcome<PathBuf> {
@@ -244,6 +269,9 @@ impl Tree {
         let root = root();
         let extension = self.share.join("extension");
         let scripts = root.join("target/extension");
+        // Trees of other kinds are made of the same folder.
+        let lock = fs::File::create(root.join("target/extension-lock"))?;
+        lock.lock()?;
         let assembled = Command::new(root.join("sql/assemble")).arg(&scripts).status()?;
         if !assembled.success() {
             return Err("sql/assemble failed".into());

@@ -2,7 +2,7 @@
 use hll_lab::Outcome;
 use hll_sketch::{Estimator, Heap, Params, Sketch, murmur3};
 
-use crate::measure::table;
+use hll_lab::figures::{Cell, figure, row, table};
 
 const TRIALS: i64 = 1000;
 const POINTS: [i64; 14] =
@@ -32,10 +32,14 @@ pub fn run() -> Outcome<()> {
         &["distinct", "improved: bias", "RMSE", "classic: bias", "RMSE"],
     );
     for (point, sums) in POINTS.iter().zip(errors) {
-        let percent = |(bias, square): (f64, f64)| {
-            format!("{:+.2} | {:.2}", bias / TRIALS as f64 * 100.0, (square / TRIALS as f64).sqrt() * 100.0)
-        };
-        println!("| {point} | {} | {} |", percent(sums[0]), percent(sums[1]));
+        let [improved, classic] = sums.map(|(bias, square)| {
+            let (bias, square) = (bias / TRIALS as f64 * 100.0, (square / TRIALS as f64).sqrt() * 100.0);
+            [figure(bias, 2).signed(), figure(square, 2)]
+        });
+        row([[figure(*point as f64, 0)].as_slice(), &improved, &classic]
+            .concat()
+            .into_iter()
+            .map(Cell::from));
     }
     Ok(())
 }

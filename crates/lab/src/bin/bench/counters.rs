@@ -1,8 +1,9 @@
 //! The JSONB counters beside the SQL that people write for them.
+use hll_lab::figures::{figure, row, table};
 use hll_lab::{Cluster, Outcome};
 use postgres::Client;
 
-use crate::measure::{in_turn, table};
+use crate::measure::{at_least, at_most, beside, faster, in_turn, ratio};
 
 const DATA: &str = "
   CREATE TABLE hit AS SELECT (i % 20)::int AS site, timestamptz '2026-01-01' + i * interval '1680 microseconds' AS at,
@@ -29,36 +30,33 @@ pub fn run() -> Outcome<()> {
             "SELECT sum(n), sum(t), count(c) FROM (SELECT count(*) AS n, sum(ms) AS t, jsonb_counter_agg({key}) AS c FROM hit {group}) s"
         );
         let (a, b) = in_turn(&mut client, &ours, &plain)?;
-        println!(
-            "| `jsonb_counter_agg`, {key} keys, with count and sum | {a:.0} | {b:.0} without | {:.2} x | at most 1.35 x |",
-            a / b
-        );
+        let name = format!("`jsonb_counter_agg`, {key} keys, with count and sum");
+        let [x, y] = beside(a, b, 0, "without");
+        row([name.into(), x, y, ratio(a, b), at_most(1.35, "x")]);
         let window = format!(
             "SELECT sum(n), count(c) FROM (SELECT site, minute, sum(n) AS n, jsonb_object_agg(key, n) AS c FROM (
                SELECT DISTINCT site, date_trunc('minute', at) AS minute, {key} AS key,
                       count(*) OVER (PARTITION BY site, date_trunc('minute', at), {key}) AS n FROM hit) w GROUP BY site, minute) s"
         );
         let (a, b) = in_turn(&mut client, &ours, &window)?;
-        println!("| the same | {a:.0} | {b:.0} by window function | {:.1} x faster | 2.5 x |", b / a);
+        let [x, y] = beside(a, b, 0, "by window function");
+        row(["the same".into(), x, y, faster(a, b, 1), at_least(2.5)]);
     }
     let (a, b) = in_turn(
         &mut client,
         "SELECT jsonb_counter_merge_agg(c) FROM counter",
         "SELECT jsonb_object_agg(key, n) FROM (SELECT key, sum(value::numeric) AS n FROM counter, jsonb_each_text(c) GROUP BY key) s",
     )?;
-    println!(
-        "| `jsonb_counter_merge_agg`, 100,000 counters of 50 keys | {a:.0} | {b:.0} in SQL | {:.1} x faster | 8 x |",
-        b / a
-    );
+    let [x, y] = beside(a, b, 0, "in SQL");
+    let name = "`jsonb_counter_merge_agg`, 100,000 counters of 50 keys";
+    row([name.into(), x, y, faster(a, b, 1), at_least(8.0)]);
     let (a, b) = in_turn(
         &mut client,
         "SELECT count(jsonb_counter_merge(c, c)) FROM counter WHERE id <= 10000",
         "SELECT count(merge_sql(c, c)) FROM counter WHERE id <= 10000",
     )?;
-    println!(
-        "| `jsonb_counter_merge(a, b)`, 50 keys each | {a:.0} | {b:.0} in SQL | {:.1} x faster | 10 x |",
-        b / a
-    );
+    let [x, y] = beside(a, b, 0, "in SQL");
+    row(["`jsonb_counter_merge(a, b)`, 50 keys each".into(), x, y, faster(a, b, 1), at_least(10.0)]);
     for (name, sql) in [
         ("counted", "SELECT i % 10000, jsonb_counter_agg('key' || i / 10000) FROM part GROUP BY 1"),
         (
@@ -68,10 +66,9 @@ pub fn run() -> Outcome<()> {
         ("merged", "SELECT id % 10000, jsonb_counter_merge_agg(c) FROM counter WHERE id <= 20000 GROUP BY 1"),
     ] {
         let bytes = peak_memory(&mut client, sql)?;
-        println!(
-            "| memory of 10,000 groups of 50 keys, {name} | {:.1} KB a group | | | at most 6 KB |",
-            bytes / 10_000.0 / 1024.0
-        );
+        let name = format!("memory of 10,000 groups of 50 keys, {name}");
+        let held = figure(bytes / 10_000.0 / 1024.0, 1).of("KB a group");
+        row([name.into(), held.into(), "".into(), "".into(), at_most(6.0, "KB")]);
     }
     Ok(())
 }

@@ -2,10 +2,11 @@
 use std::fs;
 use std::io::Write;
 
+use hll_lab::figures::{Cell, exact, figure, row, table};
 use hll_lab::{Cluster, Outcome};
 use postgres::Client;
 
-use crate::measure::{median, table};
+use crate::measure::median;
 use crate::rollup::{COLUMNS, SELECT};
 
 const NAMES: &str = "site_id, ingest_time, url, request_country, ip_address, status_code, response_time_msec";
@@ -102,12 +103,12 @@ pub fn run() -> Outcome<()> {
             }
         }
         let [stamped, timed, bare, constant] = times.map(median);
-        println!(
-            "| {what} | {stamped:.0} | {timed:.0} | {:.2} | {bound} | {bare:.0} | {:.2} | {constant:.0} | {:.2} |",
-            stamped / timed,
-            stamped / bare,
-            stamped / constant
-        );
+        let mut cells = vec![what.into(), figure(stamped, 0).into()];
+        for (other, goal) in [(timed, Some(exact(bound))), (bare, None), (constant, None)] {
+            cells.extend([figure(other, 0).into(), figure(stamped / other, 2).into()]);
+            cells.extend(goal.map(Cell::from));
+        }
+        row(cells);
     }
     Ok(())
 }

@@ -1,13 +1,8 @@
 //! The measurements that README quotes: `make bench`, or `make bench BENCH="sketch counters"` for some of them.
 //!
-//! The page and the charts of docs/bench, and the README's block, are written as each part ends.
+//! docs/bench/figures.json is written as each part ends, and what is drawn of it.
 //!
 //! What is compared runs in one go, by turns, on the same data and the same PostgreSQL; medians are printed.
-/// What is printed is remembered, for the page.
-macro_rules! println {
-    ($($text:tt)*) => { hll_lab::figures::say(&format!($($text)*)) };
-}
-
 mod accuracy;
 mod counters;
 mod inserts;
@@ -18,7 +13,8 @@ mod sketch;
 
 use std::process::Command;
 
-use hll_lab::{Outcome, figures};
+use hll_lab::Outcome;
+use hll_lab::figures::{self, Measured};
 
 /// Prints one part.
 type Part = fn() -> Outcome<()>;
@@ -41,16 +37,15 @@ fn main() -> Outcome<()> {
     }
     for (name, part) in parts {
         if asked.is_empty() || asked.iter().any(|a| a == name) {
-            figures::said();
             part()?;
-            figures::publish(name, &measured()?, &figures::said())?;
+            figures::publish(name, measured()?)?;
         }
     }
     Ok(())
 }
 
 /// When, on what and with which PostgreSQL.
-fn measured() -> Outcome<String> {
+fn measured() -> Outcome<Measured> {
     let major = std::env::var("PG").unwrap_or_else(|_| "15".into());
     let config =
         std::env::var("PG_CONFIG").unwrap_or_else(|_| format!("/usr/lib/postgresql/{major}/bin/pg_config"));
@@ -60,6 +55,6 @@ fn measured() -> Outcome<String> {
     };
     let version = first(&config, "--version")?;
     // Without the distribution's own number.
-    let version = version.split(" (").next().unwrap_or_default();
-    Ok(format!("Measured on {} with {version}, {}.", first("date", "+%F")?, figures::machine()))
+    let postgresql = version.split(" (").next().unwrap_or_default().to_string();
+    Ok(Measured { date: first("date", "+%F")?, postgresql, machine: figures::machine() })
 }

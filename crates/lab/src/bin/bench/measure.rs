@@ -1,7 +1,8 @@
-//! Timing by turns, and tables.
+//! Timing by turns, and rows that compare.
 use std::time::Instant;
 
 use hll_lab::Outcome;
+use hll_lab::figures::{Cell, exact, figure};
 use postgres::Client;
 
 /// Rounds of each measurement.
@@ -60,9 +61,27 @@ pub fn in_turn(client: &mut Client, a: &str, b: &str) -> Outcome<(f64, f64)> {
     Ok((a, b))
 }
 
-/// A heading and the first two lines of a table.
-pub fn table(title: &str, columns: &[&str]) {
-    println!("\n{title}\n");
-    println!("| {} |", columns.join(" | "));
-    println!("|{}", "---|".repeat(columns.len()));
+/// What ours takes and what another way takes: two cells.
+pub fn beside(ours: f64, against: f64, decimals: usize, with: &str) -> [Cell; 2] {
+    [figure(ours, decimals).into(), figure(against, decimals).of(with).into()]
+}
+
+/// How many times as much ours takes.
+pub fn ratio(ours: f64, against: f64) -> Cell {
+    figure(ours / against, 2).of("x").into()
+}
+
+/// How many times faster ours is.
+pub fn faster(ours: f64, against: f64, decimals: usize) -> Cell {
+    figure(against / ours, decimals).of("x faster").into()
+}
+
+/// What is to be reached: at most so much.
+pub fn at_most(most: f64, unit: &str) -> Cell {
+    exact(most).of(unit).after("at most").into()
+}
+
+/// What is to be reached: so many times faster.
+pub fn at_least(times: f64) -> Cell {
+    exact(times).of("x").into()
 }

@@ -2,11 +2,12 @@
 use std::hint::black_box;
 
 use hll_ddsketch::{DdSketch, Heap};
+use hll_lab::figures::{Figure, figure, note, row, table};
 use hll_lab::{Cluster, OURS, Outcome, Tree};
 use postgres::Client;
 
 use crate::counters::peak_memory;
-use crate::measure::{in_turn, median, table};
+use crate::measure::{at_least, at_most, beside, faster, in_turn, median, ratio};
 
 /// Latencies from 1 ms to a minute, most of them about 200 ms; hours of ten sites have some 400 buckets each.
 const DATA: &str = "
@@ -40,6 +41,12 @@ fn uniform(seed: &mut u64) -> f64 {
     (*seed >> 11) as f64 / (1u64 << 53) as f64
 }
 
+/// A row that compares with nothing but what is to be reached: at most so much.
+fn alone(name: &str, measured: Figure, most: Option<(f64, &str)>) {
+    let goal = most.map_or("".into(), |(most, unit)| at_most(most, unit));
+    row([name.into(), measured.into(), "".into(), "".into(), goal]);
+}
+
 fn kernel() -> Outcome<()> {
     const VALUES: usize = 1_000_000;
     let mut seed = 88_172_645_463_325_252;
@@ -54,7 +61,7 @@ fn kernel() -> Outcome<()> {
             let _ = black_box(sketch.add(black_box(*value)));
         }
     });
-    println!("| a value added, in the kernel | {add:.1} ns | | | at most 12 ns |");
+    alone("a value added, in the kernel", figure(add, 1).of("ns"), Some((12.0, "ns")));
     let of = |count: i32| -> Outcome<DdSketch> {
         let mut sketch = DdSketch::new(5, Heap)?;
         (0..count).try_for_each(|i| {
@@ -67,12 +74,10 @@ fn kernel() -> Outcome<()> {
     let merge = nanoseconds(10_000, || {
         (0..10_000).for_each(|_| black_box(whole.union_bytes(black_box(&bytes))).unwrap_or_default())
     });
-    println!(
-        "| {} buckets added, from stored bytes, in the kernel | {merge:.0} ns | | | at most 400 ns |",
-        one.buckets().len()
-    );
+    let name = format!("{} buckets added, from stored bytes, in the kernel", one.buckets().len());
+    alone(&name, figure(merge, 0).of("ns"), Some((400.0, "ns")));
     let written = nanoseconds(10_000, || (0..10_000).for_each(|_| drop(black_box(one.encode()))));
-    println!("| the same written, in the kernel | {written:.0} ns | | | |");
+    alone("the same written, in the kernel", figure(written, 0).of("ns"), None);
     for (number, spread, most) in [(1_000_000, 1.5, 1200), (10_000, 1.5, 400)] {
         let mut sketch = DdSketch::new(5, Heap)?;
         let mut latency = || {
@@ -81,9 +86,8 @@ fn kernel() -> Outcome<()> {
         };
         (0..number).try_for_each(|_| sketch.add(latency()))?;
         let (buckets, bytes) = (sketch.buckets().len(), sketch.encode().len());
-        println!(
-            "| stored, {number} latencies from 1 ms to 60 s in {buckets} buckets | {bytes} bytes | | | at most {most} bytes |"
-        );
+        let name = format!("stored, {number} latencies from 1 ms to 60 s in {buckets} buckets");
+        alone(&name, figure(bytes as f64, 0).of("bytes"), Some((f64::from(most), "bytes")));
     }
     Ok(())
 }
@@ -106,28 +110,22 @@ pub fn run() -> Outcome<()> {
     let cluster = Cluster::with(digest.map_or_else(Tree::prepare, Ok)?, OURS)?;
     let mut client = prepared(&cluster)?;
     let (a, b) = in_turn(&mut client, "SELECT ddsketch_agg(ms) FROM latency", "SELECT avg(ms) FROM latency")?;
-    println!(
-        "| `ddsketch_agg(ms)`, 1 M rows | {a:.0} | {b:.0} `avg(ms)` | {:.2} x | at most 1.25 x |",
-        a / b
-    );
+    let [x, y] = beside(a, b, 0, "`avg(ms)`");
+    row(["`ddsketch_agg(ms)`, 1 M rows".into(), x, y, ratio(a, b), at_most(1.25, "x")]);
     let (a, b) = in_turn(
         &mut client,
         "SELECT ddsketch_percentile(ddsketch_agg(ms), 0.99) FROM latency",
         "SELECT percentile_cont(0.99) WITHIN GROUP (ORDER BY ms) FROM latency",
     )?;
-    println!(
-        "| the 99th percentile of 1 M rows | {a:.0} | {b:.0} by sorting (`percentile_cont`) | {:.1} x faster | 8 x |",
-        b / a
-    );
+    let [x, y] = beside(a, b, 0, "by sorting (`percentile_cont`)");
+    row(["the 99th percentile of 1 M rows".into(), x, y, faster(a, b, 1), at_least(8.0)]);
     let (a, b) = in_turn(
         &mut client,
         "SELECT approx_percentile(ms, 0.99) FROM latency GROUP BY site",
         "SELECT percentile_cont(0.99) WITHIN GROUP (ORDER BY ms) FROM latency GROUP BY site",
     )?;
-    println!(
-        "| `approx_percentile`, ten groups of 100,000 rows | {a:.0} | {b:.0} by sorting (`percentile_cont`) | {:.1} x faster | 8 x |",
-        b / a
-    );
+    let [x, y] = beside(a, b, 0, "by sorting (`percentile_cont`)");
+    row(["`approx_percentile`, ten groups of 100,000 rows".into(), x, y, faster(a, b, 1), at_least(8.0)]);
     if has_digest {
         client.batch_execute("CREATE EXTENSION tdigest")?;
         client.batch_execute("CREATE TABLE digest AS SELECT many, tdigest(20 * exp(i * 0.01), 100) AS d FROM generate_series(1, 2000) many, generate_series(1, 650) i GROUP BY many")?;
@@ -137,30 +135,25 @@ pub fn run() -> Outcome<()> {
             "SELECT ddsketch_percentile(ddsketch_agg(ms), 0.99) FROM latency",
             "SELECT tdigest_percentile(ms, 100, 0.99) FROM latency",
         )?;
-        println!(
-            "| the 99th percentile of 1 M rows | {a:.0} | {b:.0} by `tdigest`, compression 100 | {:.1} x faster | 3 x |",
-            b / a
-        );
+        let [x, y] = beside(a, b, 0, "by `tdigest`, compression 100");
+        row(["the 99th percentile of 1 M rows".into(), x, y, faster(a, b, 1), at_least(3.0)]);
         let (a, b) = in_turn(
             &mut client,
             "SELECT ddsketch_percentile(ddsketch_union_agg(s), 0.99) FROM sketch",
             "SELECT tdigest_percentile(d, 0.99) FROM digest",
         )?;
-        println!(
-            "| 2,000 sketches of 300 buckets united | {a:.1} | {b:.1} by `tdigest`, compression 100 | {:.1} x faster | |",
-            b / a
-        );
+        let [x, y] = beside(a, b, 1, "by `tdigest`, compression 100");
+        row(["2,000 sketches of 300 buckets united".into(), x, y, faster(a, b, 1)]);
     } else {
-        println!("\nskipped: Debian's `tdigest` beside ours: its package was not to be had\n");
+        note("Not beside Debian's `tdigest`: its package is not there.".into(), &[]);
     }
     for (groups, buckets, most, sql) in [
         (2_000, 500, 4.5, "SELECT few, ddsketch_agg(exp(n * 0.0217)) FROM part GROUP BY 1"),
         (10_000, 50, 1.0, "SELECT many, ddsketch_agg(exp(m * 0.0217)) FROM part WHERE m < 50 GROUP BY 1"),
     ] {
         let kilobytes = peak_memory(&mut client, sql)? / f64::from(groups) / 1024.0;
-        println!(
-            "| memory of {groups} groups of {buckets} buckets | {kilobytes:.2} KB a group | | | at most {most} KB |"
-        );
+        let name = format!("memory of {groups} groups of {buckets} buckets");
+        alone(&name, figure(kilobytes, 2).of("KB a group"), Some((most, "KB")));
     }
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! Runs of a rollup beside the plain query over the same rows, and dashboards over both.
+use hll_lab::figures::{figure, row, table};
 use hll_lab::plans::{Plans, workers};
 use hll_lab::{Cluster, Outcome, Tree};
 use postgres::Client;
 
-use crate::measure::{by_turns, median, once, table};
+use crate::measure::{beside, by_turns, faster, median, once, ratio};
 
 /// Columns of the tutorial's table.
 pub const COLUMNS: &str = "site_id int, ingest_time timestamptz, url text, request_country text, ip_address text, status_code int, response_time_msec int";
@@ -151,7 +152,8 @@ fn large_runs(cluster: &Cluster, one: &mut Load) -> Outcome<()> {
     let (tutorial, whose) = tutorial(cluster, ROWS)?;
     let name = "run over 1 M new rows";
     let line = |what: String, ms: f64, against: f64, with: String| {
-        println!("| {what} | {ms:.0} | {against:.0} {with} | {:.2} x |", ms / against);
+        let [x, y] = beside(ms, against, 0, &with);
+        row([what.into(), x, y, ratio(ms, against)]);
     };
     let query = "plain GROUP BY, count and sum alone";
     line(format!("{name}, {of_run}"), run, plain, format!("{query}, {of_plain}: as PostgreSQL plans it"));
@@ -220,11 +222,13 @@ fn small_runs(one: &mut Load) -> Outcome<()> {
         }
     }
     let raw = one.rows as f64 / 1e6;
-    println!("| run over 60,000 new rows, {raw:.1} M raw rows | {:.1} | | |", median(small));
+    let name = format!("run over 60,000 new rows, {raw:.1} M raw rows");
+    row([name.into(), figure(median(small), 1).into()]);
     if hour {
-        println!("| run over 60 late rows of 60 minutes, {raw:.1} M raw rows | {:.1} | | |", median(late));
+        let name = format!("run over 60 late rows of 60 minutes, {raw:.1} M raw rows");
+        row([name.into(), figure(median(late), 1).into()]);
     }
-    println!("| idle run, {raw:.1} M raw rows | {:.2} | | |", median(idle));
+    row([format!("idle run, {raw:.1} M raw rows").into(), figure(median(idle), 2).into()]);
     Ok(())
 }
 
@@ -248,10 +252,9 @@ fn dashboard(one: &mut Load) -> Outcome<()> {
         let [raw, minutes, hours] =
             by_turns(&mut [&mut one.client], [(0, &*raw), (0, &*minutes), (0, &*hours)])?;
         for (level, time) in [("minutes", minutes), ("hours", hours)] {
-            println!(
-                "| a day per site over {level}{how} | {time:.2} | {raw:.0} over raw rows | {:.0} x faster |",
-                raw / time
-            );
+            let (name, against) =
+                (format!("a day per site over {level}{how}"), figure(raw, 0).of("over raw rows"));
+            row([name.into(), figure(time, 2).into(), against.into(), faster(time, raw, 0)]);
         }
     }
     Ok(())

@@ -1,10 +1,11 @@
 //! The type `hll` beside the C extension that it answers to: same PostgreSQL, same data, by turns.
 use std::fs;
 
+use hll_lab::figures::{Cell, exact, figure, note, row, table};
 use hll_lab::{Cluster, Outcome, Tree};
 use postgres::Client;
 
-use crate::measure::{by_turns, in_turn, median, once, table};
+use crate::measure::{by_turns, in_turn, median, once};
 
 /// Sketches and rows; the C extension makes the same bytes of the same statements.
 const DATA: &str = "
@@ -78,10 +79,14 @@ pub fn run() -> Outcome<()> {
     let ours = Cluster::with(Tree::prepare()?, &format!("shared_preload_libraries = 'hll'\n{settings}"))?;
     let mut client = prepared(&ours)?;
     match Tree::original()? {
-        None => println!("\nskipped: the C extension beside ours: its package was not to be had"),
+        None => note("Not beside the C extension: its package is not there.".into(), &[]),
         Some(tree) => beside(&ours, &mut client, &Cluster::with(tree, settings)?)?,
     }
     alone(&mut client)
+}
+
+fn one(ms: f64) -> Cell {
+    figure(ms, 1).into()
 }
 
 fn beside(ours: &Cluster, client: &mut Client, original: &Cluster) -> Outcome<()> {
@@ -96,15 +101,15 @@ fn beside(ours: &Cluster, client: &mut Client, original: &Cluster) -> Outcome<()
         let mut sessions = [&mut theirs, &mut *client];
         if reading.is_empty() {
             let [c, r] = by_turns(&mut sessions, [(0, sql), (1, sql)])?;
-            println!("| {name} | {c:.1} | {r:.1} | {:.2} |  | {goal} |", c / r);
+            row([name.into(), one(c), one(r), figure(c / r, 2).into(), "".into(), exact(goal).into()]);
             continue;
         }
         let [c, r, c0, r0] = by_turns(&mut sessions, [(0, sql), (1, sql), (0, reading), (1, reading)])?;
         // What takes less than a hundredth of the reading cannot be told from nothing.
         let (least, own) = (r0 / 100.0, r - r0);
-        let sign = if own < least { "> " } else { "" };
-        let alone = (c - c0) / own.max(least);
-        println!("| {name} | {c:.1} | {r:.1} | {:.2} | {sign}{alone:.1} | {goal} |", c / r);
+        let sign = if own < least { ">" } else { "" };
+        let alone = figure((c - c0) / own.max(least), 1).after(sign);
+        row([name.into(), one(c), one(r), figure(c / r, 2).into(), alone.into(), exact(goal).into()]);
     }
     let groups = "SELECT count(h) FROM (SELECT hll_add_agg(hll_hash_bigint(x % 5000000 + g)) AS h FROM
         (SELECT k AS g, k * 500 + n AS x FROM generate_series(1, 10000) k, generate_series(1, 500) n) d GROUP BY g) s";
@@ -112,10 +117,12 @@ fn beside(ours: &Cluster, client: &mut Client, original: &Cluster) -> Outcome<()
         (SELECT k AS g, k * 500 + n AS x FROM generate_series(1, 10000) k, generate_series(1, 500) n) d GROUP BY g) s";
     let per_group =
         |cluster: &Cluster| -> Outcome<f64> { Ok((peak(cluster, groups)? - peak(cluster, plain)?) / 1e4) };
-    println!(
-        "\nMemory of a group, 500 distinct values, 10,000 groups: C {:.1} KiB, ours {:.1} KiB (to reach: 4)",
-        per_group(original)?,
-        per_group(ours)?
+    let (c, r) = (per_group(original)?, per_group(ours)?);
+    note(
+        format!(
+            "Memory of a group, 500 distinct values, 10,000 groups: C {c:.1} KiB, ours {r:.1} KiB (to reach: 4)"
+        ),
+        &[("c_kib", c), ("ours_kib", r)],
     );
     Ok(())
 }
@@ -136,9 +143,12 @@ fn alone(client: &mut Client) -> Outcome<()> {
         "RESET ALL; SET jit = off; SET max_parallel_workers_per_gather = 0; SET work_mem = '2GB'",
     )?;
     let (one, two) = (median(times.0), median(times.1));
-    println!(
-        "\n2 parallel workers against one process: {one:.0} ms / {two:.0} ms = {:.2} (to reach: 1.6)",
-        one / two
+    let ratio = one / two;
+    note(
+        format!(
+            "2 parallel workers against one process: {one:.0} ms / {two:.0} ms = {ratio:.2} (to reach: 1.6)"
+        ),
+        &[("one_process_ms", one), ("two_workers_ms", two)],
     );
     let approx = "SELECT count(*) FROM pg_proc WHERE proname = 'approx_count_distinct'";
     if client.query_one(approx, &[])?.get::<_, i64>(0) > 0 {
@@ -147,9 +157,12 @@ fn alone(client: &mut Client) -> Outcome<()> {
             "SELECT count(DISTINCT t) FROM texts",
             "SELECT approx_count_distinct(t) FROM texts",
         )?;
-        println!(
-            "\n`approx_count_distinct(text)` against `count(DISTINCT text)`, 1 M distinct: {exact:.0} ms / {sketch:.0} ms = {:.1} (to reach: 3)",
-            exact / sketch
+        let ratio = exact / sketch;
+        note(
+            format!(
+                "`approx_count_distinct(text)` against `count(DISTINCT text)`, 1 M distinct: {exact:.0} ms / {sketch:.0} ms = {ratio:.1} (to reach: 3)"
+            ),
+            &[("exact_ms", exact), ("sketch_ms", sketch)],
         );
     }
     Ok(())

@@ -2,8 +2,21 @@
 //! small table, old rows expire. Every figure at the end is measured; `exact: no` exits with 1.
 /// What is printed is remembered, for the picture.
 macro_rules! println {
-    () => { hll_lab::figures::say("") };
-    ($($text:tt)*) => { hll_lab::figures::say(&format!($($text)*)) };
+    () => { $crate::say("") };
+    ($($text:tt)*) => { $crate::say(&format!($($text)*)) };
+}
+
+static SAID: Mutex<String> = Mutex::new(String::new());
+
+/// Prints a line and remembers it.
+fn say(line: &str) {
+    std::println!("{line}");
+    *SAID.lock().unwrap_or_else(PoisonError::into_inner) += &format!("{line}\n");
+}
+
+/// What was said since this was asked last.
+fn said() -> String {
+    std::mem::take(&mut *SAID.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 mod dashboard;
@@ -13,6 +26,7 @@ mod verdict;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -77,6 +91,7 @@ fn story() -> Outcome<bool> {
 
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut screen = dashboard::Screen::new();
+    let start = Instant::now();
     thread::scope(|scope| -> Outcome<()> {
         let mut writers = Vec::new();
         for number in 0..4 {
@@ -87,17 +102,18 @@ fn story() -> Outcome<bool> {
                 None => generate::write(&mut writer, number as u64 + 1, stop, written),
             }));
         }
-        let start = Instant::now();
         let mut shown = Ok(());
         while shown.is_ok() && !writers.iter().all(|w| w.is_finished()) {
-            if start.elapsed() >= Duration::from_secs(seconds) {
+            // Writers that were told to end are waited for without a picture: the last one comes when all is rolled up.
+            if start.elapsed() < Duration::from_secs(seconds) {
+                shown = screen.refresh(&mut client, written.load(Relaxed), start.elapsed());
+            } else {
                 stop.store(true, Relaxed);
             }
-            shown = screen.refresh(&mut client, written.load(Relaxed), start.elapsed());
-            // The pause between two refreshes, cut short when the last writer is done.
+            // The pause between two refreshes, cut short when the last writer is done or is to be told.
             let next = Instant::now() + screen.pause();
             while Instant::now() < next
-                && start.elapsed() < Duration::from_secs(seconds)
+                && (start.elapsed() < Duration::from_secs(seconds) || stop.load(Relaxed))
                 && !writers.iter().all(|w| w.is_finished())
             {
                 thread::sleep(Duration::from_millis(20));
@@ -109,12 +125,11 @@ fn story() -> Outcome<bool> {
         }
         shown
     })?;
-    let last = screen.page();
-    hll_lab::figures::said();
-    let exact = verdict::give(&mut client, &mut screen, written.load(Relaxed))?;
+    said();
+    let exact = verdict::give(&mut client, &mut screen, written.load(Relaxed), start)?;
     // DEMO_PICTURE=file.svg draws the last screen and the figures; `make picture` does, for the README.
     if let Some(file) = std::env::var_os("DEMO_PICTURE").filter(|f| !f.is_empty()) {
-        let text = last + &hll_lab::figures::said();
+        let text = screen.page() + &said();
         std::fs::write(&file, hll_lab::drawing::terminal("make demo", &text.lines().collect::<Vec<_>>()))?;
     }
     Ok(exact)

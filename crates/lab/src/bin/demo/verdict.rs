@@ -47,7 +47,7 @@ fn time(client: &mut Client, sql: &str) -> Outcome<f64> {
 }
 
 /// Prints every figure and says whether the rollup equals the raw rows.
-pub fn give(client: &mut Client, screen: &mut Screen, written: u64) -> Outcome<bool> {
+pub fn give(client: &mut Client, screen: &mut Screen, written: u64, begun: Instant) -> Outcome<bool> {
     // The worker catches up by itself; the deadline only bounds a failure.
     let (start, total) =
         (Instant::now(), "SELECT coalesce(sum(request_count), 0)::bigint FROM http_request_1min");
@@ -56,7 +56,7 @@ pub fn give(client: &mut Client, screen: &mut Screen, written: u64) -> Outcome<b
         std::thread::sleep(Duration::from_millis(20));
     }
     let lag = start.elapsed();
-    screen.refresh(client, written, lag)?;
+    screen.refresh(client, written, begun.elapsed())?;
     client.batch_execute("VACUUM ANALYZE http_request")?;
     client.batch_execute("VACUUM ANALYZE http_request_1min")?;
     let (rolled, groups) =
