@@ -1,5 +1,6 @@
 //! The buckets of one sign.
 use crate::Memory;
+use crate::blocks::{Run, add_run};
 use crate::window::{BLOCK, Store};
 
 /// Counts by index, in 32 bits each until one needs more.
@@ -38,13 +39,9 @@ impl<M: Memory> Half<M> {
             Half::Narrow(store) => store.add(index, count, memory),
             Half::Wide(store) => store.add(index, count, memory),
         };
-        if let (false, Half::Narrow(store)) = (done, &*self) {
-            let mut wide = Store::<u64, M>::empty(memory);
-            for (index, count) in store.iter() {
-                wide.add(index, count, memory);
-            }
-            wide.add(index, count, memory);
-            *self = Half::Wide(wide);
+        if !done {
+            self.widen(memory);
+            self.add(index, count, memory);
         }
     }
 
@@ -70,12 +67,26 @@ impl<M: Memory> Half<M> {
         }
     }
 
-    /// Adds to consecutive buckets of a window what the bytes of `counts` say; false where it takes more than that.
-    #[inline(always)]
-    pub fn add_small(&mut self, index: i32, counts: u64) -> bool {
-        match self {
-            Half::Narrow(store) => store.add_small(index, counts),
-            Half::Wide(_) => false,
+    /// Adds as many of the blocks that `bytes` begins with as can be added at once; None where that is none.
+    #[inline]
+    pub fn add_run(&mut self, bytes: &[u8], number: u64, next: i32, memory: M) -> Option<Run> {
+        let Half::Narrow(store) = self else { return None };
+        let (run, too_large) = store.with_cells(|cells| add_run(cells, bytes, number, next))?;
+        if too_large {
+            self.widen(memory);
+        }
+        (run.blocks > 0).then_some(run)
+    }
+
+    /// Counts in 64 bits from now on.
+    #[cold]
+    fn widen(&mut self, memory: M) {
+        if let Half::Narrow(store) = self {
+            let mut wide = Store::<u64, M>::empty(memory);
+            for (index, count) in store.iter() {
+                wide.add(index, count, memory);
+            }
+            *self = Half::Wide(wide);
         }
     }
 

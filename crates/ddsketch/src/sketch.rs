@@ -1,7 +1,7 @@
 //! The sketch itself: adding values and sketches.
 use crate::exact::{self, Sum};
 use crate::half::Half;
-use crate::mapping::{MAX_SCALE, MIN_SCALE, finest_index, index_of};
+use crate::mapping::{DEFAULT_SCALE, MAX_SCALE, MIN_SCALE, default_index, finest_index, index_of};
 use crate::window::BLOCK;
 use crate::{Error, Heap, Memory};
 
@@ -98,10 +98,14 @@ impl<M: Memory> DdSketch<M> {
     pub fn add(&mut self, value: f64) -> Result<(), Error> {
         // What most values come to, apart: positive, neither subnormal nor infinite, in a bucket that has values.
         let bits = value.to_bits();
-        if (1 << 52..2047 << 52).contains(&bits)
-            && self.count < MOST
-            && self.positive.bump(finest_index(bits) >> (MAX_SCALE - self.scale))
-        {
+        if !(1 << 52..2047 << 52).contains(&bits) || self.count >= MOST {
+            return self.add_times(value, 1);
+        }
+        let index = match self.scale {
+            DEFAULT_SCALE => default_index(bits),
+            scale => finest_index(bits) >> (MAX_SCALE - scale),
+        };
+        if self.positive.bump(index) {
             self.count += 1;
             if value < self.min {
                 self.min = value;
@@ -178,17 +182,6 @@ impl<M: Memory> DdSketch<M> {
             for (n, count) in counts.iter().enumerate() {
                 half.add((index + n as i32) >> by, *count, self.memory);
             }
-        }
-        self.fold_to_fit();
-    }
-
-    /// The same, of counts below 256, the first in the lowest byte.
-    #[inline(always)]
-    pub(crate) fn add_small(&mut self, is_negative: bool, index: i32, counts: u64, scale: i32) {
-        let half = if is_negative { &mut self.negative } else { &mut self.positive };
-        if scale != self.scale || !half.add_small(index, counts) {
-            self.add_block(is_negative, index, &counts.to_le_bytes().map(u64::from), scale);
-            return;
         }
         self.fold_to_fit();
     }

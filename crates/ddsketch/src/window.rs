@@ -317,28 +317,45 @@ impl<C: Count, M: Memory> Store<C, M> {
     }
 }
 
-impl<M: Memory> Store<u32, M> {
-    /// Adds to the counts of consecutive indexes in a window, the first in the lowest byte; false where it is not there, or
-    /// one would become too large, and nothing has changed.
+/// The cells of a window to which several blocks are added, none of them twice.
+///
+/// Invariant: cells are below 2^31 + 2^28 until [`Store::with_cells`] asks whether any is above the most that there may be.
+pub(crate) struct Cells<'a> {
+    first: i32,
+    cells: &'a mut [u32],
+    /// How often each place of a block was one that had no count before.
+    fresh: [u32; BLOCK],
+    /// The bits of all counts.
+    all: [u32; BLOCK],
+}
+
+impl Cells<'_> {
+    /// Adds counts below 2^28 to those of consecutive indexes; false where the window does not have them all.
     #[inline(always)]
-    pub fn add_small(&mut self, index: i32, counts: u64) -> bool {
-        let Form::Window { first, cells } = &mut self.form else { return false };
-        let at = index.wrapping_sub(*first) as u32 as usize;
-        let Some(cells) = cells.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<BLOCK>()) else {
+    pub fn add(&mut self, index: i32, counts: &[u32; BLOCK]) -> bool {
+        let at = index.wrapping_sub(self.first) as u32 as usize;
+        let Some(cells) = self.cells.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<BLOCK>()) else {
             return false;
         };
-        let counts = counts.to_le_bytes();
-        let (mut sums, mut fresh, mut all) = ([0; BLOCK], 0, 0);
         for n in 0..BLOCK {
-            sums[n] = cells[n] + u32::from(counts[n]);
-            fresh += u32::from((cells[n] == 0) & (counts[n] != 0));
-            all |= sums[n];
+            let sum = cells[n] + counts[n];
+            self.fresh[n] += u32::from((cells[n] == 0) & (sum != 0));
+            self.all[n] |= sum;
+            cells[n] = sum;
         }
-        if all > i32::MAX as u32 {
-            return false;
-        }
-        *cells = sums;
-        self.used += fresh;
         true
+    }
+}
+
+impl<M: Memory> Store<u32, M> {
+    /// Lets `add` add blocks to a window, if this is one. The second says whether a count has become too large for a store
+    /// of such counts; it can still be read.
+    #[inline(always)]
+    pub fn with_cells<T>(&mut self, add: impl FnOnce(&mut Cells) -> T) -> Option<(T, bool)> {
+        let Form::Window { first, cells } = &mut self.form else { return None };
+        let mut cells = Cells { first: *first, cells, fresh: [0; BLOCK], all: [0; BLOCK] };
+        let added = add(&mut cells);
+        self.used += cells.fresh.iter().sum::<u32>();
+        Some((added, cells.all.iter().any(|bits| u32::of(u64::from(*bits)).is_none())))
     }
 }
