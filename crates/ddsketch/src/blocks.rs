@@ -3,7 +3,7 @@
 //! A merge is this loop. Nothing in it branches on a count, and what is to be known of a whole run is asked at its end, so
 //! that the compiler makes instructions for several counts at once of it.
 use crate::codec::FAR;
-use crate::window::{BLOCK, Cells};
+use crate::window::BLOCK;
 
 /// The lowest bit of each byte.
 const EACH: u64 = 0x0101_0101_0101_0101;
@@ -117,72 +117,119 @@ pub(crate) struct Run {
     pub blocks: u64,
     /// How many bytes they take.
     pub bytes: usize,
-    /// The index after the last of them.
-    pub next: i32,
-    /// The last bucket that has values.
-    pub last: i32,
+    /// Where the cell after the last of them is.
+    pub end: usize,
+    /// The last place of the last block that has values.
+    pub last: usize,
     /// How many values they have.
     pub values: u64,
 }
 
 /// A run has no more blocks: nor has a half, where their number bounds that of its buckets.
 pub(crate) const LONGEST: u64 = 512;
-/// Counts of a run have no more bits.
-const WIDEST: u32 = 28;
+/// Counts of a run have no more bits, so that the sum of those of one place of all blocks fits into 32.
+const WIDEST: u32 = 22;
 /// More values than a run can have.
 pub(crate) const MOST_OF_RUN: u64 = (LONGEST * BLOCK as u64) << WIDEST;
 /// A run steps no further than this from block to block.
 pub(crate) const LONGEST_STEP: i64 = BLOCK as i64 + FAR as i64 - 1;
 
-/// Eight counts of 9 to 28 bits.
+/// Eight counts of 9 to 22 bits.
 #[inline(always)]
-fn middling(bytes: &[u8; 36], bits: u32) -> [u32; BLOCK] {
+fn middling(bytes: &[u8; 28], bits: u32) -> [u32; BLOCK] {
     let mask = (1u64 << (bits % 64)) - 1;
     core::array::from_fn(|n| {
         let bit = n * bits as usize;
-        let word = bytes[bit / 8 % 28..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+        let word = bytes[(bit / 8).min(20)..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
         (word >> (bit % 8) & mask) as u32
     })
 }
 
-/// Adds blocks from the beginning of `bytes` to a window, the first one at `next` or after it, as far as the window goes and
-/// as they are of the common kinds: close together, with more bytes behind them. What is left, and what is wrong, is for
-/// others to look at. Indexes are to have room for so many blocks.
+/// Reads the eight counts of a block, and their sum, from the bytes after its first, which says that they have so many bits; none
+/// where they are of another kind, not as a block is written, or too near to the end of the bytes.
+trait Reader: Copy + Default + Into<u32> + Eq {
+    fn read(bytes: &[u8], bits: u32) -> Option<([Self; BLOCK], u64)>;
+}
+
+/// Counts of up to 8 bits.
+impl Reader for u8 {
+    #[inline(always)]
+    fn read(bytes: &[u8], bits: u32) -> Option<([u8; BLOCK], u64)> {
+        let word = bytes.first_chunk()?;
+        if bits.wrapping_sub(1) >= 8 {
+            return None;
+        }
+        let counts = spread(u64::from_le_bytes(*word), bits);
+        let well = counts & 0xff != 0 && counts & (EACH << ((bits - 1) & 7)) != 0;
+        well.then(|| (counts.to_le_bytes(), sum_of_bytes(counts)))
+    }
+}
+
+/// Counts of 9 to 22 bits.
+impl Reader for u32 {
+    #[inline(always)]
+    fn read(bytes: &[u8], bits: u32) -> Option<([u32; BLOCK], u64)> {
+        let chunk = bytes.first_chunk()?;
+        if !(9..=WIDEST).contains(&bits) {
+            return None;
+        }
+        let counts = middling(chunk, bits);
+        let all = counts.iter().fold(0, |all, count| all | count);
+        let well = counts[0] != 0 && all >> (bits - 1) != 0;
+        well.then(|| (counts, u64::from(counts.iter().sum::<u32>())))
+    }
+}
+
+/// Adds blocks from the beginning of `bytes` to a window, the first one at `at` or after it, as far as the window goes and
+/// as they are of a common kind: close together, with more bytes behind them. What is left, and what is wrong, is for
+/// others to look at, and so are cells that have become too large: they are below 2^31 + 2^22.
 #[inline(always)]
-pub(crate) fn add_run(cells: &mut Cells, bytes: &[u8], number: u64, next: i32) -> Run {
-    let mut run = Run { blocks: 0, bytes: 0, next, last: next, values: 0 };
-    let mut rest = bytes;
-    while run.blocks < number
-        && let Some([code, word @ ..]) = rest.first_chunk::<9>()
-    {
-        let (bits, gap) = (u32::from(code & 63), u64::from(code >> 6));
-        let index = run.next + gap as i32;
-        if gap == FAR {
+pub(crate) fn add_run(cells: &mut [u32], at: usize, bytes: &[u8], number: u64) -> Run {
+    match bytes.first() {
+        Some(code) if code & 63 <= 8 => run_of::<u8>(cells, at, bytes, number),
+        _ => run_of::<u32>(cells, at, bytes, number),
+    }
+}
+
+/// Cells that are read at once, before any is added.
+const BATCH: usize = 256;
+
+/// Blocks of one kind. They are read in one loop and added in another: each is a short one.
+#[inline(never)]
+fn run_of<C: Reader>(cells: &mut [u32], at: usize, bytes: &[u8], number: u64) -> Run {
+    let (mut rest, mut run) = (bytes, Run { blocks: 0, bytes: 0, end: at, last: 0, values: 0 });
+    let mut read = [C::default(); BATCH + 2 * BLOCK];
+    loop {
+        let Some(cells) = cells.get_mut(run.end..) else { break };
+        let room = cells.len().min(BATCH);
+        let (mut len, before) = (0, run.blocks);
+        while run.blocks < number
+            && let Some((code, after)) = rest.split_first()
+        {
+            let (bits, gap) = (u32::from(code & 63), usize::from(code >> 6));
+            let at = len + gap;
+            if at + BLOCK > room || gap as u64 == FAR {
+                break;
+            }
+            let Some((counts, values)) = C::read(after, bits) else { break };
+            // Before the next one may be a gap.
+            read[at..at + BLOCK].copy_from_slice(&counts);
+            read[at + BLOCK..at + 2 * BLOCK].fill(C::default());
+            len = at + BLOCK;
+            run.values += values;
+            run.blocks += 1;
+            rest = &after[bits as usize..];
+        }
+        if run.blocks == before {
             break;
         }
-        let last = if bits.wrapping_sub(1) < 8 {
-            let counts = spread(u64::from_le_bytes(*word), bits);
-            let well = counts & 0xff != 0 && counts & (EACH << ((bits - 1) & 7)) != 0;
-            if !well || !cells.add(index, &counts.to_le_bytes().map(u32::from)) {
-                break;
-            }
-            run.values += sum_of_bytes(counts);
-            7 - (counts.leading_zeros() / 8) as i32
-        } else if let (9..=WIDEST, Some(chunk)) = (bits, rest[1..].first_chunk()) {
-            let counts = middling(chunk, bits);
-            let all = counts.iter().fold(0, |all, count| all | count);
-            if counts[0] == 0 || all >> (bits - 1) == 0 || !cells.add(index, &counts) {
-                break;
-            }
-            run.values += counts.iter().map(|count| u64::from(*count)).sum::<u64>();
-            counts.iter().rposition(|count| *count != 0).unwrap_or(0) as i32
-        } else {
-            break;
-        };
-        run.last = index + last;
-        run.next = index + BLOCK as i32;
-        run.blocks += 1;
-        rest = &rest[1 + bits as usize..];
+        for (cell, count) in cells.iter_mut().zip(&read[..len]) {
+            *cell += (*count).into();
+        }
+        run.end += len;
+        run.last = read[len - BLOCK..len].iter().rposition(|count| *count != C::default()).unwrap_or(0);
+        // The next batch may begin with a gap.
+        read[..BLOCK].fill(C::default());
     }
     run.bytes = bytes.len() - rest.len();
     run

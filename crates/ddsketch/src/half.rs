@@ -1,7 +1,10 @@
 //! The buckets of one sign.
 use crate::Memory;
-use crate::blocks::{Run, add_run};
+use crate::blocks::Run;
 use crate::window::{BLOCK, Store};
+
+/// So few values are not worth a look at all counts, time and again.
+const FEW: u64 = 1 << 20;
 
 /// Counts by index, in 32 bits each until one needs more.
 #[derive(Debug)]
@@ -69,13 +72,40 @@ impl<M: Memory> Half<M> {
 
     /// Adds as many of the blocks that `bytes` begins with as can be added at once; None where that is none.
     #[inline]
-    pub fn add_run(&mut self, bytes: &[u8], number: u64, next: i32, memory: M) -> Option<Run> {
-        let Half::Narrow(store) = self else { return None };
-        let (run, too_large) = store.with_cells(|cells| add_run(cells, bytes, number, next))?;
-        if too_large {
-            self.widen(memory);
+    pub fn add_run(&mut self, index: i32, bytes: &[u8], number: u64) -> Option<(Run, i32)> {
+        match self {
+            Half::Narrow(store) => store.add_run(index, bytes, number),
+            Half::Wide(_) => None,
         }
-        (run.blocks > 0).then_some(run)
+    }
+
+    /// After runs: goes to counts of 64 bits where one is too large for 32, and says how many values may be added without a
+    /// look at each count.
+    pub fn settle(&mut self, memory: M) -> u64 {
+        let Half::Narrow(store) = self else { return u64::MAX };
+        let room = u64::from(i32::MAX as u32).saturating_sub(u64::from(store.largest()));
+        if room < FEW {
+            self.widen(memory);
+            return u64::MAX;
+        }
+        room
+    }
+
+    /// Whether more than so many buckets have values.
+    #[inline(always)]
+    pub fn exceeds(&mut self, most: usize) -> bool {
+        match self {
+            Half::Narrow(store) => store.exceeds(most),
+            Half::Wide(store) => store.exceeds(most),
+        }
+    }
+
+    /// Whether no bucket has values.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Half::Narrow(store) => store.is_empty(),
+            Half::Wide(store) => store.is_empty(),
+        }
     }
 
     /// Counts in 64 bits from now on.

@@ -30,7 +30,20 @@ impl<'a> Rest<'a> {
         Ok(taken)
     }
 
+    #[inline(always)]
     fn varint(&mut self) -> Result<u64, Error> {
+        match self.0 {
+            // Most are short.
+            [byte, rest @ ..] if *byte < 128 => {
+                self.0 = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    #[inline(never)]
+    fn long_varint(&mut self) -> Result<u64, Error> {
         const LONG: Error = Error::Bytes("a number has more bytes than it needs");
         let mut value = 0u64;
         for place in 0..10 {
@@ -75,16 +88,20 @@ impl<'a> Rest<'a> {
 
     /// Up to eight bytes, the highest first, of which the last is not zero.
     fn trimmed(&mut self, len: u8) -> Result<f64, Error> {
+        if len > 8 {
+            return Err(Error::Bytes("an extreme of more than eight bytes"));
+        }
+        let bytes = self.0;
         let taken = self.take(usize::from(len))?;
-        let mut bytes = [0; 8];
-        bytes
-            .get_mut(..taken.len())
-            .ok_or(Error::Bytes("an extreme of more than eight bytes"))?
-            .copy_from_slice(taken);
+        let word = match bytes.first_chunk::<8>() {
+            // What follows is cut off.
+            Some(word) => u64::from_be_bytes(*word) & !(u64::MAX.checked_shr(8 * u32::from(len)).unwrap_or(0)),
+            None => (0..8).fold(0, |word, n| word << 8 | u64::from(taken.get(n).copied().unwrap_or(0))),
+        };
         if taken.last() == Some(&0) {
             return Err(Error::Bytes("an extreme has more bytes than it needs"));
         }
-        Ok(f64::from_bits(u64::from_be_bytes(bytes)))
+        Ok(f64::from_bits(word))
     }
 }
 
@@ -179,11 +196,12 @@ impl<M: Memory> DdSketch<M> {
                 && self.count <= i64::MAX as u64 - MOST_OF_RUN
                 && (n > 0 || rest.0.first().is_some_and(|code| *code < 64));
             let half = if negative { &mut self.negative } else { &mut self.positive };
-            if quick && let Some(run) = half.add_run(rest.0, number + 1 - n, next as i32, memory) {
+            if quick && let Some((run, end)) = half.add_run(next as i32, rest.0, number + 1 - n) {
                 rest.take(run.bytes)?;
                 self.grow(run.values)?;
+                self.settle();
                 self.fold_to_fit();
-                (n, next, last) = (n + run.blocks, i64::from(run.next), run.last);
+                (n, next, last) = (n + run.blocks, i64::from(end), end - BLOCK as i32 + run.last as i32);
                 continue;
             }
             let code = rest.byte()?;

@@ -51,6 +51,8 @@ pub struct DdSketch<M: Memory = Heap> {
     pub(crate) sum: Sum<M>,
     pub(crate) positive: Half<M>,
     pub(crate) negative: Half<M>,
+    /// Up to so many values no run makes a count too large for 32 bits.
+    settled: u64,
 }
 
 impl<M: Memory> DdSketch<M> {
@@ -70,6 +72,7 @@ impl<M: Memory> DdSketch<M> {
             sum: Sum::zero(),
             positive: Half::empty(memory),
             negative: Half::empty(memory),
+            settled: i32::MAX as u64,
         })
     }
 
@@ -202,13 +205,30 @@ impl<M: Memory> DdSketch<M> {
             self.positive = self.positive.folded(by, self.memory);
             self.negative = self.negative.folded(by, self.memory);
             self.scale = scale;
+            // Counts have been added to each other.
+            self.settled = 0;
         }
+    }
+
+    /// After a run, whose values are counted.
+    #[inline(always)]
+    pub(crate) fn settle(&mut self) {
+        if self.count > self.settled {
+            self.look_at_all();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_at_all(&mut self) {
+        let room = self.positive.settle(self.memory).min(self.negative.settle(self.memory));
+        self.settled = self.count.saturating_add(room);
     }
 
     /// Goes to the finest scale at which no half is too large.
     #[inline(always)]
     pub(crate) fn fold_to_fit(&mut self) {
-        while self.positive.used().max(self.negative.used()) > MAX_BUCKETS {
+        while self.positive.exceeds(MAX_BUCKETS) || self.negative.exceeds(MAX_BUCKETS) {
             self.fold_to(self.scale - 1);
         }
     }
