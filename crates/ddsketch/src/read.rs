@@ -95,7 +95,9 @@ impl<'a> Rest<'a> {
         let taken = self.take(usize::from(len))?;
         let word = match bytes.first_chunk::<8>() {
             // What follows is cut off.
-            Some(word) => u64::from_be_bytes(*word) & !(u64::MAX.checked_shr(8 * u32::from(len)).unwrap_or(0)),
+            Some(word) => {
+                u64::from_be_bytes(*word) & !(u64::MAX.checked_shr(8 * u32::from(len)).unwrap_or(0))
+            }
             None => (0..8).fold(0, |word, n| word << 8 | u64::from(taken.get(n).copied().unwrap_or(0))),
         };
         if taken.last() == Some(&0) {

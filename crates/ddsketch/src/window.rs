@@ -128,7 +128,9 @@ impl<C: Count, M: Memory> Store<C, M> {
     #[inline(always)]
     pub fn used(&self) -> usize {
         match &self.form {
-            Form::Window { cells, .. } if !self.counted => cells.iter().filter(|cell| cell.get() != 0).count(),
+            Form::Window { cells, .. } if !self.counted => {
+                cells.iter().filter(|cell| cell.get() != 0).count()
+            }
             _ => self.used as usize,
         }
     }
