@@ -308,6 +308,11 @@ AS 'MODULE_PATHNAME', 'rollup_verdict_wrapper' LANGUAGE c IMMUTABLE STRICT PARAL
 COMMENT ON FUNCTION rollup.verdict(bigint, bigint, bigint[], bigint[], bigint) IS
 'For runs: of a group that has STORED rows in a rollup and RAW rows in its source, among them ROWS that each of CAME brought, whether those of ONE are new (1), were counted (0), or it cannot be told (-1). NULL gives NULL';
 
+CREATE FUNCTION rollup.counters_agree(stored jsonb, fresh jsonb) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rollup_counters_agree' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup.counters_agree(jsonb, jsonb) IS
+'For rollup.check: whether two counters are the same, or bounded ones that may be of the same rows: of one max_keys, with the same total, and no key''s numbers further apart than they may be too low. NULL gives NULL';
+
 CREATE FUNCTION rollup.sees_all(relation regclass, source regclass, joined regclass[] DEFAULT NULL) RETURNS boolean
 AS 'MODULE_PATHNAME', 'rollup_sees_all' LANGUAGE c STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION rollup.sees_all(regclass, regclass, regclass[]) IS
