@@ -127,7 +127,7 @@ pub(crate) struct Run {
 
 /// A run has no more blocks: nor has a half, where their number bounds that of its buckets.
 pub(crate) const LONGEST: u64 = 512;
-/// Counts of a run have no more bits, so that the sum of those of one place of all blocks fits into 32.
+/// Counts of a run have no more bits, so that the sum of those that are added at once fits into 32.
 const WIDEST: u32 = 22;
 /// More values than a run can have.
 pub(crate) const MOST_OF_RUN: u64 = (LONGEST * BLOCK as u64) << WIDEST;
@@ -145,30 +145,30 @@ fn middling(bytes: &[u8; 28], bits: u32) -> [u32; BLOCK] {
     })
 }
 
-/// Reads the eight counts of a block, and their sum, from the bytes after its first, which says that they have so many bits; none
+/// Reads the eight counts of a block from the bytes after its first, which says that they have so many bits; none
 /// where they are of another kind, not as a block is written, or too near to the end of the bytes.
 trait Reader: Copy + Default + Into<u32> + Eq {
-    fn read(bytes: &[u8], bits: u32) -> Option<([Self; BLOCK], u64)>;
+    fn read(bytes: &[u8], bits: u32) -> Option<[Self; BLOCK]>;
 }
 
 /// Counts of up to 8 bits.
 impl Reader for u8 {
     #[inline(always)]
-    fn read(bytes: &[u8], bits: u32) -> Option<([u8; BLOCK], u64)> {
+    fn read(bytes: &[u8], bits: u32) -> Option<[u8; BLOCK]> {
         let word = bytes.first_chunk()?;
         if bits.wrapping_sub(1) >= 8 {
             return None;
         }
         let counts = spread(u64::from_le_bytes(*word), bits);
         let well = counts & 0xff != 0 && counts & (EACH << ((bits - 1) & 7)) != 0;
-        well.then(|| (counts.to_le_bytes(), sum_of_bytes(counts)))
+        well.then_some(counts.to_le_bytes())
     }
 }
 
 /// Counts of 9 to 22 bits.
 impl Reader for u32 {
     #[inline(always)]
-    fn read(bytes: &[u8], bits: u32) -> Option<([u32; BLOCK], u64)> {
+    fn read(bytes: &[u8], bits: u32) -> Option<[u32; BLOCK]> {
         let chunk = bytes.first_chunk()?;
         if !(9..=WIDEST).contains(&bits) {
             return None;
@@ -176,7 +176,7 @@ impl Reader for u32 {
         let counts = middling(chunk, bits);
         let all = counts.iter().fold(0, |all, count| all | count);
         let well = counts[0] != 0 && all >> (bits - 1) != 0;
-        well.then(|| (counts, u64::from(counts.iter().sum::<u32>())))
+        well.then_some(counts)
     }
 }
 
@@ -211,21 +211,24 @@ fn run_of<C: Reader>(cells: &mut [u32], at: usize, bytes: &[u8], number: u64) ->
             if at + BLOCK > room || gap as u64 == FAR {
                 break;
             }
-            let Some((counts, values)) = C::read(after, bits) else { break };
+            let Some(counts) = C::read(after, bits) else { break };
             // Before the next one may be a gap.
             read[at..at + BLOCK].copy_from_slice(&counts);
             read[at + BLOCK..at + 2 * BLOCK].fill(C::default());
             len = at + BLOCK;
-            run.values += values;
             run.blocks += 1;
             rest = &after[bits as usize..];
         }
         if run.blocks == before {
             break;
         }
+        let mut values = 0u32;
         for (cell, count) in cells.iter_mut().zip(&read[..len]) {
-            *cell += (*count).into();
+            let count = (*count).into();
+            *cell += count;
+            values += count;
         }
+        run.values += u64::from(values);
         run.end += len;
         run.last = read[len - BLOCK..len].iter().rposition(|count| *count != C::default()).unwrap_or(0);
         // The next batch may begin with a gap.
