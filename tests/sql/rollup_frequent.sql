@@ -61,7 +61,7 @@ SELECT j.* FROM (SELECT jsonb_counter_merge_agg(c) FROM part) s(c), judge(c) j;
 -- the state with a bounded counter in it, as it is sent
 CREATE AGGREGATE merge_state(jsonb) (SFUNC = jsonb_counter_merge_agg_trans, STYPE = jsonb_counter_state);
 SELECT merge_state(c) FROM (VALUES ('{"a": 5, "*": [3, 2]}'::jsonb), ('{"a": 1, "*": [1.5, 2, 7]}')) v(c);
-SELECT jsonb_counter_final('\x020201240010010161000c'), jsonb_counter_final('\x0202000200');
+SELECT jsonb_counter_final('\x020201240010010161000c'), jsonb_counter_final('\x02020002000000');
 SELECT '\x0202'::jsonb_counter_state;
 SELECT '\x02020103'::jsonb_counter_state;
 DROP AGGREGATE merge_state(jsonb);

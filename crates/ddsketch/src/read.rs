@@ -354,8 +354,10 @@ pub(crate) fn extremes_fit(
 fn least_fits(least: f64, scale: i32, zeros: bool, below: Ends, above: Ends) -> bool {
     let near = |value: f64, index: i32| value > 0.0 && index_of(value, scale).abs_diff(index) <= 1;
     match (below, above) {
+        // What counts as zero may be what was close to it, on both sides: closer than some threshold, which other parts
+        // need not have had.
+        (Some((_, last)), _) if zeros => least < 0.0 && index_of(-least, scale) >= last - 1,
         (Some((_, last)), _) => near(-least, last),
-        // What counts as zero may be what was close to it, on both sides.
         (None, Some((first, _))) if zeros => least <= 0.0 || index_of(least, scale) <= first + 1,
         (None, Some((first, _))) => near(least, first),
         (None, None) => true,

@@ -38,6 +38,29 @@ fn parts_without_sum_or_extremes_make_them_unknown() {
 }
 
 #[test]
+fn what_counted_as_zero_may_be_further_out_than_what_did_not() {
+    let zeros = Exponential {
+        scale: 5,
+        zero_count: 7,
+        min: Some(-2e-3),
+        max: Some(1e-3),
+        sum: Some(0.0),
+        ..Exponential::default()
+    };
+    let zeros = DdSketch::from_otel(&zeros, Heap).unwrap();
+    for value in [1e-9, -1e-9, 5.0, -5.0, 0.0] {
+        for scale in [5, 2] {
+            let (mut one, mut other) = (of(scale, &[value]), DdSketch::decode(&zeros.encode(), Heap).unwrap());
+            one.union_bytes(&zeros.encode()).unwrap();
+            other.union(&of(scale, &[value])).unwrap();
+            let both = DdSketch::decode(&one.encode(), Heap).unwrap();
+            assert_eq!(both.encode(), other.encode());
+            assert_eq!((both.min(), both.max()), (Some(value.min(-2e-3)), Some(value.max(1e-3))));
+        }
+    }
+}
+
+#[test]
 fn histograms_from_outside_are_folded_exactly() {
     let mut random = Random(11);
     for _ in 0..300 {
