@@ -136,7 +136,7 @@ pub fn query(plan: &Plan, source: &str) -> String {
 fn comparison(c: &Column) -> &'static str {
     let counts = |m: &Merge| m.combine.contains("jsonb_counter_merge(");
     match c.sql_type.as_str() {
-        "jsonb" if c.merge().is_some_and(counts) => "counters",
+        "pg_catalog.jsonb" if c.merge().is_some_and(counts) => "counters",
         "real" => "1e-4",
         "double precision" => "1e-9",
         "double precision[]" => "count",

@@ -83,8 +83,8 @@ CREATE FUNCTION put(first int, last int) RETURNS void LANGUAGE sql AS $$
 CREATE FUNCTION broken(relation regclass, unit text) RETURNS TABLE (limits bigint, missing bigint, crowded bigint, totals bigint) LANGUAGE plpgsql AS $$
 BEGIN
   RETURN QUERY EXECUTE format('WITH raw AS (SELECT site, date_trunc(%1$L, at) AS at, url, count(*) AS n FROM visit GROUP BY 1, 2, 3), kept AS (TABLE %2$s),
-      both AS (SELECT k.total, r.n AS true, t.n, t.at_most FROM raw r JOIN kept k USING (site, at) LEFT JOIN LATERAL jsonb_counter_top(k.urls, NULL) t ON t.key = r.url)
-    SELECT (SELECT count(*) FROM both WHERE NOT true BETWEEN n AND at_most), (SELECT count(*) FROM both WHERE true > total / 21 AND n IS NULL),
+      pairs AS (SELECT k.total, r.n AS truth, t.n, t.at_most FROM raw r JOIN kept k USING (site, at) LEFT JOIN LATERAL jsonb_counter_top(k.urls, NULL) t ON t.key = r.url)
+    SELECT (SELECT count(*) FROM pairs WHERE NOT truth BETWEEN n AND at_most), (SELECT count(*) FROM pairs WHERE truth > total / 21 AND n IS NULL),
            (SELECT count(*) FROM kept k WHERE (SELECT count(*) FROM jsonb_counter_top(k.urls, NULL)) > 20 OR (SELECT count(*) FROM jsonb_counter_top(k.traffic, NULL)) > 5),
            (SELECT count(*) FROM kept k WHERE k.total <> k.visits OR jsonb_counter_total(k.urls) <> k.visits)', unit, relation);
 END $$;

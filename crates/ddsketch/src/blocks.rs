@@ -199,8 +199,7 @@ const BATCH: usize = 256;
 fn run_of<C: Reader>(cells: &mut [u32], at: usize, bytes: &[u8], number: u64) -> Run {
     let (mut rest, mut run) = (bytes, Run { blocks: 0, bytes: 0, end: at, last: 0, values: 0 });
     let mut read = [C::default(); BATCH + 2 * BLOCK];
-    loop {
-        let Some(cells) = cells.get_mut(run.end..) else { break };
+    while let Some(cells) = cells.get_mut(run.end..) {
         let room = cells.len().min(BATCH);
         let (mut len, before) = (0, run.blocks);
         while run.blocks < number
