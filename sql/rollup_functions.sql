@@ -188,7 +188,7 @@ CREATE FUNCTION rollup.check(name text, from_time timestamptz DEFAULT NULL, to_t
 RETURNS TABLE (relation regclass, keys jsonb, column_name text, stored text, recomputed text)
 AS 'MODULE_PATHNAME', 'rollup_check_wrapper' LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10;
 COMMENT ON FUNCTION rollup.check(text, timestamptz, timestamptz) IS
-'Aggregates raw rows again and lists what differs from a rollup and its levels, for buckets from FROM_TIME to before TO_TIME (NULL: without bound): no row where all is well. Rows not yet rolled up do not count, nor buckets of which raw rows have expired. Float sums may differ in their last digits. Errors: no such rollup, not its owner';
+'Aggregates raw rows again and lists what differs from a rollup and its levels, for buckets from FROM_TIME to before TO_TIME (NULL: without bound): no row where all is well. Rows not yet rolled up do not count, nor buckets of which raw rows have expired. Float sums may differ in their last digits, bounded counters (max_keys) within their error: of these are listed the ones whose totals differ, or whose numbers are further apart. Errors: no such rollup, not its owner';
 
 CREATE FUNCTION rollup.rebuild(name text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_rebuild_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
