@@ -97,7 +97,7 @@ impl<M: Memory> DdSketch<M> {
     }
 
     /// Adds a value.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, value: f64) -> Result<(), Error> {
         // What most values come to, apart: positive, neither subnormal nor infinite, in a bucket that has values.
         let bits = value.to_bits();
