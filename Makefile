@@ -91,7 +91,7 @@ figures: ## draw docs/bench and the README's charts anew of docs/bench/figures.j
 
 # The compiler's address sanitizer is not stable yet, hence the variable.
 fuzz: ## hostile bytes under the address sanitizer (SECONDS=60); needs cargo-fuzz
-	@cd crates/sketch && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run stored -- -max_total_time=$(or $(SECONDS),60) -max_len=4096
+	@for crate in sketch ddsketch; do (cd crates/$$crate && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run stored -- -max_total_time=$(or $(SECONDS),60) -max_len=4096) || exit 1; done
 
 deb: setup-deb ## the Debian package of PG and its debug symbols, reproducibly, into target/deb
 	@debian/build

@@ -24,8 +24,10 @@ SELECT rollup.create('http_request_1min', $$
          count(*) FILTER (WHERE status_code NOT BETWEEN 200 AND 299) AS error_count,
          sum(response_time_msec)                                     AS total_response_time_msec,
          sum(response_time_msec) / count(*)                          AS average_response_time_msec,
+         ddsketch_agg(response_time_msec)                            AS response_time,
          hll_add_agg(hll_hash_text(ip_address))                      AS distinct_ip_addresses,
-         jsonb_counter_agg(request_country)                          AS country_counters
+         jsonb_counter_agg(request_country)                          AS country_counters,
+         jsonb_counter_agg(url, 1, 100)                              AS url_counters
   FROM http_request
   GROUP BY 1, 2 $$, every => '10 seconds', coarser => '{"http_request_1hour": "1 hour"}');
 SELECT rollup.retain('http_request', '7 days');
@@ -36,6 +38,7 @@ SELECT site_id,
        sum(request_count)                                              AS requests,
        sum(error_count)                                                AS errors,
        sum(total_response_time_msec) / nullif(sum(request_count), 0)   AS average_response_time_msec,
+       ddsketch_percentile(ddsketch_union_agg(response_time), 0.99)    AS p99_response_time_msec,
        round(hll_cardinality(hll_union_agg(distinct_ip_addresses)))    AS distinct_ip_addresses,
        jsonb_counter_merge_agg(country_counters)                       AS countries
 FROM http_request_1min_live
@@ -52,3 +55,10 @@ SELECT site_id,
 FROM http_request_1min
 GROUP BY 1, 2;
 COMMENT ON VIEW http_request_daily IS 'Requests and visitors by site and day';
+
+-- The busiest URLs of a day, each with the least and the most requests that it can have had.
+CREATE VIEW http_request_busiest AS
+SELECT d.site_id, d.day, t.key AS url, t.n AS requests, t.at_most
+FROM (SELECT site_id, date_trunc('day', ingest_time) AS day, jsonb_counter_merge_agg(url_counters) AS urls
+      FROM http_request_1hour GROUP BY 1, 2) d, jsonb_counter_top(d.urls, 20) t;
+COMMENT ON VIEW http_request_busiest IS 'The 20 busiest URLs by site and day, with their error bound';

@@ -109,8 +109,7 @@ SELECT format('rollup.%s(anyelement,%s)', f, t), ARRAY[f],
        format('pg_catalog.%s(CASE WHEN $1 IS NOT NULL THEN $2 END)', CASE f WHEN 'first' THEN 'min' ELSE 'max' END)
   FROM unnest(ARRAY['first', 'last']) f, unnest(ARRAY['timestamp with time zone', 'timestamp without time zone']) t;
 
--- The extension's own aggregates lie in its schema. A bound of keys (max_keys) would hold for each run and not for
--- what is stored, so those forms have no rule.
+-- The extension's own aggregates lie in its schema. With a bound of keys (max_keys) what is kept is a counter that merges within it.
 INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite)
 SELECT p.oid::regprocedure::text, ARRAY[CASE WHEN p.proname LIKE 'hll%' THEN 'sketch' ELSE 'counters' END],
        format('%I.%I($1, $2)', n.nspname, CASE WHEN p.proname LIKE 'hll%' THEN 'hll_union' ELSE 'jsonb_counter_merge' END),
@@ -118,8 +117,15 @@ SELECT p.oid::regprocedure::text, ARRAY[CASE WHEN p.proname LIKE 'hll%' THEN 'sk
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
   JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
   JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'hll'
- WHERE p.prokind = 'a' AND p.proname IN ('hll_add_agg', 'hll_union_agg', 'jsonb_counter_agg', 'jsonb_counter_merge_agg')
-   AND pg_get_function_arguments(p.oid) NOT LIKE '%max_keys%';
+ WHERE p.prokind = 'a' AND (p.proname = 'jsonb_counter_bounded_agg' OR p.proname IN ('hll_add_agg', 'hll_union_agg', 'jsonb_counter_agg', 'jsonb_counter_merge_agg')
+   AND pg_get_function_arguments(p.oid) NOT LIKE '%max_keys%');
+
+INSERT INTO rollup.merge_rule (aggregate, parts, labels, result)
+SELECT p.oid::regprocedure::text, ARRAY[format('%I.jsonb_counter_bounded_agg($1, $2, $3)', n.nspname)], '{counters}', '$1'
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+  JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+  JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'hll'
+ WHERE p.prokind = 'a' AND p.proname = 'jsonb_counter_agg' AND pg_get_function_arguments(p.oid) LIKE '%max_keys%';
 
 INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite)
 SELECT p.oid::regprocedure::text, '{percentiles}', format('%I.ddsketch_union($1, $2)', n.nspname), format('%I.ddsketch_union_agg($1)', n.nspname)

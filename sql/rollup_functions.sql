@@ -188,7 +188,7 @@ CREATE FUNCTION rollup.check(name text, from_time timestamptz DEFAULT NULL, to_t
 RETURNS TABLE (relation regclass, keys jsonb, column_name text, stored text, recomputed text)
 AS 'MODULE_PATHNAME', 'rollup_check_wrapper' LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10;
 COMMENT ON FUNCTION rollup.check(text, timestamptz, timestamptz) IS
-'Aggregates raw rows again and lists what differs from a rollup and its levels, for buckets from FROM_TIME to before TO_TIME (NULL: without bound): no row where all is well. Rows not yet rolled up do not count, nor buckets of which raw rows have expired. Float sums may differ in their last digits. Errors: no such rollup, not its owner';
+'Aggregates raw rows again and lists what differs from a rollup and its levels, for buckets from FROM_TIME to before TO_TIME (NULL: without bound): no row where all is well. Rows not yet rolled up do not count, nor buckets of which raw rows have expired. Float sums may differ in their last digits, bounded counters (max_keys) within their error: of these are listed the ones whose totals differ, or whose numbers are further apart. Errors: no such rollup, not its owner';
 
 CREATE FUNCTION rollup.rebuild(name text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_rebuild_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
@@ -307,6 +307,11 @@ CREATE FUNCTION rollup.verdict(stored bigint, raw bigint, came bigint[], rows bi
 AS 'MODULE_PATHNAME', 'rollup_verdict_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION rollup.verdict(bigint, bigint, bigint[], bigint[], bigint) IS
 'For runs: of a group that has STORED rows in a rollup and RAW rows in its source, among them ROWS that each of CAME brought, whether those of ONE are new (1), were counted (0), or it cannot be told (-1). NULL gives NULL';
+
+CREATE FUNCTION rollup.counters_agree(stored jsonb, fresh jsonb) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rollup_counters_agree' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup.counters_agree(jsonb, jsonb) IS
+'For rollup.check: whether two counters are the same, or bounded ones that may be of the same rows: of one max_keys, with the same total, and no key''s numbers further apart than they may be too low. NULL gives NULL';
 
 CREATE FUNCTION rollup.sees_all(relation regclass, source regclass, joined regclass[] DEFAULT NULL) RETURNS boolean
 AS 'MODULE_PATHNAME', 'rollup_sees_all' LANGUAGE c STABLE PARALLEL SAFE;

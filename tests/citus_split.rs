@@ -75,6 +75,7 @@ fn aggregates_take_every_type(client: &mut Client) {
         "jsonb_counter_agg(c, n)",
         "jsonb_counter_agg(c, i)",
         "jsonb_counter_agg(c, l, 2)",
+        "jsonb_counter_bounded_agg(c, l, 2)",
         "jsonb_counter_agg(c, d)",
         "jsonb_counter_agg(c, f)",
         "jsonb_counter_agg(c) FILTER (WHERE i > 9)",

@@ -150,6 +150,64 @@ fn a_bounded_counter_keeps_its_promise() {
 
 /// Each statement would run for many seconds inside one call of ours.
 #[test]
+fn any_tree_of_bounded_counters_keeps_its_promise() {
+    let (_cluster, client) = start("trees");
+    let client = RefCell::new(client);
+    client
+        .borrow_mut()
+        .batch_execute("CREATE AGGREGATE fold(jsonb) (SFUNC = jsonb_counter_merge, STYPE = jsonb)")
+        .unwrap();
+    let sql = "WITH part AS MATERIALIZED (SELECT p, jsonb_counter_bounded_agg(k, n / 4.0, $4 + p % 2) AS c
+                 FROM unnest($1::text[], $2::bigint[], $3::int[]) v(k, n, p) GROUP BY p),
+               tree AS MATERIALIZED (
+                 SELECT jsonb_counter_merge_agg(c) FROM part UNION ALL
+                 SELECT jsonb_counter_merge_agg(c) FROM (SELECT jsonb_counter_merge_agg(c) FROM part GROUP BY p % 3) s(c) UNION ALL
+                 SELECT fold(c ORDER BY p * 7919 % 101) FROM part UNION ALL
+                 SELECT fold(c) FROM (SELECT fold(c ORDER BY p DESC) FROM part GROUP BY p / 2) s(c) UNION ALL
+                 SELECT jsonb_counter_bounded_agg(k, n / 4.0, (SELECT min((c->'*'->>1)::int) FROM part))
+                   FROM unnest($1::text[], $2::bigint[], $3::int[]) v(k, n, p))
+               SELECT c::text, (SELECT array_agg(t.key) FROM jsonb_counter_top(c, NULL) t),
+                 (SELECT array_agg((4 * n)::float8) FROM jsonb_counter_top(c, NULL)), (SELECT array_agg((4 * at_most)::float8) FROM jsonb_counter_top(c, NULL)),
+                 (4 * jsonb_counter_total(c))::int8, (4 * (c->'*'->>0)::numeric)::float8, (c->'*'->>1)::int, (SELECT bool_and(rollup.counters_agree(c, o.c)) FROM tree o(c))
+               FROM tree t(c)";
+    let statement = client.borrow_mut().prepare(sql).unwrap();
+    let config = Config { cases: 60, failure_persistence: None, ..Config::default() };
+    let key = prop_oneof![0u32..10, 0u32..200, 0u32..5000];
+    let rows = prop::collection::vec((key, 0i64..50, 0i32..20), 1..3000);
+    TestRunner::new(config)
+        .run(&(rows, 0i32..20), |(rows, max_keys)| {
+            let keys: Vec<String> = rows.iter().map(|(key, ..)| format!("k{key}")).collect();
+            let numbers: Vec<i64> = rows.iter().map(|(_, n, _)| *n).collect();
+            let parts: Vec<i32> = rows.iter().map(|(.., part)| *part).collect();
+            let mut truth = BTreeMap::<String, i64>::new();
+            keys.iter().zip(&numbers).for_each(|(key, n)| *truth.entry(key.clone()).or_default() += n);
+            let total: i64 = numbers.iter().sum();
+            let least = max_keys + parts.iter().map(|part| part % 2).min().unwrap();
+            let trees = client.borrow_mut().query(&statement, &[&keys, &numbers, &parts, &max_keys]).unwrap();
+            prop_assert_eq!(trees.len(), 5);
+            for row in trees {
+                let text: String = row.get(0);
+                let list = |at: usize| row.get::<_, Option<Vec<f64>>>(at).unwrap_or_default();
+                let names = row.get::<_, Option<Vec<String>>>(1).unwrap_or_default();
+                let limits: BTreeMap<&String, (f64, f64)> =
+                    names.iter().zip(list(2).into_iter().zip(list(3))).collect();
+                prop_assert_eq!((row.get::<_, i64>(4), row.get::<_, i32>(6)), (total, least), "{}", text);
+                prop_assert!(limits.len() <= least as usize, "{text}");
+                prop_assert!(row.get::<_, bool>(7), "{text} does not agree with the others");
+                let error = row.get::<_, f64>(5) / f64::from(least + 1);
+                for (key, n) in &truth {
+                    let (low, high) = limits.get(key).copied().unwrap_or((0.0, error));
+                    prop_assert!(low <= *n as f64 && *n as f64 <= high + 1e-6, "{key} has {n}: {text}");
+                    let heavy = *n as f64 > total as f64 / f64::from(least + 1);
+                    prop_assert!(!heavy || limits.contains_key(key), "{key} with {n} is missing: {text}");
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
 fn cancel_answers_at_once() {
     let (cluster, mut client) = start("cancel");
     client

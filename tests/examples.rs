@@ -92,6 +92,9 @@ fn the_panels_ask_what_the_readme_asks() {
         find("Sites").replace("$__timeFilter(ingest_time)", "ingest_time > now() - interval '1 hour'");
     assert!(readme.contains(&words(&sites)), "{sites}");
     assert!(readme.contains(&words(find("Rollups"))));
+    let busiest =
+        find("Busiest URLs").replace("$__timeFilter(ingest_time)", "ingest_time > now() - interval '1 day'");
+    assert!(readme.contains(&words(&busiest)), "{busiest}");
     for relation in ["http_request_1min_live", "http_request_1hour"] {
         assert!(readme.contains(&format!("FROM {relation} ")), "{relation}");
         assert!(asked.iter().any(|(_, sql)| words(sql).contains(&format!("FROM {relation} "))), "{relation}");

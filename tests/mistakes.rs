@@ -53,6 +53,9 @@ fn values(kind: &str) -> Vec<&'static str> {
             "'{\"a\": 1, \"*\": 2}'",
             "'{\"a\": {\"b\": 1e400}}'",
             "'{\"a\": \"x\"}'",
+            "'{\"a\": 1, \"*\": [2, 1]}'",
+            "'{\"b\": 1.5, \"*\": [2, 0, 7]}'",
+            "'{\"b\": 1.5, \"*\": [2, -1]}'",
             "(repeat('{\"a\":', 40) || '1' || repeat('}', 40))::jsonb",
             "(repeat('[', 400) || repeat(']', 400))::jsonb",
         ],
@@ -66,6 +69,7 @@ fn values(kind: &str) -> Vec<&'static str> {
         "jsonb_counter_state" => vec![
             "(SELECT kept_state(k) FROM unnest('{a,b}'::text[]) k)",
             "(SELECT kept_state(i::text) FROM generate_series(1, 400) i)::text::jsonb_counter_state",
+            "'\\x020201240010010161000c'",
         ],
         "regclass" => vec![
             "0",

@@ -117,7 +117,7 @@ SELECT rollup.retain('public.event', '30 days'), rollup.retain('public.event_h',
 SELECT rollup.expire('public.event', dry_run => true); SELECT rollup.expire('public.event'); SELECT rollup.expire('public.event_h', force => true);
 SELECT rollup.pause('event_h'), rollup.resume('event_h');
 TABLE rollup.status; TABLE rollup.history; TABLE rollup.metrics;
-SELECT rollup.lag_rows(1), rollup.oldest_row(1), rollup.unwatched(1), rollup.is_free('public.event'), rollup.key_fits(1, 'x'::text), rollup.owner_of('public.event_h'), rollup.may_read(10), rollup.stamp(), rollup.flush_log(), rollup.open_writers('public.event'), rollup.sees_all('public.event_h', 'public.event'), rollup.verdict(1, 2, '{1}', '{1}', 1); SELECT count(*) FROM rollup.changes('public.event'), rollup.arrivals('public.event');
+SELECT rollup.lag_rows(1), rollup.oldest_row(1), rollup.unwatched(1), rollup.is_free('public.event'), rollup.key_fits(1, 'x'::text), rollup.owner_of('public.event_h'), rollup.may_read(10), rollup.stamp(), rollup.flush_log(), rollup.open_writers('public.event'), rollup.sees_all('public.event_h', 'public.event'), rollup.verdict(1, 2, '{1}', '{1}', 1), rollup.counters_agree('{"a": 1}', '{"a": 1}'); SELECT count(*) FROM rollup.changes('public.event'), rollup.arrivals('public.event');
 SELECT * FROM rollup.partition_bounds('public.event'); SELECT rollup.partition_zones('public.event'), rollup.covered_until('public.event', pg_catalog.now()), rollup.partitions_until('public.event'), rollup.partition_for('public.event', '2030-01-01');
 SELECT * FROM rollup.nodes('event_h'); SELECT * FROM rollup.zones('public.plain_at_rollup_stamp_idx');
 SELECT * FROM rollup.rest(1);

@@ -173,8 +173,13 @@ fn number(value: Value<'_>) -> Number {
     }
 }
 
-/// The counter as jsonb, with its `k` largest keys, among equals the first in jsonb's order, and the rest under `*`.
+/// The counter as jsonb, with its `k` largest keys and the rest under `*`.
 pub fn emit_limited(map: &CounterMap, k: usize) -> Datum {
+    written(&limited(map, k)).datum()
+}
+
+/// The `k` largest keys, among equals the first in jsonb's order, and the rest under `*`, in the current context.
+pub fn limited(map: &CounterMap, k: usize) -> CounterMap {
     let mut totals = Scratch::with_capacity(map.len());
     for (at, (key, value)) in map.iter().enumerate() {
         interrupt::check_at(at + 1);
@@ -182,21 +187,21 @@ pub fn emit_limited(map: &CounterMap, k: usize) -> Datum {
             totals.push((total(value), at));
         }
     }
-    if totals.len() <= k {
-        return written(map).datum();
+    let kept = totals.len().min(k);
+    if kept < totals.len() {
+        totals.select_nth_unstable_by(kept, |a, b| {
+            let keys = || layout::order(map.entry(a.1).0, map.entry(b.1).0);
+            b.0.order(a.0).then_with(keys)
+        });
     }
-    totals.select_nth_unstable_by(k, |a, b| {
-        let keys = || layout::order(map.entry(a.1).0, map.entry(b.1).0);
-        b.0.order(a.0).then_with(keys)
-    });
     let mut stays = Scratch::default();
     stays.extend_with(map.len(), |_| ());
-    totals[..k].iter().for_each(|(_, at)| stays[*at] = 1u8);
+    totals[..kept].iter().for_each(|(_, at)| stays[*at] = 1u8);
     let mut limited = CounterMap::new(Context::current());
     for (at, (key, value)) in map.iter().enumerate() {
         interrupt::check_at(at + 1);
         let key = if stays[at] == 1 { key } else { REST };
         add_value(&mut limited, key, value, &mut Vec::new());
     }
-    written(&limited).datum()
+    limited
 }

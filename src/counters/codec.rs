@@ -1,12 +1,15 @@
 //! The compact form of a counter aggregate's state: what the type stores and sends, the same on every machine.
 //!
-//! A version byte; `max_keys + 1`, or 0 where there is none, and then the floor (f64) where there is one; a map. A map is
+//! A version byte; `max_keys + 1`, or 0 where there is none, and then the floor (f64) where there is one; a map. Where bounded
+//! counters were added, which have no floor, the version is 2, and `max_keys` and two values follow it: what was taken, and what
+//! came without a key; a map. A map is
 //! its number of keys, and for each key its length, its bytes, a tag and the value: the tags 0 to 16 a mantissa with that many
 //! decimals, 32 a length and the text of a numeric, 33 a map. Of a bounded state each key but `*` ends with how far
 //! it may be behind (f64). Lengths and counts are variable-length integers, seven bits a byte, lowest first; mantissas too,
 //! after moving the sign to the lowest bit; f64 little-endian.
 use super::bound::{Bound, REST};
 use super::error::{MAX_DEPTH, NUMBER, OBJECT, refused, too_deep, unequal_bounds};
+use super::rest::Rest;
 use super::state::State;
 use crate::pg::aggcontext::Context;
 use crate::pg::array::Array;
@@ -18,6 +21,7 @@ use crate::pg::numeric::Num;
 use std::ffi::CString;
 
 const VERSION: u8 = 1;
+const WITH_REST: u8 = 2;
 const TEXT: u8 = 32;
 const CHILD: u8 = 33;
 
@@ -48,6 +52,21 @@ impl Out<'_> {
         }
     }
 
+    fn number(&mut self, n: Number) {
+        match n {
+            Number::Small(n) => {
+                self.put(&[n.scale]);
+                self.varint((n.mantissa << 1 ^ n.mantissa >> 63) as u64);
+            }
+            Number::Big(n) => {
+                let text = n.text().as_bytes();
+                self.put(&[TEXT]);
+                self.varint(text.len() as u64);
+                self.put(text);
+            }
+        }
+    }
+
     fn map(&mut self, map: &CounterMap, bound: Option<&Bound>) {
         self.varint(map.len() as u64);
         for (i, (key, value)) in map.iter().enumerate() {
@@ -55,16 +74,7 @@ impl Out<'_> {
             self.varint(key.len() as u64);
             self.put(key);
             match value {
-                Value::Number(Number::Small(n)) => {
-                    self.put(&[n.scale]);
-                    self.varint((n.mantissa << 1 ^ n.mantissa >> 63) as u64);
-                }
-                Value::Number(Number::Big(n)) => {
-                    let text = n.text().as_bytes();
-                    self.put(&[TEXT]);
-                    self.varint(text.len() as u64);
-                    self.put(text);
-                }
+                Value::Number(n) => self.number(n),
                 Value::Child(child) => {
                     self.put(&[CHILD]);
                     self.map(child, None);
@@ -80,6 +90,12 @@ impl Out<'_> {
 /// Appends the compact form of `state` to `bytes`, which grows in `context`.
 pub fn encode(state: &State, bytes: &mut Array<u8>, context: Context) {
     let mut out = Out { bytes, context };
+    if let Some(rest) = state.rest {
+        out.put(&[WITH_REST]);
+        out.varint(u64::from(rest.max_keys));
+        [rest.taken, rest.unknown].into_iter().for_each(|n| out.number(n));
+        return out.map(&state.map, None);
+    }
     out.put(&[VERSION]);
     match &state.bound {
         None => out.varint(0),
@@ -94,6 +110,7 @@ pub fn encode(state: &State, bytes: &mut Array<u8>, context: Context) {
 /// A compact state, read as far as its map.
 pub struct Flat<'a> {
     bound: Option<(u32, f64)>,
+    rest: Option<Rest>,
     map: Input<'a>,
 }
 
@@ -101,14 +118,23 @@ impl<'a> Flat<'a> {
     /// Reads what precedes the map.
     pub fn open(bytes: &'a [u8]) -> Result<Flat<'a>, Damaged> {
         let mut rest = Input(bytes);
-        if rest.byte()? != VERSION {
-            return Err(Damaged);
+        match rest.byte()? {
+            VERSION => {}
+            WITH_REST => {
+                let max_keys = u32::try_from(rest.varint()?).map_err(|_| Damaged)?;
+                let [taken, unknown] = [rest.tagged()?, rest.tagged()?];
+                if taken.is_negative() || unknown.is_negative() {
+                    return Err(Damaged);
+                }
+                return Ok(Flat { bound: None, rest: Some(Rest { taken, max_keys, unknown }), map: rest });
+            }
+            _ => return Err(Damaged),
         }
         let bound = match rest.varint()?.checked_sub(1) {
             None => None,
             Some(max_keys) => Some((u32::try_from(max_keys).map_err(|_| Damaged)?, rest.float()?)),
         };
-        Ok(Flat { bound, map: rest })
+        Ok(Flat { bound, rest: None, map: rest })
     }
 
     /// The bound on the keys.
@@ -119,7 +145,11 @@ impl<'a> Flat<'a> {
     /// Adds everything to `state`.
     pub fn add_to(mut self, state: &mut State) -> Result<(), Damaged> {
         match (&mut state.bound, self.bound) {
-            (None, None) => self.map.map(&mut state.map, &mut Vec::new())?,
+            (None, None) => {
+                self.map.map(&mut state.map, &mut Vec::new())?;
+                self.rest.into_iter().for_each(|rest| state.join_rest(rest));
+                state.cut_if_large();
+            }
             (Some(bound), Some((max_keys, floor))) if bound.max_keys() == max_keys => {
                 let mut joining = bound.join(&mut state.map, floor);
                 for _ in 0..self.map.varint()? {
@@ -180,6 +210,11 @@ impl<'a> Input<'a> {
         let length = self.varint()?;
         let key = self.take(length)?;
         if native::is_text(key) { Ok(key) } else { Err(Damaged) }
+    }
+
+    fn tagged(&mut self) -> Result<Number, Damaged> {
+        let tag = self.byte()?;
+        self.number(tag)
     }
 
     fn number(&mut self, tag: u8) -> Result<Number, Damaged> {

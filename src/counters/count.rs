@@ -1,5 +1,5 @@
 //! `jsonb_counter_agg`: counts rows, or sums a number, by a text key in one pass.
-use super::error::{NUMBER, negative, not_finite, refused, unequal_bounds};
+use super::error::{NUMBER, negative, negative_number, not_finite, refused, unequal_bounds};
 use super::state::{own, unchanged};
 use crate::pg::decimal::{Decimal, Number};
 use crate::pg::v1::Call;
@@ -45,6 +45,9 @@ fn add(call: &mut Call, number: impl Fn(&Call, &[u8]) -> Option<Number>) -> Datu
     let max_keys = max_keys(call, 3);
     let state = own(call, max_keys);
     let counted = state.value_mut();
+    if max_keys.is_some() && n.is_negative() {
+        negative_number(key);
+    }
     check_bound(counted.bound.as_ref().map(|b| b.max_keys()), max_keys);
     counted.add(key, n, usize::MAX).unwrap_or_else(|why| refused(why, &[key], NUMBER));
     state.datum()

@@ -37,6 +37,18 @@ pub fn negative(name: &str, value: i32) -> ! {
     refuse(format!("{name} is {value}, and must be at least 0"), "NULL stands for no limit.")
 }
 
+/// Refuses a number below zero in a bounded aggregate.
+#[cold]
+pub fn negative_number(key: &[u8]) -> ! {
+    refuse(
+        format!(
+            "{} would get a number below 0, and max_keys bounds counters of numbers from 0 on",
+            named(&[key])
+        ),
+        "Leave such rows out, as in FILTER (WHERE n >= 0), or count without max_keys.",
+    )
+}
+
 /// Refuses a number that jsonb cannot hold.
 #[cold]
 pub fn not_finite(key: &[u8], what: &str) -> ! {

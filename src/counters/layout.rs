@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 const COUNT: u32 = 0x0FFF_FFFF;
 const SCALAR: u32 = 0x1000_0000;
 pub(super) const OBJECT: u32 = 0x2000_0000;
+pub(super) const ARRAY: u32 = 0x4000_0000;
 
 const LENGTH: u32 = 0x0FFF_FFFF;
 const TYPE: u32 = 0x7000_0000;
@@ -26,6 +27,8 @@ pub enum Item<'a> {
     Number(&'a [u8]),
     /// An inner object.
     Object(Object<'a>),
+    /// An array of two or three numbers, each as above: what bounded counters have under one key. The third may be missing.
+    Numbers([&'a [u8]; 2], Option<&'a [u8]>),
     /// What no counter holds, by name.
     Other(&'static str),
 }
@@ -53,6 +56,26 @@ fn container(bytes: &[u8]) -> Result<Object<'_>, &'static str> {
         Some((entries, data)) => Ok(Object { entries: entries.as_chunks().0, data }),
         None => Err("damaged"),
     }
+}
+
+/// The numbers of an array of two or three.
+fn numbers(bytes: &[u8]) -> Option<Item<'_>> {
+    let (head, rest) = bytes.split_first_chunk::<4>()?;
+    let head = u32::from_ne_bytes(*head);
+    let count = (head & COUNT) as usize;
+    if head & ARRAY == 0 || head & SCALAR != 0 || !(2..=3).contains(&count) {
+        return None;
+    }
+    let (entries, data) = rest.split_at_checked(count * 4)?;
+    let (mut found, mut start) = ([None; 3], 0usize);
+    for (place, entry) in found.iter_mut().zip(entries.as_chunks().0) {
+        let end = end_of(entry, start);
+        let number = data.get(start.next_multiple_of(4)..end).filter(|number| number.len() >= 6)?;
+        *place = (u32::from_ne_bytes(*entry) & TYPE == NUMERIC).then_some(number);
+        place.as_ref()?;
+        start = end;
+    }
+    Some(Item::Numbers([found[0]?, found[1]?], found[2]))
 }
 
 impl<'a> Object<'a> {
@@ -109,9 +132,11 @@ impl<'a> Iterator for Pairs<'a> {
                 Some(number) if number.len() >= 6 => Item::Number(number),
                 _ => Item::Other("damaged"),
             },
-            CONTAINER => match bytes(start.next_multiple_of(4)).map(container) {
-                Some(Ok(object)) => Item::Object(object),
-                Some(Err(what)) => Item::Other(what),
+            CONTAINER => match bytes(start.next_multiple_of(4)) {
+                Some(inner) => match container(inner) {
+                    Ok(object) => Item::Object(object),
+                    Err(what) => numbers(inner).unwrap_or(Item::Other(what)),
+                },
                 None => Item::Other("damaged"),
             },
             STRING => Item::Other("a string"),

@@ -1,9 +1,14 @@
 //! `jsonb_counter_merge` and `jsonb_counter_merge_agg`: the key-wise sum of finished counters.
+use super::bound::REST;
 use super::count::{check_bound, max_keys};
-use super::error::{MAX_DEPTH, NUMBER, OBJECT, bounded_object, cannot_add, not_a_counter, refused, too_deep};
+use super::error::{
+    MAX_DEPTH, NUMBER, OBJECT, bounded_object, cannot_add, negative_number, not_a_counter, refused, too_deep,
+};
 use super::layout::{self, Item, Object};
-use super::state::{own, unchanged};
+use super::rest;
+use super::state::{State, emit, own, unchanged};
 use super::writer::Writer;
+use crate::pg::aggcontext::Context;
 use crate::pg::counter_map::{CounterMap, Value};
 use crate::pg::decimal::Number;
 use crate::pg::interrupt;
@@ -22,6 +27,11 @@ fn merge(call: &mut Call) -> Datum {
         return call.null();
     }
     let [a, b] = sides.map(|side| side.map_or(Object::EMPTY, document));
+    if rest::find(a).is_some() || rest::find(b).is_some() {
+        let mut both = State::new(Context::current(), None);
+        [a, b].into_iter().for_each(|side| absorb_whole(&mut both, side));
+        return emit(&both);
+    }
     sum(a, b, &mut Vec::new()).datum()
 }
 
@@ -48,6 +58,7 @@ fn sum<'a>(a: Object<'a>, b: Object<'a>, path: &mut Vec<&'a [u8]>) -> Writer<'a>
         path.push(key);
         match (one, two.map(|(_, item)| item)) {
             (Item::Other(what), _) | (_, Some(Item::Other(what))) => not_a_counter(path, what),
+            (Item::Numbers(..), _) | (_, Some(Item::Numbers(..))) => not_a_counter(path, "an array"),
             (Item::Number(n), None) => out.copy(key, n),
             (Item::Number(a), Some(Item::Number(b))) => {
                 out.number(key, number_of(a, path).plus(number_of(b, path)));
@@ -86,25 +97,45 @@ fn merge_trans(call: &mut Call) -> Datum {
     let counted = state.value_mut();
     check_bound(counted.bound.as_ref().map(|b| b.max_keys()), max_keys);
     if counted.bound.is_none() {
-        absorb(&mut counted.map, counter, &mut Vec::new());
+        absorb_whole(counted, counter);
+        counted.cut_if_large();
         return state.datum();
     }
     let mut next = 0;
     for (i, (key, item)) in counter.pairs().enumerate() {
         interrupt::check_at(i + 1);
         match item {
-            Item::Number(n) => match counted.add(key, number_of(n, &[key]), next) {
-                Ok(at) => next = at + 1,
-                Err(why) => refused(why, &[key], NUMBER),
-            },
+            Item::Number(n) => {
+                let n = number_of(n, &[key]);
+                if n.is_negative() {
+                    negative_number(key);
+                }
+                match counted.add(key, n, next) {
+                    Ok(at) => next = at + 1,
+                    Err(why) => refused(why, &[key], NUMBER),
+                }
+            }
+            Item::Numbers(numbers, third) if key == REST => {
+                let all = rest::whole(rest::rest_of(numbers, third));
+                counted.add(key, all, next).unwrap_or_else(|why| refused(why, &[key], NUMBER));
+            }
             Item::Object(_) => bounded_object(key),
+            Item::Numbers(..) => not_a_counter(&[key], "an array"),
             Item::Other(what) => not_a_counter(&[key], what),
         }
     }
     state.datum()
 }
 
-/// Adds an object; `path` holds the keys that lead to it.
+/// Adds a counter, which may be a bounded one.
+pub fn absorb_whole(state: &mut State, counter: Object<'_>) {
+    absorb(&mut state.map, counter, &mut Vec::new());
+    if let Some(rest) = rest::find(counter) {
+        state.join_rest(rest);
+    }
+}
+
+/// Adds an object but what a bounded one has under `*`; `path` holds the keys that lead to it.
 pub fn absorb<'a>(sum: &mut CounterMap, object: Object<'a>, path: &mut Vec<&'a [u8]>) {
     // Counters of one group mostly have the same keys in the same order.
     let mut next = 0;
@@ -134,6 +165,11 @@ pub fn absorb<'a>(sum: &mut CounterMap, object: Object<'a>, path: &mut Vec<&'a [
                     Err(why) => refused(why, path, OBJECT),
                 }
                 path.pop();
+            }
+            Item::Numbers(..) if path.is_empty() && key == REST => {}
+            Item::Numbers(..) => {
+                path.push(key);
+                not_a_counter(path, "an array");
             }
             Item::Other(what) => {
                 path.push(key);

@@ -1,11 +1,14 @@
 //! What a finished counter answers: its largest keys, its total, itself cut to size.
-use super::bound::{REST, emit_limited};
+use super::bound::{REST, limited};
 use super::error::{MAX_DEPTH, negative, not_a_counter, too_deep};
 use super::layout::{Item, Object};
-use super::merge::{absorb, document, number_of};
+use super::merge::{absorb_whole, document, number_of};
+use super::rest;
+use super::state::State;
+use super::writer::written;
 use crate::pg::aggcontext::Context;
 use crate::pg::array::Scratch;
-use crate::pg::counter_map::{CounterMap, Value};
+use crate::pg::counter_map::Value;
 use crate::pg::decimal::Number;
 use crate::pg::interrupt;
 use crate::pg::rows::materialize;
@@ -30,6 +33,10 @@ fn total_of<'a>(item: Item<'a>, path: &mut Vec<&'a [u8]>) -> Number {
         Item::Number(bytes) => number_of(bytes, path),
         Item::Object(_) if path.len() >= MAX_DEPTH => too_deep(path),
         Item::Object(object) => total_of_object(object, path),
+        Item::Numbers(numbers, third) if path.as_slice() == [REST] => {
+            rest::whole(rest::rest_of(numbers, third))
+        }
+        Item::Numbers(..) => not_a_counter(path, "an array"),
         Item::Other(what) => not_a_counter(path, what),
     }
 }
@@ -57,15 +64,22 @@ fn count(call: &Call, n: usize) -> Option<usize> {
 
 fn limit(call: &mut Call) -> Datum {
     let (Some(counter), k) = (call.bytes(0).map(document), count(call, 1)) else { return call.null() };
-    let mut map = CounterMap::new(Context::current());
-    absorb(&mut map, counter, &mut Vec::new());
-    emit_limited(&map, k.unwrap_or(usize::MAX))
+    let mut state = State::new(Context::current(), None);
+    absorb_whole(&mut state, counter);
+    let k = k.unwrap_or(usize::MAX);
+    match state.rest {
+        None => written(&limited(&state.map, k)).datum(),
+        // Keys that go whole are not lowered by what the others are: of them nothing is known any more.
+        Some(rest) => rest::emit(&limited(&state.map, k), rest),
+    }
 }
 
 fn top(call: &mut Call) -> Datum {
     let k = count(call, 1);
     let mut ranked = Scratch::<(Number, usize)>::default();
     let mut keys = Scratch::<&[u8]>::default();
+    // No key is too low by more than this.
+    let mut error = Number::ZERO;
     // Borrowed from an argument, which outlives the call's rows.
     let counter = call.bytes(0).map(|bytes| document(bytes));
     for (i, (key, item)) in counter.unwrap_or(Object::EMPTY).pairs().enumerate() {
@@ -74,6 +88,13 @@ fn top(call: &mut Call) -> Datum {
         if key != REST {
             ranked.push((n, keys.len()));
             keys.push(key);
+        } else {
+            // Of what came without a key, each may have had all.
+            error = match item {
+                Item::Numbers(numbers, third) => rest::error(rest::rest_of(numbers, third)),
+                _ if n.is_negative() => Number::ZERO,
+                _ => n,
+            };
         }
     }
     // Pairs come in jsonb's order, so that of equals the first is the one with the lower place.
@@ -89,6 +110,8 @@ fn top(call: &mut Call) -> Datum {
         order(a, b)
     });
     let mut rows = Scratch::with_capacity(k);
-    ranked[..k].iter().for_each(|(n, at)| rows.push((new_varlena(keys[*at]), n.num().datum())));
-    materialize(call, |row| rows.iter().for_each(|(key, n)| row(&[Some(*key), Some(*n)])))
+    ranked[..k].iter().for_each(|(n, at)| {
+        rows.push((new_varlena(keys[*at]), n.num().datum(), n.plus(error).num().datum()));
+    });
+    materialize(call, |row| rows.iter().for_each(|(key, n, most)| row(&[Some(*key), Some(*n), Some(*most)])))
 }

@@ -2,6 +2,7 @@
 use super::bound::{self, Bound};
 use super::codec;
 use super::error::damaged;
+use super::rest::{self, Rest};
 use super::writer::written;
 use crate::pg::aggcontext::Context;
 use crate::pg::array::Array;
@@ -26,6 +27,8 @@ pub struct State {
     pub map: CounterMap,
     /// What keeps the keys few, where `max_keys` was given.
     pub bound: Option<Bound>,
+    /// What bounded counters that were added have under `*`. Not beside a bound, which holds that as its own.
+    pub rest: Option<Rest>,
 }
 
 /// A state as PostgreSQL carries it.
@@ -42,7 +45,7 @@ impl Flatten for State {
 impl State {
     /// Nothing counted.
     pub fn new(context: Context, max_keys: Option<u32>) -> State {
-        State { map: CounterMap::new(context), bound: max_keys.map(Bound::new) }
+        State { map: CounterMap::new(context), bound: max_keys.map(Bound::new), rest: None }
     }
 
     /// Adds a number to `key`, which is looked for at entry `guess` first, and says at which it is.
@@ -92,6 +95,11 @@ fn combine(call: &mut Call) -> Datum {
 
 /// The state as jsonb; NULL where nothing was counted.
 fn finish(call: &mut Call) -> Datum {
+    finished(call, emit)
+}
+
+/// What `emit` makes of the state; NULL where nothing was counted.
+pub fn finished(call: &mut Call, emit: impl Fn(&State) -> Datum) -> Datum {
     match Counter::argument(call, 0) {
         Argument::Nothing => call.null(),
         Argument::Own(state) => emit(state.value()),
@@ -100,10 +108,12 @@ fn finish(call: &mut Call) -> Datum {
     }
 }
 
-fn emit(state: &State) -> Datum {
-    match &state.bound {
-        Some(bound) => bound::emit_limited(&state.map, bound.max_keys() as usize),
-        None => written(&state.map).datum(),
+/// The state as jsonb.
+pub fn emit(state: &State) -> Datum {
+    match (&state.bound, state.rest) {
+        (Some(bound), _) => bound::emit_limited(&state.map, bound.max_keys() as usize),
+        (None, Some(rest)) => rest::emit(&state.map, rest),
+        (None, None) => written(&state.map).datum(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Writing objects as jsonb stores them; [`layout`](super::layout) describes the form.
 use super::error::too_large;
-use super::layout::{CONTAINER, IS_END, NUMERIC, OBJECT, STRING};
+use super::layout::{ARRAY, CONTAINER, IS_END, NUMERIC, OBJECT, STRING};
 use crate::pg::array::Scratch;
 use crate::pg::counter_map::{CounterMap, MAX_OBJECT, Value};
 use crate::pg::decimal::{MAX_BYTES, Number};
@@ -19,6 +19,25 @@ struct Pair<'a> {
     end: u32,
 }
 
+/// Makes the length a multiple of four.
+fn pad(values: &mut Scratch<u8>) {
+    const PADDING: [u8; 3] = [0; 3];
+    let length = values.len();
+    values.extend(&PADDING[..length.next_multiple_of(4) - length]);
+}
+
+#[inline]
+fn append(values: &mut Scratch<u8>, number: Number) {
+    match number {
+        Number::Small(small) => {
+            let mut bytes = [0; MAX_BYTES];
+            let length = small.write(&mut bytes);
+            values.extend(&bytes[..length]);
+        }
+        Number::Big(num) => values.extend(num.bytes()),
+    }
+}
+
 /// Pairs of one object, added in the order of keys.
 pub struct Writer<'a> {
     pairs: Scratch<Pair<'a>>,
@@ -34,9 +53,7 @@ impl<'a> Writer<'a> {
     }
 
     fn align(&mut self) {
-        const PADDING: [u8; 3] = [0; 3];
-        let length = self.values.len();
-        self.values.extend(&PADDING[..length.next_multiple_of(4) - length]);
+        pad(&mut self.values);
     }
 
     fn pair(&mut self, key: &'a [u8], kind: u32) {
@@ -52,14 +69,7 @@ impl<'a> Writer<'a> {
     #[inline]
     pub fn number(&mut self, key: &'a [u8], number: Number) {
         self.align();
-        match number {
-            Number::Small(small) => {
-                let mut bytes = [0; MAX_BYTES];
-                let length = small.write(&mut bytes);
-                self.values.extend(&bytes[..length]);
-            }
-            Number::Big(num) => self.values.extend(num.bytes()),
-        }
+        append(&mut self.values, number);
         self.pair(key, NUMERIC);
     }
 
@@ -77,6 +87,27 @@ impl<'a> Writer<'a> {
         let start = self.values.len();
         self.values.extend_with(inner.size(), |bytes| inner.write(bytes));
         debug_assert_eq!(self.values.len(), start + inner.size());
+        self.pair(key, CONTAINER);
+    }
+
+    /// Adds an array of numbers, fewer than entries that say how long they are.
+    pub fn numbers(&mut self, key: &'a [u8], numbers: &[Number]) {
+        self.align();
+        let (mut words, mut values) = (Scratch::<u8>::default(), Scratch::<u8>::default());
+        words.extend(&(ARRAY | numbers.len() as u32).to_ne_bytes());
+        for (n, number) in numbers.iter().enumerate() {
+            let start = values.len();
+            // What pads a value belongs to it.
+            pad(&mut values);
+            append(&mut values, *number);
+            let word = match n {
+                0 => IS_END | values.len() as u32,
+                _ => (values.len() - start) as u32,
+            };
+            words.extend(&(NUMERIC | word).to_ne_bytes());
+        }
+        self.values.extend(&words);
+        self.values.extend(&values);
         self.pair(key, CONTAINER);
     }
 
@@ -142,10 +173,18 @@ impl<'a> Writer<'a> {
 
 /// The pairs of a map in the order of keys.
 pub fn written(map: &CounterMap) -> Writer<'_> {
+    written_with(map, |out, key, value| out.value(key, value))
+}
+
+/// The same, each pair written by `write`.
+pub fn written_with<'a>(
+    map: &'a CounterMap,
+    write: impl Fn(&mut Writer<'a>, &'a [u8], Value<'a>),
+) -> Writer<'a> {
     let mut out = Writer::new(map.len());
     for at in sorted(map).iter() {
         let (key, value) = map.entry(at.entry as usize);
-        out.value(key, value);
+        write(&mut out, key, value);
     }
     out
 }

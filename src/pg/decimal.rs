@@ -223,6 +223,68 @@ impl Number {
         Number::from_num(self.num().plus(other.num()))
     }
 
+    /// The number with the other sign; what does not fit is made in the current context.
+    pub fn negated(self) -> Number {
+        match self {
+            Number::Small(Decimal { mantissa, scale }) if mantissa != i64::MIN => {
+                Number::Small(Decimal { mantissa: -mantissa, scale })
+            }
+            _ => Number::from_num(self.num().negated()),
+        }
+    }
+
+    /// How many decimals it shows.
+    pub fn scale(self) -> i32 {
+        match self {
+            Number::Small(small) => i32::from(small.scale),
+            Number::Big(num) => num.scale(),
+        }
+    }
+
+    /// A number from 0 on divided by one from 1 on, with as many decimals as it has, rounded down.
+    pub fn divided(self, divisor: i64) -> Number {
+        match self {
+            Number::Small(Decimal { mantissa, scale }) => {
+                Number::Small(Decimal { mantissa: mantissa / divisor, scale })
+            }
+            Number::Big(num) => Number::from_num(num.divided(divisor, num.scale())),
+        }
+    }
+
+    /// A double as a number of so many decimals, the nearest; None for NaN and the infinities.
+    pub fn rounded(value: f64, scale: i32) -> Option<Number> {
+        let text = value.is_finite().then(|| format!("{value:.*}", scale.max(0) as usize))?;
+        Some(Number::from_num(Num::parse(&CString::new(text).unwrap_or_default())))
+    }
+
+    /// Whether it is below 0.
+    pub fn is_negative(self) -> bool {
+        self.order(Number::ZERO) == Ordering::Less
+    }
+
+    /// The whole number that it is, if it is one from 0 on that fits.
+    pub fn whole(self) -> Option<u32> {
+        match self {
+            Number::Small(Decimal { mantissa, scale: 0 }) => u32::try_from(mantissa).ok(),
+            _ => None,
+        }
+    }
+
+    /// A copy that lives in `context`; what it held there before is freed by `free`.
+    pub fn copy_to(self, context: super::aggcontext::Context) -> Number {
+        match self {
+            Number::Small(_) => self,
+            Number::Big(num) => Number::Big(num.copy_to(context)),
+        }
+    }
+
+    /// Frees what `copy_to` made.
+    pub fn free(self) {
+        if let Number::Big(num) = self {
+            num.free();
+        }
+    }
+
     /// The order of values; 1.0 and 1 are equal.
     pub fn order(self, other: Number) -> Ordering {
         match (self, other) {

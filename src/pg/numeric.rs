@@ -75,6 +75,40 @@ impl Num {
         Num(sum)
     }
 
+    /// The number with the other sign, in the current context.
+    pub fn negated(self) -> Num {
+        // SAFETY: numeric_uminus(numeric) returns a palloc'd numeric.
+        match unsafe { pgrx::direct_function_call_as_datum(pg_sys::numeric_uminus, &[Some(self.datum())]) } {
+            Some(d) => Num(d.cast_mut_ptr()),
+            None => unreachable!("numeric_uminus returned NULL"),
+        }
+    }
+
+    /// The quotient by a number from 1 on, cut off behind `scale` decimals, of which this one has no more; in the current
+    /// context. numeric_div rounds, to no fewer decimals: the result is not below the exact one cut off.
+    pub fn divided(self, divisor: i64, scale: i32) -> Num {
+        let by = Some(Num::from_i64(divisor).datum());
+        // SAFETY: numeric_div(numeric, numeric) and numeric_trunc(numeric, int4) return palloc'd numerics.
+        let quotient = unsafe {
+            let quotient =
+                pgrx::direct_function_call_as_datum(pg_sys::numeric_div, &[Some(self.datum()), by]);
+            let args = [quotient, Some(pg_sys::Datum::from(scale))];
+            pgrx::direct_function_call_as_datum(pg_sys::numeric_trunc, &args)
+        };
+        match quotient {
+            Some(d) => Num(d.cast_mut_ptr()),
+            None => unreachable!("numeric_trunc returned NULL"),
+        }
+    }
+
+    /// How many decimals it shows.
+    pub fn scale(self) -> i32 {
+        // SAFETY: numeric_scale(numeric) returns an int4.
+        let scale =
+            unsafe { pgrx::direct_function_call_as_datum(pg_sys::numeric_scale, &[Some(self.datum())]) };
+        scale.map_or(0, |d| d.value() as i32)
+    }
+
     /// The order of values.
     pub fn order(self, other: Num) -> Ordering {
         let args = [Some(self.datum()), Some(other.datum())];

@@ -273,6 +273,21 @@ impl Builder<'_> {
                         let merge = self.with_companion(merge, a, &t.name)?;
                         Ok(Some(column(&a.text, Role::Value(merge))))
                     }
+                    // Made of one that merges, and nothing else: that is kept.
+                    Some(Rule::Made { parts, result, .. }) if parts.len() == 1 && result == "$1" => {
+                        let calls = self.over_the_same(&parts, a)?;
+                        match calls
+                            .first()
+                            .map(|call| Ok((call, rules::find(&call.signature)?)))
+                            .transpose()?
+                        {
+                            Some((call, Some(Rule::Whole { merge, .. }))) => {
+                                let merge = self.with_companion(merge, call, &t.name)?;
+                                Ok(Some(column(&call.text, Role::Value(merge))))
+                            }
+                            _ => Ok(None),
+                        }
+                    }
                     Some(Rule::Made { .. }) => Ok(None),
                     None => rules::unknown(&t.name, a),
                 }

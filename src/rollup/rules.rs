@@ -90,9 +90,9 @@ pub fn unknown<T>(column: &str, a: &Aggregate) -> Result<T> {
         "array_agg" | "string_agg" | "json_agg" | "jsonb_agg" | "xmlagg" => {
             "Lists grow without bound: count with jsonb_counter_agg(x) or hll_add_agg(hll_hash_text(x))."
         }
-        "jsonb_counter_agg" | "jsonb_counter_merge_agg" => {
-            "max_keys would bound each run and not what is stored: leave it out, and write jsonb_counter_limit(counter, k) \
-             in the query over the rollup, or group the keys in the query itself."
+        "jsonb_counter_merge_agg" => {
+            "max_keys would bound each run and not what is stored: leave it out. Counters that jsonb_counter_bounded_agg(key, n, max_keys) \
+             made stay within their bound when they are merged."
         }
         "jsonb_object_agg" | "json_object_agg" => "Count per key with jsonb_counter_agg(key).",
         _ => {

@@ -107,7 +107,7 @@ SELECT no('SELECT date_trunc(''week'', at) AS t, count(*) FROM event GROUP BY 1'
 SELECT no('SELECT date_bin(''5 minutes'', at, timestamptz ''2000-01-01 00:01Z'') AS t, count(*) FROM event GROUP BY 1', ', coarser => ''{"bad_2": "1 hour"}''');
 SELECT no('SELECT date_bin(''1 hour'', at, timestamptz ''2000-01-01 00:00Z'') AS t, count(*) FROM event GROUP BY 1', ', coarser => ''{"bad_2": "1 day"}'', timezone => ''Asia/Kolkata''');
 SELECT no('SELECT at + interval ''1 hour'' AS t, count(*) FROM event GROUP BY 1', ', coarser => ''{"bad_2": "1 day"}''');
-SELECT no('SELECT at, jsonb_counter_agg(country, 1, 10) AS c FROM event GROUP BY 1');
+SELECT no('SELECT at, jsonb_counter_merge_agg(jsonb_build_object(country, 1), 10) AS c FROM event GROUP BY 1');
 SELECT count(*) AS left_behind FROM pg_class WHERE relname LIKE 'bad%';
 SELECT count(*) AS left_behind FROM pg_attribute WHERE attname = 'rollup_stamp' AND attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace);
 SELECT count(*) AS left_behind FROM rollup.definition;

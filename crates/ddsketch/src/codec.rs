@@ -116,8 +116,8 @@ impl<M: Memory> DdSketch<M> {
         out.push(
             (self.scale - MIN_SCALE) as u8
                 | when(self.zero > 0, HAS_ZEROS)
-                | when(self.negative.used() > 0, HAS_NEGATIVE)
-                | when(self.positive.used() > 0, HAS_POSITIVE),
+                | when(!self.negative.is_empty(), HAS_NEGATIVE)
+                | when(!self.positive.is_empty(), HAS_POSITIVE),
         );
         if self.zero > 0 {
             varint(self.zero, out);

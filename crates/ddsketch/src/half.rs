@@ -1,6 +1,10 @@
 //! The buckets of one sign.
 use crate::Memory;
+use crate::blocks::Run;
 use crate::window::{BLOCK, Store};
+
+/// So few values are not worth a look at all counts, time and again.
+const FEW: u64 = 1 << 20;
 
 /// Counts by index, in 32 bits each until one needs more.
 #[derive(Debug)]
@@ -38,13 +42,9 @@ impl<M: Memory> Half<M> {
             Half::Narrow(store) => store.add(index, count, memory),
             Half::Wide(store) => store.add(index, count, memory),
         };
-        if let (false, Half::Narrow(store)) = (done, &*self) {
-            let mut wide = Store::<u64, M>::empty(memory);
-            for (index, count) in store.iter() {
-                wide.add(index, count, memory);
-            }
-            wide.add(index, count, memory);
-            *self = Half::Wide(wide);
+        if !done {
+            self.widen(memory);
+            self.add(index, count, memory);
         }
     }
 
@@ -70,12 +70,53 @@ impl<M: Memory> Half<M> {
         }
     }
 
-    /// Adds to consecutive buckets of a window what the bytes of `counts` say; false where it takes more than that.
-    #[inline(always)]
-    pub fn add_small(&mut self, index: i32, counts: u64) -> bool {
+    /// Adds as many of the blocks that `bytes` begins with as can be added at once; None where that is none.
+    #[inline]
+    pub fn add_run(&mut self, index: i32, bytes: &[u8], number: u64) -> Option<(Run, i32)> {
         match self {
-            Half::Narrow(store) => store.add_small(index, counts),
-            Half::Wide(_) => false,
+            Half::Narrow(store) => store.add_run(index, bytes, number),
+            Half::Wide(_) => None,
+        }
+    }
+
+    /// After runs: goes to counts of 64 bits where one is too large for 32, and says how many values may be added without a
+    /// look at each count.
+    pub fn settle(&mut self, memory: M) -> u64 {
+        let Half::Narrow(store) = self else { return u64::MAX };
+        let room = u64::from(i32::MAX as u32).saturating_sub(u64::from(store.largest()));
+        if room < FEW {
+            self.widen(memory);
+            return u64::MAX;
+        }
+        room
+    }
+
+    /// Whether more than so many buckets have values.
+    #[inline(always)]
+    pub fn exceeds(&mut self, most: usize) -> bool {
+        match self {
+            Half::Narrow(store) => store.exceeds(most),
+            Half::Wide(store) => store.exceeds(most),
+        }
+    }
+
+    /// Whether no bucket has values.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Half::Narrow(store) => store.is_empty(),
+            Half::Wide(store) => store.is_empty(),
+        }
+    }
+
+    /// Counts in 64 bits from now on.
+    #[cold]
+    fn widen(&mut self, memory: M) {
+        if let Half::Narrow(store) = self {
+            let mut wide = Store::<u64, M>::empty(memory);
+            for (index, count) in store.iter() {
+                wide.add(index, count, memory);
+            }
+            *self = Half::Wide(wide);
         }
     }
 

@@ -20,6 +20,7 @@
 //! Stored bytes come from users and are treated as hostile: every function that reads some checks all of them.
 #![forbid(unsafe_code)]
 
+mod blocks;
 mod codec;
 mod error;
 mod exact;

@@ -12,45 +12,51 @@ pub const MAX_SCALE: i32 = 10;
 /// The scale where none is given: a relative error of 1.08 %.
 pub const DEFAULT_SCALE: i32 = 5;
 
-const FRACTION: u64 = (1 << 52) - 1;
-/// Cells of equal width that an octave is looked up by; none has two limits, which are further apart.
-const CELLS: usize = 2048;
-const CELL_BITS: u32 = 52 - CELLS.ilog2();
+/// Bits of a double below its exponent.
+const FRACTION: u32 = 52;
 
-/// For each cell, how many limits lie below its first value: `LIMITS[0]`, which is 0, apart.
-static BELOW: [u16; CELLS] = {
-    let mut below = [0; CELLS];
-    let (mut cell, mut limit) = (0, 0);
+/// What a scale is looked up by: an octave in cells of equal width, twice as many as there are buckets, so that none has two
+/// limits. A cell holds how many limits lie at or below its first fraction, `LIMITS[0]`, which is 0, apart, and above these
+/// 12 bits the next limit less one, or the last fraction of all.
+const fn cells<const CELLS: usize>() -> [u64; CELLS] {
+    let (buckets, width) = (CELLS / 2, FRACTION - CELLS.ilog2());
+    let step = (LIMITS.len() / buckets) as u32;
+    let mut cells = [0; CELLS];
+    let (mut cell, mut bucket) = (0, 0);
     while cell < CELLS {
-        while limit + 1 < LIMITS.len() && LIMITS[limit + 1] < (cell as u64) << CELL_BITS {
-            limit += 1;
+        while bucket + 1 < buckets && LIMITS[(bucket + 1) * step as usize] <= (cell as u64) << width {
+            bucket += 1;
         }
-        below[cell] = limit as u16;
+        let next = if bucket + 1 < buckets { LIMITS[(bucket + 1) * step as usize] } else { 1 << FRACTION };
+        cells[cell] = (next - 1) << 12 | bucket as u64;
         cell += 1;
     }
-    below
-};
+    cells
+}
 
-/// `LIMITS` and one that no fraction reaches.
-static BOUNDED: [u64; LIMITS.len() + 1] = {
-    let mut bounded = [u64::MAX; LIMITS.len() + 1];
-    let mut at = 0;
-    while at < LIMITS.len() {
-        bounded[at] = LIMITS[at];
-        at += 1;
-    }
-    bounded
-};
+static DEFAULT_CELLS: [u64; 2 << DEFAULT_SCALE] = cells();
+static FINEST_CELLS: [u64; 2 << MAX_SCALE] = cells();
 
-/// The index at the finest scale of a positive, normal, finite number with these bits.
+/// The index of a positive, normal, finite number with these bits, at the scale that has so many cells.
+#[inline(always)]
+fn looked_up<const CELLS: usize>(cells: &[u64; CELLS], bits: u64) -> i32 {
+    // A limit belongs to the bucket below it: the double before is compared as if it belonged above.
+    let before = bits - 1;
+    let cell = cells[(before >> (FRACTION - CELLS.ilog2())) as usize % CELLS];
+    let within = (cell & 0xfff) as i32 + i32::from(before << 12 > cell);
+    (((before >> FRACTION) as i32 - 1023) << (CELLS.ilog2() - 1)) + within
+}
+
+/// The index of a positive, normal, finite number with these bits, at the default scale.
+#[inline(always)]
+pub(crate) fn default_index(bits: u64) -> i32 {
+    looked_up(&DEFAULT_CELLS, bits)
+}
+
+/// The same at the finest scale.
 #[inline(always)]
 pub(crate) fn finest_index(bits: u64) -> i32 {
-    let exponent = (bits >> 52) as i32 - 1023;
-    let fraction = bits & FRACTION;
-    let below = i32::from(BELOW[(fraction >> CELL_BITS) as usize & (CELLS - 1)]);
-    let within = below + i32::from(BOUNDED[below as usize + 1] < fraction);
-    // A limit belongs to the bucket below it.
-    (exponent << MAX_SCALE) + within - i32::from(fraction == 0)
+    looked_up(&FINEST_CELLS, bits)
 }
 
 /// The index of `value`, which is above 0 and no NaN, at `scale` from [`MIN_SCALE`] to [`MAX_SCALE`].
@@ -119,20 +125,27 @@ mod tests {
 
     #[test]
     fn no_cell_has_two_limits() {
-        let nearest = LIMITS.windows(2).map(|pair| pair[1] - pair[0]).min();
-        assert!(nearest.is_some_and(|width| width > 1 << CELL_BITS), "{nearest:?}");
+        for (cells, scale) in [(&DEFAULT_CELLS[..], DEFAULT_SCALE), (&FINEST_CELLS[..], MAX_SCALE)] {
+            let of_scale: Vec<u64> = LIMITS.iter().copied().step_by(1 << (MAX_SCALE - scale)).collect();
+            let nearest = of_scale.windows(2).map(|pair| pair[1] - pair[0]).min();
+            let width = (1 << FRACTION) / cells.len() as u64;
+            assert!(nearest.is_some_and(|nearest| nearest > width), "{nearest:?}");
+        }
         assert_eq!(LIMITS[0], 0);
     }
 
     #[test]
     fn the_table_is_what_looking_through_all_limits_finds() {
+        let last = (1 << FRACTION) - 1;
         let mut fractions: Vec<u64> =
-            LIMITS.iter().flat_map(|limit| [limit.wrapping_sub(1) & FRACTION, *limit, limit + 1]).collect();
+            LIMITS.iter().flat_map(|limit| [limit.wrapping_sub(1) & last, *limit, limit + 1]).collect();
         fractions.extend((0..100_000u64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 12));
         for fraction in fractions {
             let above = LIMITS.iter().filter(|limit| **limit < fraction).count() as i32;
             let finest = finest_index(fraction | 1023 << 52);
             assert_eq!(finest, above - 1, "{fraction:x}");
+            let default = default_index(fraction | 1023 << 52);
+            assert_eq!(default, finest >> (MAX_SCALE - DEFAULT_SCALE), "{fraction:x}");
             for scale in MIN_SCALE..=MAX_SCALE {
                 let value = f64::from_bits(fraction | 1023 << 52);
                 let index = index_of(value, scale);

@@ -1,4 +1,5 @@
 //! Reading stored bytes. They come from users: each is checked, and none is believed before.
+use crate::blocks::{Block, LONGEST, LONGEST_STEP, MOST_OF_RUN, spread};
 use crate::codec::{
     FAR, HAS_NEGATIVE, HAS_POSITIVE, HAS_ZEROS, MAX_UNKNOWN, MIN_UNKNOWN, SUM_UNKNOWN, VERSION,
 };
@@ -29,7 +30,20 @@ impl<'a> Rest<'a> {
         Ok(taken)
     }
 
+    #[inline(always)]
     fn varint(&mut self) -> Result<u64, Error> {
+        match self.0 {
+            // Most are short.
+            [byte, rest @ ..] if *byte < 128 => {
+                self.0 = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    #[inline(never)]
+    fn long_varint(&mut self) -> Result<u64, Error> {
         const LONG: Error = Error::Bytes("a number has more bytes than it needs");
         let mut value = 0u64;
         for place in 0..10 {
@@ -57,18 +71,7 @@ impl<'a> Rest<'a> {
                 Some(word) => u64::from_le_bytes(*word),
                 None => taken.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
             };
-            // Shifts that are known when this is compiled are cheaper.
-            let small = match bits {
-                1 => spread::<1>(word),
-                2 => spread::<2>(word),
-                3 => spread::<3>(word),
-                4 => spread::<4>(word),
-                5 => spread::<5>(word),
-                6 => spread::<6>(word),
-                7 => spread::<7>(word),
-                _ => word,
-            };
-            return Ok(Block::Small(small));
+            return Ok(Block::Small(spread(word, bits)));
         }
         Ok(Block::Large(core::array::from_fn(|n| {
             let bit = n * bits as usize;
@@ -85,75 +88,22 @@ impl<'a> Rest<'a> {
 
     /// Up to eight bytes, the highest first, of which the last is not zero.
     fn trimmed(&mut self, len: u8) -> Result<f64, Error> {
+        if len > 8 {
+            return Err(Error::Bytes("an extreme of more than eight bytes"));
+        }
+        let bytes = self.0;
         let taken = self.take(usize::from(len))?;
-        let mut bytes = [0; 8];
-        bytes
-            .get_mut(..taken.len())
-            .ok_or(Error::Bytes("an extreme of more than eight bytes"))?
-            .copy_from_slice(taken);
+        let word = match bytes.first_chunk::<8>() {
+            // What follows is cut off.
+            Some(word) => {
+                u64::from_be_bytes(*word) & !(u64::MAX.checked_shr(8 * u32::from(len)).unwrap_or(0))
+            }
+            None => (0..8).fold(0, |word, n| word << 8 | u64::from(taken.get(n).copied().unwrap_or(0))),
+        };
         if taken.last() == Some(&0) {
             return Err(Error::Bytes("an extreme has more bytes than it needs"));
         }
-        Ok(f64::from_bits(u64::from_be_bytes(bytes)))
-    }
-}
-
-/// Eight counts of so many bits each, from the lowest bits on, in a byte each.
-#[inline(always)]
-fn spread<const BITS: u32>(word: u64) -> u64 {
-    (0..BLOCK as u32).fold(0, |small, n| small | (word >> (n * BITS) & ((1 << BITS) - 1)) << (8 * n))
-}
-
-/// The counts of eight buckets.
-enum Block {
-    /// A byte each, the first in the lowest.
-    Small(u64),
-    /// Some above 255.
-    Large([u64; BLOCK]),
-}
-
-/// What is said of a block.
-struct Facts {
-    /// How many of its buckets have values.
-    used: u32,
-    /// How many these are.
-    values: u64,
-    /// The last bucket that has some.
-    last: i32,
-}
-
-impl Block {
-    /// None where it does not begin with a count, or needs fewer bits than it has.
-    #[inline(always)]
-    fn facts(&self, bits: u32) -> Option<Facts> {
-        const EACH: u64 = 0x0101_0101_0101_0101;
-        const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
-        match self {
-            Block::Small(counts) => {
-                if counts & 0xff == 0 || counts & (EACH << (bits - 1)) == 0 {
-                    return None;
-                }
-                // The highest bit of each byte that is not 0; sums of two bytes each, then all four of these.
-                let filled = (counts | ((counts & (EACH * 0x7f)) + EACH * 0x7f)) & (EACH << 7);
-                let pairs = (counts & EVEN) + (counts >> 8 & EVEN);
-                Some(Facts {
-                    used: ((filled >> 7).wrapping_mul(EACH) >> 56) as u32,
-                    values: pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48,
-                    last: 7 - (filled.leading_zeros() / 8) as i32,
-                })
-            }
-            Block::Large(counts) => {
-                let all = counts.iter().fold(0, |all, count| all | count);
-                if counts[0] == 0 || all >> (bits - 1) == 0 {
-                    return None;
-                }
-                Some(Facts {
-                    used: counts.iter().map(|count| u32::from(*count != 0)).sum(),
-                    values: counts.iter().fold(0u64, |sum, count| sum.saturating_add(*count)),
-                    last: counts.iter().rposition(|count| *count != 0).unwrap_or(0) as i32,
-                })
-            }
-        }
+        Ok(f64::from_bits(word))
     }
 }
 
@@ -240,7 +190,22 @@ impl<M: Memory> DdSketch<M> {
             half.reserve(first, (number as usize + 1) * BLOCK, memory);
         }
         let (mut next, mut last, mut used) = (i64::from(first), first, 0u32);
-        for n in 0..=number {
+        let mut n = 0;
+        while n <= number {
+            let quick = scale == self.scale
+                && number < LONGEST
+                && next + (number + 1 - n) as i64 * LONGEST_STEP <= i64::from(highest)
+                && self.count <= i64::MAX as u64 - MOST_OF_RUN
+                && (n > 0 || rest.0.first().is_some_and(|code| *code < 64));
+            let half = if negative { &mut self.negative } else { &mut self.positive };
+            if quick && let Some((run, end)) = half.add_run(next as i32, rest.0, number + 1 - n) {
+                rest.take(run.bytes)?;
+                self.grow(run.values)?;
+                self.settle();
+                self.fold_to_fit();
+                (n, next, last) = (n + run.blocks, i64::from(end), end - BLOCK as i32 + run.last as i32);
+                continue;
+            }
             let code = rest.byte()?;
             let (bits, mut gap) = (u32::from(code & 63), u64::from(code >> 6));
             if n == 0 && gap > 0 || bits == 0 {
@@ -269,11 +234,12 @@ impl<M: Memory> DdSketch<M> {
             }
             // Too many values are found before they are added.
             self.grow(facts.values)?;
-            match block {
-                Block::Small(counts) => self.add_small(negative, index, counts, scale),
-                Block::Large(counts) => self.add_block(negative, index, &counts, scale),
-            }
-            next = i64::from(index) + BLOCK as i64;
+            let counts = match block {
+                Block::Small(counts) => counts.to_le_bytes().map(u64::from),
+                Block::Large(counts) => counts,
+            };
+            self.add_block(negative, index, &counts, scale);
+            (n, next) = (n + 1, i64::from(index) + BLOCK as i64);
         }
         Ok(Some((first, last)))
     }
@@ -388,8 +354,10 @@ pub(crate) fn extremes_fit(
 fn least_fits(least: f64, scale: i32, zeros: bool, below: Ends, above: Ends) -> bool {
     let near = |value: f64, index: i32| value > 0.0 && index_of(value, scale).abs_diff(index) <= 1;
     match (below, above) {
+        // What counts as zero may be what was close to it, on both sides: closer than some threshold, which other parts
+        // need not have had.
+        (Some((_, last)), _) if zeros => least < 0.0 && index_of(-least, scale) >= last - 1,
         (Some((_, last)), _) => near(-least, last),
-        // What counts as zero may be what was close to it, on both sides.
         (None, Some((first, _))) if zeros => least <= 0.0 || index_of(least, scale) <= first + 1,
         (None, Some((first, _))) => near(least, first),
         (None, None) => true,

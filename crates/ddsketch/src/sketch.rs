@@ -1,7 +1,7 @@
 //! The sketch itself: adding values and sketches.
 use crate::exact::{self, Sum};
 use crate::half::Half;
-use crate::mapping::{MAX_SCALE, MIN_SCALE, finest_index, index_of};
+use crate::mapping::{DEFAULT_SCALE, MAX_SCALE, MIN_SCALE, default_index, finest_index, index_of};
 use crate::window::BLOCK;
 use crate::{Error, Heap, Memory};
 
@@ -51,6 +51,8 @@ pub struct DdSketch<M: Memory = Heap> {
     pub(crate) sum: Sum<M>,
     pub(crate) positive: Half<M>,
     pub(crate) negative: Half<M>,
+    /// Up to so many values no run makes a count too large for 32 bits.
+    settled: u64,
 }
 
 impl<M: Memory> DdSketch<M> {
@@ -70,6 +72,7 @@ impl<M: Memory> DdSketch<M> {
             sum: Sum::zero(),
             positive: Half::empty(memory),
             negative: Half::empty(memory),
+            settled: i32::MAX as u64,
         })
     }
 
@@ -94,14 +97,18 @@ impl<M: Memory> DdSketch<M> {
     }
 
     /// Adds a value.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, value: f64) -> Result<(), Error> {
         // What most values come to, apart: positive, neither subnormal nor infinite, in a bucket that has values.
         let bits = value.to_bits();
-        if (1 << 52..2047 << 52).contains(&bits)
-            && self.count < MOST
-            && self.positive.bump(finest_index(bits) >> (MAX_SCALE - self.scale))
-        {
+        if !(1 << 52..2047 << 52).contains(&bits) || self.count >= MOST {
+            return self.add_times(value, 1);
+        }
+        let index = match self.scale {
+            DEFAULT_SCALE => default_index(bits),
+            scale => finest_index(bits) >> (MAX_SCALE - scale),
+        };
+        if self.positive.bump(index) {
             self.count += 1;
             if value < self.min {
                 self.min = value;
@@ -182,17 +189,6 @@ impl<M: Memory> DdSketch<M> {
         self.fold_to_fit();
     }
 
-    /// The same, of counts below 256, the first in the lowest byte.
-    #[inline(always)]
-    pub(crate) fn add_small(&mut self, is_negative: bool, index: i32, counts: u64, scale: i32) {
-        let half = if is_negative { &mut self.negative } else { &mut self.positive };
-        if scale != self.scale || !half.add_small(index, counts) {
-            self.add_block(is_negative, index, &counts.to_le_bytes().map(u64::from), scale);
-            return;
-        }
-        self.fold_to_fit();
-    }
-
     /// Takes in what is known of the extremes of a part; of an empty one that is nothing, and all of it.
     pub(crate) fn add_facts(&mut self, min: f64, max: f64, unknown: Unknown) {
         self.min = self.min.min(min);
@@ -209,13 +205,30 @@ impl<M: Memory> DdSketch<M> {
             self.positive = self.positive.folded(by, self.memory);
             self.negative = self.negative.folded(by, self.memory);
             self.scale = scale;
+            // Counts have been added to each other.
+            self.settled = 0;
         }
+    }
+
+    /// After a run, whose values are counted.
+    #[inline(always)]
+    pub(crate) fn settle(&mut self) {
+        if self.count > self.settled {
+            self.look_at_all();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_at_all(&mut self) {
+        let room = self.positive.settle(self.memory).min(self.negative.settle(self.memory));
+        self.settled = self.count.saturating_add(room);
     }
 
     /// Goes to the finest scale at which no half is too large.
     #[inline(always)]
     pub(crate) fn fold_to_fit(&mut self) {
-        while self.positive.used().max(self.negative.used()) > MAX_BUCKETS {
+        while self.positive.exceeds(MAX_BUCKETS) || self.negative.exceeds(MAX_BUCKETS) {
             self.fold_to(self.scale - 1);
         }
     }

@@ -1,4 +1,5 @@
 //! Counts by index, in the smaller of two forms: a window of cells while most of them are used, a list in order where few are.
+use crate::blocks::{Run, add_run};
 use crate::{Cell, Memory};
 
 /// A count of one bucket.
@@ -112,19 +113,50 @@ enum Form<C: Count, M: Memory> {
 /// Counts by index. Entries and used cells are not 0.
 #[derive(Debug)]
 pub(crate) struct Store<C: Count, M: Memory> {
+    /// How many there are, if `counted`, as always in a list.
     used: u32,
+    counted: bool,
     form: Form<C, M>,
 }
 
 impl<C: Count, M: Memory> Store<C, M> {
     pub fn empty(memory: M) -> Self {
-        Store { used: 0, form: Form::List(memory.zeroed(0)) }
+        Store { used: 0, counted: true, form: Form::List(memory.zeroed(0)) }
     }
 
     /// How many indexes have a count.
     #[inline(always)]
     pub fn used(&self) -> usize {
-        self.used as usize
+        match &self.form {
+            Form::Window { cells, .. } if !self.counted => {
+                cells.iter().filter(|cell| cell.get() != 0).count()
+            }
+            _ => self.used as usize,
+        }
+    }
+
+    /// Whether more than so many indexes have a count.
+    #[inline(always)]
+    pub fn exceeds(&mut self, most: usize) -> bool {
+        if !self.counted {
+            if matches!(&self.form, Form::Window { cells, .. } if cells.len() <= most) {
+                return false;
+            }
+            self.count();
+        }
+        self.used as usize > most
+    }
+
+    /// Whether no index has a count. A run that was added has one.
+    pub fn is_empty(&self) -> bool {
+        self.counted && self.used == 0
+    }
+
+    /// Knows again how many indexes have a count.
+    #[cold]
+    fn count(&mut self) {
+        self.used = self.used() as u32;
+        self.counted = true;
     }
 
     /// Adds to a count that is there, in a window. False where it is not, or would become too large.
@@ -177,7 +209,7 @@ impl<C: Count, M: Memory> Store<C, M> {
 
     /// Makes room at once for so many indexes from `first` on, where nothing is counted yet.
     pub fn reserve(&mut self, first: i32, span: usize, memory: M) {
-        if self.used == 0 {
+        if self.is_empty() {
             self.form = Form::Window { first, cells: memory.zeroed(span.next_power_of_two().max(FEWEST)) };
         }
     }
@@ -226,7 +258,7 @@ impl<C: Count, M: Memory> Store<C, M> {
     pub fn ends(&self) -> Option<(i32, i32)> {
         let used = self.used as usize;
         match &self.form {
-            _ if used == 0 => None,
+            Form::List(_) if used == 0 => None,
             Form::List(entries) => Some((C::parts(entries[0]).0, C::parts(entries[used - 1]).0)),
             Form::Window { first, cells } => {
                 let is_used = |cell: &C| cell.get() != 0;
@@ -286,6 +318,9 @@ impl<C: Count, M: Memory> Store<C, M> {
         let (low, high) = self.ends().unwrap_or((index, index));
         let (all_low, all_high) = (low.min(index), high.max(index));
         let span = all_high.abs_diff(all_low) as usize + 1;
+        if !self.counted {
+            self.count();
+        }
         let used = self.used as usize;
         if is_sparse(span, used) {
             let mut entries = memory.zeroed::<C::Entry>((used + 1).next_power_of_two());
@@ -318,27 +353,26 @@ impl<C: Count, M: Memory> Store<C, M> {
 }
 
 impl<M: Memory> Store<u32, M> {
-    /// Adds to the counts of consecutive indexes in a window, the first in the lowest byte; false where it is not there, or
-    /// one would become too large, and nothing has changed.
+    /// Adds as many of the blocks that `bytes` begins with as can be added at once, the first at `index` or after it; None where
+    /// that is none. The second part of the result is the index after the last of them.
     #[inline(always)]
-    pub fn add_small(&mut self, index: i32, counts: u64) -> bool {
-        let Form::Window { first, cells } = &mut self.form else { return false };
+    pub fn add_run(&mut self, index: i32, bytes: &[u8], number: u64) -> Option<(Run, i32)> {
+        let Form::Window { first, cells } = &mut self.form else { return None };
         let at = index.wrapping_sub(*first) as u32 as usize;
-        let Some(cells) = cells.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<BLOCK>()) else {
-            return false;
-        };
-        let counts = counts.to_le_bytes();
-        let (mut sums, mut fresh, mut all) = ([0; BLOCK], 0, 0);
-        for n in 0..BLOCK {
-            sums[n] = cells[n] + u32::from(counts[n]);
-            fresh += u32::from((cells[n] == 0) & (counts[n] != 0));
-            all |= sums[n];
+        let run = add_run(cells, at, bytes, number);
+        if run.blocks == 0 {
+            return None;
         }
-        if all > i32::MAX as u32 {
-            return false;
+        self.counted = false;
+        let end = *first + run.end as i32;
+        Some((run, end))
+    }
+
+    /// What no count is above. After a run it may be too large for a store of such counts, and can still be read.
+    pub fn largest(&self) -> u32 {
+        match &self.form {
+            Form::Window { cells, .. } => cells.iter().fold(0, |all, cell| all | cell),
+            Form::List(entries) => entries.iter().fold(0, |all, (_, count)| all | count),
         }
-        *cells = sums;
-        self.used += fresh;
-        true
     }
 }

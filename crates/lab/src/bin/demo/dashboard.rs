@@ -10,6 +10,8 @@ pub fn query(relation: &str) -> String {
     format!(
         "SELECT site_id, sum(request_count)::bigint, sum(success_count)::bigint, sum(error_count)::bigint,
                 (sum(total_response_time_msec) / nullif(sum(request_count), 0))::float8,
+                ddsketch_percentile(ddsketch_union_agg(response_time), ARRAY[0.5, 0.95, 0.99]),
+                ddsketch_rank(ddsketch_union_agg(response_time), 300),
                 hll_cardinality(hll_union_agg(distinct_ip_addresses))::float8,
                 sum((country_counters->>'USA')::bigint)::bigint
          FROM {relation} GROUP BY site_id ORDER BY 2 DESC, 1 LIMIT 8"
@@ -54,21 +56,37 @@ impl Screen {
         )?;
         writeln!(
             page,
-            "{:>6} {:>10} {:>10} {:>8} {:>8} {:>13} {:>10}",
-            "site", "requests", "success", "errors", "avg ms", "distinct IPs", "from USA"
+            "{:>4} {:>8} {:>8} {:>7} {:>6} {:>5} {:>5} {:>5} {:>8} {:>8} {:>8}",
+            "site",
+            "requests",
+            "success",
+            "errors",
+            "avg ms",
+            "p50",
+            "p95",
+            "p99",
+            "< 300 ms",
+            "distinct",
+            "from USA"
         )?;
         for row in client.query(&query("http_request_1min"), &[])? {
-            let average: Option<f64> = row.get(4);
+            let shown = |n: Option<f64>, unit: &str| n.map_or("-".into(), |n| format!("{n:.1}{unit}"));
+            let percentiles: Vec<Option<f64>> = row.get::<_, Option<_>>(5).unwrap_or_else(|| vec![None; 3]);
+            let whole = |at: usize| percentiles[at].map_or("-".into(), |n| format!("{n:.0}"));
             writeln!(
                 page,
-                "{:>6} {:>10} {:>10} {:>8} {:>8} {:>13.0} {:>10}",
+                "{:>4} {:>8} {:>8} {:>7} {:>6} {:>5} {:>5} {:>5} {:>8} {:>8.0} {:>8}",
                 row.get::<_, i32>(0),
                 row.get::<_, i64>(1),
                 row.get::<_, i64>(2),
                 row.get::<_, i64>(3),
-                average.map_or("-".into(), |a| format!("{a:.1}")),
-                row.get::<_, Option<f64>>(5).unwrap_or(0.0),
-                row.get::<_, Option<i64>>(6).unwrap_or(0),
+                shown(row.get(4), ""),
+                whole(0),
+                whole(1),
+                whole(2),
+                shown(row.get::<_, Option<f64>>(6).map(|share| 100.0 * share), " %"),
+                row.get::<_, Option<f64>>(7).unwrap_or(0.0),
+                row.get::<_, Option<i64>>(8).unwrap_or(0),
             )?;
         }
         self.page = String::from_utf8(page)?;

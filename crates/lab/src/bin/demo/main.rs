@@ -49,10 +49,13 @@ const ROLLUP: &str = "SELECT rollup.create('http_request_1min', $query$
          count(*) FILTER (WHERE status_code BETWEEN 200 AND 299)           AS success_count,
          count(*) FILTER (WHERE status_code NOT BETWEEN 200 AND 299)       AS error_count,
          sum(response_time_msec)                                           AS total_response_time_msec,
+         ddsketch_agg(response_time_msec)                                  AS response_time,
          hll_add_agg(hll_hash_text(ip_address))                            AS distinct_ip_addresses,
-         jsonb_counter_agg(request_country)                                AS country_counters
+         jsonb_counter_agg(request_country)                                AS country_counters,
+         jsonb_counter_agg(url, 1, 100)                                    AS url_counters
   FROM http_request
-  GROUP BY 1, 2 $query$, every => '1 second')";
+  GROUP BY 1, 2 $query$, every => '1 second',
+  coarser => '{\"http_request_1hour\": \"1 hour\", \"http_request_1day\": \"1 day\"}')";
 
 fn main() -> ExitCode {
     match story() {

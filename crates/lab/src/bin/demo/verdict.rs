@@ -12,12 +12,13 @@ const RAW: &str = "(SELECT site_id, date_trunc('minute', ingest_time, 'UTC') AS 
     count(*) FILTER (WHERE status_code BETWEEN 200 AND 299) AS success_count,
     count(*) FILTER (WHERE status_code NOT BETWEEN 200 AND 299) AS error_count,
     sum(response_time_msec) AS total_response_time_msec,
+    ddsketch_agg(response_time_msec) AS response_time,
     hll_add_agg(hll_hash_text(ip_address)) AS distinct_ip_addresses,
     jsonb_counter_agg(request_country) AS country_counters
   FROM http_request GROUP BY 1, 2) raw";
 
 const COLUMNS: &str = "site_id, ingest_time, request_count, success_count, error_count,
-    total_response_time_msec::numeric, distinct_ip_addresses::text, country_counters";
+    total_response_time_msec::numeric, response_time::text, distinct_ip_addresses::text, country_counters";
 
 fn number(client: &mut Client, sql: &str) -> Outcome<i64> {
     Ok(client.query_one(sql, &[])?.get(0))
@@ -33,6 +34,27 @@ fn differences(client: &mut Client, relation: &str) -> Outcome<i64> {
                   + (SELECT count(*) FROM (TABLE kept EXCEPT TABLE raw) b)"
         ),
     )
+}
+
+/// What a day's busiest URLs are said to have, beside what the raw rows have of them: the line to print, and whether all lie
+/// within their limits and none is missing that must be there.
+fn busiest(client: &mut Client) -> Outcome<(String, bool)> {
+    let row = client.query_one(
+        "WITH day AS MATERIALIZED (SELECT jsonb_counter_merge_agg(url_counters) AS c FROM http_request_1day),
+              truth AS MATERIALIZED (SELECT url, count(*) AS n FROM http_request WHERE url IS NOT NULL GROUP BY url),
+              top AS MATERIALIZED (SELECT t.* FROM day, jsonb_counter_top(c, 20) t)
+         SELECT (SELECT count(*) FROM top), (SELECT count(*) FROM truth), coalesce((SELECT max(at_most - n) FROM top), 0)::float8,
+                coalesce((SELECT bool_and(r.n IS NOT NULL AND r.n BETWEEN t.n AND t.at_most) FROM top t LEFT JOIN truth r ON r.url = t.key), true),
+                NOT EXISTS (SELECT FROM truth r, day WHERE r.n > jsonb_counter_total(c) / 101
+                            AND NOT EXISTS (SELECT FROM jsonb_counter_top(c, NULL) t WHERE t.key = r.url)),
+                coalesce((SELECT format('%s: %s to %s', t.key, t.n, t.at_most) FROM top t LIMIT 1), 'none')",
+        &[],
+    )?;
+    let (top, all, most): (i64, i64, f64) = (row.get(0), row.get(1), row.get(2));
+    let (within, complete, first): (bool, bool, String) = (row.get(3), row.get(4), row.get(5));
+    let verdict = if within && complete { "all within their limits" } else { "NOT within their limits" };
+    let line = format!("busiest {top} of {all} URLs, too low by at most {most:.0} ({first}): {verdict}");
+    Ok((line, within && complete))
 }
 
 /// The shortest of five.
@@ -87,6 +109,9 @@ pub fn give(client: &mut Client, screen: &mut Screen, written: u64, begun: Insta
     );
     println!("groups that differ: {differ} in the rollup, {live} in the live view");
     let error = if distinct == 0 { 0.0 } else { 100.0 * (estimate - distinct as f64) / distinct as f64 };
+    let (line, well) = busiest(client)?;
+    exact &= well;
+    println!("{line}");
     println!("distinct IPs: {estimate:.0} estimated, {distinct} true, error {error:+.2} %");
     println!(
         "bytes: {large} raw, {small} rolled up, {:.1} times smaller",
