@@ -15,6 +15,16 @@ struct Kept {
     expired: i64,
 }
 
+/// Whether a command went through: Citus may choose it as the victim of a deadlock with a look of the worker at the table,
+/// and whoever runs it does so again.
+fn is_done(client: &mut Client, call: &str) -> bool {
+    match client.batch_execute(call) {
+        Ok(()) => true,
+        Err(e) if e.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) => false,
+        Err(e) => panic!("{call}: {e:?}"),
+    }
+}
+
 impl Kept {
     fn new(client: &mut Client, table: &'static str) -> Kept {
         let name = format!("{}_min", table.replace('.', "_"));
@@ -87,8 +97,11 @@ impl Kept {
         let before = number(client, &format!("SELECT '{}'::regclass::oid::bigint", self.table));
         if !call.contains("concurrently") {
             // One by one: Citus sends what it was sent on to other nodes, where it may be one command alone.
-            for one in ["BEGIN", call, "ROLLBACK"] {
-                client.batch_execute(one).unwrap_or_else(|e| panic!("{call}: {e:?}"));
+            let mut done = false;
+            while !done {
+                client.batch_execute("BEGIN").expect(call);
+                done = is_done(client, call);
+                client.batch_execute("ROLLBACK").expect(call);
             }
             self.goes_on(citus, client, &format!("after {call} was undone"));
         }
@@ -99,14 +112,7 @@ impl Kept {
                 self.table
             ))
             .expect(call);
-        // Citus may choose the command as the victim of a deadlock with an expiry by the worker: whoever runs it does so again.
-        loop {
-            match client.batch_execute(call) {
-                Ok(()) => break,
-                Err(e) if e.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) => {}
-                Err(e) => panic!("{call}: {e:?}"),
-            }
-        }
+        while !is_done(client, call) {}
         let after = number(client, &format!("SELECT '{}'::regclass::oid::bigint", self.table));
         let source =
             format!("SELECT source::oid::bigint FROM rollup.definition WHERE name = '{}'", self.name);

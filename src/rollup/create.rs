@@ -16,7 +16,7 @@ use crate::pg::query::Select;
 use crate::pg::xact;
 use hll_rollup::State;
 use pgrx::datum::Interval;
-use pgrx::pg_sys::{self, panic::ErrorReport};
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
@@ -394,21 +394,15 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
 /// Drops a table of a rollup, unless its data is kept, and its view: the one that was made for it, whatever they are
 /// called by now.
 pub fn drop_table(relation: pg_sys::Oid, live: pg_sys::Oid, keep_data: bool) -> Result<()> {
-    let named = |oid: pg_sys::Oid, holds: &str| {
-        let found = catalog::read(
-            &format!(
-                "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c \
-                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, (SELECT $2::pg_catalog.oid AS t) t WHERE c.oid = $1 AND {holds}"
-            ),
-            &[oid.into(), relation.into()],
-            |row| row.get::<String>(1),
-        )?;
-        Ok::<_, ErrorReport>(found.into_iter().flatten().next())
-    };
-    if let Some(view) = named(live, views::READS)? {
+    if let Some(view) = views::on(relation, Some(live))? {
         catalog::execute(&format!("DROP VIEW {view}"), &[])?;
     }
-    if let (Some(table), false) = (named(relation, "true")?, keep_data) {
+    let table = catalog::read(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
+        &[relation.into()],
+        |row| row.get::<String>(1),
+    )?;
+    if let (Some(table), false) = (table.into_iter().flatten().next(), keep_data) {
         catalog::execute(&format!("DROP TABLE {table}"), &[])?;
     }
     let _acting = xact::ActingAs::catalog();

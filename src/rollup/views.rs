@@ -26,12 +26,10 @@ fn level_name(level: Option<&Level>) -> Option<String> {
 }
 
 /// True of `c`, a view that reads table `t`: of one that has come to have the oid of another it is not.
-pub const READS: &str = "c.relkind = 'v' AND EXISTS (SELECT FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend p ON p.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+const READS: &str = "c.relkind = 'v' AND EXISTS (SELECT FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend p ON p.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
   AND p.objid = r.oid AND p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND p.refobjid = t WHERE r.ev_class = c.oid)";
 
-/// The live view of a rollup or a level, qualified and quoted; None where it was dropped. Citus drops views of a table
-/// that it makes anew, and makes them again: where the one that is known has gone, it is the view that stands beside the
-/// table, belongs to the same role, has the name that it was given, and reads both the table and the state of rollups.
+/// The live view of a rollup or a level, qualified and quoted; None where it was dropped.
 pub fn of(id: i64, level: Option<&Level>) -> Result<Option<String>> {
     let _acting = ActingAs::catalog();
     let of = match level {
@@ -39,8 +37,23 @@ pub fn of(id: i64, level: Option<&Level>) -> Result<Option<String>> {
         Some(_) => "rollup.level k WHERE k.definition = $1 AND k.name = $2",
     };
     let found = catalog::write(
+        &format!("SELECT k.relation::pg_catalog.oid, k.live::pg_catalog.oid FROM {of}"),
+        &[id.into(), level_name(level).into()],
+        |row| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<pg_sys::Oid>(2)?)),
+    )?;
+    match found.first() {
+        Some(&(Some(relation), live)) => on(relation, live),
+        _ => Ok(None),
+    }
+}
+
+/// The live view on a table of a rollup, of which `live` is what is known. Citus drops views of a table that it makes
+/// anew, and makes them again: where the one that is known has gone, it is the view that stands beside the table, belongs
+/// to the same role, has the name that it was given, and reads both the table and the state of rollups.
+pub fn on(relation: pg_sys::Oid, live: Option<pg_sys::Oid>) -> Result<Option<String>> {
+    let found = catalog::write(
         &format!(
-            "WITH k AS MATERIALIZED (SELECT k.relation::pg_catalog.oid AS t, k.live::pg_catalog.oid AS live FROM {of}) \
+            "WITH k AS MATERIALIZED (SELECT $1::pg_catalog.oid AS t, $2::pg_catalog.oid AS live) \
              SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM (SELECT k.t, k.live AS view, 1 AS place FROM k UNION ALL \
                SELECT k.t, c.oid, 2 FROM k JOIN pg_catalog.pg_class b ON b.oid = k.t JOIN pg_catalog.pg_class c ON c.relnamespace = b.relnamespace AND c.relowner = b.relowner \
                  AND c.relname = (SELECT pg_catalog.concat(pg_catalog.left(b.relname::pg_catalog.text, pg_catalog.max(l)), '_live')::pg_catalog.name \
@@ -48,7 +61,7 @@ pub fn of(id: i64, level: Option<&Level>) -> Result<Option<String>> {
                WHERE EXISTS (SELECT FROM (SELECT 'rollup.definition'::pg_catalog.regclass::pg_catalog.oid AS t) s WHERE {READS})) v \
              JOIN pg_catalog.pg_class c ON c.oid = v.view JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {READS} ORDER BY v.place LIMIT 1"
         ),
-        &[id.into(), level_name(level).into()],
+        &[relation.into(), live.into()],
         |row| row.get::<String>(1),
     )?;
     Ok(found.into_iter().flatten().next())
