@@ -83,13 +83,13 @@ pub fn read<T>(
 /// planning it takes longer than running it. PostgreSQL plans anew where what it names has changed.
 pub fn read_often<T>(
     sql: &str,
-    arg: Option<(PgBuiltInOids, DatumWithOid)>,
+    args: Vec<(PgBuiltInOids, DatumWithOid)>,
     f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
 ) -> Result<Vec<T>> {
     thread_local! {
         static KEPT: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
     }
-    let (types, args): (Vec<_>, Vec<_>) = arg.map(|(t, v)| (PgOid::BuiltIn(t), v)).into_iter().unzip();
+    let (types, args): (Vec<_>, Vec<_>) = args.into_iter().map(|(t, v)| (PgOid::BuiltIn(t), v)).unzip();
     qualified(|| {
         Spi::connect(|c| {
             let kept = KEPT.with_borrow(|kept| kept.get(sql).cloned());

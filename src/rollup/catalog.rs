@@ -1,6 +1,7 @@
 //! The definitions of rollups, as the catalog keeps them.
-use super::ask::read_often;
-pub use super::ask::{Must, define, execute, maybe, maybe_now, modify, one, one_now, read, write};
+pub use super::ask::{
+    Must, define, execute, maybe, maybe_now, modify, one, one_now, read, read_often, write,
+};
 use super::citus;
 use super::error::{Result, fail, internal, report};
 use super::plan::Plan;
@@ -15,7 +16,7 @@ use pgrx::spi::{SpiHeapTupleData, SpiResult};
 /// Whether rows came to a source by another road that some rollup has not judged, as the calling statement sees it.
 pub fn has_arrivals(source: pg_sys::Oid) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM rollup.arrival a WHERE a.source = $1)";
-    let found = read_often(sql, Some((PgBuiltInOids::OIDOID, source.into())), |row| row.get::<bool>(1))?;
+    let found = read_often(sql, vec![(PgBuiltInOids::OIDOID, source.into())], |row| row.get::<bool>(1))?;
     Ok(found.first() == Some(&Some(true)))
 }
 
@@ -202,7 +203,7 @@ fn understood(found: Vec<(Definition, state::Columns)>) -> Result<Vec<Definition
 pub fn by_id(id: i64) -> Result<Option<Definition>> {
     let _acting = ActingAs::catalog();
     let sql = with_definition("WHERE d.id = $1");
-    Ok(understood(read_often(&sql, Some((PgBuiltInOids::INT8OID, id.into())), definition)?)?.pop())
+    Ok(understood(read_often(&sql, vec![(PgBuiltInOids::INT8OID, id.into())], definition)?)?.pop())
 }
 
 /// The definition with this id as it is committed now, if it is there.
@@ -242,7 +243,7 @@ pub fn of_source(source: pg_sys::Oid, fresh: bool) -> Result<Vec<Definition>> {
     understood(if fresh {
         write(&sql, &[source.into()], definition)?
     } else {
-        read_often(&sql, Some((PgBuiltInOids::OIDOID, source.into())), definition)?
+        read_often(&sql, vec![(PgBuiltInOids::OIDOID, source.into())], definition)?
     })
 }
 
@@ -263,7 +264,7 @@ fn frontier(found: Vec<Snapshot>, offset: i64) -> Result<Frontier> {
 
 /// What has finished on this server at this moment, or in REPEATABLE READ when the transaction began.
 pub fn current_frontier(fresh: bool, offset: i64) -> Result<Frontier> {
-    frontier(if fresh { write(NOW, &[], snapshot)? } else { read_often(NOW, None, snapshot)? }, offset)
+    frontier(if fresh { write(NOW, &[], snapshot)? } else { read_often(NOW, vec![], snapshot)? }, offset)
 }
 
 /// The same in the active snapshot.
