@@ -50,7 +50,8 @@ fn what_counted_as_zero_may_be_further_out_than_what_did_not() {
     let zeros = DdSketch::from_otel(&zeros, Heap).unwrap();
     for value in [1e-9, -1e-9, 5.0, -5.0, 0.0] {
         for scale in [5, 2] {
-            let (mut one, mut other) = (of(scale, &[value]), DdSketch::decode(&zeros.encode(), Heap).unwrap());
+            let (mut one, mut other) =
+                (of(scale, &[value]), DdSketch::decode(&zeros.encode(), Heap).unwrap());
             one.union_bytes(&zeros.encode()).unwrap();
             other.union(&of(scale, &[value])).unwrap();
             let both = DdSketch::decode(&one.encode(), Heap).unwrap();
