@@ -1,6 +1,7 @@
 //! The definitions of rollups, as the catalog keeps them.
-use super::ask::read_often;
-pub use super::ask::{Must, define, execute, maybe, maybe_now, modify, one, one_now, read, write};
+pub use super::ask::{
+    Must, define, execute, maybe, maybe_now, modify, one, one_now, read, read_often, write,
+};
 use super::citus;
 use super::error::{Result, fail, internal, report};
 use super::plan::Plan;
