@@ -96,7 +96,7 @@ fn a_dump_is_restored_side_by_side() {
              SELECT rollup.create('its_hour', 'SELECT date_trunc(''hour'', at) AS at, count(*) AS n FROM \"it''s\" GROUP BY 1', every => NULL);
              SELECT rollup.retain('event', '5000 days'), rollup.retain('ev_day', '5000 days'), rollup.partition('\"it''s\"', '1 day');
              INSERT INTO event SELECT '2026-01-01Z', i FROM generate_series(1, 1000) i; INSERT INTO other VALUES ('2026-01-01Z');
-             SELECT rollup_event(), rollup_other(); UPDATE other SET at = '2026-01-02Z'; ALTER VIEW ev_hour_live RENAME TO now; ALTER TABLE other RENAME TO others",
+             SELECT rollup_event(), rollup_other(), rollup.pause('other_hour'); UPDATE other SET at = '2026-01-02Z'; ALTER VIEW ev_hour_live RENAME TO now; ALTER TABLE other RENAME TO others",
         )
         .unwrap();
     let tables = "SELECT DISTINCT c.oid::regclass::text FROM pg_extension e, unnest(e.extconfig) x JOIN pg_class c ON c.oid = x WHERE e.extname = 'hll' AND c.relkind = 'r' ORDER BY 1";

@@ -9,7 +9,7 @@ use crate::pg::executing;
 use crate::pg::rows::materialize;
 use crate::pg::security;
 use crate::pg::v1::Call;
-use crate::pg::xact::{ActingAs, role_name};
+use crate::pg::xact::{self, ActingAs, role_name};
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 use std::ffi::CString;
@@ -30,8 +30,7 @@ fn of(call: &mut Call, whence: &str, table: &str) -> Result<pg_sys::Datum> {
         return Ok(materialize(call, |_| ()));
     };
     let column = call.name(1);
-    // SAFETY: reads a variable of this process.
-    let reader = unsafe { pg_sys::GetUserId() };
+    let reader = xact::current_user();
     let views = executing::views();
     let sql = format!(
         "SELECT n.rollup_stamp, n.since, n.until, {whence} FROM {table} n WHERE n.source = $1 AND ($2 IS NULL OR n.time_column = $2::name)"
