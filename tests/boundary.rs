@@ -264,3 +264,21 @@ fn every_file_of_tests_is_run() {
 fn text_of(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
+
+/// Files that the map of the code names are there.
+#[test]
+fn the_map_of_the_code_is_right() {
+    let page = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let is_file = |name: &&str| {
+        name.contains('/') && (name.ends_with(".rs") || name.ends_with(".sql") || name.ends_with(".md"))
+    };
+    let named: BTreeSet<&str> = page.split('`').filter(is_file).filter(|name| !name.contains('*')).collect();
+    assert!(named.len() > 40, "{named:?}");
+    let gone: Vec<&&str> = named.iter().filter(|name| !root().join(name).exists()).collect();
+    assert!(gone.is_empty(), "docs/architecture.md names {gone:?}");
+    // From the scheduler to what is stored each file is entered once.
+    let walk = page.split_once("## A run").and_then(|(_, rest)| rest.split_once("\nRows that")).unwrap().0;
+    let entered: Vec<&str> = walk.split('`').filter(is_file).collect();
+    assert_eq!(entered.iter().collect::<BTreeSet<_>>().len(), entered.len(), "{entered:?}");
+    assert!(entered.len() <= 12, "{entered:?}");
+}
