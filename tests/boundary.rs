@@ -265,6 +265,23 @@ fn text_of(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
+/// A file is read in one sitting.
+#[test]
+fn files_stay_short() {
+    let mut found = Vec::new();
+    for dir in ["src", "crates", "tests"] {
+        sources(&root().join(dir), &mut found);
+    }
+    assert!(found.len() > 200, "{}", found.len());
+    let lines = |path: &PathBuf| fs::read_to_string(path).unwrap().lines().count();
+    let long: Vec<(PathBuf, usize)> = found
+        .into_iter()
+        .map(|path| (path.clone(), lines(&path)))
+        .filter(|(_, lines)| *lines > 400)
+        .collect();
+    assert!(long.is_empty(), "over 400 lines: {long:?}");
+}
+
 /// Files that the map of the code names are there.
 #[test]
 fn the_map_of_the_code_is_right() {

@@ -273,6 +273,9 @@ fn no_owner_keeps_the_worker_from_another() {
     admin.batch_execute("ROLLBACK PREPARED 'held'").unwrap();
 }
 
+/// What belongs to the line before.
+const DETAILS: [&str; 4] = [" DETAIL: ", " HINT: ", " CONTEXT: ", " STATEMENT: "];
+
 #[test]
 fn hostile_owners_leave_the_honest_one_alone() {
     let seconds = std::env::var("OWNERS_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(10);
@@ -317,6 +320,15 @@ fn hostile_owners_leave_the_honest_one_alone() {
     });
     println!("the honest owner's rows waited {longest:?} at most");
     assert!(longest < Duration::from_secs(3), "{longest:?}");
+    // No owner makes the worker fill the log: a line a minute, with its details.
+    let log = cluster.log();
+    let told: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("] rollup worker ") && line.contains(": "))
+        .filter(|line| !DETAILS.iter().any(|d| line.contains(d)))
+        .collect();
+    let (owners, minutes) = (3, seconds as usize / 60 + 1);
+    assert!(told.len() <= owners * minutes, "{} lines in {seconds} s:\n{}", told.len(), told.join("\n"));
     let state =
         "SELECT count(*) FROM rollup.status WHERE owner = 'honest' AND state = 'active' AND failed = 0";
     assert_eq!(number(&mut admin, state), 1);

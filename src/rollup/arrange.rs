@@ -180,13 +180,13 @@ fn watch(command: &Command) -> Result<()> {
         // Where a subscription fills it, its rows get stamps from the top on.
         let roots = match sources.is_empty() {
             true => continue,
-            false if is_subscribed(table)? => sources,
+            false if super::identity::is_subscribed(table)? => sources,
             false => vec![table],
         };
         roots.into_iter().try_for_each(attempt)?;
     }
     for subscription in &command.subscriptions {
-        sources_of(*subscription)?.into_iter().try_for_each(attempt)?;
+        super::identity::sources_of(*subscription)?.into_iter().try_for_each(attempt)?;
     }
     Ok(())
 }
@@ -316,27 +316,6 @@ fn sources_above(table: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
         "WITH RECURSIVE up (relation) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation) \
          SELECT s.relation::pg_catalog.oid FROM up JOIN rollup.source s ON s.relation = up.relation",
         &[table.into()],
-    )
-}
-
-fn is_subscribed(table: pg_sys::Oid) -> Result<bool> {
-    let _acting = ActingAs::catalog();
-    let found = catalog::write(
-        "WITH RECURSIVE t (oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
-         SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel) AND EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN t ON t.oid = r.srrelid)",
-        &[table.into()],
-        |row| row.get::<bool>(1),
-    )?;
-    Ok(found.first() == Some(&Some(true)))
-}
-
-/// The sources of which a subscription fills a part.
-fn sources_of(subscription: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
-    ids(
-        "WITH RECURSIVE up (relation) AS (SELECT r.srrelid FROM pg_catalog.pg_subscription_rel r WHERE r.srsubid = $1 UNION \
-         SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation) \
-         SELECT s.relation::pg_catalog.oid FROM up JOIN rollup.source s ON s.relation = up.relation ORDER BY 1",
-        &[subscription.into()],
     )
 }
 

@@ -66,3 +66,28 @@ pub fn tell_publishers(source: pg_sys::Oid, name: &str) -> Result<()> {
     }
     Ok(())
 }
+
+/// Whether a subscription fills a table or a part of it.
+pub fn is_subscribed(table: pg_sys::Oid) -> Result<bool> {
+    let _acting = ActingAs::catalog();
+    let found = catalog::write(
+        "WITH RECURSIVE t (oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
+         SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel) AND EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN t ON t.oid = r.srrelid)",
+        &[table.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(found.first() == Some(&Some(true)))
+}
+
+/// The sources of which a subscription fills a part.
+pub fn sources_of(subscription: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
+    let _acting = ActingAs::catalog();
+    let found = catalog::write(
+        "WITH RECURSIVE up (relation) AS (SELECT r.srrelid FROM pg_catalog.pg_subscription_rel r WHERE r.srsubid = $1 UNION \
+         SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation) \
+         SELECT s.relation::pg_catalog.oid FROM up JOIN rollup.source s ON s.relation = up.relation ORDER BY 1",
+        &[subscription.into()],
+        |row| row.get::<pg_sys::Oid>(1),
+    )?;
+    Ok(found.into_iter().flatten().collect())
+}

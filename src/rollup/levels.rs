@@ -188,5 +188,5 @@ pub fn drop(d: &Definition, level: &str, keep_data: bool) -> Result<()> {
             "SELECT * FROM rollup.level lists the levels.",
         );
     };
-    create::drop_table(relation, live, keep_data)
+    super::drop::drop_table(relation, live, keep_data)
 }

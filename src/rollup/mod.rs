@@ -27,6 +27,7 @@ mod comments;
 mod create;
 mod definition;
 pub mod diagnose;
+mod drop;
 pub mod error;
 mod evolve;
 pub mod expire;
@@ -36,6 +37,7 @@ mod judged_sql;
 mod late;
 mod levels;
 mod live;
+mod live_sql;
 mod long;
 mod maps;
 mod merged;
@@ -60,6 +62,7 @@ mod source;
 mod sql;
 mod state;
 pub mod sweep;
+mod time_key;
 mod views;
 pub mod waiting;
 mod watch;
@@ -252,7 +255,7 @@ fn rollup_resume(name: &str) -> Result<()> {
 #[pg_extern(sql = false)]
 fn rollup_drop(name: &str, keep_data: bool) -> Result<()> {
     let d = owned(name)?;
-    create::drop(&d, keep_data)
+    drop::drop(&d, keep_data)
 }
 
 #[pg_extern(sql = false)]
@@ -299,32 +302,6 @@ fn rollup_drop_column(name: &str, column: &str) -> Result<()> {
 #[pg_extern(sql = false)]
 fn rollup_replace(name: &str, query: &str, backfill: bool) -> Result<()> {
     evolve::replace(&locked(name)?, query, backfill)
-}
-
-#[pg_extern(sql = false)]
-fn rollup_add_merge_rule(aggregate: pg_sys::Oid, combine: pg_sys::Oid, unite: pg_sys::Oid) -> Result<()> {
-    rules::add(aggregate, combine, unite)
-}
-
-#[pg_extern(sql = false)]
-fn rollup_add_made_rule(
-    aggregate: pg_sys::Oid,
-    parts: Vec<Option<pg_sys::Oid>>,
-    result: pg_sys::Oid,
-) -> Result<()> {
-    let Some(parts) = parts.into_iter().collect::<Option<Vec<_>>>() else {
-        return error::fail(
-            PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
-            "a part of the rule is NULL",
-            "Name aggregates alone, as in '{sum(integer),count(integer)}'::regprocedure[].",
-        );
-    };
-    rules::add_made(aggregate, &parts, result)
-}
-
-#[pg_extern(sql = false)]
-fn rollup_drop_merge_rule(aggregate: pg_sys::Oid) -> Result<()> {
-    rules::drop(aggregate)
 }
 
 #[pg_extern(sql = false)]

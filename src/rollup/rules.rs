@@ -303,3 +303,29 @@ pub fn write_parameters(select: &mut Select) {
         }
     }
 }
+
+#[pg_extern(sql = false)]
+fn rollup_add_merge_rule(aggregate: pg_sys::Oid, combine: pg_sys::Oid, unite: pg_sys::Oid) -> Result<()> {
+    add(aggregate, combine, unite)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_add_made_rule(
+    aggregate: pg_sys::Oid,
+    parts: Vec<Option<pg_sys::Oid>>,
+    result: pg_sys::Oid,
+) -> Result<()> {
+    let Some(parts) = parts.into_iter().collect::<Option<Vec<_>>>() else {
+        return fail(
+            PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            "a part of the rule is NULL",
+            "Name aggregates alone, as in '{sum(integer),count(integer)}'::regprocedure[].",
+        );
+    };
+    add_made(aggregate, &parts, result)
+}
+
+#[pg_extern(sql = false)]
+fn rollup_drop_merge_rule(aggregate: pg_sys::Oid) -> Result<()> {
+    drop(aggregate)
+}

@@ -5,8 +5,9 @@ use super::catalog::{self, Must};
 use super::create::refuse_existing;
 use super::error::{Result, fail, internal};
 use super::levels::Level;
+use super::live_sql;
 use super::plan::Plan;
-use super::sql::{self, ident};
+use super::sql::ident;
 use crate::pg::xact::ActingAs;
 use pgrx::prelude::*;
 
@@ -94,7 +95,7 @@ pub fn make(nodes: bool, plan: &Plan, names: Names, level: Option<&Level>, id: i
         Some(view) => view,
         None => beside(level.map_or(names.target, |l| &l.target))?,
     };
-    catalog::define(&sql::live_view(nodes, plan, &view, names.source, names.target, level, id))?;
+    catalog::define(&live_sql::live_view(nodes, plan, &view, names.source, names.target, level, id))?;
     set_options(&view, &options)?;
     refuse_temporary(&view)?;
     let _acting = ActingAs::catalog();

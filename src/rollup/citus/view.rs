@@ -10,8 +10,9 @@ use crate::rollup::catalog;
 use crate::rollup::definition::from_clause;
 use crate::rollup::error::{Result, fail};
 use crate::rollup::levels::Level;
+use crate::rollup::live_sql;
 use crate::rollup::plan::Plan;
-use crate::rollup::sql::{self, STAMP, ident};
+use crate::rollup::sql::{STAMP, ident};
 use hll_rollup::unmerged;
 use pgrx::PgSqlErrorCode;
 use pgrx::datum::TimestampWithTimeZone;
@@ -35,7 +36,7 @@ pub fn live(plan: &Plan, view: &str, source: &str, target: &str, level: Option<&
     );
     format!(
         "CREATE OR REPLACE VIEW {view} AS WITH \"rollup rest\" (\"the first\", \"the last\", \"the end\") AS MATERIALIZED (SELECT r.first, r.last, r.before FROM (VALUES ({id}::pg_catalog.int8)) v (id) LEFT JOIN rollup.definition d ON d.id OPERATOR(pg_catalog.=) v.id CROSS JOIN LATERAL rollup.rest(v.id) r) {}",
-        sql::live_query(plan, target, &sql::groups(&joined, source, &bounds, level))
+        live_sql::live_query(plan, target, &live_sql::groups(&joined, source, &bounds, level))
     )
 }
 

@@ -1,0 +1,61 @@
+//! rollup.drop: what a rollup made goes, in the caller's transaction.
+use super::catalog::{self, Definition};
+use super::error::Result;
+use super::views;
+use super::{source, watch};
+use crate::pg::xact;
+use pgrx::pg_sys;
+
+/// Removes a rollup: its levels, its view, its table unless the data is kept, and with the last one of a source
+/// the two functions beside it.
+pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
+    let relations = {
+        let _acting = xact::ActingAs::catalog();
+        catalog::write(
+            "WITH l AS (DELETE FROM rollup.level WHERE definition = $1 RETURNING relation, live), \
+             d AS (DELETE FROM rollup.definition WHERE id = $1 RETURNING relation, live, adopted), \
+             a AS (DELETE FROM rollup.attempt WHERE id = $1) \
+             SELECT relation::pg_catalog.oid, live::pg_catalog.oid, false FROM l UNION ALL SELECT relation::pg_catalog.oid, live::pg_catalog.oid, adopted FROM d",
+            &[d.id.into()],
+            |row| {
+                let oid =
+                    |at| Ok::<_, pgrx::spi::Error>(row.get::<pg_sys::Oid>(at)?.unwrap_or(pg_sys::InvalidOid));
+                Ok((oid(1)?, oid(2)?, row.get::<bool>(3)? == Some(true)))
+            },
+        )?
+    };
+    for (relation, live, adopted) in relations {
+        drop_table(relation, live, keep_data || adopted)?;
+    }
+    // The triggers of the source are its owner's, who need not be that of the rollup.
+    let _acting = match &d.source {
+        Some(_) => Some(xact::ActingAs::role(source::describe(d.source_oid)?.owner)),
+        None => None,
+    };
+    if d.source.is_some() {
+        super::arrange::release(d.source_oid)?;
+    }
+    watch::forget(d.source_oid, false)?;
+    source::forget(d.source_oid, d.source.is_some())
+}
+
+/// Drops a table of a rollup, unless its data is kept, and its view: the one that was made for it, whatever they are
+/// called by now.
+pub fn drop_table(relation: pg_sys::Oid, live: pg_sys::Oid, keep_data: bool) -> Result<()> {
+    if let Some(view) = views::on(relation, Some(live))? {
+        catalog::execute(&format!("DROP VIEW {view}"), &[])?;
+    }
+    let table = catalog::read(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
+        &[relation.into()],
+        |row| row.get::<String>(1),
+    )?;
+    if let (Some(table), false) = (table.into_iter().flatten().next(), keep_data) {
+        catalog::execute(&format!("DROP TABLE {table}"), &[])?;
+    }
+    let _acting = xact::ActingAs::catalog();
+    for table in ["retention", "expired", "partitioning"] {
+        catalog::execute(&format!("DELETE FROM rollup.{table} WHERE relation = $1"), &[relation.into()])?;
+    }
+    Ok(())
+}
