@@ -197,7 +197,6 @@ CREATE TABLE rollup.arrival (
 );
 ALTER TABLE rollup.arrival REPLICA IDENTITY FULL;
 CREATE INDEX ON rollup.arrival (source, rollup_stamp);
-CREATE INDEX ON rollup.arrival USING hash (xid);
 COMMENT ON TABLE rollup.arrival IS 'Where rows of a source lie that came by another road than an INSERT or COPY which leaves rollup_stamp to its default: until every rollup of the source has judged whether it has counted them';
 COMMENT ON COLUMN rollup.arrival.relation IS 'the table, or the partition, that they lie in';
 COMMENT ON COLUMN rollup.arrival.rollup_stamp IS 'the stamp of the transaction that brought them; their own are those of others';
