@@ -375,9 +375,7 @@ fn a_rollup_follows_the_owner_of_its_table() {
         let error = newcomer.batch_execute(&format!("SELECT {call}")).expect_err(call);
         assert_eq!(error.code().unwrap().code(), "42501", "{call}");
     }
-    drop(newcomer);
-    drop(first);
-    drop(renamed);
+    drop((newcomer, first, renamed));
     // Another takes it over, and the first goes.
     admin
         .batch_execute("CREATE ROLE heir LOGIN; REASSIGN OWNED BY upright TO heir; DROP OWNED BY upright; INSERT INTO honest.event VALUES (now(), 1)")
