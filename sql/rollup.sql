@@ -11,14 +11,20 @@ CREATE SCHEMA rollup;
 COMMENT ON SCHEMA rollup IS 'Exact, continuous rollups: rollup.create defines one, rollup.status shows how they fare';
 GRANT USAGE ON SCHEMA rollup TO PUBLIC;
 
+-- What users call is in rollup. What triggers, views and the extension itself call is here, and may change with any release.
+-- A role that restores its tables needs their triggers, defaults and views: hence the right to use it.
+CREATE SCHEMA rollup_internal;
+COMMENT ON SCHEMA rollup_internal IS 'Functions that the extension itself calls. Nothing here is meant to be called by hand';
+GRANT USAGE ON SCHEMA rollup_internal TO PUBLIC;
+
 CREATE FUNCTION rollup.stamp() RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_stamp' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.stamp() IS 'Id of the inserting top-level transaction: the default of column rollup_stamp of every rolled-up table. On a Citus cluster, plus the group of the node times 2^48, plus 2^47 where Citus itself opened the connection. Takes no argument, never NULL';
 
-CREATE FUNCTION rollup.flush_log() RETURNS boolean
+CREATE FUNCTION rollup_internal.flush_log() RETURNS boolean
 AS 'MODULE_PATHNAME', 'rollup_flush_log' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
-REVOKE ALL ON FUNCTION rollup.flush_log() FROM PUBLIC;
-COMMENT ON FUNCTION rollup.flush_log() IS 'Makes what this node has logged so far safe against a crash, and returns true: runs on a Citus cluster call it on every node. For superusers';
+REVOKE ALL ON FUNCTION rollup_internal.flush_log() FROM PUBLIC;
+COMMENT ON FUNCTION rollup_internal.flush_log() IS 'Makes what this node has logged so far safe against a crash, and returns true: runs on a Citus cluster call it on every node. For superusers';
 
 -- No table that is dumped refers to another by a foreign key: pg_restore -j loads them side by side, in no order. Who
 -- removes a rollup removes what is kept of it in each.

@@ -7,9 +7,9 @@ AS 'MODULE_PATHNAME', 'rollup_create_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAF
 COMMENT ON FUNCTION rollup.create(text, text, interval, jsonb, text, text, text, text, boolean) IS
 'Defines a rollup: makes table NAME from the SELECT (group keys, mergeable aggregates and expressions over both), view NAME_live, and functions rollup_SOURCE() and expire_SOURCE(); returns its id. The worker runs it EVERY interval (NULL: only when called). COARSER names levels and their widths, as in {"name_1hour": "1 hour"}. Buckets are those of TIMEZONE. JOINS ''snapshot'': lookup tables may be joined, each row to what they hold when it is counted. ON_CHANGE says what UPDATE, DELETE and TRUNCATE of raw rows do: ''ignore'' nothing, ''error'' fail, ''recompute'' have their buckets computed again by the next run. INTO_TABLE names a table that becomes the rollups, where its columns fit by name and type and it has a unique key on the group keys. BACKFILL false takes the rows that are there as counted, in a table that holds them. Needs ownership of the source. Errors name what cannot be merged and what to write instead';
 
-CREATE FUNCTION rollup.note_change() RETURNS trigger
+CREATE FUNCTION rollup_internal.note_change() RETURNS trigger
 AS 'MODULE_PATHNAME', 'rollup_note_change' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.note_change() IS
+COMMENT ON FUNCTION rollup_internal.note_change() IS
 'Trigger of tables with a rollup that was made with on_change ''error'' or ''recompute'': refuses changes, or notes when the rows are, before and after';
 
 CREATE FUNCTION rollup.own_stamp() RETURNS trigger LANGUAGE plpgsql
@@ -27,16 +27,16 @@ END $$;
 COMMENT ON FUNCTION rollup.own_stamp() IS
 'Trigger of tables with a rollup: an UPDATE leaves rollup_stamp as it was; rows that are inserted, by a subscription or while a dump is loaded into a table that has it as a trigger BEFORE INSERT, get stamps of this server in place of those that come along';
 
-CREATE FUNCTION rollup.watch_command(command pg_ddl_command) RETURNS void
+CREATE FUNCTION rollup_internal.watch_command(command pg_ddl_command) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_watch_command' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.watch_command(pg_ddl_command) IS
-'For rollup.watch_children: what is to be done about one command of pg_event_trigger_ddl_commands(), as the current user. NULL does nothing';
+COMMENT ON FUNCTION rollup_internal.watch_command(pg_ddl_command) IS
+'For rollup_internal.watch_children: what is to be done about one command of pg_event_trigger_ddl_commands(), as the current user. NULL does nothing';
 
 -- A function in PL/pgSQL, so that commands go on where the library is missing.
-CREATE FUNCTION rollup.watch_children() RETURNS event_trigger LANGUAGE plpgsql
+CREATE FUNCTION rollup_internal.watch_children() RETURNS event_trigger LANGUAGE plpgsql
 SET search_path TO pg_catalog, pg_temp AS $$
 BEGIN
-  PERFORM rollup.watch_command(c.command) FROM pg_event_trigger_ddl_commands() c WHERE c.classid IN ('pg_class'::regclass, 'pg_subscription'::regclass);
+  PERFORM rollup_internal.watch_command(c.command) FROM pg_event_trigger_ddl_commands() c WHERE c.classid IN ('pg_class'::regclass, 'pg_subscription'::regclass);
 EXCEPTION WHEN OTHERS THEN
   -- Citus makes a table anew while a run of its rollup is on.
   IF SQLSTATE IN ('40P01', '55P03') THEN
@@ -45,29 +45,32 @@ EXCEPTION WHEN OTHERS THEN
   RAISE WARNING USING MESSAGE = format('rollups are not told of what %s has made: %s', TG_TAG, SQLERRM),
     HINT = 'Where it put a table below one with a rollup, the next run puts that right; until then rollup.status names it.';
 END $$;
-COMMENT ON FUNCTION rollup.watch_children() IS
+REVOKE ALL ON FUNCTION rollup_internal.watch_children() FROM PUBLIC;
+COMMENT ON FUNCTION rollup_internal.watch_children() IS
 'Event trigger: gives a new partition or child of a table with rollups the triggers that it does not inherit, and tables with a rollup that a subscription fills the trigger rollup.own_stamp(). Fails no command';
 CREATE EVENT TRIGGER rollup_watch_children ON ddl_command_end
   WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE SCHEMA', 'CREATE SUBSCRIPTION', 'ALTER SUBSCRIPTION')
-  EXECUTE FUNCTION rollup.watch_children();
+  EXECUTE FUNCTION rollup_internal.watch_children();
 -- Partitions that are made where session_replication_role is replica are watched, too.
 ALTER EVENT TRIGGER rollup_watch_children ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER rollup_watch_children IS 'Watches new partitions of tables with rollups, and subscriptions that fill them';
 
-CREATE FUNCTION rollup.forget_dropped() RETURNS event_trigger
+CREATE FUNCTION rollup_internal.forget_dropped() RETURNS event_trigger
 AS 'MODULE_PATHNAME', 'rollup_forget_dropped' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.forget_dropped() IS
+REVOKE ALL ON FUNCTION rollup_internal.forget_dropped() FROM PUBLIC;
+COMMENT ON FUNCTION rollup_internal.forget_dropped() IS
 'Event trigger: what the catalog says of a table goes with it; rollups whose table or source was dropped stay, and do nothing, until rollup.drop. Never fails, waits for nobody';
-CREATE EVENT TRIGGER rollup_forget_dropped ON sql_drop EXECUTE FUNCTION rollup.forget_dropped();
+CREATE EVENT TRIGGER rollup_forget_dropped ON sql_drop EXECUTE FUNCTION rollup_internal.forget_dropped();
 ALTER EVENT TRIGGER rollup_forget_dropped ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER rollup_forget_dropped IS 'Forgets the retention, the partitions ahead and the changes of tables that are dropped';
 
-CREATE FUNCTION rollup.leave_tables() RETURNS event_trigger
+CREATE FUNCTION rollup_internal.leave_tables() RETURNS event_trigger
 AS 'MODULE_PATHNAME', 'rollup_leave_tables' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.leave_tables() IS
+REVOKE ALL ON FUNCTION rollup_internal.leave_tables() FROM PUBLIC;
+COMMENT ON FUNCTION rollup_internal.leave_tables() IS
 'Event trigger: before the extension goes by CASCADE, lets column rollup_stamp of tables be NULL, so that they take rows without its default';
 CREATE EVENT TRIGGER rollup_leave_tables ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED')
-  EXECUTE FUNCTION rollup.leave_tables();
+  EXECUTE FUNCTION rollup_internal.leave_tables();
 ALTER EVENT TRIGGER rollup_leave_tables ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER rollup_leave_tables IS 'Sees that tables take rows when the extension is gone';
 
@@ -121,9 +124,9 @@ AS 'MODULE_PATHNAME', 'rollup_run_source_wrapper' LANGUAGE c VOLATILE STRICT PAR
 COMMENT ON FUNCTION rollup.run(regclass) IS
 'Rolls up what has been committed since the last run, for every active rollup of the table; returns the raw rows merged (of the rollup that merged most). NULL gives NULL';
 
-CREATE FUNCTION rollup.work_off(name text) RETURNS bigint
+CREATE FUNCTION rollup_internal.work_off(name text) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_work_off_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.work_off(text) IS
+COMMENT ON FUNCTION rollup_internal.work_off(text) IS
 'Rolls up what is new and one piece of the backlog; returns the rows of the backlog that are left, 0 when there is none. NULL gives NULL';
 
 -- A procedure that commits cannot have a search_path of its own: every name in it is qualified.
@@ -131,7 +134,7 @@ CREATE PROCEDURE rollup.catch_up(name text) LANGUAGE plpgsql AS $$
 DECLARE rest pg_catalog.int8 := 1; said pg_catalog.timestamptz := '-infinity';
 BEGIN
   WHILE rest OPERATOR(pg_catalog.>) 0 LOOP
-    rest := rollup.work_off(name);
+    rest := rollup_internal.work_off(name);
     COMMIT;
     IF rest OPERATOR(pg_catalog.>) 0 AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) (said OPERATOR(pg_catalog.+) interval '1 second') THEN
       RAISE NOTICE 'rollup %: % rows left', name, rest;
@@ -195,24 +198,24 @@ AS 'MODULE_PATHNAME', 'rollup_rebuild_wrapper' LANGUAGE c VOLATILE PARALLEL UNSA
 COMMENT ON FUNCTION rollup.rebuild(text, timestamptz, timestamptz) IS
 'Replaces buckets from FROM_TIME to before TO_TIME (NULL: without bound) by what the raw rows merged so far give, after raw rows were changed; levels too. Returns the groups written. Refused where raw rows have expired';
 
-CREATE FUNCTION rollup.lag_rows(id bigint) RETURNS bigint
+CREATE FUNCTION rollup_internal.lag_rows(id bigint) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_lag_rows_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.lag_rows(bigint) IS
+COMMENT ON FUNCTION rollup_internal.lag_rows(bigint) IS
 'Raw rows, as this snapshot sees them, that the rollup with this id has not merged; NULL where the caller may not read the whole table, the table is locked, or a node of its cluster does not answer. Runs no code of the table''s owner and waits for no lock';
 
-CREATE FUNCTION rollup.is_free(relation regclass) RETURNS boolean
+CREATE FUNCTION rollup_internal.is_free(relation regclass) RETURNS boolean
 AS 'MODULE_PATHNAME', 'rollup_is_free_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.is_free(regclass) IS
+COMMENT ON FUNCTION rollup_internal.is_free(regclass) IS
 'Whether nobody holds a lock on the table, or a part of it, that its readers would wait for. NULL where there is no such table';
 
-CREATE FUNCTION rollup.key_fits(VARIADIC keys "any") RETURNS boolean
+CREATE FUNCTION rollup_internal.key_fits(VARIADIC keys "any") RETURNS boolean
 AS 'MODULE_PATHNAME', 'rollup_key_fits' LANGUAGE c IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION rollup.key_fits("any") IS
+COMMENT ON FUNCTION rollup_internal.key_fits("any") IS
 'Whether an index on the group keys of a rollup has room for these values together, long ones compressed: 2704 bytes where pages have 8 kB. NULL takes none';
 
 -- rollups: partitions
 
-CREATE FUNCTION rollup.partition_bounds(relation regclass) RETURNS TABLE (partition regclass, lower timestamptz, upper timestamptz)
+CREATE FUNCTION rollup_internal.partition_bounds(relation regclass) RETURNS TABLE (partition regclass, lower timestamptz, upper timestamptz)
 LANGUAGE sql STABLE STRICT PARALLEL SAFE ROWS 100
 SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET datestyle TO 'ISO, MDY' AS $$
   SELECT oid::regclass, coalesce(bound[1], '-infinity')::timestamptz, coalesce(bound[2], 'infinity')::timestamptz
@@ -222,44 +225,44 @@ SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET datestyle TO 'I
            WHERE i.inhparent = $1 AND NOT i.inhdetachpending AND p.partstrat = 'r' AND p.partnatts = 1
              AND a.atttypid IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)) b
    WHERE bound IS NOT NULL $$;
-COMMENT ON FUNCTION rollup.partition_bounds(regclass) IS
+COMMENT ON FUNCTION rollup_internal.partition_bounds(regclass) IS
 'Partitions of a table that is partitioned by range of one date or time column; a time without zone is read as UTC. NULL gives no row';
 
-CREATE FUNCTION rollup.partition_zones(relation regclass, OUT of_bounds text, OUT of_grid text) LANGUAGE sql STABLE STRICT PARALLEL SAFE
+CREATE FUNCTION rollup_internal.partition_zones(relation regclass, OUT of_bounds text, OUT of_grid text) LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path TO pg_catalog, pg_temp AS $$
   SELECT CASE WHEN a.atttypid = 'timestamptz'::regtype THEN 'UTC' ELSE s.timezone END,
          -- An hour of the clock may come twice a year, a day does not.
          CASE WHEN a.atttypid = 'timestamptz'::regtype AND (s.width >= interval '1 month' OR extract(epoch FROM s.width) % 86400 = 0) THEN s.timezone ELSE 'UTC' END
     FROM rollup.partitioning s JOIN pg_partitioned_table p ON p.partrelid = s.relation
     JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] WHERE s.relation = $1 $$;
-COMMENT ON FUNCTION rollup.partition_zones(regclass) IS
-'For a table of rollup.partition, the time zone whose clock its bounds show, where rollup.partition_bounds reads UTC, and the one in whose days its partitions begin. NULL for other tables and for NULL';
+COMMENT ON FUNCTION rollup_internal.partition_zones(regclass) IS
+'For a table of rollup.partition, the time zone whose clock its bounds show, where rollup_internal.partition_bounds reads UTC, and the one in whose days its partitions begin. NULL for other tables and for NULL';
 
-CREATE FUNCTION rollup.covered_until(relation regclass, bound timestamptz) RETURNS timestamptz LANGUAGE sql STABLE STRICT PARALLEL SAFE
+CREATE FUNCTION rollup_internal.covered_until(relation regclass, bound timestamptz) RETURNS timestamptz LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path TO pg_catalog, pg_temp AS $$
-  WITH b AS MATERIALIZED (SELECT * FROM rollup.partition_bounds($1))
+  WITH b AS MATERIALIZED (SELECT * FROM rollup_internal.partition_bounds($1))
   SELECT min(e.upper) FROM b e WHERE e.upper > $2 AND NOT EXISTS (SELECT FROM b n WHERE n.lower = e.upper)
      AND EXISTS (SELECT FROM b h WHERE h.lower <= $2 AND $2 < h.upper) $$;
-COMMENT ON FUNCTION rollup.covered_until(regclass, timestamptz) IS
+COMMENT ON FUNCTION rollup_internal.covered_until(regclass, timestamptz) IS
 'Up to where partitions lie without a gap from this bound on; NULL where it lies in none. NULL gives NULL';
 
-CREATE FUNCTION rollup.partitions_until(relation regclass) RETURNS timestamptz LANGUAGE sql STABLE STRICT PARALLEL SAFE
+CREATE FUNCTION rollup_internal.partitions_until(relation regclass) RETURNS timestamptz LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path TO pg_catalog, pg_temp AS $$
-  SELECT coalesce(timezone(z.of_bounds, timezone('UTC', rollup.covered_until($1, timezone('UTC', timezone(z.of_bounds, now()))))), now())
-    FROM rollup.partition_zones($1) z WHERE z.of_bounds IS NOT NULL $$;
-COMMENT ON FUNCTION rollup.partitions_until(regclass) IS
+  SELECT coalesce(timezone(z.of_bounds, timezone('UTC', rollup_internal.covered_until($1, timezone('UTC', timezone(z.of_bounds, now()))))), now())
+    FROM rollup_internal.partition_zones($1) z WHERE z.of_bounds IS NOT NULL $$;
+COMMENT ON FUNCTION rollup_internal.partitions_until(regclass) IS
 'Up to when rows from now on find a partition in a table that rollup.partition keeps ahead: now where there is none. NULL for other tables and for NULL';
 
-CREATE FUNCTION rollup.partition_for(relation regclass, bound timestamptz, OUT lower timestamptz, OUT upper timestamptz)
+CREATE FUNCTION rollup_internal.partition_for(relation regclass, bound timestamptz, OUT lower timestamptz, OUT upper timestamptz)
 LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path TO pg_catalog, pg_temp AS $$
 DECLARE width interval; zone text; anchor timestamp; here timestamp; months int; n bigint; free_from timestamptz; free_to timestamptz;
 BEGIN
-  SELECT p.width, z.of_grid INTO width, zone FROM rollup.partitioning p, rollup.partition_zones($1) z WHERE p.relation = $1;
-  IF width IS NULL OR rollup.covered_until($1, bound) IS NOT NULL THEN
+  SELECT p.width, z.of_grid INTO width, zone FROM rollup.partitioning p, rollup_internal.partition_zones($1) z WHERE p.relation = $1;
+  IF width IS NULL OR rollup_internal.covered_until($1, bound) IS NOT NULL THEN
     RETURN;
   END IF;
   SELECT timezone(zone, max(b.upper) FILTER (WHERE isfinite(b.upper))), max(b.upper) FILTER (WHERE b.upper <= bound), min(b.lower) FILTER (WHERE b.lower > bound)
-    INTO anchor, free_from, free_to FROM rollup.partition_bounds($1) b;
+    INTO anchor, free_from, free_to FROM rollup_internal.partition_bounds($1) b;
   months := extract(year FROM width) * 12 + extract(month FROM width);
   -- A Monday, and the first day of a century.
   anchor := coalesce(anchor, CASE WHEN months > 0 THEN timestamp '2001-01-01' ELSE timestamp '2000-01-03' END);
@@ -271,7 +274,7 @@ BEGIN
     FROM (SELECT timezone(zone, anchor + k * width) AS lower, timezone(zone, anchor + (k + 1) * width) AS upper FROM generate_series(n - 1, n + 1) k) e
    WHERE e.lower <= bound AND bound < e.upper LIMIT 1;
 END $$;
-COMMENT ON FUNCTION rollup.partition_for(regclass, timestamptz) IS
+COMMENT ON FUNCTION rollup_internal.partition_for(regclass, timestamptz) IS
 'Bounds of the partition that rollup.partition would make for a row at this bound: one of its widths, counted from the newest partition, as far as no other partition lies there. NULL where one has it, and for NULL';
 
 -- rollups: a cluster
@@ -281,82 +284,82 @@ AS 'MODULE_PATHNAME', 'rollup_nodes_wrapper' LANGUAGE c STABLE STRICT PARALLEL U
 COMMENT ON FUNCTION rollup.nodes(text) IS
 'On a Citus cluster, node by node: the transaction id up to which rows are rolled up, how many transactions below it are open or not known to be over, and what the next run waits for there (NULL: nothing). Asks every node; one that does not answer says so within rollup.node_timeout. For the owner and for who monitors the server. No row for a rollup of a table of this node alone. NULL gives none';
 
-CREATE FUNCTION rollup.rest(id bigint) RETURNS TABLE (first bigint, last bigint, before timestamptz)
+CREATE FUNCTION rollup_internal.rest(id bigint) RETURNS TABLE (first bigint, last bigint, before timestamptz)
 AS 'MODULE_PATHNAME', 'rollup_rest_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
-COMMENT ON FUNCTION rollup.rest(bigint) IS
+COMMENT ON FUNCTION rollup_internal.rest(bigint) IS
 'On a Citus cluster: the stamps of rows that the rollup with this id has not merged, as ranges, of a backlog those before a moment (NULL: all); no run changes that until the transaction ends. For live views';
 
 -- rollups: views
 
 -- Messages of errors may hold values of rows: they are shown to the owner and to who monitors the server.
-CREATE FUNCTION rollup.may_read(owner oid) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+CREATE FUNCTION rollup_internal.may_read(owner oid) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
 RETURN coalesce(pg_catalog.pg_has_role(owner, 'USAGE'), false) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
-COMMENT ON FUNCTION rollup.may_read(oid) IS 'Whether the caller may act as this role, or monitors the server: who is shown the errors of its rollups. NULL: an owner that is gone, whose rollups superusers and monitors alone are shown';
+COMMENT ON FUNCTION rollup_internal.may_read(oid) IS 'Whether the caller may act as this role, or monitors the server: who is shown the errors of its rollups. NULL: an owner that is gone, whose rollups superusers and monitors alone are shown';
 
-CREATE FUNCTION rollup.owner_of(relation regclass, source regclass DEFAULT NULL) RETURNS oid LANGUAGE sql STABLE PARALLEL SAFE
+CREATE FUNCTION rollup_internal.owner_of(relation regclass, source regclass DEFAULT NULL) RETURNS oid LANGUAGE sql STABLE PARALLEL SAFE
 RETURN coalesce((SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) relation::pg_catalog.oid),
                 (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) source::pg_catalog.oid));
-COMMENT ON FUNCTION rollup.owner_of(regclass, regclass) IS 'Owner of a rollup by its table and its source: that of the table, or of the source once the table was dropped. NULL where both were';
+COMMENT ON FUNCTION rollup_internal.owner_of(regclass, regclass) IS 'Owner of a rollup by its table and its source: that of the table, or of the source once the table was dropped. NULL where both were';
 
-CREATE FUNCTION rollup.oldest_row(id bigint) RETURNS timestamptz
+CREATE FUNCTION rollup_internal.oldest_row(id bigint) RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'rollup_oldest_row_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.oldest_row(bigint) IS
+COMMENT ON FUNCTION rollup_internal.oldest_row(bigint) IS
 'Least time of the raw rows, as this snapshot sees them, that the rollup with this id has not merged; NULL where there is none, the caller may not read the whole table, the table is locked, or rows are written on several nodes. Runs no code of the table''s owner and waits for no lock';
 
-CREATE FUNCTION rollup.verdict(stored bigint, raw bigint, came bigint[], rows bigint[], one bigint) RETURNS integer
+CREATE FUNCTION rollup_internal.verdict(stored bigint, raw bigint, came bigint[], rows bigint[], one bigint) RETURNS integer
 AS 'MODULE_PATHNAME', 'rollup_verdict_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION rollup.verdict(bigint, bigint, bigint[], bigint[], bigint) IS
+COMMENT ON FUNCTION rollup_internal.verdict(bigint, bigint, bigint[], bigint[], bigint) IS
 'For runs: of a group that has STORED rows in a rollup and RAW rows in its source, among them ROWS that each of CAME brought, whether those of ONE are new (1), were counted (0), or it cannot be told (-1). NULL gives NULL';
 
-CREATE FUNCTION rollup.counters_agree(stored jsonb, fresh jsonb) RETURNS boolean
+CREATE FUNCTION rollup_internal.counters_agree(stored jsonb, fresh jsonb) RETURNS boolean
 AS 'MODULE_PATHNAME', 'rollup_counters_agree' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION rollup.counters_agree(jsonb, jsonb) IS
+COMMENT ON FUNCTION rollup_internal.counters_agree(jsonb, jsonb) IS
 'For rollup.check: whether two counters are the same, or bounded ones that may be of the same rows: of one max_keys, with the same total, and no key''s numbers further apart than they may be too low. NULL gives NULL';
 
-CREATE FUNCTION rollup.sees_all(relation regclass, source regclass, joined regclass[] DEFAULT NULL) RETURNS boolean
+CREATE FUNCTION rollup_internal.sees_all(relation regclass, source regclass, joined regclass[] DEFAULT NULL) RETURNS boolean
 AS 'MODULE_PATHNAME', 'rollup_sees_all' LANGUAGE c STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION rollup.sees_all(regclass, regclass, regclass[]) IS
+COMMENT ON FUNCTION rollup_internal.sees_all(regclass, regclass, regclass[]) IS
 'For live views: true where row-level security hides no row of SOURCE, and of JOINED tables, from the owner of RELATION, the table of a rollup; an error where it does, since the view would be without them. NULL is no table';
 
-CREATE FUNCTION rollup.changes(source regclass, time_column name DEFAULT NULL, OUT rollup_stamp bigint, OUT since timestamptz, OUT until timestamptz, OUT relation regclass, OUT xid xid)
+CREATE FUNCTION rollup_internal.changes(source regclass, time_column name DEFAULT NULL, OUT rollup_stamp bigint, OUT since timestamptz, OUT until timestamptz, OUT relation regclass, OUT xid xid)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'rollup_changes' LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10;
-COMMENT ON FUNCTION rollup.changes(regclass, name) IS
+COMMENT ON FUNCTION rollup_internal.changes(regclass, name) IS
 'For runs and live views: the minutes of TIME_COLUMN (NULL: of any) in which rows of SOURCE were changed, from SINCE to UNTIL, with the stamp of the transaction that changed them, until every rollup has computed their buckets again; RELATION and XID are NULL. For who may read that column in all rows, and in a view by the rights of its owner; an error for others. NULL for SOURCE gives no row';
 
-CREATE FUNCTION rollup.arrivals(source regclass, time_column name DEFAULT NULL, OUT rollup_stamp bigint, OUT since timestamptz, OUT until timestamptz, OUT relation regclass, OUT xid xid)
+CREATE FUNCTION rollup_internal.arrivals(source regclass, time_column name DEFAULT NULL, OUT rollup_stamp bigint, OUT since timestamptz, OUT until timestamptz, OUT relation regclass, OUT xid xid)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'rollup_arrivals' LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10;
-COMMENT ON FUNCTION rollup.arrivals(regclass, name) IS
+COMMENT ON FUNCTION rollup_internal.arrivals(regclass, name) IS
 'The same of rows that came by another road: RELATION is the table or partition in which they lie, XID the transaction that inserted them, NULL where the whole table came';
 
-CREATE FUNCTION rollup.unwatched(id bigint) RETURNS text
+CREATE FUNCTION rollup_internal.unwatched(id bigint) RETURNS text
 AS 'MODULE_PATHNAME', 'rollup_unwatched_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.unwatched(bigint) IS
+COMMENT ON FUNCTION rollup_internal.unwatched(bigint) IS
 'What the rollup with this id needs to be told of changes and of rows that come by another road, and is missing or switched off on its source, a partition or a child: triggers, and the index; also that the source has become a partition. NULL where nothing is missing, and for NULL';
 
 -- No part of the view: where that is read beside a distributed table, Citus takes no query that is recursive.
-CREATE FUNCTION rollup.open_writers(source regclass) RETURNS text LANGUAGE sql STABLE PARALLEL RESTRICTED
+CREATE FUNCTION rollup_internal.open_writers(source regclass) RETURNS text LANGUAGE sql STABLE PARALLEL RESTRICTED
 RETURN (SELECT pg_catalog.string_agg(DISTINCT coalesce('process ' || k.pid, 'a prepared transaction'), ', ') FROM pg_catalog.pg_locks k
   WHERE k.locktype = 'relation' AND k.mode = 'RowExclusiveLock' AND k.granted
     AND k.database = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())
     AND k.relation IN (WITH RECURSIVE t (id) AS (SELECT source::oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.id)
       SELECT t.id FROM t));
-COMMENT ON FUNCTION rollup.open_writers(regclass) IS 'Whose transactions have a table or a part of it open for writing; NULL where none has, and for NULL';
+COMMENT ON FUNCTION rollup_internal.open_writers(regclass) IS 'Whose transactions have a table or a part of it open for writing; NULL where none has, and for NULL';
 
 CREATE VIEW rollup.status AS
 SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) o.owner) AS owner,
        CASE WHEN d.relation IS NULL OR d.source IS NULL THEN 'gone' WHEN a.failures > 0 AND d.state = 'active' THEN 'failing' ELSE d.state END AS state,
-       CASE WHEN rollup.may_read(o.owner) THEN a.paused_for END AS paused_for,
+       CASE WHEN rollup_internal.may_read(o.owner) THEN a.paused_for END AS paused_for,
        d.every, a.last_run, coalesce(a.hold_until, a.last_run + d.every) AS next_run, a.started AS running_since,
        d.rows_total, a.last_rows, speed.rows_per_second, l.lag_rows,
        CASE WHEN l.lag_rows = 0 THEN 0 ELSE extract(epoch FROM pg_catalog.clock_timestamp() - a.last_run) END::float8 AS lag_seconds,
-       CASE WHEN l.lag_rows > 0 THEN rollup.oldest_row(d.id) END AS oldest_row,
-       rollup.open_writers(d.source) AS open_writers,
-       CASE WHEN NOT rollup.is_free(d.source) THEN 'a lock on ' || d.source
-            WHEN d.nodes IS NOT NULL AND rollup.may_read(o.owner) THEN
+       CASE WHEN l.lag_rows > 0 THEN rollup_internal.oldest_row(d.id) END AS oldest_row,
+       rollup_internal.open_writers(d.source) AS open_writers,
+       CASE WHEN NOT rollup_internal.is_free(d.source) THEN 'a lock on ' || d.source
+            WHEN d.nodes IS NOT NULL AND rollup_internal.may_read(o.owner) THEN
          (SELECT pg_catalog.string_agg(pg_catalog.concat('node ', w.node || ' ', '(group ', w.group_id, '): ', w.waits_for), '; ' ORDER BY w.group_id)
             FROM rollup.nodes(d.name) w WHERE w.waits_for IS NOT NULL)
        END AS held_back_by,
-       a.runs, a.failures, a.failed, CASE WHEN rollup.may_read(o.owner) THEN coalesce(a.last_error,
+       a.runs, a.failures, a.failed, CASE WHEN rollup_internal.may_read(o.owner) THEN coalesce(a.last_error,
          CASE WHEN d.source IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute g WHERE g.attrelid = d.source AND g.attname = 'rollup_stamp' AND g.atttypid = 'int8'::regtype AND NOT g.attisdropped)
               THEN 'column rollup_stamp of ' || d.source || ' is gone' END) END AS last_error,
        d.backlog_rows, d.backlog_done, (d.backlog_done / NULLIF(extract(epoch FROM a.last_run - d.backlog_started), 0))::bigint AS backlog_rows_per_second,
@@ -369,9 +372,9 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
        (SELECT coalesce(max(i.late_ignored), 0) FROM rollup.retention i WHERE i.relation = d.relation
            OR i.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
        d.long_keys,
-       d.on_change, CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN d.refused_changes END AS refused_changes, d.left_out, rollup.unwatched(d.id) AS unwatched,
+       d.on_change, CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN d.refused_changes END AS refused_changes, d.left_out, rollup_internal.unwatched(d.id) AS unwatched,
        p.partitions_until, p.partitions_error,
-       (SELECT pg_catalog.string_agg(CASE WHEN rollup.may_read(rollup.owner_of(x.relation)) THEN x.last_error END, '; ') FROM rollup.retention x
+       (SELECT pg_catalog.string_agg(CASE WHEN rollup_internal.may_read(rollup_internal.owner_of(x.relation)) THEN x.last_error END, '; ') FROM rollup.retention x
          WHERE x.relation IN (d.source, d.relation) OR x.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS expiry_error,
        (SELECT pg_catalog.string_agg(y.query, '; ' ORDER BY y.query) FROM pg_catalog.pg_stat_activity y,
            (SELECT pg_catalog.concat('rollup.', v, ' of ', d.name) AS call FROM pg_catalog.unnest(ARRAY['run', 'rebuild', 'rebase']) v UNION ALL
@@ -379,15 +382,15 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
              WHERE c.oid IN (d.source, d.relation) OR c.oid IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) w
          WHERE y.state = 'active' AND y.datname = pg_catalog.current_database() AND (y.query = w.call OR pg_catalog.starts_with(y.query, w.call || ': '))) AS progress
   FROM rollup.definition d
-  CROSS JOIN LATERAL (SELECT coalesce(rollup.owner_of(d.relation, d.source), (SELECT r.oid FROM pg_catalog.pg_roles r, pg_catalog.pg_control_system() k
+  CROSS JOIN LATERAL (SELECT coalesce(rollup_internal.owner_of(d.relation, d.source), (SELECT r.oid FROM pg_catalog.pg_roles r, pg_catalog.pg_control_system() k
     WHERE r.oid OPERATOR(pg_catalog.=) d.last_owner AND k.system_identifier OPERATOR(pg_catalog.=) d.system_id)) AS owner OFFSET 0) o
   LEFT JOIN rollup.attempt a ON a.id OPERATOR(pg_catalog.=) d.id
   LEFT JOIN rollup.retention t ON t.relation OPERATOR(pg_catalog.=) d.source
-  CROSS JOIN LATERAL (SELECT rollup.lag_rows(d.id) AS lag_rows OFFSET 0) l
+  CROSS JOIN LATERAL (SELECT rollup_internal.lag_rows(d.id) AS lag_rows OFFSET 0) l
   CROSS JOIN LATERAL (SELECT (sum(r.rows_in) / NULLIF(extract(epoch FROM sum(r.finished - r.started)), 0))::float8 AS rows_per_second
     FROM (SELECT * FROM rollup.run x WHERE x.definition = d.id AND x.error IS NULL ORDER BY x.id DESC LIMIT 10) r) speed
-  CROSS JOIN LATERAL (SELECT min(CASE WHEN rollup.is_free(k.relation) THEN rollup.partitions_until(k.relation) END) AS partitions_until,
-      pg_catalog.string_agg(CASE WHEN rollup.may_read(rollup.owner_of(k.relation)) THEN k.last_error END, '; ') AS partitions_error
+  CROSS JOIN LATERAL (SELECT min(CASE WHEN rollup_internal.is_free(k.relation) THEN rollup_internal.partitions_until(k.relation) END) AS partitions_until,
+      pg_catalog.string_agg(CASE WHEN rollup_internal.may_read(rollup_internal.owner_of(k.relation)) THEN k.last_error END, '; ') AS partitions_error
     FROM rollup.partitioning k WHERE k.relation IN (d.source, d.relation) OR k.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) p;
 COMMENT ON VIEW rollup.status IS 'One row a rollup: is it up to date, what did its last runs do, what holds it or the expiry of its source back';
 COMMENT ON COLUMN rollup.status.expiry_held_by IS 'rollups of the source that are paused, fail or have a backlog: their rows cannot expire';
@@ -409,7 +412,7 @@ GRANT SELECT ON rollup.status TO PUBLIC;
 
 CREATE VIEW rollup.history AS
 SELECT d.name, r.started, r.finished, r.finished - r.started AS duration, r.rows_in, r.groups,
-       CASE WHEN rollup.may_read(rollup.owner_of(d.relation, d.source)) THEN r.error END AS error
+       CASE WHEN rollup_internal.may_read(rollup_internal.owner_of(d.relation, d.source)) THEN r.error END AS error
   FROM rollup.run r JOIN rollup.definition d ON d.id OPERATOR(pg_catalog.=) r.definition;
 COMMENT ON VIEW rollup.history IS 'Runs that merged rows or failed, the newest rollup.history_keep of each rollup';
 GRANT SELECT ON rollup.history TO PUBLIC;
@@ -430,7 +433,7 @@ SELECT m.name, pg_catalog.jsonb_build_object('relation', t.relation::text), m.va
 UNION ALL
 SELECT m.name, pg_catalog.jsonb_build_object('relation', k.relation::text), m.value
   FROM rollup.partitioning k JOIN pg_catalog.pg_class c ON c.oid = k.relation CROSS JOIN LATERAL (VALUES
-    ('rollup_partitions_ahead_seconds', CASE WHEN rollup.is_free(k.relation) THEN extract(epoch FROM rollup.partitions_until(k.relation) - pg_catalog.now()) END::float8),
+    ('rollup_partitions_ahead_seconds', CASE WHEN rollup_internal.is_free(k.relation) THEN extract(epoch FROM rollup_internal.partitions_until(k.relation) - pg_catalog.now()) END::float8),
     ('rollup_moved_rows_total', k.moved::float8)) m(name, value)
  WHERE m.value IS NOT NULL;
 COMMENT ON VIEW rollup.metrics IS 'Counters and gauges for a scraper: a name, labels, and a value';

@@ -1,10 +1,10 @@
 -- the index of rolled-up tables
 
-CREATE FUNCTION rollup.zonemap_handler(internal) RETURNS index_am_handler
+CREATE FUNCTION rollup_internal.zonemap_handler(internal) RETURNS index_am_handler
 AS 'MODULE_PATHNAME', 'rollup_zonemap_handler' LANGUAGE c VOLATILE STRICT;
-COMMENT ON FUNCTION rollup.zonemap_handler(internal) IS 'Access method rollup_zonemap, as PostgreSQL asks for it; not to be called';
+COMMENT ON FUNCTION rollup_internal.zonemap_handler(internal) IS 'Access method rollup_zonemap, as PostgreSQL asks for it; not to be called';
 
-CREATE ACCESS METHOD rollup_zonemap TYPE INDEX HANDLER rollup.zonemap_handler;
+CREATE ACCESS METHOD rollup_zonemap TYPE INDEX HANDLER rollup_internal.zonemap_handler;
 COMMENT ON ACCESS METHOD rollup_zonemap IS 'For each 32 pages of a table the least and the greatest value of columns of types bigint, timestamptz, timestamp and date. rollup.create makes such an index; VACUUM and runs of rollups keep it short';
 
 CREATE OPERATOR FAMILY rollup.integer_zone_ops USING rollup_zonemap;

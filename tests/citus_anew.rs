@@ -51,7 +51,7 @@ impl Kept {
     }
 
     fn run(&self, client: &mut Client, what: &str) {
-        let run = format!("SELECT rollup.work_off('{}')", self.name);
+        let run = format!("SELECT rollup_internal.work_off('{}')", self.name);
         let lag = format!("SELECT coalesce(lag_rows, -1) FROM rollup.status WHERE name = '{}'", self.name);
         client.batch_execute(&run).unwrap_or_else(|e| panic!("{} {what}: {e:?}", self.table));
         wait_until(&format!("{} {what}: everything is merged", self.table), 30, || {

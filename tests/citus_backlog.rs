@@ -5,7 +5,7 @@ use hll_tests::nodes::{one_row, prepared, rows, run_and_compare, site_on};
 use hll_tests::{differences, number};
 use postgres::Client;
 
-const PIECE: &str = "SELECT rollup.work_off('http_request_1min')";
+const PIECE: &str = "SELECT rollup_internal.work_off('http_request_1min')";
 const LEFT: &str =
     "SELECT count(*) FROM rollup.definition WHERE backlog_to_xmax IS NOT NULL AND nodes ? 'backlog'";
 

@@ -153,7 +153,7 @@ fn runs_are_committed_whole() {
     for (at, kind) in KINDS.into_iter().enumerate() {
         kind.make(&mut connected(&citus, 0));
         kind.roll_up(&mut connected(&citus, 0));
-        let run = format!("SELECT rollup.work_off('{}')", kind.rollup());
+        let run = format!("SELECT rollup_internal.work_off('{}')", kind.rollup());
         for (stage, victim) in trials(at, &kind) {
             write(&mut connected(&citus, 0), kind.table, 200);
             interrupted(&mut citus, &run, stage, victim);
@@ -173,7 +173,7 @@ fn a_table_asks_for_it_where_the_library_does_not() {
         kind.make(&mut client);
         kind.roll_up(&mut client);
         write(&mut client, kind.table, 200);
-        let run = format!("SELECT rollup.work_off('{}')", kind.rollup());
+        let run = format!("SELECT rollup_internal.work_off('{}')", kind.rollup());
         interrupted(&mut citus, &run, Stage::Prepare, Victim::Run);
         client = connected(&citus, 0);
         kind.exact(&mut client, "by a table");
@@ -182,7 +182,7 @@ fn a_table_asks_for_it_where_the_library_does_not() {
     let single = KINDS[2];
     write(&mut client, single.table, 10);
     client.batch_execute("BEGIN; DELETE FROM pg_dist_placement p USING pg_dist_shard s WHERE s.shardid = p.shardid AND s.logicalrelid = 'rollup.two_phases'::regclass AND p.groupid > 0").expect("rows of Citus");
-    let refused = error(&mut client, "SELECT rollup.work_off('single_min')");
+    let refused = error(&mut client, "SELECT rollup_internal.work_off('single_min')");
     assert!(refused.starts_with("55000 changes on another node could be counted twice"), "{refused}");
     client.batch_execute("ROLLBACK").expect("as before");
     single.exact(&mut client, "afterwards");
@@ -197,7 +197,7 @@ fn pieces_are_committed_whole() {
         kind.make(&mut client);
         kind.roll_up(&mut client);
         write(&mut client, kind.table, 1600);
-        let run = format!("SELECT rollup.work_off('{}')", kind.rollup());
+        let run = format!("SELECT rollup_internal.work_off('{}')", kind.rollup());
         client.batch_execute(&run).expect("it begins");
         for (stage, victim) in trials(at, &kind) {
             interrupted(&mut citus, &run, stage, victim);
@@ -252,7 +252,7 @@ fn removal_is_committed_whole() {
             let counted = written - uncounted * written / 700;
             let kept = format!("SELECT sum(n)::bigint FROM {target}");
             wait_for("everything is merged", 60, || {
-                client.batch_execute(&format!("SELECT rollup.work_off('{}')", kind.rollup())).is_ok()
+                client.batch_execute(&format!("SELECT rollup_internal.work_off('{}')", kind.rollup())).is_ok()
                     && number(&mut client, &kept) >= counted
             });
             assert_eq!(number(&mut client, &kept), counted, "{what}");

@@ -244,7 +244,7 @@ fn torture() {
         for (name, count) in these.into_iter().chain(others) {
             let (to, stop) = (&addresses[0], &stop);
             scope.spawn(move || {
-                let sql = format!("SELECT rollup.work_off('{name}')");
+                let sql = format!("SELECT rollup_internal.work_off('{name}')");
                 keep_on(to, stop, count, |client| client.batch_execute(&sql))
             });
         }

@@ -168,7 +168,7 @@ fn any_tree_of_bounded_counters_keeps_its_promise() {
                    FROM unnest($1::text[], $2::bigint[], $3::int[]) v(k, n, p))
                SELECT c::text, (SELECT array_agg(t.key) FROM jsonb_counter_top(c, NULL) t),
                  (SELECT array_agg((4 * n)::float8) FROM jsonb_counter_top(c, NULL)), (SELECT array_agg((4 * at_most)::float8) FROM jsonb_counter_top(c, NULL)),
-                 (4 * jsonb_counter_total(c))::int8, (4 * (c->'*'->>0)::numeric)::float8, (c->'*'->>1)::int, (SELECT bool_and(rollup.counters_agree(c, o.c)) FROM tree o(c))
+                 (4 * jsonb_counter_total(c))::int8, (4 * (c->'*'->>0)::numeric)::float8, (c->'*'->>1)::int, (SELECT bool_and(rollup_internal.counters_agree(c, o.c)) FROM tree o(c))
                FROM tree t(c)";
     let statement = client.borrow_mut().prepare(sql).unwrap();
     let config = Config { cases: 60, failure_persistence: None, ..Config::default() };

@@ -258,7 +258,7 @@ fn a_backlog_holds_expiry_and_says_so() {
     client.batch_execute("CREATE TABLE event (at timestamptz, x int); INSERT INTO event SELECT now() - g * interval '1 hour', g FROM generate_series(1, 5000) g").unwrap();
     client.batch_execute("SET rollup.batch_rows = 1000; SELECT rollup.create('event_1h', 'SELECT date_trunc(''hour'', at) AS at, count(*) AS n FROM event GROUP BY 1', every => NULL)").unwrap();
     client
-        .batch_execute("SELECT rollup.work_off('event_1h'); SELECT rollup.retain('event', '1 day')")
+        .batch_execute("SELECT rollup_internal.work_off('event_1h'); SELECT rollup.retain('event', '1 day')")
         .unwrap();
     let held = "SELECT count(*) FROM rollup.status WHERE expiry_held_by = 'event_1h' AND backlog_rows > backlog_done";
     assert_eq!(number(&mut client, held), 1);

@@ -214,8 +214,8 @@ fn no_call_is_an_internal_error() {
     }
     // Aggregates whose state a user can write.
     for (aggregate, kind) in [
-        ("rollup.moments_union", "double precision[]"),
-        ("rollup.pair_moments_union", "double precision[]"),
+        ("rollup_internal.moments_union", "double precision[]"),
+        ("rollup_internal.pair_moments_union", "double precision[]"),
         ("hll_union_agg", "hll"),
         ("jsonb_counter_merge_agg", "jsonb"),
         ("ddsketch_union_agg", "ddsketch"),
@@ -235,7 +235,7 @@ fn no_call_is_an_internal_error() {
         ("hll_add_trans0", "hll_hashval", "1::bigint::hll_hashval"),
         ("hll_union_trans", "hll", "hll_empty()"),
         ("approx_count_distinct_trans", "anyelement", "1::int"),
-        ("rollup.last_trans", "anyelement, timestamptz", "'x'::text, now()"),
+        ("rollup_internal.last_trans", "anyelement, timestamptz", "'x'::text, now()"),
         ("array_agg_transfn", "anynonarray", "1::int"),
     ];
     let finals = [
@@ -282,7 +282,7 @@ const ERRORS: [&str; 29] = [
     "SELECT jsonb_counter_agg_trans((SELECT kept_state('a')), NULL)",
     "SELECT jsonb_counter_merge('{\"a\": 1}', '{\"a\": {}}')",
     "SELECT jsonb_counter_agg('k', 'NaN'::float8)",
-    "SELECT rollup.moments_union(x) FROM (VALUES ('{1}'::float8[]), ('{1}')) v(x)",
+    "SELECT rollup_internal.moments_union(x) FROM (VALUES ('{1}'::float8[]), ('{1}')) v(x)",
     "SELECT rollup.zones(999999::regclass)",
     "SELECT approx_count_distinct(x) FROM (VALUES ('(1,1)'::point)) v(x)",
     "SELECT rollup.last(x, now()) FROM (VALUES ('(1,1)'::point), ('(2,2)')) v(x)",

@@ -70,7 +70,7 @@ impl Kind {
         let what = format!("{}: {what}", self.table);
         let lag = format!("SELECT coalesce(lag_rows, -1) FROM rollup.status WHERE name = '{name}'");
         wait_until(&format!("{what}: everything is merged"), 60, || {
-            client.batch_execute(&format!("SELECT rollup.work_off('{name}')"))?;
+            client.batch_execute(&format!("SELECT rollup_internal.work_off('{name}')"))?;
             Ok(number(client, &lag) == 0)
         });
         let raw = number(client, &format!("SELECT count(*) FROM {} {}", self.table, self.limit));

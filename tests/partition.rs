@@ -19,9 +19,9 @@ fn partitions_are_there_before_the_rows() {
     assert_eq!(number(&mut client, "SELECT rollup.partition('event', '1 day', '3 days')"), 0);
     let days =
         "SELECT string_agg((lower - date_trunc('day', now()))::text || '/' || (upper - lower)::text, ' ' ORDER BY lower)
-         FROM rollup.partition_bounds('event')";
+         FROM rollup_internal.partition_bounds('event')";
     assert_eq!(text(&mut client, days), "00:00:00/1 day 1 day/1 day 2 days/1 day 3 days/1 day");
-    let name = "SELECT partition::text FROM rollup.partition_bounds('event') ORDER BY lower LIMIT 1";
+    let name = "SELECT partition::text FROM rollup_internal.partition_bounds('event') ORDER BY lower LIMIT 1";
     let today = text(&mut client, "SELECT to_char(now(), '\"event_p\"YYYY_MM_DD')");
     assert_eq!(text(&mut client, name), today);
     let ahead = |client: &mut Client, at_least: &str| {
@@ -273,7 +273,9 @@ fn bounds_are_those_of_the_calendar() {
     let bounds = |client: &mut Client, table: &str, bound: &str| {
         text(
             client,
-            &format!("SELECT format('%s %s', lower, upper) FROM rollup.partition_for('{table}', '{bound}')"),
+            &format!(
+                "SELECT format('%s %s', lower, upper) FROM rollup_internal.partition_for('{table}', '{bound}')"
+            ),
         )
     };
     for (table, bound, wanted) in [
@@ -294,7 +296,7 @@ fn bounds_are_those_of_the_calendar() {
     assert_eq!(
         number(
             &mut client,
-            "SELECT count(*) FROM unnest(ARRAY['of_day', 'of_time', 'of_zone', 'anchored']) t WHERE rollup.partitions_until(t::regclass) < now() + interval '1 hour'"
+            "SELECT count(*) FROM unnest(ARRAY['of_day', 'of_time', 'of_zone', 'anchored']) t WHERE rollup_internal.partitions_until(t::regclass) < now() + interval '1 hour'"
         ),
         0
     );

@@ -94,8 +94,7 @@ fn beside_pg_partman() {
         .unwrap();
     client.batch_execute("SELECT rollup.partition('event', '1 day', '12 days')").unwrap();
     client.batch_execute("CALL partman.run_maintenance_proc()").unwrap();
-    let even =
-        "SELECT count(*) FROM rollup.partition_bounds('event') WHERE upper - lower <> interval '1 day'";
+    let even = "SELECT count(*) FROM rollup_internal.partition_bounds('event') WHERE upper - lower <> interval '1 day'";
     assert_eq!(number(&mut client, even), 0);
     assert!(number(&mut client, PARTITIONS) >= before + 9);
     assert_eq!(number(&mut client, "SELECT count(*) FROM partman.check_default(true)"), 0);
@@ -112,7 +111,7 @@ fn beside_pg_partman() {
     client.batch_execute("UPDATE partman.part_config SET retention = '15 days', retention_keep_table = false; SELECT partman.run_maintenance()").unwrap();
     client.batch_execute("SELECT rollup.retain('event', '3 days')").unwrap();
     // Rows that moved keep their partition until a run has judged that they are counted.
-    let old = "SELECT count(*) FROM rollup.partition_bounds('event') WHERE upper < now() - interval '3 days'";
+    let old = "SELECT count(*) FROM rollup_internal.partition_bounds('event') WHERE upper < now() - interval '3 days'";
     wait_for("what is old goes", 60, || {
         client.batch_execute("SELECT rollup.expire('event')").unwrap();
         number(&mut client, old) == 0
@@ -136,7 +135,7 @@ fn the_table_of_a_rollup_may_be_partitioned_too() {
              SELECT rollup.partition('partitioned', '1 month', '2 months'); SELECT rollup.resume('event_1h')",
         )
         .unwrap();
-    let months = "SELECT count(*) FROM rollup.partition_bounds('partitioned')";
+    let months = "SELECT count(*) FROM rollup_internal.partition_bounds('partitioned')";
     let before = number(&mut client, months);
     assert!(before >= 3, "{before}");
     let merged =
@@ -166,7 +165,7 @@ fn the_table_of_a_rollup_may_be_partitioned_too() {
     assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.check('event_1h')"), 0);
     let until = "SELECT count(*) FROM rollup.status WHERE partitions_until BETWEEN now() + interval '59 days' AND now() + interval '125 days'";
     assert_eq!(number(&mut client, until), 1, "the least of source and rollup");
-    let options = "SELECT count(*) FROM rollup.partition_bounds('partitioned') b JOIN pg_class c ON c.oid = b.partition WHERE reloptions = '{fillfactor=70}'";
+    let options = "SELECT count(*) FROM rollup_internal.partition_bounds('partitioned') b JOIN pg_class c ON c.oid = b.partition WHERE reloptions = '{fillfactor=70}'";
     assert_eq!(number(&mut client, options), before + 1);
     // Its old partitions expire as those of any other table.
     client

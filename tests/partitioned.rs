@@ -24,7 +24,7 @@ pub fn event(db: &str, more: &str) -> (Cluster, Client) {
 /// A default partition.
 pub const DEFAULT: &str = "CREATE TABLE event_rest PARTITION OF event DEFAULT";
 /// How many partitions with bounds there are.
-pub const PARTITIONS: &str = "SELECT count(*) FROM rollup.partition_bounds('event')";
+pub const PARTITIONS: &str = "SELECT count(*) FROM rollup_internal.partition_bounds('event')";
 /// How many groups differ between the raw rows and the live view.
 pub const DIFFERENCES: &str =
     "WITH raw AS (SELECT date_trunc('hour', at, 'UTC') AS at, count(*) AS n, sum(x) AS total FROM event GROUP BY 1),

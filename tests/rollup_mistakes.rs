@@ -99,13 +99,13 @@ fn no_mistake_in_a_rollup_is_an_internal_error() {
             "add_level($, 'm', '1 month')",
             "add_column($, 'c', 'count(*)')",
             "replace($, 'SELECT 1')",
-            "work_off($)",
             "pause($)",
             "resume($)",
             "nodes($)",
         ] {
             calls.push(format!("SELECT rollup.{}; {after}", function.replace('$', &name)));
         }
+        calls.push(format!("SELECT rollup_internal.work_off({name}); {after}"));
     }
     for (n, value) in texts("values").into_iter().enumerate() {
         let options = ["every", "coarser", "timezone", "joins", "on_change", "into_table", "backfill"];

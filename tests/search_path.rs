@@ -42,7 +42,7 @@ fn the_script_finds_no_operator_of_others() {
         client.batch_execute(&format!("DROP EXTENSION IF EXISTS hll; {create}")).unwrap();
         client
             .batch_execute(
-                "SET search_path = public, pg_catalog; SELECT rollup.var_samp(3, 6, 14), rollup.stddev_pop(3, 6, 14);
+                "SET search_path = public, pg_catalog; SELECT rollup_internal.var_samp(3, 6, 14), rollup_internal.stddev_pop(3, 6, 14);
                  TABLE rollup.status; TABLE rollup.history; TABLE rollup.metrics; RESET search_path",
             )
             .unwrap();
@@ -98,7 +98,7 @@ SELECT rollup.create('public.plain_d', 'SELECT pg_catalog.date_bin(''1 day'', p.
 SELECT rollup.create('public.taken', 'SELECT pg_catalog.date_trunc(''hour'', at) AS at, pg_catalog.count(*) AS n FROM public.event GROUP BY 1', every => NULL, into_table => 'public.taken', backfill => false);
 SELECT rollup.create('public.plain_e', 'SELECT pg_catalog.date_trunc(''hour'', at) AS at, pg_catalog.count(*) AS n FROM public.plain GROUP BY 1', every => NULL, on_change => 'error');
 SELECT rollup.run('public.event'), rollup.run('public.plain'); SELECT rollup.retain('public.plain', '3000 days'), public.rollup_event(), public.expire_plain();
-SELECT rollup.work_off('plain_d');
+SELECT rollup_internal.work_off('plain_d');
 CALL rollup.catch_up('plain_d');
 INSERT INTO public.event VALUES ('2026-01-01Z', 'c', 3), ('2026-01-03Z', 'c', 3);
 SELECT rollup.run_due();
@@ -117,11 +117,11 @@ SELECT rollup.retain('public.event', '30 days'), rollup.retain('public.event_h',
 SELECT rollup.expire('public.event', dry_run => true); SELECT rollup.expire('public.event'); SELECT rollup.expire('public.event_h', force => true);
 SELECT rollup.pause('event_h'), rollup.resume('event_h');
 TABLE rollup.status; TABLE rollup.history; TABLE rollup.metrics;
-SELECT rollup.lag_rows(1), rollup.oldest_row(1), rollup.unwatched(1), rollup.is_free('public.event'), rollup.key_fits(1, 'x'::text), rollup.owner_of('public.event_h'), rollup.may_read(10), rollup.stamp(), rollup.flush_log(), rollup.open_writers('public.event'), rollup.sees_all('public.event_h', 'public.event'), rollup.verdict(1, 2, '{1}', '{1}', 1), rollup.counters_agree('{"a": 1}', '{"a": 1}'); SELECT count(*) FROM rollup.changes('public.event'), rollup.arrivals('public.event');
-SELECT * FROM rollup.partition_bounds('public.event'); SELECT rollup.partition_zones('public.event'), rollup.covered_until('public.event', pg_catalog.now()), rollup.partitions_until('public.event'), rollup.partition_for('public.event', '2030-01-01');
+SELECT rollup_internal.lag_rows(1), rollup_internal.oldest_row(1), rollup_internal.unwatched(1), rollup_internal.is_free('public.event'), rollup_internal.key_fits(1, 'x'::text), rollup_internal.owner_of('public.event_h'), rollup_internal.may_read(10), rollup.stamp(), rollup_internal.flush_log(), rollup_internal.open_writers('public.event'), rollup_internal.sees_all('public.event_h', 'public.event'), rollup_internal.verdict(1, 2, '{1}', '{1}', 1), rollup_internal.counters_agree('{"a": 1}', '{"a": 1}'); SELECT count(*) FROM rollup_internal.changes('public.event'), rollup_internal.arrivals('public.event');
+SELECT * FROM rollup_internal.partition_bounds('public.event'); SELECT rollup_internal.partition_zones('public.event'), rollup_internal.covered_until('public.event', pg_catalog.now()), rollup_internal.partitions_until('public.event'), rollup_internal.partition_for('public.event', '2030-01-01');
 SELECT * FROM rollup.nodes('event_h'); SELECT * FROM rollup.zones('public.plain_at_rollup_stamp_idx');
-SELECT * FROM rollup.rest(1);
-SELECT rollup.var_pop(3, 6, 14), rollup.var_samp(3, 6, 14), rollup.stddev_pop(3, 6, 14), rollup.stddev_samp(3, 6, 14), rollup.root(9);
+SELECT * FROM rollup_internal.rest(1);
+SELECT rollup_internal.var_pop(3, 6, 14), rollup_internal.var_samp(3, 6, 14), rollup_internal.stddev_pop(3, 6, 14), rollup_internal.stddev_samp(3, 6, 14), rollup_internal.root(9);
 CREATE FUNCTION public.longer(text, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN CASE WHEN $1 OPERATOR(pg_catalog.>) $2 THEN $1 ELSE $2 END;
 CREATE AGGREGATE public.longest(text) (SFUNC = public.longer, STYPE = text);
 SELECT rollup.add_merge_rule('public.longest(text)', 'public.longer(text,text)', 'public.longest(text)'::regprocedure);
@@ -148,7 +148,7 @@ fn callers_find_no_operator_nor_function_of_others() {
         match client.batch_execute(call) {
             Ok(()) => {}
             // Of a rollup on one node there is nothing to say.
-            Err(e) => assert!(call.contains("rollup.rest("), "{call}: {e:?}"),
+            Err(e) => assert!(call.contains("rollup_internal.rest("), "{call}: {e:?}"),
         }
         let log = cluster.log();
         let evil: Vec<&str> = log.lines().filter(|line| line.contains("evil: ")).skip(2).collect();
@@ -156,7 +156,7 @@ fn callers_find_no_operator_nor_function_of_others() {
     }
     // What is there is called.
     client.batch_execute("RESET search_path").unwrap();
-    let functions = "SELECT DISTINCT 'rollup.' || p.proname FROM pg_proc p WHERE p.pronamespace = 'rollup'::regnamespace AND p.prokind IN ('f', 'p')
+    let functions = "SELECT DISTINCT p.pronamespace::regnamespace || '.' || p.proname FROM pg_proc p WHERE p.pronamespace IN ('rollup'::regnamespace, 'rollup_internal'::regnamespace) AND p.prokind IN ('f', 'p')
         AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) AND NOT ARRAY['internal'::regtype, 'pg_ddl_command'::regtype]::oid[] && p.proargtypes::oid[]
         AND NOT EXISTS (SELECT FROM pg_aggregate a WHERE p.oid IN (a.aggtransfn, a.aggcombinefn, a.aggfinalfn)) ORDER BY 1";
     let uncalled: Vec<String> = client
@@ -186,6 +186,9 @@ fn a_schema_of_the_name_is_not_taken_over() {
     let cluster = Cluster::new().unwrap();
     cluster.connect("postgres").unwrap().batch_execute("CREATE DATABASE taken").unwrap();
     let mut client = cluster.connect("taken").unwrap();
-    let error = client.batch_execute("CREATE SCHEMA rollup; CREATE EXTENSION hll").unwrap_err();
-    assert_eq!(error.as_db_error().unwrap().code().code(), "42P06");
+    for schema in ["rollup", "rollup_internal"] {
+        let error =
+            client.batch_execute(&format!("CREATE SCHEMA {schema}; CREATE EXTENSION hll")).unwrap_err();
+        assert_eq!(error.as_db_error().unwrap().code().code(), "42P06", "{schema}");
+    }
 }

@@ -231,15 +231,20 @@ fn times_of_changes_are_for_those_who_may_read_them() {
     assert_eq!(number(&mut client, "FETCH c"), raw);
     client.batch_execute("COMMIT").unwrap();
 
-    let asks = "SELECT count(*) FROM rollup.changes('o.event', 'at')";
+    let asks = "SELECT count(*) FROM rollup_internal.changes('o.event', 'at')";
     let no = "42501: role looker may not know when rows of o.event changed";
     assert_eq!(refused(&mut client, asks), no);
     client.batch_execute("SET ROLE stranger").unwrap();
     let no = no.replace("looker", "stranger");
     assert_eq!(refused(&mut client, asks), no);
-    assert_eq!(refused(&mut client, "SELECT count(*) FROM rollup.arrivals('o.event')"), no);
-    assert_eq!(refused(&mut client, "SELECT count(*) FROM rollup.changes('o.event'), o.unrelated"), no);
-    client.batch_execute("CREATE VIEW s.mine AS SELECT * FROM rollup.changes('o.event', 'at')").unwrap();
+    assert_eq!(refused(&mut client, "SELECT count(*) FROM rollup_internal.arrivals('o.event')"), no);
+    assert_eq!(
+        refused(&mut client, "SELECT count(*) FROM rollup_internal.changes('o.event'), o.unrelated"),
+        no
+    );
+    client
+        .batch_execute("CREATE VIEW s.mine AS SELECT * FROM rollup_internal.changes('o.event', 'at')")
+        .unwrap();
     assert_eq!(refused(&mut client, "SELECT count(*) FROM s.mine"), no);
     for table in ["rollup.change", "rollup.arrival"] {
         assert!(
@@ -253,7 +258,7 @@ fn times_of_changes_are_for_those_who_may_read_them() {
     client.batch_execute("SET ROLE columns_").unwrap();
     assert_eq!(number(&mut client, asks), 1, "the minute of the row");
     assert_eq!(
-        refused(&mut client, "SELECT count(*) FROM rollup.changes('o.event')"),
+        refused(&mut client, "SELECT count(*) FROM rollup_internal.changes('o.event')"),
         no.replace("stranger", "columns_"),
         "of any column"
     );

@@ -1,4 +1,4 @@
-//! Moments of numbers as values: what `rollup.moments` makes, `rollup.moments_union` and `rollup.pair_moments_union` add up.
+//! Moments of numbers as values: what `rollup_internal.moments` makes, `rollup_internal.moments_union` and `rollup_internal.pair_moments_union` add up.
 //!
 //! PostgreSQL's own functions do it. They take what they get for what they made themselves, and end in an internal error
 //! where it is not; a value that users can write is looked at before.
@@ -13,7 +13,7 @@ crate::v1!(rollup_moments_combine, combine);
 crate::v1!(rollup_pair_moments_combine, combine_pairs);
 
 fn combine(call: &mut Call) -> Datum {
-    check(call, 3, "rollup.moments(float8)");
+    check(call, 3, "rollup_internal.moments(float8)");
     match only_one(call) {
         Some(one) => one,
         // SAFETY: two float8[], neither of them NULL, in a live call, whose context tells whether to write to the first.
@@ -22,7 +22,7 @@ fn combine(call: &mut Call) -> Datum {
 }
 
 fn combine_pairs(call: &mut Call) -> Datum {
-    check(call, 6, "rollup.moments(float8, float8)");
+    check(call, 6, "rollup_internal.moments(float8, float8)");
     match only_one(call) {
         Some(one) => one,
         // SAFETY: as above.

@@ -51,12 +51,12 @@ fn odd(root: pg_sys::Oid) -> Result<Vec<Odd>> {
          FROM (SELECT EXISTS (SELECT FROM d JOIN pg_catalog.pg_trigger g ON g.tgrelid = d.relation AND g.tgname = $4::pg_catalog.name WHERE d.relation <> $1)) s (above)) \
          SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), k.name, k.wanted AND (g.oid IS NULL OR g.tgenabled <> k.mode::\"char\"), x.commands \
          FROM t CROSS JOIN a JOIN pg_catalog.pg_class c ON c.oid = t.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL (VALUES \
-         ($2, t.minds, t.given, 'UPDATE OR DELETE', 'ROW', 'A', 'note_change'), ($3, t.minds, false, 'TRUNCATE', 'STATEMENT', 'A', 'note_change'), \
-         ($4, a.applies, t.parted AND (t.oid <> $1 OR a.above), 'INSERT OR UPDATE', 'ROW', 'R', 'own_stamp'), \
-         ($5, t.holds, t.held, 'UPDATE OF rollup_stamp', 'ROW', 'A', 'own_stamp')) k (name, wanted, given, verb, event, mode, what) \
-         LEFT JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid AND g.tgname = k.name::pg_catalog.name AND g.tgfoid = pg_catalog.to_regprocedure('rollup.' || k.what || '()'), \
+         ($2, t.minds, t.given, 'UPDATE OR DELETE', 'ROW', 'A', 'rollup_internal.note_change'), ($3, t.minds, false, 'TRUNCATE', 'STATEMENT', 'A', 'rollup_internal.note_change'), \
+         ($4, a.applies, t.parted AND (t.oid <> $1 OR a.above), 'INSERT OR UPDATE', 'ROW', 'R', 'rollup.own_stamp'), \
+         ($5, t.holds, t.held, 'UPDATE OF rollup_stamp', 'ROW', 'A', 'rollup.own_stamp')) k (name, wanted, given, verb, event, mode, what) \
+         LEFT JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid AND g.tgname = k.name::pg_catalog.name AND g.tgfoid = pg_catalog.to_regprocedure(k.what || '()'), \
          LATERAL (VALUES (pg_catalog.format('ALTER TABLE %I.%I ENABLE %s TRIGGER %I', n.nspname, c.relname, CASE k.mode WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END, k.name))) e (enable), \
-         LATERAL (SELECT CASE WHEN k.wanted AND g.oid IS NULL AND NOT k.given THEN ARRAY[pg_catalog.format('CREATE TRIGGER %I BEFORE %s ON %I.%I FOR EACH %s EXECUTE FUNCTION rollup.%I()', \
+         LATERAL (SELECT CASE WHEN k.wanted AND g.oid IS NULL AND NOT k.given THEN ARRAY[pg_catalog.format('CREATE TRIGGER %I BEFORE %s ON %I.%I FOR EACH %s EXECUTE FUNCTION %s()', \
          k.name, k.verb, n.nspname, c.relname, k.event, k.what), e.enable] \
          WHEN k.wanted AND g.tgenabled = 'D' THEN '{}' WHEN k.wanted AND g.tgenabled <> k.mode::\"char\" THEN ARRAY[e.enable] \
          WHEN NOT k.wanted AND g.oid IS NOT NULL AND g.tgparentid = 0 THEN ARRAY[pg_catalog.format('DROP TRIGGER %I ON %I.%I', k.name, n.nspname, c.relname)] END) x (commands) \
@@ -110,7 +110,7 @@ pub fn strip(table: pg_sys::Oid) -> Result<()> {
         catalog::write(
             "SELECT pg_catalog.format('DROP TRIGGER %I ON %I.%I', g.tgname, n.nspname, c.relname) FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE g.tgrelid = $1 AND g.tgparentid = 0 AND g.tgname = ANY ($2::pg_catalog.name[]) \
-             AND g.tgfoid IN (pg_catalog.to_regprocedure('rollup.note_change()'), pg_catalog.to_regprocedure('rollup.own_stamp()'))",
+             AND g.tgfoid IN (pg_catalog.to_regprocedure('rollup_internal.note_change()'), pg_catalog.to_regprocedure('rollup.own_stamp()'))",
             &[table.into(), [ROWS, TABLE, STAMPS, KEPT].map(String::from).to_vec().into()],
             |row| row.get::<String>(1),
         )?

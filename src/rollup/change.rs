@@ -100,8 +100,8 @@ impl<'a> Changes<'a> {
     /// The records, by the rights of the run's role or of the live view's owner.
     fn records(&self) -> String {
         let of = match self.notes {
-            Notes::Changes => "rollup.changes",
-            Notes::Arrivals => "rollup.arrivals",
+            Notes::Changes => "rollup_internal.changes",
+            Notes::Arrivals => "rollup_internal.arrivals",
         };
         format!("{of}({}, {})", self.source, literal(&self.plan.time_column))
     }

@@ -53,7 +53,7 @@ pub fn judged(
          SELECT {names}, {CAME}, \"rollup rows\", \"rollup since\", \"rollup until\", 0::pg_catalog.int8 AS \"rollup stored\", 0::pg_catalog.int8 AS \"rollup raw\" FROM \"the newcomers\" \
          UNION ALL SELECT {}, {nobody}, 0, pg_catalog.count(*) FROM {} WHERE EXISTS (SELECT FROM \"the newcomers\") AND {bounds}{filter} GROUP BY {} \
          UNION ALL SELECT {}, {nobody}, coalesce({count}, -4611686018427387904), 0 FROM {target} WHERE EXISTS (SELECT FROM \"the newcomers\") AND {stored}) \
-         SELECT * FROM (SELECT {names}, {CAME}, \"rollup rows\", \"rollup since\", \"rollup until\", CASE WHEN {gone} THEN -1 ELSE rollup.verdict(\
+         SELECT * FROM (SELECT {names}, {CAME}, \"rollup rows\", \"rollup since\", \"rollup until\", CASE WHEN {gone} THEN -1 ELSE rollup_internal.verdict(\
          (pg_catalog.sum(\"rollup stored\") OVER w)::pg_catalog.int8, (pg_catalog.sum(\"rollup raw\") OVER w)::pg_catalog.int8, \
          pg_catalog.array_agg({CAME}) {of}, pg_catalog.array_agg(\"rollup rows\") {of}, {CAME}) END AS \"rollup verdict\" \
          FROM \"the groups\" WINDOW w AS (PARTITION BY {keys})) j WHERE {CAME} IS NOT NULL",

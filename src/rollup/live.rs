@@ -41,7 +41,7 @@ pub fn whole(plan: &Plan, source: &str, table: &str, id: i64) -> String {
         }
         None => String::new(),
     };
-    format!("(SELECT rollup.sees_all({}, {}{joined}))", name(table), name(source))
+    format!("(SELECT rollup_internal.sees_all({}, {}{joined}))", name(table), name(source))
 }
 
 /// Its first words and its parts: changed buckets are read from the raw rows, until a run has computed them again.

@@ -37,7 +37,7 @@ pub fn fits_keys(plan: &Plan, keys: &[String]) -> Option<String> {
     if plan.keys().all(|c| SHORT.contains(&plain(&c.sql_type).as_str())) {
         return None;
     }
-    Some(format!("rollup.key_fits({})", keys.join(", ")))
+    Some(format!("rollup_internal.key_fits({})", keys.join(", ")))
 }
 
 /// The same of keys that are columns of `relation`.

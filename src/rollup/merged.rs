@@ -15,7 +15,7 @@ impl Merged {
             rules.push(bounds::merged_rows("", d.plan()?.time(), &d.state));
             let noted = |table: &str| {
                 format!(
-                    "NOT EXISTS (SELECT FROM rollup.{table}({}::pg_catalog.oid) n WHERE {})",
+                    "NOT EXISTS (SELECT FROM rollup_internal.{table}({}::pg_catalog.oid) n WHERE {})",
                     d.source_oid.to_u32(),
                     bounds::unmerged("n.", &d.state.frontier)
                 )

@@ -27,7 +27,7 @@ pub fn move_rows(
     }
     let triggers = catalog::write(
         "SELECT pg_catalog.quote_ident(tgname), CASE tgenabled WHEN 'A' THEN 'ALWAYS ' WHEN 'R' THEN 'REPLICA ' ELSE '' END FROM pg_catalog.pg_trigger \
-         WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 8 <> 0 AND tgfoid <> 'rollup.note_change()'::pg_catalog.regprocedure ORDER BY tgname",
+         WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 8 <> 0 AND tgfoid <> 'rollup_internal.note_change()'::pg_catalog.regprocedure ORDER BY tgname",
         &[oid.into()],
         |row| Ok((row.must::<String>(1)?, row.must::<String>(2)?)),
     )?;

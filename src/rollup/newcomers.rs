@@ -229,7 +229,7 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
     };
     let came_whole = format!("CASE WHEN {} THEN {} END", any("tableoid", &told.tables, "oid"), whole(&p));
     let who = format!(
-        "CASE WHEN CASE WHEN {} THEN {} ELSE false END THEN coalesce((SELECT pg_catalog.max(n.rollup_stamp) FROM rollup.arrivals({}::pg_catalog.oid, {}) n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
+        "CASE WHEN CASE WHEN {} THEN {} ELSE false END THEN coalesce((SELECT pg_catalog.max(n.rollup_stamp) FROM rollup_internal.arrivals({}::pg_catalog.oid, {}) n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
          AND n.relation OPERATOR(pg_catalog.=) {p}tableoid AND {pending} AND {at}), {}) \
          WHEN {} THEN {} END",
         any("tableoid", &told.leaves, "oid"),

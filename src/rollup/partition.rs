@@ -195,9 +195,9 @@ fn lacking(k: &Kept) -> Result<Option<String>> {
         set_local(c"timezone", c"UTC");
         catalog::write(
             &format!(
-                "SELECT (SELECT b FROM (VALUES (n.now), (rollup.covered_until($1, n.now))) v (b) WHERE b <= n.until AND rollup.covered_until($1, b) IS NULL ORDER BY b LIMIT 1)::pg_catalog.text, \
+                "SELECT (SELECT b FROM (VALUES (n.now), (rollup_internal.covered_until($1, n.now))) v (b) WHERE b <= n.until AND rollup_internal.covered_until($1, b) IS NULL ORDER BY b LIMIT 1)::pg_catalog.text, \
                  greatest(CASE WHEN p.width < interval '1 year' THEN n.now - {LONG_AGO} * p.width ELSE '-infinity' END, n.now - t.keep)::pg_catalog.text, n.until::pg_catalog.text FROM rollup.partitioning p \
-                 LEFT JOIN rollup.retention t ON t.relation = p.relation, rollup.partition_zones($1) z, \
+                 LEFT JOIN rollup.retention t ON t.relation = p.relation, rollup_internal.partition_zones($1) z, \
                  LATERAL (SELECT timezone('UTC', timezone(z.of_bounds, pg_catalog.now())) AS now, timezone('UTC', timezone(z.of_bounds, pg_catalog.now() + p.ahead)) AS until) n \
                  WHERE p.relation = $1"
             ),
@@ -292,14 +292,14 @@ fn slot(k: &Kept, bound: &str) -> Result<Option<Slot>> {
     set_local(c"timezone", c"UTC");
     let found = catalog::write(
         "SELECT f.lower::pg_catalog.text, f.upper::pg_catalog.text, pg_catalog.timezone(z.of_grid, f.lower), p.width, \
-         (SELECT pg_catalog.array_to_string(c.reloptions, ', ') FROM rollup.partition_bounds($1) b JOIN pg_catalog.pg_class c ON c.oid = b.partition \
+         (SELECT pg_catalog.array_to_string(c.reloptions, ', ') FROM rollup_internal.partition_bounds($1) b JOIN pg_catalog.pg_class c ON c.oid = b.partition \
           WHERE c.relkind = 'r' ORDER BY b.upper DESC LIMIT 1) AS options, \
-         (SELECT t.spcname::pg_catalog.text FROM rollup.partition_bounds($1) b JOIN pg_catalog.pg_class c ON c.oid = b.partition \
+         (SELECT t.spcname::pg_catalog.text FROM rollup_internal.partition_bounds($1) b JOIN pg_catalog.pg_class c ON c.oid = b.partition \
           JOIN pg_catalog.pg_tablespace t ON t.oid = c.reltablespace WHERE c.relkind = 'r' ORDER BY b.upper DESC LIMIT 1) AS space, \
          pg_catalog.to_char(pg_catalog.timezone(z.of_grid, f.lower), CASE WHEN p.width >= interval '1 month' AND date_part('day', pg_catalog.timezone(z.of_grid, f.lower)) = 1 THEN '_pYYYY_MM' \
           WHEN date_trunc('day', pg_catalog.timezone(z.of_grid, f.lower)) = pg_catalog.timezone(z.of_grid, f.lower) AND p.width >= interval '1 day' THEN '_pYYYY_MM_DD' ELSE '_pYYYY_MM_DD_HH24MI' END) AS suffix, \
          EXISTS (SELECT FROM rollup.definition d WHERE d.relation = $1 UNION ALL SELECT FROM rollup.level l WHERE l.relation = $1) \
-         FROM rollup.partitioning p, rollup.partition_zones($1) z, rollup.partition_for($1, $2::pg_catalog.timestamptz) f WHERE p.relation = $1 AND f.lower IS NOT NULL",
+         FROM rollup.partitioning p, rollup_internal.partition_zones($1) z, rollup_internal.partition_for($1, $2::pg_catalog.timestamptz) f WHERE p.relation = $1 AND f.lower IS NOT NULL",
         &[k.oid.into(), bound.into()],
         |row| {
             Ok((

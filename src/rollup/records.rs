@@ -87,7 +87,7 @@ fn may_know(
 fn calls_these(view: pg_sys::Oid) -> Result<bool> {
     let found = ask::read_often(
         "SELECT EXISTS (SELECT FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid \
-           AND d.refclassid = 'pg_proc'::regclass AND d.refobjid IN ('rollup.changes(regclass, name)'::regprocedure, 'rollup.arrivals(regclass, name)'::regprocedure) \
+           AND d.refclassid = 'pg_proc'::regclass AND d.refobjid IN ('rollup_internal.changes(regclass, name)'::regprocedure, 'rollup_internal.arrivals(regclass, name)'::regprocedure) \
          WHERE r.ev_class = $1 AND NOT coalesce((SELECT bool_or(o.option_value::boolean) FROM pg_class c, pg_options_to_table(c.reloptions) o \
            WHERE c.oid = $1 AND o.option_name = 'security_invoker'), false))",
         vec![(PgBuiltInOids::OIDOID, view.into())],

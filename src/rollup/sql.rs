@@ -158,7 +158,7 @@ pub fn differences(plan: &Plan, target: &str, groups: &str, range: &Range) -> St
          FROM (SELECT {keys}, {} AS stored, {} AS fresh FROM ({} UNION ALL {}) u GROUP BY {keys}) g, \
          LATERAL (SELECT * FROM ROWS FROM (pg_catalog.unnest(ARRAY[{}]), pg_catalog.unnest(ARRAY[{}]), pg_catalog.unnest(g.stored), pg_catalog.unnest(g.fresh)) \
          AS v (name, how, stored, fresh)) v WHERE v.stored IS DISTINCT FROM v.fresh AND NOT coalesce(CASE v.how WHEN '' THEN false \
-         WHEN 'counters' THEN rollup.counters_agree(v.stored::pg_catalog.jsonb, v.fresh::pg_catalog.jsonb) \
+         WHEN 'counters' THEN rollup_internal.counters_agree(v.stored::pg_catalog.jsonb, v.fresh::pg_catalog.jsonb) \
          WHEN 'count' THEN (v.stored::pg_catalog.float8[])[1] = (v.fresh::pg_catalog.float8[])[1] \
          ELSE pg_catalog.abs(v.stored::pg_catalog.float8 - v.fresh::pg_catalog.float8) <= v.how::pg_catalog.float8 * \
          greatest(pg_catalog.abs(v.stored::pg_catalog.float8), pg_catalog.abs(v.fresh::pg_catalog.float8)) END, false) \

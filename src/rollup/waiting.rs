@@ -100,12 +100,12 @@ fn micros(moment: Option<&str>) -> Result<Option<i64>> {
     Ok(found.into_iter().next().flatten())
 }
 
-/// `rollup.lag_rows`.
+/// `rollup_internal.lag_rows`.
 pub fn rows(id: i64) -> Result<Option<i64>> {
     Ok(look(id)?.map(|(rows, _)| rows))
 }
 
-/// `rollup.oldest_row`.
+/// `rollup_internal.oldest_row`.
 pub fn oldest(id: i64) -> Result<Option<pgrx::datum::TimestampWithTimeZone>> {
     Ok(look::timestamptz(look(id)?.and_then(|(_, oldest)| oldest)))
 }

@@ -160,7 +160,7 @@ fn note_change(call: &mut Call) -> pg_sys::Datum {
     let Some(change) = Change::of(call) else {
         report(
             PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
-            "rollup.note_change() was not called as a trigger",
+            "rollup_internal.note_change() was not called as a trigger",
             "rollup.create(…, on_change) puts it on the tables that need it.",
         )
         .report(PgLogLevel::ERROR);

@@ -28,10 +28,10 @@ SELECT proname, provolatile FROM pg_proc WHERE oid = 'rollup.stamp()'::regproced
 BEGIN;
 SELECT rollup.stamp() = pg_current_xact_id()::text::bigint AS same;
 COMMIT;
-SELECT rollup.flush_log();
+SELECT rollup_internal.flush_log();
 CREATE ROLE citus_regress;
 SET ROLE citus_regress;
-SELECT rollup.flush_log();
+SELECT rollup_internal.flush_log();
 RESET ROLE;
 DROP ROLE citus_regress;
-SELECT * FROM rollup.rest(1);
+SELECT * FROM rollup_internal.rest(1);

@@ -16,14 +16,14 @@ INSERT INTO event VALUES ('infinity', 1, 'late'), ('-infinity', 1, 'early'), ('1
 SELECT rollup.create('event_1h', :'query', every => NULL, coarser => '{"event_1d": "1 day"}') IS NOT NULL AS made;
 SET rollup.batch_rows = 300;
 SELECT differs('event_1h_live', :'query');
-SELECT rollup.work_off('event_1h') AS left_over;
+SELECT rollup_internal.work_off('event_1h') AS left_over;
 SELECT min(at) FILTER (WHERE isfinite(at)) > '2026-01-01 12:00' AS newest_first, sum(n) < 2008 AS a_piece FROM event_1h;
 SELECT differs('event_1h_live', :'query'), differs('event_1d_live', :'day'), (SELECT count(*) FROM rollup.check('event_1h'));
 SELECT backlog_rows, backlog_done, lag_rows, backlog_end IS NOT NULL AS ends FROM rollup.status;
 -- new and late rows come at once
 INSERT INTO event SELECT timestamptz '2026-01-01' + i * interval '100 minutes', 7, 'new' FROM generate_series(1, 60) i;
-BEGIN; INSERT INTO event VALUES ('2026-01-01 01:00', 7, 'aborted'); SELECT rollup.work_off('event_1h') AS left_over; ROLLBACK;
-SELECT rollup.work_off('event_1h') AS left_over;
+BEGIN; INSERT INTO event VALUES ('2026-01-01 01:00', 7, 'aborted'); SELECT rollup_internal.work_off('event_1h') AS left_over; ROLLBACK;
+SELECT rollup_internal.work_off('event_1h') AS left_over;
 SELECT sum(n) FROM event_1h WHERE site = 7;
 SELECT differs('event_1h_live', :'query'), differs('event_1d_live', :'day'), (SELECT count(*) FROM rollup.check('event_1h'));
 -- what expires has been merged
@@ -38,7 +38,7 @@ SELECT rollup.retain('event', NULL);
 SET client_min_messages = warning;
 CALL rollup.catch_up('event_1h');
 RESET client_min_messages;
-SELECT rollup.work_off('event_1h') AS left_over;
+SELECT rollup_internal.work_off('event_1h') AS left_over;
 SELECT (SELECT sum(n) FROM event_1h), (SELECT sum(n) FROM event_1d), (SELECT sum(n) FROM event_1m), (SELECT sum(n) FROM event_1m_live);
 SELECT backlog_rows, backlog_done, lag_rows, backlog_end FROM rollup.status;
 -- by hand: all of it
@@ -52,8 +52,8 @@ SELECT rollup.drop('tick_month');
 CREATE TABLE same (at timestamp, v int);
 INSERT INTO same SELECT '2026-01-01', i FROM generate_series(1, 1000) i;
 SELECT rollup.create('same_month', 'SELECT date_trunc(''month'', at) AS at, count(*) AS n, sum(v) AS v FROM same GROUP BY 1', every => NULL) IS NOT NULL AS made;
-SELECT rollup.work_off('same_month') AS left_over;
-SELECT rollup.work_off('same_month') AS left_over;
+SELECT rollup_internal.work_off('same_month') AS left_over;
+SELECT rollup_internal.work_off('same_month') AS left_over;
 SELECT * FROM same_month;
 -- reading the live view finds new rows through the index, with partitions too
 CREATE TABLE big (at timestamptz NOT NULL, v int) PARTITION BY RANGE (at);
@@ -83,7 +83,7 @@ SET rollup.batch_rows = 500;
 SELECT rollup.create('visit_1h', 'SELECT date_trunc(''hour'', at) AS at, count(*) AS c, sum(n) AS s, sum(hashint4(n)) AS h FROM visit GROUP BY 1', every => NULL) IS NOT NULL AS created;
 SELECT rollup.retain('visit', '1 day');
 SELECT rollup.expire('visit') AS before_any_piece;
-SELECT rollup.work_off('visit_1h') > 0 AS more;
+SELECT rollup_internal.work_off('visit_1h') > 0 AS more;
 SELECT rollup.expire('visit') BETWEEN 1 AND 2999 AS some_went;
 SELECT (SELECT sum(c) FROM visit_1h) + (SELECT count(*) FROM visit) AS merged_and_left;
 SELECT rollup_visit() > 0 AS rest;

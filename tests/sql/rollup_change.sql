@@ -210,5 +210,5 @@ CREATE TABLE made (at timestamptz, day date GENERATED ALWAYS AS ((at AT TIME ZON
 SELECT rollup.create('bad', 'SELECT day, count(*) FROM made GROUP BY 1', on_change => 'recompute');
 SELECT rollup.create('bad', :'by_hour', on_change => 'sometimes');
 SELECT rollup.create('bad', :'by_hour', on_change => NULL);
-SELECT rollup.note_change();
+SELECT rollup_internal.note_change();
 SELECT count(*) FROM rollup.definition, rollup.change;

@@ -102,9 +102,9 @@ SELECT b.* FROM broken('visit_1min', 'minute') b UNION ALL SELECT b.* FROM broke
 SELECT count(*) FROM visit_1hour h WHERE h.urls <> (SELECT jsonb_counter_bounded_agg(url, 1, 20) FROM visit v WHERE v.site = h.site AND date_trunc('hour', v.at) = h.at);
 -- the raw rows give other numbers in one go; they agree within the error
 SELECT count(*) FROM rollup.check('visit_1min');
-SELECT rollup.counters_agree('{"a": 5, "*": [6, 1]}', '{"a": 8, "b": 1, "*": [2, 1]}') AS within, rollup.counters_agree('{"a": 5, "*": [6, 1]}', '{"a": 9, "b": 1, "*": [1, 1]}') AS too_far,
-       rollup.counters_agree('{"a": 5, "*": [6, 1]}', '{"a": 8, "b": 1, "*": [3, 1]}') AS total, rollup.counters_agree('{"a": 5, "*": [6, 1]}', '{"a": 5, "*": [6, 2]}') AS bound,
-       rollup.counters_agree('{"a": 5}', '{"a": 5}') AS same, rollup.counters_agree('{"a": 5}', '{"a": 6}') AS other, rollup.counters_agree(NULL, '{}') IS NULL AS nothing;
+SELECT rollup_internal.counters_agree('{"a": 5, "*": [6, 1]}', '{"a": 8, "b": 1, "*": [2, 1]}') AS within, rollup_internal.counters_agree('{"a": 5, "*": [6, 1]}', '{"a": 9, "b": 1, "*": [1, 1]}') AS too_far,
+       rollup_internal.counters_agree('{"a": 5, "*": [6, 1]}', '{"a": 8, "b": 1, "*": [3, 1]}') AS total, rollup_internal.counters_agree('{"a": 5, "*": [6, 1]}', '{"a": 5, "*": [6, 2]}') AS bound,
+       rollup_internal.counters_agree('{"a": 5}', '{"a": 5}') AS same, rollup_internal.counters_agree('{"a": 5}', '{"a": 6}') AS other, rollup_internal.counters_agree(NULL, '{}') IS NULL AS nothing;
 -- changes are computed again
 UPDATE visit SET url = '/moved' WHERE site = 1 AND bytes < 20;
 DELETE FROM visit WHERE bytes = 50;

@@ -36,7 +36,7 @@ INSERT INTO hit SELECT '2026-01-02Z', '/', 1 FROM generate_series(1, 150) i;
 SELECT rollup.create('hit_again', $$SELECT date_trunc('hour', at) AS at, url, count(*) AS hits FROM hit GROUP BY 1, 2$$, every => NULL) IS NOT NULL;
 INSERT INTO hit VALUES ('2026-01-02Z', '/', 1);
 SELECT rollup_hit() > 0;
-SELECT rollup.work_off('hit_again');
+SELECT rollup_internal.work_off('hit_again');
 SELECT count(*), max(at) FROM hit_again;
 SELECT name, long_keys FROM rollup.status ORDER BY 1;
 -- the way out

@@ -126,7 +126,7 @@ fn snapshot_of(group: i32, before: Option<&Node>, offset: i64) -> String {
     format!(
         "SELECT l.groupid::pg_catalog.text, n.xmax::pg_catalog.text, pg_catalog.array_to_string(n.xip, ','), {aborted}, \
          ({SINCE}), \
-         c.system_identifier::pg_catalog.text, rollup.flush_log()::pg_catalog.text \
+         c.system_identifier::pg_catalog.text, rollup_internal.flush_log()::pg_catalog.text \
          FROM (SELECT pg_catalog.pg_snapshot_xmax(s)::pg_catalog.text::pg_catalog.int8 AS xmax, \
          ARRAY(SELECT x::pg_catalog.text::pg_catalog.int8 FROM pg_catalog.pg_snapshot_xip(s) x ORDER BY 1) AS xip FROM pg_catalog.pg_current_snapshot() s) n, \
          pg_catalog.pg_dist_local_group l, pg_catalog.pg_control_system() c WHERE l.groupid = {group}"

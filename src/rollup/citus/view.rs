@@ -35,7 +35,7 @@ pub fn live(plan: &Plan, view: &str, source: &str, target: &str, level: Option<&
          AND (\"the rest\".\"the end\" IS NULL OR {time} OPERATOR(pg_catalog.<) {before} OR {time} IS NULL)"
     );
     format!(
-        "CREATE OR REPLACE VIEW {view} AS WITH \"rollup rest\" (\"the first\", \"the last\", \"the end\") AS MATERIALIZED (SELECT r.first, r.last, r.before FROM (VALUES ({id}::pg_catalog.int8)) v (id) LEFT JOIN rollup.definition d ON d.id OPERATOR(pg_catalog.=) v.id CROSS JOIN LATERAL rollup.rest(v.id) r) {}",
+        "CREATE OR REPLACE VIEW {view} AS WITH \"rollup rest\" (\"the first\", \"the last\", \"the end\") AS MATERIALIZED (SELECT r.first, r.last, r.before FROM (VALUES ({id}::pg_catalog.int8)) v (id) LEFT JOIN rollup.definition d ON d.id OPERATOR(pg_catalog.=) v.id CROSS JOIN LATERAL rollup_internal.rest(v.id) r) {}",
         live_sql::live_query(plan, target, &live_sql::groups(&joined, source, &bounds, level))
     )
 }
