@@ -205,7 +205,7 @@ fn come(table: pg_sys::Oid) -> Result<()> {
                 warn(
                     format!(
                         "{} gets no index that tells of rows which come with stamps: {}",
-                        super::expire::name_of(table)?,
+                        crate::pg::deparse::shown_name(table),
                         e.message
                     ),
                     "Until it has one rollup.status names it.",
@@ -222,7 +222,7 @@ fn come(table: pg_sys::Oid) -> Result<()> {
             warn(
                 format!(
                     "{} has a rollup, {name}, and is a partition of {whole} now: rows of the other partitions are not in it",
-                    super::expire::name_of(table)?
+                    crate::pg::deparse::shown_name(table)
                 ),
                 move_hint(&name, &whole),
             );
@@ -346,12 +346,12 @@ pub fn mend(d: &Definition) -> Result<()> {
 /// A trigger may lack on the source or below it.
 fn is_watched(source: pg_sys::Oid) -> Result<bool> {
     let _acting = ActingAs::catalog();
-    let found = catalog::read(
+    let found = catalog::read_often(
         "SELECT EXISTS (SELECT FROM rollup.definition WHERE source = $1 AND on_change <> 'ignore') OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel) \
          OR EXISTS (SELECT FROM rollup.definition WHERE source = $1 AND nodes IS NULL) AND EXISTS (\
          WITH RECURSIVE t (oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
-         SELECT FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid LEFT JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid AND g.tgname = $2::pg_catalog.name \
-         WHERE c.relkind IN ('r', 'p') AND g.tgenabled IS DISTINCT FROM 'A')",
+         SELECT FROM t WHERE (SELECT c.relkind FROM pg_catalog.pg_class c WHERE c.oid = t.oid) IN ('r', 'p') \
+         AND (SELECT g.tgenabled FROM pg_catalog.pg_trigger g WHERE g.tgrelid = t.oid AND g.tgname = $2::pg_catalog.name) IS DISTINCT FROM 'A')",
         &[source.into(), KEPT.into()],
         |row| row.get::<bool>(1),
     )?;

@@ -11,7 +11,7 @@ use super::error::{Result, internal, raise};
 use crate::pg::deparse::qualified;
 use pgrx::datum::{DatumWithOid, FromDatum, IntoDatum};
 use pgrx::prelude::*;
-use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData, SpiResult, SpiTupleTable};
+use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData, SpiResult, SpiTupleTable};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -79,32 +79,53 @@ pub fn read<T>(
     .map_err(internal)
 }
 
-/// As `read`, for a statement of one fixed text that runs at every tick: its plan is kept for the session, since
+/// As `read`, for a statement of one fixed text that runs with every look or run: its plan is kept for the session, since
 /// planning it takes longer than running it. PostgreSQL plans anew where what it names has changed.
 pub fn read_often<T>(
     sql: &str,
-    args: Vec<(PgBuiltInOids, DatumWithOid)>,
+    args: &[DatumWithOid],
     f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
 ) -> Result<Vec<T>> {
-    thread_local! {
-        static KEPT: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
-    }
-    let (types, args): (Vec<_>, Vec<_>) = args.into_iter().map(|(t, v)| (PgOid::BuiltIn(t), v)).unzip();
     qualified(|| {
         Spi::connect(|c| {
-            let kept = KEPT.with_borrow(|kept| kept.get(sql).cloned());
-            let plan = match kept {
-                Some(plan) => plan,
-                None => {
-                    let plan = Rc::new(c.prepare(sql, &types)?.keep());
-                    KEPT.with_borrow_mut(|kept| kept.insert(sql.into(), plan.clone()));
-                    plan
-                }
-            };
-            c.select(&*plan, None, &args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>()
+            c.select(&*kept(c, sql, args)?, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>()
         })
     })
     .map_err(internal)
+}
+
+/// As `write`, for a statement of one fixed text that runs with every run.
+pub fn write_often<T>(
+    sql: &str,
+    args: &[DatumWithOid],
+    f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
+) -> Result<Vec<T>> {
+    qualified(|| {
+        Spi::connect_mut(|c| {
+            c.update(&*kept(c, sql, args)?, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>()
+        })
+    })
+    .map_err(internal)
+}
+
+/// As `execute`, for a statement of one fixed text that runs with every run.
+pub fn execute_often(sql: &str, args: &[DatumWithOid]) -> Result<()> {
+    write_often(sql, args, |_| Ok(())).map(|_| ())
+}
+
+/// The plan of a statement, kept until the session ends. Only texts that are constants of this library come here: their
+/// number bounds what is kept.
+fn kept(c: &SpiClient, sql: &str, args: &[DatumWithOid]) -> SpiResult<Rc<OwnedPreparedStatement>> {
+    thread_local! {
+        static KEPT: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
+    }
+    if let Some(plan) = KEPT.with_borrow(|kept| kept.get(sql).cloned()) {
+        return Ok(plan);
+    }
+    let types: Vec<PgOid> = args.iter().map(|arg| PgOid::from(arg.oid())).collect();
+    let plan = Rc::new(c.prepare(sql, &types)?.keep());
+    KEPT.with_borrow_mut(|kept| kept.insert(sql.into(), plan.clone()));
+    Ok(plan)
 }
 
 /// Runs a statement that may write, under a fresh snapshot in READ COMMITTED.

@@ -67,7 +67,7 @@ pub fn begin(d: &Definition, plan: &Plan, rows: &str, first: bool) -> Result<Opt
 
 fn away(id: i64) -> Result<bool> {
     let _acting = ActingAs::catalog();
-    Ok(catalog::read(
+    Ok(catalog::read_often(
         "SELECT last_run < pg_catalog.clock_timestamp() - $2::pg_catalog.interval FROM rollup.attempt WHERE id = $1 AND failures = 0",
         &[id.into(), AWAY.into()],
         |row| row.get::<bool>(1),

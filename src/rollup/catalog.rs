@@ -1,6 +1,7 @@
 //! The definitions of rollups, as the catalog keeps them.
 pub use super::ask::{
-    Must, define, execute, maybe, maybe_now, modify, one, one_now, read, read_often, write,
+    Must, define, execute, execute_often, maybe, maybe_now, modify, one, one_now, read, read_often, write,
+    write_often,
 };
 use super::citus;
 use super::error::{Result, fail, internal, report};
@@ -15,10 +16,17 @@ use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 /// Whether rows came to a source by another road that some rollup has not judged, as the calling statement sees it.
 pub fn has_arrivals(source: pg_sys::Oid) -> Result<bool> {
-    let sql = "SELECT EXISTS (SELECT FROM rollup.arrival a WHERE a.source = $1)";
-    let found = read_often(sql, vec![(PgBuiltInOids::OIDOID, source.into())], |row| row.get::<bool>(1))?;
+    let found = read_often(ARRIVALS, &[source.into()], |row| row.get::<bool>(1))?;
     Ok(found.first() == Some(&Some(true)))
 }
+
+/// The same, as committed now.
+pub fn has_arrivals_now(source: pg_sys::Oid) -> Result<bool> {
+    let found = write_often(ARRIVALS, &[source.into()], |row| row.get::<bool>(1))?;
+    Ok(found.first() == Some(&Some(true)))
+}
+
+const ARRIVALS: &str = "SELECT EXISTS (SELECT FROM rollup.arrival a WHERE a.source = $1)";
 
 /// One row of `rollup.definition`.
 #[derive(Debug, Clone)]
@@ -203,7 +211,7 @@ fn understood(found: Vec<(Definition, state::Columns)>) -> Result<Vec<Definition
 pub fn by_id(id: i64) -> Result<Option<Definition>> {
     let _acting = ActingAs::catalog();
     let sql = with_definition("WHERE d.id = $1");
-    Ok(understood(read_often(&sql, vec![(PgBuiltInOids::INT8OID, id.into())], definition)?)?.pop())
+    Ok(understood(read_often(&sql, &[id.into()], definition)?)?.pop())
 }
 
 /// The definition with this id as it is committed now, if it is there.
@@ -216,7 +224,7 @@ pub fn by_id_now(id: i64) -> Result<Option<Definition>> {
 pub fn lock(id: i64) -> Result<Option<Definition>> {
     let _acting = ActingAs::catalog();
     let locked = with_definition("WHERE d.id = $1 FOR UPDATE OF d");
-    Ok(understood(write(&locked, &[id.into()], definition)?)?.pop())
+    Ok(understood(write_often(&locked, &[id.into()], definition)?)?.pop())
 }
 
 /// The definition with this name, or with this name behind its schema's; an error where there is none.
@@ -241,9 +249,9 @@ pub fn of_source(source: pg_sys::Oid, fresh: bool) -> Result<Vec<Definition>> {
     let _acting = ActingAs::catalog();
     let sql = with_definition("WHERE d.source = $1 ORDER BY d.id");
     understood(if fresh {
-        write(&sql, &[source.into()], definition)?
+        write_often(&sql, &[source.into()], definition)?
     } else {
-        read_often(&sql, vec![(PgBuiltInOids::OIDOID, source.into())], definition)?
+        read_often(&sql, &[source.into()], definition)?
     })
 }
 
@@ -264,7 +272,7 @@ fn frontier(found: Vec<Snapshot>, offset: i64) -> Result<Frontier> {
 
 /// What has finished on this server at this moment, or in REPEATABLE READ when the transaction began.
 pub fn current_frontier(fresh: bool, offset: i64) -> Result<Frontier> {
-    frontier(if fresh { write(NOW, &[], snapshot)? } else { read_often(NOW, vec![], snapshot)? }, offset)
+    frontier(if fresh { write_often(NOW, &[], snapshot)? } else { read_often(NOW, &[], snapshot)? }, offset)
 }
 
 /// The same in the active snapshot.

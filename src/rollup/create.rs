@@ -165,7 +165,7 @@ fn begin_now(id: i64) -> Result<()> {
 
 /// Refuses what is no table that rows are added to, and joins that were not asked for.
 fn check_source(select: &Select, joins: bool) -> Result<()> {
-    let name = super::expire::name_of(select.source)?;
+    let name = crate::pg::deparse::shown_name(select.source);
     let wrong = |what: String, hint: &str| fail(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, what, hint);
     if !['r', 'p'].contains(&select.relkind) {
         return wrong(format!("{name} is not a table"), "Write the query over the table itself.");
@@ -181,7 +181,7 @@ fn check_source(select: &Select, joins: bool) -> Result<()> {
     }
     let passing = select.joins.iter().flat_map(|j| &j.tables).find(|table| deparse::is_temporary(**table));
     if let Some(table) = passing {
-        let table = super::expire::name_of(*table)?;
+        let table = crate::pg::deparse::shown_name(*table);
         return wrong(format!("{table} is temporary"), "The worker cannot see it: join a table that stays.");
     }
     if select.joins.is_some() && !joins {
@@ -212,7 +212,7 @@ fn refuse_rollups(source: pg_sys::Oid, on_change: OnChange) -> Result<()> {
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
         format!(
             "{} is {} of rollup {rollup}, whose runs change rows that are there",
-            super::expire::name_of(source)?,
+            crate::pg::deparse::shown_name(source),
             if own { "the table" } else { "a level" }
         ),
         format!(

@@ -1,370 +1,245 @@
-//! Retention: old rows go, and a raw row never before every rollup of its table has counted it.
-use super::catalog::{self, Must};
-use super::error::{Result, fail};
+//! Expiry: old rows go, and a raw row never before every rollup of its table has counted it.
+//!
+//! There is one way that the old rows of a table go, step by step: partitions that lie wholly before the cutoff are dropped,
+//! oldest first; once somebody is found to use the table, they are emptied instead, and wait to be dropped another time;
+//! then old rows of what is left are deleted, a few pages at a time. The worker makes each step a transaction,
+//! `rollup.expire` a part of its own. What holds between two steps is written at the head of `sweep`.
+use super::catalog;
+use super::error::Result;
 use super::merged::Merged;
 use super::old_partitions::{self, Dropped, Partition};
 use super::progress::Progress;
-use super::sql;
+use super::retention::{self, Retention, any_old, old_rows, store_swept};
 use super::sweep::{self, Leaf};
-use crate::pg::xact::{ActingAs, in_subtransaction};
+use crate::pg::xact::{Failure, in_subtransaction};
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 
-/// The retention of one table.
-#[derive(Debug, Clone)]
-pub struct Retention {
-    /// The table.
-    pub oid: pg_sys::Oid,
-    /// Its name, qualified and quoted.
-    pub relation: String,
-    /// The column that says how old a row is.
-    pub time_column: String,
-    /// How long rows are kept.
-    pub keep: String,
-    /// The time zone in which clock times of the column are read.
-    pub timezone: String,
-    /// Its owner, who removes the rows.
-    pub owner: pg_sys::Oid,
-    /// It is the table of a rollup, or of a level.
-    pub is_rollup: bool,
-    /// Of a table that Citus keeps, the moment before which rows go: nodes do not share the clock and the time zone
-    /// that it is computed by.
-    pub cutoff: Option<String>,
+/// What makes a step a whole that is done or undone.
+pub trait Bracket {
+    /// What is left of an error that ends the work on a table.
+    type Error;
+
+    /// A step whose failure leaves the next ones possible.
+    fn alone<T>(
+        &self,
+        body: impl FnOnce() -> Result<T> + UnwindSafe + RefUnwindSafe,
+    ) -> std::result::Result<T, Failure>;
+
+    /// A step whose failure ends the work on the table.
+    fn needed<T>(
+        &self,
+        body: impl FnOnce() -> Result<T> + UnwindSafe + RefUnwindSafe,
+    ) -> std::result::Result<T, Self::Error>;
 }
 
-impl Retention {
-    /// The retention of a table as it is now, its row locked until the transaction ends; None where none is set.
-    pub fn locked(relation: pg_sys::Oid) -> Result<Option<Retention>> {
-        let _acting = ActingAs::catalog();
-        let lock = "SELECT FROM rollup.retention WHERE relation = $1 FOR NO KEY UPDATE";
-        catalog::execute(lock, &[relation.into()])?;
-        with_cutoff(catalog::write(RETENTION, &[relation.into()], of_row)?.pop())
-    }
-
-    /// Remembers that rows have expired.
-    pub fn store_expired(&self) -> Result<()> {
-        super::run::set_timezone(&self.timezone);
-        catalog::execute(
-            "INSERT INTO rollup.expired AS e (relation, below) VALUES ($1, pg_catalog.now() - $2::pg_catalog.interval) \
-             ON CONFLICT (relation) DO UPDATE SET below = greatest(e.below, excluded.below)",
-            &[self.oid.into(), self.keep.clone().into()],
-        )
-    }
+/// The next step.
+pub enum Step {
+    /// Drop a partition.
+    Drop(Partition),
+    /// Empty a partition: it could not be dropped, since somebody uses the table.
+    Drain(Partition),
+    /// Look for old rows in what is left.
+    Look,
+    /// Delete some of them.
+    Rows(Leaf),
+    /// Nothing is left to do.
+    Done,
 }
 
-/// Sets, or with None ends, the retention of a table: one that is rolled up, a rollup, or any whose `time_column`
-/// is given. `timezone` is that of clock times: by default the rollups', or for any other table the session's.
-pub fn retain(
-    relation: pg_sys::Oid,
-    keep: Option<pgrx::datum::Interval>,
-    time_column: Option<&str>,
-    timezone: Option<&str>,
-) -> Result<()> {
-    let name = name_of(relation)?;
-    let found = {
-        let _acting = ActingAs::catalog();
-        catalog::write(
-            "SELECT t.relowner, (SELECT s.time_column::pg_catalog.text FROM rollup.source s WHERE s.relation = t.oid \
-              UNION ALL SELECT d.plan->>'time_key' FROM rollup.definition d WHERE d.relation = t.oid \
-              OR d.id IN (SELECT l.definition FROM rollup.level l WHERE l.relation = t.oid) LIMIT 1) \
-             FROM pg_catalog.pg_class t WHERE t.oid = $1 AND t.relkind IN ('r', 'p')",
-            &[relation.into()],
-            |row| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?)),
-        )?
-    };
-    let Some((owner, known)) = found.into_iter().next() else {
-        return fail(
-            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
-            format!("{name} is not a table"),
-            "Rows of tables expire, with or without partitions.",
-        );
-    };
-    catalog::check_owner(owner, &format!("table {name}"))?;
-    let Some(keep) = keep else {
-        let _acting = ActingAs::catalog();
-        return catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[relation.into()]);
-    };
-    refuse_temporary(relation)?;
-    let Some(column) = time_column.map(str::to_string).or(known) else {
-        return fail(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            format!("{name} is neither rolled up nor a rollup"),
-            "Say which column holds the time: SELECT rollup.retain(relation, keep, 'column').",
-        );
-    };
-    let is_time = catalog::read(
-        "SELECT a.atttypid = 'pg_catalog.timestamptz'::pg_catalog.regtype FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attname = $2::pg_catalog.name AND a.attnum > 0 AND NOT a.attisdropped \
-         AND a.atttypid IN ('pg_catalog.timestamptz'::pg_catalog.regtype, 'pg_catalog.timestamp'::pg_catalog.regtype, 'pg_catalog.date'::pg_catalog.regtype)",
-        &[relation.into(), column.clone().into()],
-        |row| row.get::<bool>(1),
-    )?;
-    if is_time.is_empty() {
-        return fail(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
-            format!("{name} has no column {column} that holds a date or a time"),
-            "Name a column of type timestamptz, timestamp or date.",
-        );
-    }
-    if is_time.first() != Some(&Some(true)) && super::citus::place(relation)?.is_some() {
-        return fail(
-            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-            format!("column {column} of {name}, which Citus keeps, is no timestamptz"),
-            "What such a time is compared with depends on the time zone of sessions, which nodes do not share.",
-        );
-    }
-    let zone = match timezone {
-        Some(zone) => {
-            super::create::check_timezone(zone)?;
-            zone.to_string()
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::Drop(p) => write!(f, "drops {}", p.name),
+            Step::Drain(p) => write!(f, "empties {}", p.name),
+            Step::Look => f.write_str("looks for old rows"),
+            Step::Rows(leaf) => f.write_str(&leaf.progress()),
+            Step::Done => f.write_str("done"),
         }
-        None => zone_of(relation, &name, is_time.first() == Some(&Some(true)))?,
-    };
-    super::beside::say_how_to_expire(relation)?;
-    let _acting = ActingAs::catalog();
-    catalog::execute(
-        "INSERT INTO rollup.retention (relation, time_column, keep, timezone) VALUES ($1, $2::pg_catalog.name, $3, $4) \
-         ON CONFLICT (relation) DO UPDATE SET keep = excluded.keep, time_column = excluded.time_column, timezone = excluded.timezone, failures = 0, last_error = NULL, hold_until = NULL",
-        &[relation.into(), column.into(), keep.into(), zone.into()],
-    )
-}
-
-/// The time zone in which clock times of a table are read, where none is given: that of its rollups.
-fn zone_of(relation: pg_sys::Oid, name: &str, zoned: bool) -> Result<String> {
-    if zoned {
-        return Ok("UTC".into());
-    }
-    let session =
-        catalog::read("SELECT pg_catalog.current_setting('TimeZone')", &[], |row| row.get::<String>(1))?;
-    let _acting = ActingAs::catalog();
-    let zones = catalog::read(
-        "SELECT DISTINCT d.timezone FROM rollup.definition d WHERE d.source = $1 OR d.relation = $1 \
-         OR d.id IN (SELECT l.definition FROM rollup.level l WHERE l.relation = $1) ORDER BY 1",
-        &[relation.into()],
-        |row| row.get::<String>(1),
-    )?;
-    match zones.as_slice() {
-        [Some(one)] => Ok(one.clone()),
-        [] => session.into_iter().flatten().next().ok_or_else(|| super::error::internal("no time zone")),
-        [a, b, ..] => fail(
-            PgSqlErrorCode::ERRCODE_AMBIGUOUS_PARAMETER,
-            format!(
-                "rollups of {name} have time zones {} and {}, in which its times mean different moments",
-                a.as_deref().unwrap_or_default(),
-                b.as_deref().unwrap_or_default()
-            ),
-            "Say which one its times are in: rollup.retain(relation, keep, timezone => 'Europe/Berlin').",
-        ),
-        [None] => Err(super::error::internal("a rollup without time zone")),
     }
 }
 
-/// Refuses a table that goes with its session.
-pub fn refuse_temporary(relation: pg_sys::Oid) -> Result<()> {
-    if !crate::pg::deparse::is_temporary(relation) {
-        return Ok(());
+/// What became of a step.
+pub enum Outcome {
+    /// A partition is gone.
+    Dropped(Partition),
+    /// A partition stays for now, and why.
+    Stays(String, String),
+    /// The work goes on.
+    More,
+    /// Everything that may go has gone.
+    Done,
+}
+
+/// The work on one table: what is left to do, and what was done.
+pub struct Expiry {
+    /// The retention as it was when the work began. Each step reads it again.
+    pub retention: Retention,
+    /// Rows go whether rollups have them or not.
+    force: bool,
+    partitions: VecDeque<Partition>,
+    /// Partitions that could not be dropped.
+    waiting: Vec<Partition>,
+    /// Why partitions are emptied instead of dropped: somebody uses the table.
+    in_use: Option<String>,
+    leaves: Option<VecDeque<Leaf>>,
+    /// Rows that were removed, those of dropped partitions aside.
+    pub removed: i64,
+    /// The first reason why a partition could not go that is no other session's.
+    pub failure: Option<Failure>,
+}
+
+impl Expiry {
+    /// What may go of a table, as the calling statement sees it. An error where no retention is set.
+    pub fn of(relation: pg_sys::Oid, force: bool) -> Result<Expiry> {
+        let retention = retention::retention(relation)?;
+        let partitions = old_partitions::partitions(&retention)?.into();
+        Ok(Expiry {
+            retention,
+            force,
+            partitions,
+            waiting: Vec::new(),
+            in_use: None,
+            leaves: None,
+            removed: 0,
+            failure: None,
+        })
     }
-    fail(
-        PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
-        format!("{} is temporary", name_of(relation)?),
-        "The worker cannot see it: use a table that stays.",
-    )
-}
 
-/// The name of a relation, qualified where the caller's search_path does not find it.
-pub fn name_of(relation: pg_sys::Oid) -> Result<String> {
-    Ok(crate::pg::deparse::shown_name(relation))
-}
-
-const RETENTION: &str = "SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), t.time_column::pg_catalog.text, t.keep::pg_catalog.text, c.relowner, \
-  EXISTS (SELECT FROM rollup.definition d WHERE d.relation OPERATOR(pg_catalog.=) t.relation UNION ALL SELECT FROM rollup.level l WHERE l.relation OPERATOR(pg_catalog.=) t.relation), t.timezone \
-  FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.relation JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
-  WHERE t.relation OPERATOR(pg_catalog.=) $1";
-
-fn of_row(row: &pgrx::spi::SpiHeapTupleData) -> pgrx::spi::SpiResult<Retention> {
-    Ok(Retention {
-        oid: row.must(1)?,
-        relation: row.must(2)?,
-        time_column: row.must(3)?,
-        keep: row.must(4)?,
-        owner: row.must(5)?,
-        is_rollup: row.get(6)? == Some(true),
-        timezone: row.must(7)?,
-        cutoff: None,
-    })
-}
-
-fn with_cutoff(found: Option<Retention>) -> Result<Option<Retention>> {
-    let Some(mut found) = found else { return Ok(None) };
-    if super::citus::place(found.oid)?.is_some() {
-        let _acting = ActingAs::catalog();
-        super::run::set_timezone("UTC");
-        found.cutoff = catalog::read(
-            "SELECT (pg_catalog.now() - $1::pg_catalog.interval)::pg_catalog.text",
-            &[found.keep.clone().into()],
-            |row| row.get::<String>(1),
-        )?
-        .pop()
-        .flatten();
+    /// The next step, which `take` is to be given.
+    pub fn next_step(&mut self) -> Step {
+        if let Some(p) = self.partitions.pop_front() {
+            return if self.in_use.is_some() { Step::Drain(p) } else { Step::Drop(p) };
+        }
+        match &mut self.leaves {
+            None => Step::Look,
+            Some(leaves) => leaves.pop_front().map_or(Step::Done, Step::Rows),
+        }
     }
-    Ok(Some(found))
-}
 
-/// The retention of a table; an error where none is set.
-pub fn retention(relation: pg_sys::Oid) -> Result<Retention> {
-    let _acting = ActingAs::catalog();
-    let Some(found) = with_cutoff(catalog::read(RETENTION, &[relation.into()], of_row)?.pop())? else {
-        return fail(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("no retention is set for {}", name_of(relation)?),
-            "SELECT rollup.retain(table, '7 days') sets one.",
-        );
-    };
-    Ok(found)
-}
-
-/// True of an expression that lies before what is kept.
-pub fn past(expression: &str, r: &Retention, operator: &str) -> String {
-    if let Some(cutoff) = &r.cutoff {
-        let cutoff = sql::literal(cutoff);
-        return format!("{expression} OPERATOR(pg_catalog.{operator}) {cutoff}::pg_catalog.timestamptz");
+    /// Takes a step.
+    pub fn take<B: Bracket>(&mut self, step: Step, bracket: &B) -> std::result::Result<Outcome, B::Error> {
+        let (relation, force) = (self.retention.oid, self.force);
+        match step {
+            Step::Drop(p) => {
+                match bracket.alone(AssertUnwindSafe(|| old_partitions::drop_partition(relation, &p, force)))
+                {
+                    Ok(Dropped::Yes) => return Ok(Outcome::Dropped(p)),
+                    // It has been detached, or is kept for longer by now.
+                    Ok(Dropped::NotOld) => {}
+                    Ok(Dropped::Unmerged) => {
+                        return Ok(self.stays(p, "rows of it are not rolled up yet".to_string()));
+                    }
+                    // The table is in use; this partition may not be.
+                    Err(e) if sweep::in_use(e.code) => {
+                        self.in_use = Some(e.message);
+                        self.partitions.push_front(p);
+                    }
+                    Err(e) => return Ok(self.fails(p, e)),
+                }
+            }
+            Step::Drain(p) => {
+                match bracket.alone(AssertUnwindSafe(|| old_partitions::empty_partition(relation, &p, force)))
+                {
+                    Ok(rows) => {
+                        self.removed += rows;
+                        let why = self.in_use.clone().unwrap_or_else(|| "it was emptied".into());
+                        return Ok(self.stays(p, format!("{why}; its rows are gone")));
+                    }
+                    // The partition itself is in use: the next look is another attempt.
+                    Err(e) if sweep::in_use(e.code) => return Ok(self.stays(p, e.message)),
+                    Err(e) => return Ok(self.fails(p, e)),
+                }
+            }
+            Step::Look => {
+                let (r, waiting) = (&self.retention, &self.waiting);
+                self.leaves = Some(bracket.needed(AssertUnwindSafe(|| find_rows(r, force, waiting)))?.into());
+            }
+            Step::Rows(leaf) => {
+                self.removed += bracket.needed(AssertUnwindSafe(|| sweep::clear(relation, &leaf, force)))?;
+                if let (Some(leaves), Some(after)) = (&mut self.leaves, leaf.after()) {
+                    leaves.push_front(after);
+                }
+            }
+            Step::Done => {
+                if self.removed > 0 {
+                    let keep = &self.retention.keep;
+                    bracket.needed(AssertUnwindSafe(|| store_swept(relation, keep)))?;
+                }
+                return Ok(Outcome::Done);
+            }
+        }
+        Ok(Outcome::More)
     }
-    format!(
-        "{expression} OPERATOR(pg_catalog.{operator}) (pg_catalog.now() OPERATOR(pg_catalog.-) {}::pg_catalog.interval)",
-        sql::literal(&r.keep)
-    )
-}
 
-/// The rule for rows that may go: past their time, and merged by every rollup.
-pub fn old_rows(r: &Retention, merged: &Merged) -> String {
-    format!("{} AND {merged}", past(&sql::ident(&r.time_column), r, "<"))
-}
+    fn stays(&mut self, p: Partition, why: String) -> Outcome {
+        let name = p.name.clone();
+        self.waiting.push(p);
+        Outcome::Stays(name, why)
+    }
 
-/// True where a row may go. Takes no lock, and no transaction id.
-pub fn any_old(r: &Retention, old: &str) -> Result<bool> {
-    let _acting = ActingAs::role(r.owner);
-    super::run::set_timezone(&r.timezone);
-    let found = catalog::read(&format!("SELECT true FROM {} WHERE {old} LIMIT 1", r.relation), &[], |row| {
-        row.get::<bool>(1)
-    })?;
-    Ok(found.first().copied().flatten() == Some(true))
-}
-
-/// What may go of a table as the calling statement sees it: partitions to drop, and tables with rows to remove.
-pub fn find(relation: pg_sys::Oid) -> Result<(Retention, Vec<Partition>)> {
-    let r = retention(relation)?;
-    let partitions = old_partitions::partitions(&r)?;
-    Ok((r, partitions))
+    fn fails(&mut self, p: Partition, e: Failure) -> Outcome {
+        let why = e.message.clone();
+        let message = format!("partition {} stays: {why}", p.name);
+        self.failure.get_or_insert(Failure { message, ..e });
+        self.stays(p, why)
+    }
 }
 
 /// Tables with rows to remove, beside partitions that could not be dropped just now and will be.
-pub fn find_rows(r: &Retention, force: bool, waiting: &[Partition]) -> Result<Vec<Leaf>> {
-    let definitions = if force { Vec::new() } else { catalog::of_source(r.oid, false)? };
-    let old = old_rows(r, &Merged::by_all(&definitions)?);
-    if any_old(r, &old)? { sweep::leaves(r, &old, waiting) } else { Ok(Vec::new()) }
+fn find_rows(r: &Retention, force: bool, waiting: &[Partition]) -> Result<Vec<Leaf>> {
+    let old = old_rows(r, &merged_by(r.oid, force)?);
+    if any_old(r, &old)? { r.place().leaves(r, &old, waiting) } else { Ok(Vec::new()) }
 }
 
-/// Remembers that everything before what is kept has gone: what comes there from now on comes too late.
-pub fn store_swept(relation: pg_sys::Oid, keep: &str) -> Result<()> {
-    let Some(r) = Retention::locked(relation)?.filter(|r| r.is_rollup && r.keep == keep) else {
-        return Ok(());
-    };
-    let _acting = ActingAs::catalog();
-    catalog::execute(
-        "UPDATE rollup.expired SET swept = pg_catalog.now() - $2::pg_catalog.interval WHERE relation = $1",
-        &[r.oid.into(), r.keep.clone().into()],
-    )
+fn merged_by(relation: pg_sys::Oid, force: bool) -> Result<Merged> {
+    Merged::by_all(&if force { Vec::new() } else { catalog::of_source(relation, false)? })
+}
+
+/// The caller's transaction: a partition that cannot go is undone alone, any other error ends the call.
+struct Call;
+
+impl Bracket for Call {
+    type Error = ErrorReport;
+
+    fn alone<T>(
+        &self,
+        body: impl FnOnce() -> Result<T> + UnwindSafe + RefUnwindSafe,
+    ) -> std::result::Result<T, Failure> {
+        in_subtransaction(body)
+    }
+
+    fn needed<T>(&self, body: impl FnOnce() -> Result<T> + UnwindSafe + RefUnwindSafe) -> Result<T> {
+        body()
+    }
 }
 
 /// Removes, in the caller's transaction, everything that may go; returns the rows removed. `force` does not ask
 /// whether rollups have them; `dry_run` removes nothing, and tells of what would go.
 pub fn expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> {
-    let (r, partitions) = find(relation)?;
+    let mut expiry = Expiry::of(relation, force)?;
+    let r = &expiry.retention;
     catalog::check_owner(Some(r.owner), &format!("table {}", r.relation))?;
     if dry_run {
-        for p in &partitions {
+        for p in &expiry.partitions {
             notice!("partition {} would be dropped", p.name);
         }
-        let definitions = if force { Vec::new() } else { catalog::of_source(relation, false)? };
-        let old = old_rows(&r, &Merged::by_all(&definitions)?);
-        let _acting = ActingAs::role(r.owner);
-        super::run::set_timezone(&r.timezone);
-        let count = format!("SELECT pg_catalog.count(*) FROM {} WHERE {old}", r.relation);
-        return catalog::one(&count, &[]);
+        let old = old_rows(r, &merged_by(relation, force)?);
+        let _acting = r.acting();
+        return catalog::one(&format!("SELECT pg_catalog.count(*) FROM {} WHERE {old}", r.relation), &[]);
     }
     let mut progress = Progress::of(format!("rollup.expire of {}", r.relation));
-    let (mut total, mut waiting) = (0, Vec::new());
-    for p in partitions {
-        progress.tell(&p.name);
-        let failed = match in_subtransaction(|| old_partitions::drop_partition(relation, &p, force)) {
-            Ok(Dropped::Yes) => {
-                notice!("partition {} was dropped", p.name);
-                continue;
-            }
-            // It has been detached, or is kept for longer by now.
-            Ok(Dropped::NotOld) => continue,
-            Ok(Dropped::Unmerged) => "rows of it are not rolled up yet".to_string(),
-            Err(e) if !sweep::in_use(e.code) => e.message,
-            // Its table is in use; it may be itself that is not.
-            Err(e) => match in_subtransaction(|| old_partitions::empty_partition(relation, &p, force)) {
-                Ok(rows) => {
-                    total += rows;
-                    format!("{}; its rows are gone", e.message)
-                }
-                Err(e) => e.message,
-            },
-        };
-        notice!("partition {} stays: {failed}", p.name);
-        waiting.push(p);
-    }
-    for leaf in find_rows(&r, force, &waiting)? {
-        let mut leaf = Some(leaf);
-        while let Some(pages) = leaf {
-            progress.tell(&pages.progress());
-            total += sweep::clear(relation, &pages, force)?;
-            leaf = pages.after();
+    loop {
+        let step = expiry.next_step();
+        progress.tell(&step.to_string());
+        match expiry.take(step, &Call)? {
+            Outcome::Dropped(p) => notice!("partition {} was dropped", p.name),
+            Outcome::Stays(name, why) => notice!("partition {name} stays: {why}"),
+            Outcome::More => {}
+            Outcome::Done => return Ok(expiry.removed),
         }
     }
-    if total > 0 {
-        store_swept(relation, &r.keep)?;
-    }
-    Ok(total)
-}
-
-/// Remembers that rows of a table could not expire, and lets it rest, twice as long each time, for an hour at most; true
-/// where it is not what is known already.
-pub fn failed(relation: pg_sys::Oid, message: &str) -> Result<bool> {
-    let _acting = ActingAs::catalog();
-    let news = catalog::write(
-        "WITH t AS (SELECT relation, last_error FROM rollup.retention WHERE relation = $1 FOR NO KEY UPDATE) \
-         UPDATE rollup.retention r SET failures = r.failures + 1, last_error = $2, hold_until = pg_catalog.clock_timestamp() \
-         + least(interval '5 seconds' * pg_catalog.power(2, least(r.failures, 10)), interval '1 hour') \
-         FROM t WHERE r.relation = t.relation RETURNING t.last_error IS DISTINCT FROM $2",
-        &[relation.into(), message.into()],
-        |row| row.get::<bool>(1),
-    )?;
-    Ok(news.first().copied().flatten() == Some(true))
-}
-
-/// Forgets that failure, once all has gone that may.
-pub fn succeeded(relation: pg_sys::Oid) -> Result<()> {
-    let _acting = ActingAs::catalog();
-    let failing = "SELECT true FROM rollup.retention WHERE relation = $1 AND failures > 0";
-    if catalog::read(failing, &[relation.into()], |row| row.get::<bool>(1))?.is_empty() {
-        return Ok(());
-    }
-    catalog::execute(
-        "UPDATE rollup.retention SET failures = 0, last_error = NULL, hold_until = NULL WHERE relation = $1",
-        &[relation.into()],
-    )
-}
-
-/// Relations that have a retention and do not rest, with the owner of each.
-pub fn retained() -> Result<Vec<(pg_sys::Oid, pg_sys::Oid)>> {
-    let _acting = ActingAs::catalog();
-    catalog::read(
-        "SELECT t.relation::pg_catalog.oid, c.relowner FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid = t.relation \
-         WHERE t.hold_until IS NULL OR t.hold_until <= pg_catalog.clock_timestamp()",
-        &[],
-        |row| Ok((row.must(1)?, row.must(2)?)),
-    )
 }

@@ -20,7 +20,7 @@ pub struct Late {
 pub fn conditions(d: &Definition, plan: &Plan, levels: &[Level]) -> Result<Vec<Late>> {
     let swept = {
         let _acting = ActingAs::catalog();
-        catalog::read(
+        catalog::read_often(
             "SELECT e.relation::pg_catalog.oid, l.name, pg_catalog.timezone('UTC', e.swept)::pg_catalog.text, t.timezone FROM rollup.expired e \
              JOIN rollup.retention t ON t.relation = e.relation JOIN rollup.definition d ON d.id = $1 LEFT JOIN rollup.level l ON l.definition = d.id AND l.relation = e.relation \
              WHERE e.swept IS NOT NULL AND (e.relation = d.relation OR l.name IS NOT NULL) ORDER BY 1",

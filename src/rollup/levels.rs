@@ -75,7 +75,7 @@ pub fn named(coarser: Option<Jsonb>) -> Result<BTreeMap<String, String>> {
 pub fn of(d: &Definition) -> Result<Vec<Level>> {
     let _acting = ActingAs::catalog();
     let utc = d.timezone.eq_ignore_ascii_case("utc");
-    let found = catalog::read(
+    let found = catalog::read_often(
         "SELECT l.name, (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.oid = l.relation), l.bucket::pg_catalog.text, l.expression FROM rollup.level l WHERE l.definition = $1 ORDER BY l.width, l.name",
         &[d.id.into()],

@@ -22,7 +22,7 @@ pub fn sees_all(call: &Call) -> Result<()> {
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!(
                     "row-level security of {} hides rows from role {}, who owns the rollup",
-                    super::expire::name_of(table)?,
+                    crate::pg::deparse::shown_name(table),
                     role_name(owner)
                 ),
                 "What its owner does not see is not rolled up. Take back FORCE ROW LEVEL SECURITY, or give the rollup's table and view to a role with BYPASSRLS; policies for readers go on the view or its readers' tables.",

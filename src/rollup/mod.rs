@@ -56,6 +56,7 @@ mod reach;
 mod rebase;
 mod records;
 mod relocate;
+pub mod retention;
 mod rules;
 pub mod run;
 mod source;
@@ -186,8 +187,8 @@ fn rollup_retain(
     if let Some(keep) = &keep {
         clock::check_keep(keep)?;
     }
-    let what = format!("retention of table {}", expire::name_of(relation)?);
-    patience::patiently(&what, || expire::retain(relation, keep, time_column, timezone))
+    let what = format!("retention of table {}", crate::pg::deparse::shown_name(relation));
+    patience::patiently(&what, || retention::retain(relation, keep, time_column, timezone))
 }
 
 #[pg_extern(sql = false)]
@@ -206,7 +207,7 @@ fn rollup_partition(
     if let Some(width) = &width {
         clock::check_partitions(width, ahead.as_ref())?;
     }
-    let what = format!("a partition of {}", expire::name_of(relation)?);
+    let what = format!("a partition of {}", crate::pg::deparse::shown_name(relation));
     patience::patiently(&what, || partition::partition(relation, width, ahead, timezone))
 }
 

@@ -94,6 +94,9 @@ pub fn wait(d: &Definition, now: &Frontier) -> Result<bool> {
 /// to where the run is to merge what is new, no less than `now`, and the raw rows added.
 pub fn merge(d: &Definition, plan: &Plan, now: Frontier) -> Result<(Frontier, i64)> {
     // What has ended in `now` has its notes where this looks.
+    if !catalog::has_arrivals_now(d.source_oid)? {
+        return Ok((now, 0));
+    }
     let pending = |now: &Frontier| bounds::new("n.", &d.state.frontier, now);
     let waiting = {
         let _acting = ActingAs::catalog();
@@ -334,7 +337,7 @@ fn leave_out(d: &Definition, source: &str, left: &[Left]) -> Result<()> {
             continue;
         }
         let who = match u32::try_from(-came) {
-            Ok(table) => super::expire::name_of(pg_sys::Oid::from(table))?,
+            Ok(table) => crate::pg::deparse::shown_name(pg_sys::Oid::from(table)),
             Err(_) => format!("transaction {}", came - d.offset),
         };
         report(

@@ -1,15 +1,13 @@
 //! Old partitions go whole: which they are, and how they are dropped, or emptied while their table is in use.
 //!
 //! What holds of one transaction and the next stands at the head of `sweep`.
-use super::catalog::Must;
+use super::catalog::{self, Must};
 use super::error::{Result, fail};
-use super::expire::{Retention, past};
 use super::merged::Merged;
-use super::sweep::{Rule, acting, name_now, rule};
+use super::retention::{Retention, past};
+use super::sweep::{Rule, name_now, rule};
 use super::watch::Expiring;
-use super::{catalog, citus};
 use crate::pg::lock::{self, Mode};
-use crate::pg::query::set_local;
 use crate::pg::xact::ActingAs;
 use pgrx::prelude::*;
 
@@ -27,7 +25,7 @@ pub struct Partition {
 /// Partitions that lie wholly before the cutoff, oldest first; never the newest of the table. Of `one` alone, where it
 /// is given, as committed now.
 fn old_partitions(r: &Retention, one: Option<pg_sys::Oid>) -> Result<Vec<Partition>> {
-    let _acting = acting(r);
+    let _acting = r.acting();
     let sql = format!(
         "WITH bounds AS MATERIALIZED (SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, \
          pg_catalog.pg_get_expr(c.relpartbound, c.oid) AS bound FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
@@ -58,18 +56,9 @@ fn still_old(r: &Retention, oid: pg_sys::Oid) -> Result<Option<Partition>> {
 }
 
 fn holds_unmerged(r: &Retention, p: &Partition, merged: &Merged) -> Result<bool> {
-    let _acting = acting(r);
+    let _acting = r.acting();
     let any = format!("SELECT true FROM {} WHERE NOT ({merged}) LIMIT 1", p.name);
     Ok(!catalog::write(&any, &[], |row| row.get::<bool>(1))?.is_empty())
-}
-
-/// Limits how long this transaction waits for a table, while the role lasts: others who want it wait behind.
-fn wait_shortly(r: &Retention) -> Result<()> {
-    if r.cutoff.is_some() {
-        return citus::expire::wait_shortly();
-    }
-    set_local(c"lock_timeout", c"50ms");
-    Ok(())
 }
 
 /// Takes a partition's lock and those below it, for as long as this transaction lasts, and looks at it again; gives it as
@@ -84,18 +73,14 @@ fn take_partition(
         return Ok(None);
     }
     let tables = {
-        let _acting = acting(r);
-        wait_shortly(r)?;
+        let _acting = r.acting();
+        r.place().wait_shortly()?;
         lock::tree(p.oid, Mode::All)
     };
     let (Some(tables), Some(p)) = (tables, still_old(r, p.oid)?) else { return Ok(None) };
-    if r.cutoff.is_some() {
-        let _acting = acting(r);
-        wait_shortly(r)?;
-        catalog::execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", p.name), &[])?;
-        if !merged.is_every_row() {
-            citus::expire::lock_shards(&p.name)?;
-        }
+    {
+        let _acting = r.acting();
+        r.place().lock_partition(&p, !merged.is_every_row())?;
     }
     Ok(Some((p, tables)))
 }
@@ -118,8 +103,8 @@ pub fn drop_partition(relation: pg_sys::Oid, p: &Partition, force: bool) -> Resu
         return Ok(Dropped::Unmerged);
     }
     {
-        let _acting = acting(&r);
-        wait_shortly(&r)?;
+        let _acting = r.acting();
+        r.place().wait_shortly()?;
         if !lock::relation(r.oid, Mode::All) {
             return Ok(Dropped::NotOld);
         }
@@ -130,17 +115,10 @@ pub fn drop_partition(relation: pg_sys::Oid, p: &Partition, force: bool) -> Resu
         return Ok(Dropped::Unmerged);
     }
     {
-        let _acting = acting(&r);
-        if r.cutoff.is_some() {
-            citus::expire::wait_shortly()?;
-        } else if is_referenced(r.oid)? {
-            // Rows that are referred to stand in the way, the foreign keys as such do not.
-            catalog::execute(&format!("ALTER TABLE {} DETACH PARTITION {}", name_now(r.oid)?, p.name), &[])?;
-        }
+        let _acting = r.acting();
+        r.place().before_drop(&r, &p)?;
         catalog::execute(&format!("DROP TABLE {}", p.name), &[])?;
-        if r.cutoff.is_some() {
-            citus::expire::wait_again()?;
-        }
+        r.place().after()?;
     }
     if lock::there(p.oid) {
         return another_table(&p);
@@ -165,10 +143,14 @@ pub enum Dropped {
     NotOld,
 }
 
-/// True of a table that foreign keys refer to.
-fn is_referenced(oid: pg_sys::Oid) -> Result<bool> {
-    let sql = "SELECT true FROM pg_catalog.pg_constraint WHERE confrelid = $1 AND contype = 'f' LIMIT 1";
-    Ok(!catalog::write(sql, &[oid.into()], |row| row.get::<bool>(1))?.is_empty())
+/// Detaches a partition, where foreign keys refer to the table: rows that are referred to stand in the way of dropping it,
+/// the foreign keys as such do not.
+pub fn detach_referenced(r: &Retention, p: &Partition) -> Result<()> {
+    let keys = "SELECT true FROM pg_catalog.pg_constraint WHERE confrelid = $1 AND contype = 'f' LIMIT 1";
+    if catalog::write(keys, &[r.oid.into()], |row| row.get::<bool>(1))?.is_empty() {
+        return Ok(());
+    }
+    catalog::execute(&format!("ALTER TABLE {} DETACH PARTITION {}", name_now(r.oid)?, p.name), &[])
 }
 
 /// Empties a partition of a table that is in use, if every rollup has all of it: that takes a lock on the partition
@@ -177,7 +159,7 @@ pub fn empty_partition(relation: pg_sys::Oid, p: &Partition, force: bool) -> Res
     let Some(Rule { r, merged, .. }) = rule(relation, force)? else { return Ok(0) };
     let Some(p) = still_old(&r, p.oid)? else { return Ok(0) };
     let any = {
-        let _acting = acting(&r);
+        let _acting = r.acting();
         catalog::write(&format!("SELECT true FROM {} LIMIT 1", p.name), &[], |row| row.get::<bool>(1))?
     };
     if any.is_empty() || holds_unmerged(&r, &p, &merged)? {
@@ -185,24 +167,18 @@ pub fn empty_partition(relation: pg_sys::Oid, p: &Partition, force: bool) -> Res
     }
     let Some((p, tables)) = take_partition(&r, &p, &merged)? else { return Ok(0) };
     let rows = {
-        let _acting = acting(&r);
+        let _acting = r.acting();
         let sql = format!("SELECT pg_catalog.count(*) FROM {} HAVING pg_catalog.bool_and({merged})", p.name);
         let rows = catalog::write(&sql, &[], |row| row.get::<i64>(1))?.into_iter().next().flatten();
         let Some(rows) = rows else { return Ok(0) };
-        if r.cutoff.is_some() {
-            citus::expire::wait_shortly()?;
-        }
+        r.place().before_truncate()?;
         {
             let _expiring = Expiring::tables(tables.clone());
             catalog::execute(&format!("TRUNCATE TABLE {}", p.name), &[])?;
         }
-        if r.cutoff.is_some() {
-            citus::expire::wait_again()?;
-        } else {
-            let full = "SELECT true FROM pg_catalog.unnest($1) t (oid) WHERE pg_catalog.pg_relation_size(oid) > 0 LIMIT 1";
-            if !catalog::write(full, &[tables.into()], |row| row.get::<bool>(1))?.is_empty() {
-                return another_table(&p);
-            }
+        r.place().after()?;
+        if !r.place().are_empty(&tables)? {
+            return another_table(&p);
         }
         rows
     };

@@ -5,8 +5,8 @@
 //! see between the two: they are kept out of the partitioned table until it has arrived.
 use super::catalog::{self, Must};
 use super::error::{Result, fail, internal};
-use super::expire::name_of;
 use super::sql::{self, ident, literal};
+use crate::pg::deparse::shown_name;
 use crate::pg::lock::{self, Mode};
 use crate::pg::query::set_local;
 use crate::pg::xact::{ActingAs, in_subtransaction};
@@ -38,7 +38,7 @@ pub fn partition(
     ahead: Option<Interval>,
     timezone: &str,
 ) -> Result<i64> {
-    let name = name_of(relation)?;
+    let name = shown_name(relation);
     let (owner, whole_days) = partitioned_by_time(relation, &name)?;
     catalog::check_owner(Some(owner), &format!("table {name}"))?;
     let Some(width) = width else {
@@ -46,7 +46,7 @@ pub fn partition(
         catalog::execute("DELETE FROM rollup.partitioning WHERE relation = $1", &[relation.into()])?;
         return Ok(0);
     };
-    super::expire::refuse_temporary(relation)?;
+    super::retention::refuse_temporary(relation)?;
     super::create::check_timezone(timezone)?;
     check_width(&width, &ahead, whole_days)?;
     {
@@ -371,7 +371,7 @@ pub fn make_due() -> Result<()> {
                 Err(e) if super::sweep::in_use(e.code) => break,
                 Err(e) => {
                     failed(relation, &e.message)?;
-                    warning!("partitions of {}: {}", name_of(relation)?, e.message);
+                    warning!("partitions of {}: {}", shown_name(relation), e.message);
                     break;
                 }
             }

@@ -7,13 +7,13 @@ use super::catalog::{self, Definition, Must};
 use super::check;
 use super::citus;
 use super::error::{Result, fail, internal, report};
-use super::expire::name_of;
 use super::levels;
 use super::plan::Plan;
 use super::range::{self, Range};
 use super::run::set_timezone;
 use super::source::{self, Source};
 use super::sql::{self, STAMP};
+use crate::pg::deparse::shown_name;
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use hll_rollup::{Frontier, Nodes, Snapshot, State, sql as bounds};
 use pgrx::pg_sys;
@@ -25,7 +25,7 @@ pub fn by_hand(relation: pg_sys::Oid) -> Result<()> {
     if definitions.is_empty() {
         return fail(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            format!("{} has no rollup", name_of(relation)?),
+            format!("{} has no rollup", shown_name(relation)),
             "SELECT rollup.create(name, query) defines one.",
         );
     }

@@ -43,13 +43,13 @@ fn of(call: &mut Call, whence: &str, table: &str) -> Result<pg_sys::Datum> {
                 format!(
                     "role {} may not know when rows of {} changed",
                     role_name(reader),
-                    super::expire::name_of(source)?
+                    crate::pg::deparse::shown_name(source)
                 ),
                 "That takes SELECT on the column of its time, and no row-level security that applies; or a live view of a rollup.",
             );
         }
         let named = column.as_ref().map(|c| c.to_string_lossy().into_owned());
-        let args = vec![(PgBuiltInOids::OIDOID, source.into()), (PgBuiltInOids::TEXTOID, named.into())];
+        let args = &[source.into(), named.into()];
         ask::read_often(&sql, args, |row| {
             Ok((
                 row.get::<i64>(1)?.into_datum(),
@@ -90,7 +90,7 @@ fn calls_these(view: pg_sys::Oid) -> Result<bool> {
            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid IN ('rollup_internal.changes(regclass, name)'::regprocedure, 'rollup_internal.arrivals(regclass, name)'::regprocedure) \
          WHERE r.ev_class = $1 AND NOT coalesce((SELECT bool_or(o.option_value::boolean) FROM pg_class c, pg_options_to_table(c.reloptions) o \
            WHERE c.oid = $1 AND o.option_name = 'security_invoker'), false))",
-        vec![(PgBuiltInOids::OIDOID, view.into())],
+        &[view.into()],
         |row| row.get::<bool>(1),
     )?;
     Ok(found.first() == Some(&Some(true)))

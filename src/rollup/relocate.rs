@@ -26,7 +26,7 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
     if d.state.nodes().is_some() || !maps::tables(to)?.contains(&d.source_oid) || to == d.source_oid {
         return fail(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("the source of rollup {} is no part of {}", d.name, super::expire::name_of(to)?),
+            format!("the source of rollup {} is no part of {}", d.name, crate::pg::deparse::shown_name(to)),
             "Name the table that it was made a partition or a child of.",
         );
     }

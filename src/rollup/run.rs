@@ -163,7 +163,7 @@ pub fn run_source(source: pg_sys::Oid) -> Result<i64> {
     if definitions.is_empty() {
         return fail(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            format!("{} has no rollup", super::expire::name_of(source)?),
+            format!("{} has no rollup", crate::pg::deparse::shown_name(source)),
             "SELECT rollup.create(name, query) defines one.",
         );
     }

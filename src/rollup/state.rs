@@ -73,7 +73,7 @@ pub fn nodes(state: &State) -> Result<Option<String>> {
 pub fn store(id: i64, state: &State, rows: i64) -> Result<()> {
     let _acting = ActingAs::catalog();
     match &state.frontier {
-        Frontier::Server(seen) => ask::execute(
+        Frontier::Server(seen) => ask::execute_often(
             "UPDATE rollup.definition SET seen_xmax = $2, seen_xip = $3, rows_total = rows_total + $4 WHERE id = $1",
             &[id.into(), seen.xmax.into(), seen.xip.clone().into(), rows.into()],
         )?,
@@ -98,7 +98,7 @@ pub fn store_rebased(id: i64, state: &State, offset: i64) -> Result<()> {
 
 fn store_backlog(id: i64, backlog: Option<&Backlog>) -> Result<()> {
     let Some(b) = backlog else {
-        return ask::execute(
+        return ask::execute_often(
             "UPDATE rollup.definition SET backlog_from_xmax = NULL, backlog_from_xip = NULL, backlog_to_xmax = NULL, backlog_to_xip = NULL, backlog_cursor = NULL, \
              backlog_cuts = NULL, backlog_rows = NULL, backlog_done = NULL, backlog_started = NULL WHERE id = $1 AND backlog_to_xmax IS NOT NULL",
             &[id.into()],

@@ -11,14 +11,13 @@
 //! in its schema, and its place below others: ATTACH, DETACH, INHERIT, RENAME and SET SCHEMA of a table wait for
 //! whoever has any of these locks on it. A schema may be renamed all the same: so the statements, which go by name,
 //! are told the oid, or it is asked afterwards what became of it.
-use super::catalog::Must;
+use super::catalog::{self, Must};
 use super::error::{Result, internal};
-use super::expire::{Retention, old_rows};
 use super::merged::Merged;
-use super::old_partitions::Partition;
-use super::sql;
+use super::old_partitions::{self, Partition};
+use super::one_server::OneServer;
+use super::retention::{Retention, old_rows};
 use super::watch::Expiring;
-use super::{catalog, citus};
 use crate::pg::lock::{self, Mode};
 use crate::pg::query::set_local;
 use crate::pg::xact::ActingAs;
@@ -27,28 +26,65 @@ use pgrx::prelude::*;
 /// Pages that one statement clears: some ten thousand rows, some ten milliseconds.
 const PAGES: i64 = 200;
 
-/// Rows of one batch, about, of a table that lies on several nodes.
-const BATCH: i64 = 50_000;
-
-/// Old rows of one table without partitions: pages `next` to `last`. Of a table that Citus keeps, which has no pages
-/// of its own, pieces of time instead, before each of `times`.
+/// Old rows of one table without partitions.
 #[derive(Debug, Clone)]
 pub struct Leaf {
-    oid: pg_sys::Oid,
+    /// The table.
+    pub oid: pg_sys::Oid,
     /// What it was called when it was looked at: for people.
-    name: String,
-    next: i64,
-    last: i64,
-    times: Vec<String>,
-    /// Where the first piece begins; None: without bound.
-    from: Option<String>,
+    pub name: String,
+    /// Which of them are left.
+    pub left: Left,
 }
 
-/// Acts as the owner of the table, while the value lives, as rows of it are compared with what is kept.
-pub fn acting(r: &Retention) -> ActingAs {
-    let acting = ActingAs::role(r.owner);
-    super::run::set_timezone(&r.timezone);
-    acting
+/// What is left of the old rows of a table.
+#[derive(Debug, Clone)]
+pub enum Left {
+    /// Those on pages `next` to `last`.
+    Pages {
+        /// The first.
+        next: i64,
+        /// The last.
+        last: i64,
+    },
+    /// Of a table that Citus keeps, which has no pages of its own, pieces of time, before each of `ends`.
+    Times {
+        /// Where they end, oldest first; never empty.
+        ends: Vec<String>,
+        /// Where the first one begins; None: without bound.
+        from: Option<String>,
+    },
+}
+
+/// How rows of a table go where it lies: on this server, or on the nodes of a Citus cluster.
+pub trait Removal {
+    /// Begins a transaction that removes, which the state of the retention is stored in.
+    fn begin(&self) -> Result<()>;
+
+    /// Limits how long this transaction waits for a table, while the role lasts: others who want it wait behind.
+    fn wait_shortly(&self) -> Result<()>;
+
+    /// Takes the locks on the rows of a partition that is locked here; `rolled_up` where somebody counts them.
+    fn lock_partition(&self, p: &Partition, rolled_up: bool) -> Result<()>;
+
+    /// Comes before the statement that drops a partition of `r`.
+    fn before_drop(&self, r: &Retention, p: &Partition) -> Result<()>;
+
+    /// Comes before the statement that empties a partition.
+    fn before_truncate(&self) -> Result<()>;
+
+    /// Comes after either.
+    fn after(&self) -> Result<()>;
+
+    /// Whether these tables, which were to be emptied, are empty.
+    fn are_empty(&self, tables: &[pg_sys::Oid]) -> Result<bool>;
+
+    /// The tables below `r`, itself included, that hold rows which may go, `old`; without those partitions, which wait to
+    /// be dropped.
+    fn leaves(&self, r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Leaf>>;
+
+    /// Removes the next of the old rows of a table that is locked; returns how many.
+    fn clear(&self, r: &Retention, leaf: &Leaf, old: &str) -> Result<i64>;
 }
 
 /// What holds in the transaction that removes: the retention as it is now, and the rules for rows that may go.
@@ -69,9 +105,7 @@ pub fn rule(relation: pg_sys::Oid, force: bool) -> Result<Option<Rule>> {
         catalog::execute("SELECT FROM rollup.source WHERE relation = $1 FOR SHARE", &[relation.into()])?;
     }
     let Some(r) = Retention::locked(relation)? else { return Ok(None) };
-    if r.cutoff.is_some() {
-        citus::commit::in_two_phases()?;
-    }
+    r.place().begin()?;
     let definitions = if force { Vec::new() } else { catalog::of_source(relation, true)? };
     let merged = Merged::by_all(&definitions)?;
     Ok(Some(Rule { old: old_rows(&r, &merged), r, merged }))
@@ -90,79 +124,84 @@ pub fn name_now(oid: pg_sys::Oid) -> Result<String> {
     .ok_or_else(|| internal("a table that is locked is gone"))
 }
 
-/// The tables below `r`, itself included, that hold rows which may go, with the pages that these lie on; without
-/// those partitions, which wait to be dropped.
-pub fn leaves(r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Leaf>> {
-    let _acting = acting(r);
-    if r.cutoff.is_some() {
-        // Partitions go oldest first: what is to be dropped ends where the last of them does.
-        return pieces(r, old, without.last().map(|p| p.upto.clone()));
+impl Removal for OneServer {
+    fn begin(&self) -> Result<()> {
+        Ok(())
     }
-    let tables = catalog::read(
-        "WITH RECURSIVE t(oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid WHERE NOT i.inhdetachpending) \
-         SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' ORDER BY t.oid",
-        &[r.oid.into()],
-        |row| Ok((row.must::<pg_sys::Oid>(1)?, row.must::<String>(2)?)),
-    )?;
-    let mut found = Vec::new();
-    for (oid, name) in tables.into_iter().filter(|(t, _)| without.iter().all(|p| p.oid != *t)) {
-        let pages = catalog::read(
+
+    fn wait_shortly(&self) -> Result<()> {
+        set_local(c"lock_timeout", c"50ms");
+        Ok(())
+    }
+
+    fn lock_partition(&self, _: &Partition, _: bool) -> Result<()> {
+        Ok(())
+    }
+
+    fn before_drop(&self, r: &Retention, p: &Partition) -> Result<()> {
+        old_partitions::detach_referenced(r, p)
+    }
+
+    fn before_truncate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn after(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn are_empty(&self, tables: &[pg_sys::Oid]) -> Result<bool> {
+        let full = "SELECT true FROM pg_catalog.unnest($1) t (oid) WHERE pg_catalog.pg_relation_size(oid) > 0 LIMIT 1";
+        Ok(catalog::write(full, &[tables.to_vec().into()], |row| row.get::<bool>(1))?.is_empty())
+    }
+
+    fn leaves(&self, r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Leaf>> {
+        let _acting = r.acting();
+        let tables = catalog::read(
+            "WITH RECURSIVE t(oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid WHERE NOT i.inhdetachpending) \
+             SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' ORDER BY t.oid",
+            &[r.oid.into()],
+            |row| Ok((row.must::<pg_sys::Oid>(1)?, row.must::<String>(2)?)),
+        )?;
+        let mut found = Vec::new();
+        for (oid, name) in tables.into_iter().filter(|(t, _)| without.iter().all(|p| p.oid != *t)) {
+            let pages = catalog::read(
+                &format!(
+                    "SELECT (pg_catalog.min(ctid)::pg_catalog.text::pg_catalog.point)[0]::pg_catalog.int8, \
+                     (pg_catalog.max(ctid)::pg_catalog.text::pg_catalog.point)[0]::pg_catalog.int8 FROM ONLY {name} WHERE {old}"
+                ),
+                &[],
+                |row| Ok(row.get::<i64>(1)?.zip(row.get::<i64>(2)?)),
+            )?;
+            if let Some((next, last)) = pages.into_iter().next().flatten() {
+                found.push(Leaf { oid, name, left: Left::Pages { next, last } });
+            }
+        }
+        Ok(found)
+    }
+
+    fn clear(&self, r: &Retention, leaf: &Leaf, old: &str) -> Result<i64> {
+        let Left::Pages { next, .. } = leaf.left else {
+            return Err(internal("pieces of time of one server"));
+        };
+        let name = name_now(leaf.oid)?;
+        let _acting = r.acting();
+        // These pages and no others, whatever index there is.
+        set_local(c"enable_bitmapscan", c"off");
+        set_local(c"enable_indexscan", c"off");
+        let _expiring = Expiring::rows(leaf.oid);
+        catalog::one_now(
             &format!(
-                "SELECT (pg_catalog.min(ctid)::pg_catalog.text::pg_catalog.point)[0]::pg_catalog.int8, \
-                 (pg_catalog.max(ctid)::pg_catalog.text::pg_catalog.point)[0]::pg_catalog.int8 FROM ONLY {name} WHERE {old}"
+                "WITH gone AS (DELETE FROM ONLY {name} WHERE ctid OPERATOR(pg_catalog.>=) '({next},0)'::pg_catalog.tid \
+                 AND ctid OPERATOR(pg_catalog.<) '({},0)'::pg_catalog.tid AND tableoid OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {old} RETURNING 1) \
+                 SELECT pg_catalog.count(*) FROM gone",
+                next + PAGES,
+                leaf.oid.to_u32()
             ),
             &[],
-            |row| Ok(row.get::<i64>(1)?.zip(row.get::<i64>(2)?)),
-        )?;
-        if let Some((next, last)) = pages.into_iter().next().flatten() {
-            found.push(Leaf { oid, name, next, last, times: Vec::new(), from: None });
-        }
-    }
-    Ok(found)
-}
-
-/// Old rows of a table that lies on several nodes, in pieces of equal time.
-fn pieces(r: &Retention, old: &str, from: Option<String>) -> Result<Vec<Leaf>> {
-    let time = sql::ident(&r.time_column);
-    let since = since(r, from.as_deref());
-    let found = catalog::read(
-        &format!(
-            "SELECT ARRAY(SELECT (a + (z - a) * (n::pg_catalog.float8 / pieces))::pg_catalog.text FROM pg_catalog.generate_series(1, pieces - 1) n) || 'infinity'::pg_catalog.text \
-             FROM (SELECT a, z, least(rows / {BATCH} + 1, 1000) AS pieces FROM \
-             (SELECT pg_catalog.min({time}) AS a, pg_catalog.max({time}) AS z, pg_catalog.count(*) AS rows FROM {} WHERE {old}{since}) o) p WHERE a IS NOT NULL",
-            r.relation
-        ),
-        &[],
-        |row| row.get::<Vec<String>>(1),
-    )?;
-    let leaf =
-        |times| Leaf { oid: r.oid, name: r.relation.clone(), next: 0, last: 0, times, from: from.clone() };
-    Ok(found.into_iter().flatten().map(leaf).collect())
-}
-
-/// The condition that a row is not older than `from`.
-fn since(r: &Retention, from: Option<&str>) -> String {
-    let condition = |from| {
-        format!(
-            " AND {} OPERATOR(pg_catalog.>=) {}::pg_catalog.timestamptz",
-            sql::ident(&r.time_column),
-            sql::literal(from)
         )
-    };
-    from.map(condition).unwrap_or_default()
-}
-
-/// Removes the next piece of a table that lies on several nodes; returns how many rows.
-fn clear_piece(r: &Retention, leaf: &Leaf, before: &str, old: &str) -> Result<i64> {
-    let _acting = acting(r);
-    catalog::modify(&format!(
-        "DELETE FROM {} WHERE {old}{} AND {} OPERATOR(pg_catalog.<) {}::pg_catalog.timestamptz",
-        r.relation,
-        since(r, leaf.from.as_deref()),
-        sql::ident(&r.time_column),
-        sql::literal(before)
-    ))
+    }
 }
 
 /// Locks a table and those between it and `r` as one who writes to it through `r` does, and says whether it lies there.
@@ -186,34 +225,14 @@ fn lock_below(r: &Retention, oid: pg_sys::Oid) -> Result<bool> {
     Ok(between()?.as_ref() == Some(&way))
 }
 
-/// Removes old rows from the next pages of a table; returns how many. `leaf` is not moved on: that is for when the transaction has committed.
+/// Removes the next of the old rows of a table; returns how many. `leaf` is not moved on: that is for when the transaction
+/// has committed.
 pub fn clear(relation: pg_sys::Oid, leaf: &Leaf, force: bool) -> Result<i64> {
     let Some(Rule { r, old, .. }) = rule(relation, force)? else { return Ok(0) };
-    let r = &r;
-    if !lock_below(r, leaf.oid)? {
+    if !lock_below(&r, leaf.oid)? {
         return Ok(0);
     }
-    let removed = if let Some(before) = leaf.times.first() {
-        clear_piece(r, leaf, before, &old)?
-    } else {
-        let name = name_now(leaf.oid)?;
-        let _acting = acting(r);
-        // These pages and no others, whatever index there is.
-        set_local(c"enable_bitmapscan", c"off");
-        set_local(c"enable_indexscan", c"off");
-        let _expiring = Expiring::rows(leaf.oid);
-        catalog::one_now(
-            &format!(
-                "WITH gone AS (DELETE FROM ONLY {name} WHERE ctid OPERATOR(pg_catalog.>=) '({},0)'::pg_catalog.tid \
-                 AND ctid OPERATOR(pg_catalog.<) '({},0)'::pg_catalog.tid AND tableoid OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {old} RETURNING 1) \
-                 SELECT pg_catalog.count(*) FROM gone",
-                leaf.next,
-                leaf.next + PAGES,
-                leaf.oid.to_u32()
-            ),
-            &[],
-        )?
-    };
+    let removed = r.place().clear(&r, leaf, &old)?;
     if removed > 0 {
         let _acting = ActingAs::catalog();
         catalog::execute(
@@ -226,20 +245,26 @@ pub fn clear(relation: pg_sys::Oid, leaf: &Leaf, force: bool) -> Result<i64> {
 }
 
 impl Leaf {
-    /// The leaf after the pages that were just cleared; None after the last.
+    /// What is left after the rows that were just cleared; None after the last.
     pub fn after(&self) -> Option<Leaf> {
-        if let [_, rest @ ..] = &self.times[..] {
-            return (!rest.is_empty()).then(|| Leaf { times: rest.to_vec(), ..self.clone() });
-        }
-        let next = self.next + PAGES;
-        (next <= self.last).then(|| Leaf { next, ..self.clone() })
+        let left = match &self.left {
+            Left::Pages { next, last } => {
+                let next = next + PAGES;
+                (next <= *last).then_some(Left::Pages { next, last: *last })
+            }
+            Left::Times { ends, from } => {
+                let ends = ends.get(1..).unwrap_or_default().to_vec();
+                (!ends.is_empty()).then(|| Left::Times { ends, from: from.clone() })
+            }
+        };
+        left.map(|left| Leaf { left, ..self.clone() })
     }
 
     /// How far it is, for people.
     pub fn progress(&self) -> String {
-        match self.times.len() {
-            0 => format!("{}, page {} of {}", self.name, self.next, self.last + 1),
-            left => format!("{}, {left} pieces left", self.name),
+        match &self.left {
+            Left::Pages { next, last } => format!("{}, page {next} of {}", self.name, last + 1),
+            Left::Times { ends, .. } => format!("{}, {} pieces left", self.name, ends.len()),
         }
     }
 }

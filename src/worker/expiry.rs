@@ -3,10 +3,11 @@ use super::settings::expire_sleep;
 use super::work::timed;
 use crate::pg::background;
 use crate::pg::xact::Failure;
-use crate::rollup::expire::{self, Retention};
-use crate::rollup::old_partitions::{self, Dropped, Partition};
-use crate::rollup::sweep::{self, Leaf};
+use crate::rollup::error::Result;
+use crate::rollup::expire::{Bracket, Expiry, Outcome, Step};
+use crate::rollup::{retention, sweep};
 use pgrx::prelude::*;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
 /// Tables are looked at this often.
@@ -14,30 +15,38 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Runs are looked at, at least, this often.
 const TURN: Duration = Duration::from_millis(500);
 
-/// The table at which expiry is, and what is left to do there.
-struct Table {
-    retention: Retention,
-    partitions: Vec<Partition>,
-    waiting: Vec<Partition>,
-    /// Somebody uses it: partitions are emptied, and dropped another time.
-    busy: bool,
-    leaves: Option<Vec<Leaf>>,
-    removed: i64,
-    /// Why a partition could not go. Others can.
-    failure: Option<Failure>,
+/// A step is a transaction.
+struct Transactions;
+
+impl Bracket for Transactions {
+    type Error = Failure;
+
+    fn alone<T>(
+        &self,
+        body: impl FnOnce() -> Result<T> + UnwindSafe + RefUnwindSafe,
+    ) -> std::result::Result<T, Failure> {
+        timed(body)
+    }
+
+    fn needed<T>(
+        &self,
+        body: impl FnOnce() -> Result<T> + UnwindSafe + RefUnwindSafe,
+    ) -> std::result::Result<T, Failure> {
+        timed(body)
+    }
 }
 
 /// Where expiry is.
-pub struct Expiry {
+pub struct Turns {
     owner: pg_sys::Oid,
     looked: Option<Instant>,
     tables: Vec<pg_sys::Oid>,
-    current: Option<Table>,
+    current: Option<Expiry>,
 }
 
-impl Expiry {
-    pub fn new(owner: pg_sys::Oid) -> Expiry {
-        Expiry { owner, looked: None, tables: Vec::new(), current: None }
+impl Turns {
+    pub fn new(owner: pg_sys::Oid) -> Turns {
+        Turns { owner, looked: None, tables: Vec::new(), current: None }
     }
 
     /// There is more to do right now.
@@ -52,7 +61,7 @@ impl Expiry {
                 return;
             }
             self.looked = Some(Instant::now());
-            match timed(expire::retained) {
+            match timed(retention::retained) {
                 Ok(tables) => {
                     self.tables = tables
                         .into_iter()
@@ -70,19 +79,11 @@ impl Expiry {
         }
     }
 
-    fn next_table(&mut self) -> Option<Table> {
+    fn next_table(&mut self) -> Option<Expiry> {
         let oid = self.tables.pop()?;
         background::report("rollup: expiry", Some(&format!("rollup.expire of table {}", oid.to_u32())));
-        match timed(|| expire::find(oid)) {
-            Ok((retention, partitions)) => Some(Table {
-                retention,
-                partitions,
-                waiting: Vec::new(),
-                busy: false,
-                leaves: None,
-                removed: 0,
-                failure: None,
-            }),
+        match timed(|| Expiry::of(oid, false)) {
+            Ok(expiry) => Some(expiry),
             Err(e) => {
                 failed(oid, &format!("table {}", oid.to_u32()), &e);
                 None
@@ -97,84 +98,37 @@ fn failed(oid: pg_sys::Oid, name: &str, e: &Failure) {
     if sweep::in_use(e.code) {
         return;
     }
-    match timed(|| expire::failed(oid, &e.message)) {
+    match timed(|| retention::failed(oid, &e.message)) {
         Ok(true) => log!("rollup: expiry of {name} failed, and rests: {}", e.message),
         Ok(false) => {}
         Err(e) => log!("rollup: expiry of {name}: its failure could not be stored: {}", e.message),
     }
 }
 
-/// One transaction of the work on a table; gives the table back while something is left.
-fn step(mut table: Table) -> Option<Table> {
-    let (oid, name) = (table.retention.oid, table.retention.relation.clone());
-    let ended = one_step(&mut table).and_then(|more| match (more, table.failure.take()) {
-        (true, failure) => {
-            table.failure = failure;
-            Ok(true)
-        }
-        (false, None) => timed(|| expire::succeeded(oid)).map(|()| false),
-        (false, Some(e)) => Err(e),
-    });
-    match ended {
-        Ok(more) => more.then_some(table),
-        Err(e) => {
-            failed(oid, &name, &e);
-            None
-        }
-    }
-}
-
-fn one_step(table: &mut Table) -> Result<bool, Failure> {
-    let r = table.retention.clone();
-    if let Some(p) = (!table.partitions.is_empty()).then(|| table.partitions.remove(0)) {
-        background::report(
-            "rollup: expiry",
-            Some(&format!("rollup.expire of {}: drops {}", r.relation, p.name)),
-        );
-        let mut fails = None;
-        if !table.busy {
-            match timed(|| old_partitions::drop_partition(r.oid, &p, false)) {
-                Ok(Dropped::Yes | Dropped::NotOld) => return Ok(true),
-                Ok(Dropped::Unmerged) => {}
-                Err(e) if sweep::in_use(e.code) => table.busy = true,
-                Err(e) => fails = Some(e),
+/// One step of the work on a table; gives the table back while something is left.
+fn step(mut expiry: Expiry) -> Option<Expiry> {
+    let (oid, name) = (expiry.retention.oid, expiry.retention.relation.clone());
+    let step = expiry.next_step();
+    background::report("rollup: expiry", Some(&format!("rollup.expire of {name}: {step}")));
+    let deletes = matches!(step, Step::Rows(_));
+    let ended = match expiry.take(step, &Transactions) {
+        Ok(Outcome::Done) => match expiry.failure.take() {
+            None => timed(|| retention::succeeded(oid)),
+            Some(e) => Err(e),
+        },
+        Ok(_) => {
+            if deletes {
+                background::report_statistics();
+                if expire_sleep() > 0 {
+                    background::pause(expire_sleep());
+                }
             }
+            return Some(expiry);
         }
-        if table.busy {
-            match timed(|| old_partitions::empty_partition(r.oid, &p, false)) {
-                Ok(rows) => table.removed += rows,
-                // The partition itself is in use: the next look is another attempt.
-                Err(e) if sweep::in_use(e.code) => {}
-                Err(e) => fails = Some(e),
-            }
-        }
-        if let Some(mut e) = fails {
-            e.message = format!("partition {} stays: {}", p.name, e.message);
-            table.failure.get_or_insert(e);
-        }
-        table.waiting.push(p);
-        return Ok(true);
-    }
-    let Some(leaves) = &mut table.leaves else {
-        let waiting = &table.waiting;
-        table.leaves = Some(timed(|| expire::find_rows(&r, false, waiting))?);
-        return Ok(true);
+        Err(e) => Err(e),
     };
-    let Some(leaf) = leaves.pop() else {
-        if table.removed > 0 {
-            timed(|| expire::store_swept(r.oid, &r.keep))?;
-        }
-        return Ok(false);
-    };
-    background::report(
-        "rollup: expiry",
-        Some(&format!("rollup.expire of {}: {}", r.relation, leaf.progress())),
-    );
-    table.removed += timed(|| sweep::clear(r.oid, &leaf, false))?;
-    leaves.extend(leaf.after());
-    background::report_statistics();
-    if expire_sleep() > 0 {
-        background::pause(expire_sleep());
+    if let Err(e) = ended {
+        failed(oid, &name, &e);
     }
-    Ok(true)
+    None
 }

@@ -1,6 +1,6 @@
 //! A process that serves one owner: runs the rollups of the owner's that are due, makes partitions, and lets old rows go
 //! between the runs. It leaves when there has been nothing to do for a while, and after a turn where others wait.
-use super::expiry::Expiry;
+use super::expiry::Turns;
 use super::partitions::Partitions;
 use super::settings::naptime;
 use super::work::{self, Found, Settings};
@@ -22,7 +22,7 @@ fn main(argument: u64) {
     // A scheduler that was started anew does not know of those that the one before has started.
     let Some(_turn) = Turn::of(owner) else { background::exit_done() };
     let name = background::own_database_name();
-    let mut expiry = Expiry::new(owner);
+    let mut expiry = Turns::new(owner);
     let mut partitions = Partitions::new(owner);
     let mut worked = Instant::now();
     let mut settings = Settings::known();

@@ -9,7 +9,7 @@ use super::work::{self, timed};
 use crate::pg::background;
 use crate::pg::lock::Turn;
 use crate::rollup::attempt::Due;
-use crate::rollup::{expire, partition};
+use crate::rollup::{partition, retention};
 use pgrx::bgworkers::DynamicBackgroundWorker;
 use pgrx::prelude::*;
 use std::collections::{HashMap, HashSet};
@@ -95,7 +95,8 @@ impl Owners {
     /// Owners without a process whose retention and partitions nobody has looked at for a while.
     fn tenders(&mut self) -> Vec<pg_sys::Oid> {
         let found = timed(|| {
-            let mut owners: HashSet<pg_sys::Oid> = expire::retained()?.into_iter().map(|(_, o)| o).collect();
+            let mut owners: HashSet<pg_sys::Oid> =
+                retention::retained()?.into_iter().map(|(_, o)| o).collect();
             owners.extend(partition::kept()?.into_iter().map(|(_, o)| o));
             Ok(owners)
         });

@@ -1,11 +1,11 @@
 //! Making a rollup of a table that Citus keeps: what the query must be, and where its tables lie.
 use super::{Place, commit, gather, place, places};
+use crate::pg::deparse::shown_name;
 use crate::pg::query::Select;
 use crate::pg::query::set_local;
 use crate::rollup::catalog::{self, Definition};
 use crate::rollup::create::Options;
 use crate::rollup::error::{Result, fail};
-use crate::rollup::expire::name_of;
 use crate::rollup::plan::Plan;
 use crate::rollup::sql::{ident, literal};
 use crate::rollup::state;
@@ -29,7 +29,7 @@ pub fn refuse_options(options: &Options) -> Result<()> {
 
 /// Refuses queries that every node would not run alike, and writes what depends on the session into them.
 pub fn prepare(place: &Place, select: &mut Select) -> Result<()> {
-    let source = name_of(select.source)?;
+    let source = shown_name(select.source);
     if places::own_group()? != 0 {
         return fail(
             UNSUPPORTED,
@@ -49,7 +49,7 @@ pub fn prepare(place: &Place, select: &mut Select) -> Result<()> {
         if super::place(*lookup)? != Some(Place::Reference) {
             return fail(
                 UNSUPPORTED,
-                format!("{}, which the query joins to {source}, is no reference table", name_of(*lookup)?),
+                format!("{}, which the query joins to {source}, is no reference table", shown_name(*lookup)),
                 "Every node looks its rows up by itself: SELECT create_reference_table(…) puts the table on each.",
             );
         }

@@ -3,22 +3,108 @@
 //! A lock on the table that the statement names would not do: a node may go on with a statement whose origin has ended,
 //! and commit rows to a shard. Whoever writes a row holds a lock on its shard until the row can be seen or never will,
 //! transactions that are prepared included. So what is seen under locks on all shards of a partition is all there is.
+//!
+//! Such a table has no pages of its own: its old rows are deleted in pieces of equal time.
+use super::run::Cluster;
 use crate::pg::query::set_local;
 use crate::rollup::catalog;
-use crate::rollup::error::Result;
-use crate::rollup::sql::{STAMP, ident};
+use crate::rollup::error::{Result, internal};
+use crate::rollup::old_partitions::Partition;
+use crate::rollup::retention::Retention;
+use crate::rollup::sql::{STAMP, ident, literal};
+use crate::rollup::sweep::{Leaf, Left, Removal};
+use pgrx::pg_sys;
 
-/// Limits how long statements of this transaction wait for a lock, on this node until the current role ends and on others
-/// until `wait_again`.
-pub fn wait_shortly() -> Result<()> {
-    // One connection a node, which keeps the locks for the statements that follow.
-    set_local(c"citus.multi_shard_modify_mode", c"sequential");
-    propagated("50ms")
+/// Rows of one batch, about.
+const BATCH: i64 = 50_000;
+
+impl Removal for Cluster {
+    fn begin(&self) -> Result<()> {
+        super::commit::in_two_phases()
+    }
+
+    fn wait_shortly(&self) -> Result<()> {
+        // One connection a node, which keeps the locks for the statements that follow.
+        set_local(c"citus.multi_shard_modify_mode", c"sequential");
+        propagated("50ms")
+    }
+
+    fn lock_partition(&self, p: &Partition, rolled_up: bool) -> Result<()> {
+        self.wait_shortly()?;
+        catalog::execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", p.name), &[])?;
+        if !rolled_up {
+            return Ok(());
+        }
+        // Takes the lock that nobody reads or writes beside on every shard, by a change that changes nothing, since the
+        // column is that already.
+        catalog::execute(&format!("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL", p.name, ident(STAMP)), &[])
+    }
+
+    fn before_drop(&self, _: &Retention, _: &Partition) -> Result<()> {
+        self.wait_shortly()
+    }
+
+    fn before_truncate(&self) -> Result<()> {
+        self.wait_shortly()
+    }
+
+    /// Ends the limit on other nodes.
+    fn after(&self) -> Result<()> {
+        propagated("0")
+    }
+
+    /// Citus names the table to its shards by its oid.
+    fn are_empty(&self, _: &[pg_sys::Oid]) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn leaves(&self, r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Leaf>> {
+        let _acting = r.acting();
+        // Partitions go oldest first: what is to be dropped ends where the last of them does.
+        let from = without.last().map(|p| p.upto.clone());
+        let (time, since) = (ident(&r.time_column), since(r, from.as_deref()));
+        let found = catalog::read(
+            &format!(
+                "SELECT ARRAY(SELECT (a + (z - a) * (n::pg_catalog.float8 / pieces))::pg_catalog.text FROM pg_catalog.generate_series(1, pieces - 1) n) || 'infinity'::pg_catalog.text \
+                 FROM (SELECT a, z, least(rows / {BATCH} + 1, 1000) AS pieces FROM \
+                 (SELECT pg_catalog.min({time}) AS a, pg_catalog.max({time}) AS z, pg_catalog.count(*) AS rows FROM {} WHERE {old}{since}) o) p WHERE a IS NOT NULL",
+                r.relation
+            ),
+            &[],
+            |row| row.get::<Vec<String>>(1),
+        )?;
+        let leaf = |ends| Leaf {
+            oid: r.oid,
+            name: r.relation.clone(),
+            left: Left::Times { ends, from: from.clone() },
+        };
+        Ok(found.into_iter().flatten().map(leaf).collect())
+    }
+
+    fn clear(&self, r: &Retention, leaf: &Leaf, old: &str) -> Result<i64> {
+        let Left::Times { ends, from } = &leaf.left else { return Err(internal("pages of several nodes")) };
+        let Some(end) = ends.first() else { return Ok(0) };
+        let _acting = r.acting();
+        catalog::modify(&format!(
+            "DELETE FROM {} WHERE {old}{} AND {} OPERATOR(pg_catalog.<) {}::pg_catalog.timestamptz",
+            r.relation,
+            since(r, from.as_deref()),
+            ident(&r.time_column),
+            literal(end)
+        ))
+    }
 }
 
-/// Ends that limit on other nodes.
-pub fn wait_again() -> Result<()> {
-    propagated("0")
+/// The condition that a row is not older than `from`.
+fn since(r: &Retention, from: Option<&str>) -> String {
+    let condition = |from| {
+        format!(
+            " AND {} OPERATOR(pg_catalog.>=) {}::pg_catalog.timestamptz",
+            ident(&r.time_column),
+            literal(from)
+        )
+    };
+    from.map(condition).unwrap_or_default()
 }
 
 /// Sets `lock_timeout` on this node and on those that take part. Citus hands SET LOCAL on only where a block shows that
@@ -26,10 +112,4 @@ pub fn wait_again() -> Result<()> {
 fn propagated(time: &str) -> Result<()> {
     set_local(c"citus.propagate_set_commands", c"local");
     catalog::execute(&format!("DO 'BEGIN SET LOCAL lock_timeout TO ''{time}''; END'"), &[])
-}
-
-/// Takes the lock that nobody reads or writes beside on every shard of a table that is rolled up: by a change that changes
-/// nothing, since the column is that already.
-pub fn lock_shards(table: &str) -> Result<()> {
-    catalog::execute(&format!("ALTER TABLE {table} ALTER COLUMN {} SET NOT NULL", ident(STAMP)), &[])
 }

@@ -1,0 +1,308 @@
+//! Retention: how long rows of a table are kept, and which are past that. How they go is in `expire`.
+use super::catalog::{self, Must};
+use super::citus;
+use super::error::{Result, fail};
+use super::merged::Merged;
+use super::one_server::OneServer;
+use super::sql;
+use super::sweep::Removal;
+use crate::pg::deparse::shown_name;
+use crate::pg::xact::ActingAs;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// The retention of one table.
+#[derive(Debug, Clone)]
+pub struct Retention {
+    /// The table.
+    pub oid: pg_sys::Oid,
+    /// Its name, qualified and quoted.
+    pub relation: String,
+    /// The column that says how old a row is.
+    pub time_column: String,
+    /// How long rows are kept.
+    pub keep: String,
+    /// The time zone in which clock times of the column are read.
+    pub timezone: String,
+    /// Its owner, who removes the rows.
+    pub owner: pg_sys::Oid,
+    /// It is the table of a rollup, or of a level.
+    pub is_rollup: bool,
+    /// Of a table that Citus keeps, the moment before which rows go: nodes do not share the clock and the time zone
+    /// that it is computed by.
+    pub cutoff: Option<String>,
+}
+
+impl Retention {
+    /// The retention of a table as it is now, its row locked until the transaction ends; None where none is set.
+    pub fn locked(relation: pg_sys::Oid) -> Result<Option<Retention>> {
+        let _acting = ActingAs::catalog();
+        let lock = "SELECT FROM rollup.retention WHERE relation = $1 FOR NO KEY UPDATE";
+        catalog::execute(lock, &[relation.into()])?;
+        with_cutoff(catalog::write(RETENTION, &[relation.into()], of_row)?.pop())
+    }
+
+    /// Where the table lies, as far as it matters to how its rows go.
+    pub fn place(&self) -> &'static dyn Removal {
+        if self.cutoff.is_some() { &citus::run::Cluster } else { &OneServer }
+    }
+
+    /// Acts as the owner of the table, while the value lives, as rows of it are compared with what is kept.
+    pub fn acting(&self) -> ActingAs {
+        let acting = ActingAs::role(self.owner);
+        super::run::set_timezone(&self.timezone);
+        acting
+    }
+
+    /// Remembers that rows have expired.
+    pub fn store_expired(&self) -> Result<()> {
+        super::run::set_timezone(&self.timezone);
+        catalog::execute(
+            "INSERT INTO rollup.expired AS e (relation, below) VALUES ($1, pg_catalog.now() - $2::pg_catalog.interval) \
+             ON CONFLICT (relation) DO UPDATE SET below = greatest(e.below, excluded.below)",
+            &[self.oid.into(), self.keep.clone().into()],
+        )
+    }
+}
+
+/// Sets, or with None ends, the retention of a table: one that is rolled up, a rollup, or any whose `time_column`
+/// is given. `timezone` is that of clock times: by default the rollups', or for any other table the session's.
+pub fn retain(
+    relation: pg_sys::Oid,
+    keep: Option<pgrx::datum::Interval>,
+    time_column: Option<&str>,
+    timezone: Option<&str>,
+) -> Result<()> {
+    let name = shown_name(relation);
+    let found = {
+        let _acting = ActingAs::catalog();
+        catalog::write(
+            "SELECT t.relowner, (SELECT s.time_column::pg_catalog.text FROM rollup.source s WHERE s.relation = t.oid \
+              UNION ALL SELECT d.plan->>'time_key' FROM rollup.definition d WHERE d.relation = t.oid \
+              OR d.id IN (SELECT l.definition FROM rollup.level l WHERE l.relation = t.oid) LIMIT 1) \
+             FROM pg_catalog.pg_class t WHERE t.oid = $1 AND t.relkind IN ('r', 'p')",
+            &[relation.into()],
+            |row| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?)),
+        )?
+    };
+    let Some((owner, known)) = found.into_iter().next() else {
+        return fail(
+            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            format!("{name} is not a table"),
+            "Rows of tables expire, with or without partitions.",
+        );
+    };
+    catalog::check_owner(owner, &format!("table {name}"))?;
+    let Some(keep) = keep else {
+        let _acting = ActingAs::catalog();
+        return catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[relation.into()]);
+    };
+    refuse_temporary(relation)?;
+    let Some(column) = time_column.map(str::to_string).or(known) else {
+        return fail(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            format!("{name} is neither rolled up nor a rollup"),
+            "Say which column holds the time: SELECT rollup.retain(relation, keep, 'column').",
+        );
+    };
+    let is_time = catalog::read(
+        "SELECT a.atttypid = 'pg_catalog.timestamptz'::pg_catalog.regtype FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attname = $2::pg_catalog.name AND a.attnum > 0 AND NOT a.attisdropped \
+         AND a.atttypid IN ('pg_catalog.timestamptz'::pg_catalog.regtype, 'pg_catalog.timestamp'::pg_catalog.regtype, 'pg_catalog.date'::pg_catalog.regtype)",
+        &[relation.into(), column.clone().into()],
+        |row| row.get::<bool>(1),
+    )?;
+    if is_time.is_empty() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+            format!("{name} has no column {column} that holds a date or a time"),
+            "Name a column of type timestamptz, timestamp or date.",
+        );
+    }
+    if is_time.first() != Some(&Some(true)) && citus::place(relation)?.is_some() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("column {column} of {name}, which Citus keeps, is no timestamptz"),
+            "What such a time is compared with depends on the time zone of sessions, which nodes do not share.",
+        );
+    }
+    let zone = match timezone {
+        Some(zone) => {
+            super::create::check_timezone(zone)?;
+            zone.to_string()
+        }
+        None => zone_of(relation, &name, is_time.first() == Some(&Some(true)))?,
+    };
+    super::beside::say_how_to_expire(relation)?;
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "INSERT INTO rollup.retention (relation, time_column, keep, timezone) VALUES ($1, $2::pg_catalog.name, $3, $4) \
+         ON CONFLICT (relation) DO UPDATE SET keep = excluded.keep, time_column = excluded.time_column, timezone = excluded.timezone, failures = 0, last_error = NULL, hold_until = NULL",
+        &[relation.into(), column.into(), keep.into(), zone.into()],
+    )
+}
+
+/// The time zone in which clock times of a table are read, where none is given: that of its rollups.
+fn zone_of(relation: pg_sys::Oid, name: &str, zoned: bool) -> Result<String> {
+    if zoned {
+        return Ok("UTC".into());
+    }
+    let session =
+        catalog::read("SELECT pg_catalog.current_setting('TimeZone')", &[], |row| row.get::<String>(1))?;
+    let _acting = ActingAs::catalog();
+    let zones = catalog::read(
+        "SELECT DISTINCT d.timezone FROM rollup.definition d WHERE d.source = $1 OR d.relation = $1 \
+         OR d.id IN (SELECT l.definition FROM rollup.level l WHERE l.relation = $1) ORDER BY 1",
+        &[relation.into()],
+        |row| row.get::<String>(1),
+    )?;
+    match zones.as_slice() {
+        [Some(one)] => Ok(one.clone()),
+        [] => session.into_iter().flatten().next().ok_or_else(|| super::error::internal("no time zone")),
+        [a, b, ..] => fail(
+            PgSqlErrorCode::ERRCODE_AMBIGUOUS_PARAMETER,
+            format!(
+                "rollups of {name} have time zones {} and {}, in which its times mean different moments",
+                a.as_deref().unwrap_or_default(),
+                b.as_deref().unwrap_or_default()
+            ),
+            "Say which one its times are in: rollup.retain(relation, keep, timezone => 'Europe/Berlin').",
+        ),
+        [None] => Err(super::error::internal("a rollup without time zone")),
+    }
+}
+
+/// Refuses a table that goes with its session.
+pub fn refuse_temporary(relation: pg_sys::Oid) -> Result<()> {
+    if !crate::pg::deparse::is_temporary(relation) {
+        return Ok(());
+    }
+    fail(
+        PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+        format!("{} is temporary", shown_name(relation)),
+        "The worker cannot see it: use a table that stays.",
+    )
+}
+
+const RETENTION: &str = "SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), t.time_column::pg_catalog.text, t.keep::pg_catalog.text, c.relowner, \
+  EXISTS (SELECT FROM rollup.definition d WHERE d.relation OPERATOR(pg_catalog.=) t.relation UNION ALL SELECT FROM rollup.level l WHERE l.relation OPERATOR(pg_catalog.=) t.relation), t.timezone \
+  FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.relation JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+  WHERE t.relation OPERATOR(pg_catalog.=) $1";
+
+fn of_row(row: &pgrx::spi::SpiHeapTupleData) -> pgrx::spi::SpiResult<Retention> {
+    Ok(Retention {
+        oid: row.must(1)?,
+        relation: row.must(2)?,
+        time_column: row.must(3)?,
+        keep: row.must(4)?,
+        owner: row.must(5)?,
+        is_rollup: row.get(6)? == Some(true),
+        timezone: row.must(7)?,
+        cutoff: None,
+    })
+}
+
+fn with_cutoff(found: Option<Retention>) -> Result<Option<Retention>> {
+    let Some(mut found) = found else { return Ok(None) };
+    if citus::place(found.oid)?.is_some() {
+        let _acting = ActingAs::catalog();
+        super::run::set_timezone("UTC");
+        found.cutoff = catalog::read(
+            "SELECT (pg_catalog.now() - $1::pg_catalog.interval)::pg_catalog.text",
+            &[found.keep.clone().into()],
+            |row| row.get::<String>(1),
+        )?
+        .pop()
+        .flatten();
+    }
+    Ok(Some(found))
+}
+
+/// The retention of a table; an error where none is set.
+pub fn retention(relation: pg_sys::Oid) -> Result<Retention> {
+    let _acting = ActingAs::catalog();
+    let Some(found) = with_cutoff(catalog::read(RETENTION, &[relation.into()], of_row)?.pop())? else {
+        return fail(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("no retention is set for {}", shown_name(relation)),
+            "SELECT rollup.retain(table, '7 days') sets one.",
+        );
+    };
+    Ok(found)
+}
+
+/// True of an expression that lies before what is kept.
+pub fn past(expression: &str, r: &Retention, operator: &str) -> String {
+    if let Some(cutoff) = &r.cutoff {
+        let cutoff = sql::literal(cutoff);
+        return format!("{expression} OPERATOR(pg_catalog.{operator}) {cutoff}::pg_catalog.timestamptz");
+    }
+    format!(
+        "{expression} OPERATOR(pg_catalog.{operator}) (pg_catalog.now() OPERATOR(pg_catalog.-) {}::pg_catalog.interval)",
+        sql::literal(&r.keep)
+    )
+}
+
+/// The rule for rows that may go: past their time, and merged by every rollup.
+pub fn old_rows(r: &Retention, merged: &Merged) -> String {
+    format!("{} AND {merged}", past(&sql::ident(&r.time_column), r, "<"))
+}
+
+/// True where a row may go. Takes no lock, and no transaction id.
+pub fn any_old(r: &Retention, old: &str) -> Result<bool> {
+    let _acting = r.acting();
+    let found = catalog::read(&format!("SELECT true FROM {} WHERE {old} LIMIT 1", r.relation), &[], |row| {
+        row.get::<bool>(1)
+    })?;
+    Ok(found.first().copied().flatten() == Some(true))
+}
+
+/// Remembers that everything before what is kept has gone: what comes there from now on comes too late.
+pub fn store_swept(relation: pg_sys::Oid, keep: &str) -> Result<()> {
+    let Some(r) = Retention::locked(relation)?.filter(|r| r.is_rollup && r.keep == keep) else {
+        return Ok(());
+    };
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "UPDATE rollup.expired SET swept = pg_catalog.now() - $2::pg_catalog.interval WHERE relation = $1",
+        &[r.oid.into(), r.keep.clone().into()],
+    )
+}
+
+/// Remembers that rows of a table could not expire, and lets it rest, twice as long each time, for an hour at most; true
+/// where it is not what is known already.
+pub fn failed(relation: pg_sys::Oid, message: &str) -> Result<bool> {
+    let _acting = ActingAs::catalog();
+    let news = catalog::write(
+        "WITH t AS (SELECT relation, last_error FROM rollup.retention WHERE relation = $1 FOR NO KEY UPDATE) \
+         UPDATE rollup.retention r SET failures = r.failures + 1, last_error = $2, hold_until = pg_catalog.clock_timestamp() \
+         + least(interval '5 seconds' * pg_catalog.power(2, least(r.failures, 10)), interval '1 hour') \
+         FROM t WHERE r.relation = t.relation RETURNING t.last_error IS DISTINCT FROM $2",
+        &[relation.into(), message.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(news.first().copied().flatten() == Some(true))
+}
+
+/// Forgets that failure, once all has gone that may.
+pub fn succeeded(relation: pg_sys::Oid) -> Result<()> {
+    let _acting = ActingAs::catalog();
+    let failing = "SELECT true FROM rollup.retention WHERE relation = $1 AND failures > 0";
+    if catalog::read(failing, &[relation.into()], |row| row.get::<bool>(1))?.is_empty() {
+        return Ok(());
+    }
+    catalog::execute(
+        "UPDATE rollup.retention SET failures = 0, last_error = NULL, hold_until = NULL WHERE relation = $1",
+        &[relation.into()],
+    )
+}
+
+/// Relations that have a retention and do not rest, with the owner of each.
+pub fn retained() -> Result<Vec<(pg_sys::Oid, pg_sys::Oid)>> {
+    let _acting = ActingAs::catalog();
+    catalog::read(
+        "SELECT t.relation::pg_catalog.oid, c.relowner FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid = t.relation \
+         WHERE t.hold_until IS NULL OR t.hold_until <= pg_catalog.clock_timestamp()",
+        &[],
+        |row| Ok((row.must(1)?, row.must(2)?)),
+    )
+}
