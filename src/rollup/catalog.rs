@@ -63,6 +63,8 @@ pub struct Definition {
     live: Option<pg_sys::Oid>,
     /// What the live view said when it was made, as JSON.
     shape: Option<String>,
+    /// Its last attempt failed.
+    pub failing: bool,
 }
 
 impl Definition {
@@ -167,7 +169,8 @@ fn with_definition(rest: &str) -> String {
   {OWNER}, \
   d.plan::pg_catalog.text, d.timezone, d.state = 'active', s.stamp_offset, \
   d.system_id = (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.on_change = 'recompute', d.joined::pg_catalog.oid[], \
-  d.live::pg_catalog.oid, d.shape::pg_catalog.text, {} \
+  d.live::pg_catalog.oid, d.shape::pg_catalog.text, \
+  coalesce((SELECT a.failures > 0 FROM rollup.attempt a WHERE a.id = d.id), false), {} \
   FROM rollup.definition d LEFT JOIN rollup.source s ON s.relation = d.source {rest}",
         state::COLUMNS
     )
@@ -192,8 +195,9 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<(Definition, state::Columns)>
         joined: row.get(13)?.unwrap_or_default(),
         live: row.get(14)?,
         shape: row.get(15)?,
+        failing: row.must(16)?,
     };
-    Ok((found, state::read(row, 16)?))
+    Ok((found, state::read(row, 17)?))
 }
 
 /// Definitions as a query gives them, with what this node makes of them.
