@@ -142,14 +142,22 @@ unsafe fn column_names(table: pg_sys::Oid, were: *mut pg_sys::List) -> *mut pg_s
 
 /// The name of a table, qualified and quoted.
 fn name_of(table: pg_sys::Oid) -> String {
-    // SAFETY: look-ups in the catalog, which give NULL where there is no such table.
+    qualified_name(table).unwrap_or_else(|| "\"a table that was dropped\"".into())
+}
+
+/// The name of a relation, qualified and quoted; None where there is no such relation.
+pub fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
+    // SAFETY: look-ups in the catalog, which give NULL where there is no such relation.
     unsafe {
-        let name = pg_sys::get_rel_name(table);
+        let name = pg_sys::get_rel_name(relation);
         if name.is_null() {
-            return "\"a table that was dropped\"".into();
+            return None;
         }
-        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(table));
-        string(pg_sys::quote_qualified_identifier(schema, name))
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
+        if schema.is_null() {
+            return None;
+        }
+        Some(string(pg_sys::quote_qualified_identifier(schema, name)))
     }
 }
 

@@ -28,6 +28,18 @@ pub fn may_read(table: pg_sys::Oid, column: Option<&CStr>, role: pg_sys::Oid) ->
     }
 }
 
+/// Whether there is such a role.
+pub fn is_role(role: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up that tolerates absence.
+    unsafe { !pg_sys::GetUserNameFromId(role, true).is_null() }
+}
+
+/// The system identifier of this cluster, as pg_control_system() gives it, which reads a file for that.
+pub fn system_identifier() -> i64 {
+    // SAFETY: reads shared memory that is set before any session begins.
+    unsafe { pg_sys::GetSystemIdentifier() as i64 }
+}
+
 /// The owner of a relation, if it is there.
 pub fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
     // SAFETY: the cached tuple is released before return; what is read of it is its fixed part.

@@ -37,7 +37,7 @@ struct Odd {
 /// partitions from above by themselves.
 fn odd(root: pg_sys::Oid) -> Result<Vec<Odd>> {
     let _acting = ActingAs::catalog();
-    catalog::write(
+    catalog::write_often(
         "WITH RECURSIVE up (relation) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation), \
          d AS MATERIALIZED (SELECT up.relation, d.on_change <> 'ignore' AS minds, d.nodes IS NULL AS holds FROM up JOIN rollup.definition d ON d.source = up.relation), \
          below (oid, parted, minds, given, holds, held) AS (SELECT c.oid, c.relispartition, coalesce((SELECT bool_or(d.minds) FROM d), false), \
@@ -239,7 +239,7 @@ fn move_hint(name: &str, whole: &str) -> String {
 /// The rollups of a table that is a partition, each with the table of which it is a part, all the way up.
 fn partitions_with_rollups(table: pg_sys::Oid) -> Result<Vec<(String, String)>> {
     let _acting = ActingAs::catalog();
-    catalog::write(
+    catalog::write_often(
         "SELECT d.name, (SELECT a.relid::pg_catalog.text FROM pg_catalog.pg_partition_ancestors($1) WITH ORDINALITY a (relid, n) ORDER BY n DESC LIMIT 1) \
          FROM rollup.definition d JOIN pg_catalog.pg_class c ON c.oid = d.source WHERE d.source = $1 AND c.relispartition ORDER BY d.id",
         &[table.into()],
@@ -252,7 +252,7 @@ fn partitions_with_rollups(table: pg_sys::Oid) -> Result<Vec<(String, String)>> 
 /// rollups.
 fn sources_of_rows(table: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, String)>> {
     let _acting = ActingAs::catalog();
-    catalog::write(
+    catalog::write_often(
         "WITH RECURSIVE up (relation) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation) \
          SELECT s.relation::pg_catalog.oid, s.time_column::pg_catalog.text FROM up JOIN rollup.source s ON s.relation = up.relation \
          WHERE EXISTS (SELECT FROM rollup.definition d WHERE d.source = s.relation AND d.nodes IS NULL)",
@@ -362,7 +362,7 @@ fn is_watched(source: pg_sys::Oid) -> Result<bool> {
 pub fn unwatched(id: i64) -> Result<Option<String>> {
     let source = {
         let _acting = ActingAs::catalog();
-        catalog::read(
+        catalog::read_often(
             "SELECT d.source::pg_catalog.oid FROM rollup.definition d JOIN pg_catalog.pg_class c ON c.oid = d.source WHERE d.id = $1",
             &[id.into()],
             |row| row.get::<pg_sys::Oid>(1),

@@ -13,7 +13,7 @@ use pgrx::prelude::*;
 /// are partitions.
 pub fn lacking(root: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, String, bool)>> {
     let _acting = ActingAs::catalog();
-    catalog::write(
+    catalog::write_often(
         "WITH RECURSIVE t (oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
          SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), c.relispartition FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_am h ON h.oid = c.relam \
@@ -28,7 +28,7 @@ pub fn lacking(root: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, String, bool)>> {
 /// Every table at and below one.
 pub fn tables(root: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     let _acting = ActingAs::catalog();
-    Ok(catalog::write(
+    Ok(catalog::write_often(
         "WITH RECURSIVE t (oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) SELECT oid FROM t",
         &[root.into()],
         |row| row.get::<pg_sys::Oid>(1),
