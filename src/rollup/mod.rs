@@ -17,6 +17,7 @@ mod arrival;
 mod ask;
 pub mod attempt;
 mod backlog;
+mod batch;
 mod beside;
 pub mod catalog;
 mod change;
@@ -71,6 +72,7 @@ mod watch;
 /// Called once when the library is loaded: registers the settings.
 pub fn init() {
     backlog::init();
+    batch::init();
     citus::init();
     crate::pg::buckets::install();
     crate::pg::executing::install();

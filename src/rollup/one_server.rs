@@ -63,8 +63,9 @@ impl Place for OneServer {
         prefer_hashing();
         let few = FewBuckets::of(d.source_oid, &plan.time_column, plan.bucket.shortest());
         // The raw rows are read by the first statement alone, whose snapshot is no older than `now`.
+        let batch = super::batch::for_run();
         let merged = with_rows(&delta, sql::DELTA, |client, groups| {
-            drop(few);
+            drop((few, batch));
             if groups == 0 {
                 return Ok((0, 0, Vec::new(), None));
             }
