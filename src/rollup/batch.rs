@@ -13,8 +13,8 @@ pub enum Batch {
     #[name = c"on"]
     On,
     /// Every query that can be.
-    #[name = c"all"]
-    All,
+    #[name = c"always"]
+    Always,
 }
 
 static BATCH: GucSetting<Batch> = GucSetting::<Batch>::new(Batch::On);
@@ -24,7 +24,7 @@ pub fn init() {
     GucRegistry::define_enum_guc(
         c"rollup.batch",
         c"Which queries group the rows of a page at once instead of one by one.",
-        c"on: the statements of runs, and queries with an aggregate of this extension; all: every query that groups rows of one table; off: none. The results are the same.",
+        c"on: the statements of runs, and queries with an aggregate of this extension; always: every query that groups rows of one table; off: none. The results are the same.",
         &BATCH,
         GucContext::Userset,
         GucFlags::default(),
@@ -32,7 +32,7 @@ pub fn init() {
     install(|| match BATCH.get() {
         Batch::Off => Wanted::Nothing,
         Batch::On => Wanted::Ours,
-        Batch::All => Wanted::Everything,
+        Batch::Always => Wanted::Everything,
     });
 }
 

@@ -1,4 +1,5 @@
 //! What EXPLAIN says of the node.
+use super::node;
 use super::plan::Layout;
 use pgrx::prelude::*;
 use pgrx::{PgList, pg_sys};
@@ -14,6 +15,9 @@ pub(super) unsafe extern "C-unwind" fn explain(
     unsafe {
         let plan = (*node).ss.ps.plan.cast::<pg_sys::CustomScan>();
         let keys = Layout::read((*plan).custom_private).keys.len();
+        if node::is_left_to_the_executor(node) {
+            pg_sys::ExplainPropertyText(c"Left to the Executor".as_ptr(), c"memory".as_ptr(), es);
+        }
         if keys == 0 {
             return;
         }

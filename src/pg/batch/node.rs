@@ -156,6 +156,15 @@ unsafe extern "C-unwind" fn again(node: *mut pg_sys::CustomScanState) {
     }
 }
 
+/// True of a node that has run, and found that there was not enough memory for it.
+///
+/// # Safety
+/// `node` is one of ours.
+pub(super) unsafe fn is_left_to_the_executor(node: *mut pg_sys::CustomScanState) -> bool {
+    // SAFETY: the caller vouches for the node; only one that is begun to be run has a run.
+    unsafe { !(*node.cast::<Node>()).run.is_null() && !run(node).executor.is_null() }
+}
+
 impl Run {
     /// # Safety
     /// `node` is one of ours that is begun, in whose query's memory everything is made.
