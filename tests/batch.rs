@@ -95,7 +95,8 @@ fn compare(client: &mut Client, from: &str, when: &str) -> usize {
 
 const SERIAL: &str = "SET max_parallel_workers_per_gather = 0";
 /// Whatever workers cost, they are there.
-const PARALLEL: &str = "SET max_parallel_workers_per_gather = 2; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
+const PARALLEL: &str =
+    "SET max_parallel_workers_per_gather = 2; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
     SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = on";
 
 #[test]
@@ -119,11 +120,14 @@ fn both_roads_give_the_same_whatever_a_table_went_through() {
     let mut open = other.transaction().unwrap();
     open.batch_execute("UPDATE t SET big = big + 1 WHERE a = 1; INSERT INTO t (a) VALUES (77)").unwrap();
     compare(&mut client, "t", "beside a transaction that has not ended");
-    client.batch_execute("BEGIN; DELETE FROM t WHERE a = 2; INSERT INTO t (a, at) VALUES (2, now())").unwrap();
+    client
+        .batch_execute("BEGIN; DELETE FROM t WHERE a = 2; INSERT INTO t (a, at) VALUES (2, now())")
+        .unwrap();
     compare(&mut client, "t", "in a transaction that has changed rows");
     client.batch_execute("ROLLBACK").unwrap();
     // A snapshot that others have left behind.
-    let mut kept = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().unwrap();
+    let mut kept =
+        client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().unwrap();
     let before: i64 = kept.query_one("SELECT count(*) FROM t", &[]).unwrap().get(0);
     open.commit().unwrap();
     other.batch_execute("DELETE FROM t WHERE a = 7").unwrap();
@@ -199,12 +203,18 @@ fn a_query_that_needs_more_memory_than_it_may_have_is_the_executors() {
         .batch_execute("CREATE TABLE t AS SELECT i, i % 5 AS k FROM generate_series(1, 100000) i; ANALYZE t; SET work_mem = '1MB'; SET rollup.batch = always")
         .unwrap();
     let sql = "SELECT i, count(*) AS n, hll_add_agg(hll_hash_integer(i)) AS h FROM t GROUP BY i";
-    let told = client.query(&format!("EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) {sql}"), &[]).unwrap();
+    let told =
+        client.query(&format!("EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) {sql}"), &[]).unwrap();
     let told: String = told.iter().map(|row| row.get::<_, String>(0) + "\n").collect();
     assert!(told.contains(NODE) && told.contains("Left to the Executor: memory"), "{told}");
-    let sum = format!("SELECT count(*), sum(n)::bigint, sum(hll_cardinality(h))::bigint, (SELECT count(*) FROM pg_backend_memory_contexts) FROM ({sql}) s");
+    let sum = format!(
+        "SELECT count(*), sum(n)::bigint, sum(hll_cardinality(h))::bigint, (SELECT count(*) FROM pg_backend_memory_contexts) FROM ({sql}) s"
+    );
     let row = client.query_one(&sum, &[]).unwrap();
-    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i64>(2)), (100_000, 100_000, 100_000));
+    assert_eq!(
+        (row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i64>(2)),
+        (100_000, 100_000, 100_000)
+    );
     // A subquery that is run again for each row.
     let again = "SELECT sum(n)::bigint FROM generate_series(1, 5) g, LATERAL (SELECT count(*) AS n FROM t WHERE t.k < g GROUP BY k) s";
     let numbers: Vec<i64> = ["always", "off"]
@@ -235,7 +245,8 @@ fn what_the_executor_keeps_is_kept() {
     assert_eq!(refused.code().unwrap().code(), "42501");
     client.batch_execute("SET ROLE reader").unwrap();
     assert!(plan(&mut client, sql).contains(NODE));
-    let seen: i64 = client.query_one(&format!("SELECT sum(count)::bigint FROM ({sql}) s"), &[]).unwrap().get(0);
+    let seen: i64 =
+        client.query_one(&format!("SELECT sum(count)::bigint FROM ({sql}) s"), &[]).unwrap().get(0);
     assert_eq!(seen, 10_000, "a policy hides every other row");
     // What a policy hides reaches no function, however cheap it says that it is.
     let leaky = "SELECT k, count(*), hll_add_agg(hll_hash_integer(v)) FROM t WHERE tells(v) GROUP BY k";
@@ -247,10 +258,13 @@ fn what_the_executor_keeps_is_kept() {
 
     // A statement is cancelled in the middle of it.
     client
-        .batch_execute("CREATE TABLE wide AS SELECT i AS v, repeat('x', 100) AS s FROM generate_series(1, 400000) i")
+        .batch_execute(
+            "CREATE TABLE wide AS SELECT i AS v, repeat('x', 100) AS s FROM generate_series(1, 400000) i",
+        )
         .unwrap();
     client.batch_execute("SET statement_timeout = '20ms'").unwrap();
-    let late = client.query("SELECT hll_add_agg(hll_hash_integer(a.v)) FROM wide a, wide b", &[]).unwrap_err();
+    let late =
+        client.query("SELECT hll_add_agg(hll_hash_integer(a.v)) FROM wide a, wide b", &[]).unwrap_err();
     assert_eq!(late.code().unwrap().code(), "57014");
     client.batch_execute("SET statement_timeout = '5ms'").unwrap();
     let late = client

@@ -58,7 +58,10 @@ pub unsafe fn is_scan(path: *mut pg_sys::Path, root: *mut pg_sys::PlannerInfo) -
     // SAFETY: the tags say what the paths are.
     unsafe {
         let mut path = path;
-        if (*path).pathtarget.is_null() || (*(*path).pathtarget).exprs.is_null() || !(*path).param_info.is_null() {
+        if (*path).pathtarget.is_null()
+            || (*(*path).pathtarget).exprs.is_null()
+            || !(*path).param_info.is_null()
+        {
             // Without a column to be read, a scan by a bitmap may leave pages alone.
             return false;
         }

@@ -2,13 +2,12 @@
 //!
 //! What is not recognised becomes a step of the executor's: nothing is refused here.
 use super::column::{Column, Kind};
-use super::condition::{self, Comparison, Condition, Operand, is_number, kind_of};
+use super::condition::{Comparison, Condition, kind_of};
 use super::known;
-use super::program::{DAY, EARLIEST, Ground, Input, LATEST, Program, Step};
+use super::program::{DAY, EARLIEST, Ground, Input, LATEST, Program, Step, truncated};
 use super::walk::Walk;
 use crate::pg::deparse::string;
 use pgrx::{PgList, pg_sys};
-use std::ffi::CStr;
 
 #[cfg(feature = "pg15")]
 mod unguarded {
@@ -17,34 +16,26 @@ mod unguarded {
     type Mutator = unsafe extern "C-unwind" fn(*mut Node, *mut c_void) -> *mut Node;
     unsafe extern "C-unwind" {
         // The bindings leave out what a mutator takes.
-        pub fn expression_tree_mutator(node: *mut Node, m: Option<Mutator>, context: *mut c_void) -> *mut Node;
+        pub fn expression_tree_mutator(
+            node: *mut Node,
+            m: Option<Mutator>,
+            context: *mut c_void,
+        ) -> *mut Node;
     }
 }
 
 /// Makes the program of one scan.
 pub struct Compiler {
-    scan: *mut pg_sys::ScanState,
+    pub(super) scan: *mut pg_sys::ScanState,
     /// What the scan hands up, in its own columns.
     targets: Vec<*mut pg_sys::Expr>,
     /// For columns as expressions above the scan name them, which of the targets they are.
     places: Vec<(i16, usize)>,
     columns: Vec<Column>,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     /// Columns of the table that are read, each with that which it becomes.
     wanted: Vec<(i16, usize)>,
     filters: Vec<(*mut pg_sys::Expr, Condition)>,
-}
-
-/// Where buckets of `date_trunc` begin, from 2000 on, and how long they are; weeks begin on Mondays.
-fn truncated(unit: &str) -> Option<(i64, i64)> {
-    Some(match unit.to_ascii_lowercase().trim_end_matches('s') {
-        "second" => (0, 1_000_000),
-        "minute" => (0, 60_000_000),
-        "hour" => (0, 3_600_000_000),
-        "day" => (0, DAY),
-        "week" => (2 * DAY, 7 * DAY),
-        _ => return None,
-    })
 }
 
 /// Seconds that a zone is east of UTC, if it is that always.
@@ -148,7 +139,7 @@ impl Compiler {
     }
 
     /// An expression for the executor, over the scan's own columns.
-    unsafe fn state(&self, e: *mut pg_sys::Expr) -> *mut pg_sys::ExprState {
+    pub(super) unsafe fn state(&self, e: *mut pg_sys::Expr) -> *mut pg_sys::ExprState {
         if self.scan.is_null() {
             return std::ptr::null_mut();
         }
@@ -209,7 +200,7 @@ impl Compiler {
     }
 
     /// The column that an expression over the scan's columns becomes.
-    unsafe fn column(&mut self, e: *mut pg_sys::Expr) -> usize {
+    pub(super) unsafe fn column(&mut self, e: *mut pg_sys::Expr) -> usize {
         // SAFETY: the tags say what the nodes are.
         unsafe {
             match (*e.cast::<pg_sys::Node>()).type_ {
@@ -300,7 +291,9 @@ impl Compiler {
                     self.steps.push(Step::Day { of, into, other });
                     Some(into)
                 }
-                (pg_sys::F_INT8_INT4 | pg_sys::F_INT8_INT2 | pg_sys::F_INT4_INT2, [of]) => Some(self.column(*of)),
+                (pg_sys::F_INT8_INT4 | pg_sys::F_INT8_INT2 | pg_sys::F_INT4_INT2, [of]) => {
+                    Some(self.column(*of))
+                }
                 (pg_sys::F_FLOAT8_INT2 | pg_sys::F_FLOAT8_INT4 | pg_sys::F_FLOAT8_INT8, [of]) => {
                     let of = self.column(*of);
                     let into = self.add(Column::new(Kind::Word));
@@ -380,126 +373,13 @@ impl Compiler {
             }
         }
     }
-
-    /// A condition over the scan's columns.
-    unsafe fn condition(&mut self, e: *mut pg_sys::Expr) -> Condition {
-        // SAFETY: the tags say what the nodes are. Steps run after conditions, so that none may be left behind.
-        unsafe {
-            let steps = self.steps.len();
-            match self.known_condition(e) {
-                Some(condition) if self.steps.len() == steps => condition,
-                _ => {
-                    self.steps.truncate(steps);
-                    Condition::Executor(self.state(e))
-                }
-            }
-        }
-    }
-
-    unsafe fn known_condition(&mut self, e: *mut pg_sys::Expr) -> Option<Condition> {
-        // SAFETY: the tags say what the nodes are.
-        unsafe {
-            let parts = |list: *mut pg_sys::List| -> Vec<*mut pg_sys::Expr> {
-                PgList::from_pg(list).iter_ptr().collect()
-            };
-            Some(match (*e.cast::<pg_sys::Node>()).type_ {
-                pg_sys::NodeTag::T_BoolExpr => {
-                    let all = &*e.cast::<pg_sys::BoolExpr>();
-                    let mut inner: Vec<Condition> =
-                        parts(all.args).into_iter().map(|p| self.known_condition(p)).collect::<Option<_>>()?;
-                    match all.boolop {
-                        pg_sys::BoolExprType::AND_EXPR => Condition::All(inner),
-                        pg_sys::BoolExprType::OR_EXPR => Condition::Any(inner),
-                        _ => Condition::Not(Box::new(inner.pop()?)),
-                    }
-                }
-                pg_sys::NodeTag::T_NullTest => {
-                    let test = &*e.cast::<pg_sys::NullTest>();
-                    if test.argisrow {
-                        return None;
-                    }
-                    let is_null = Condition::IsNull(self.simple(test.arg)?);
-                    match test.nulltesttype {
-                        pg_sys::NullTestType::IS_NULL => is_null,
-                        _ => Condition::Not(Box::new(is_null)),
-                    }
-                }
-                pg_sys::NodeTag::T_Var => Condition::Holds(self.simple(e)?),
-                pg_sys::NodeTag::T_Const => {
-                    let c = &*e.cast::<pg_sys::Const>();
-                    Condition::Constant((!c.constisnull).then(|| c.constvalue.value() & 0xff != 0))
-                }
-                pg_sys::NodeTag::T_OpExpr => self.comparison(&*e.cast::<pg_sys::OpExpr>())?,
-                pg_sys::NodeTag::T_ScalarArrayOpExpr => {
-                    let test = &*e.cast::<pg_sys::ScalarArrayOpExpr>();
-                    let how = Comparison::of(test.opno)?;
-                    let sides = parts(test.args);
-                    let (of, array) = (*sides.first()?, sides.get(1)?.cast::<pg_sys::Const>());
-                    let element = pg_sys::exprType(of.cast());
-                    if (*array).xpr.type_ != pg_sys::NodeTag::T_Const || !is_number(element) {
-                        return None;
-                    }
-                    let one_of = Condition::OneOf {
-                        column: self.simple(of)?,
-                        values: condition::numbers(array, element)?,
-                    };
-                    match (how, test.useOr) {
-                        (Comparison::Equal, true) => one_of,
-                        (Comparison::Unequal, false) => Condition::Not(Box::new(one_of)),
-                        _ => return None,
-                    }
-                }
-                _ => return None,
-            })
-        }
-    }
-
-    /// The column of an expression that is one of the table's.
-    unsafe fn simple(&mut self, e: *mut pg_sys::Expr) -> Option<usize> {
-        // SAFETY: the tags say what the nodes are.
-        unsafe {
-            let mut e = e;
-            while (*e.cast::<pg_sys::Node>()).type_ == pg_sys::NodeTag::T_RelabelType {
-                e = (*e.cast::<pg_sys::RelabelType>()).arg;
-            }
-            let var = e.cast::<pg_sys::Var>();
-            let is_column = (*var).xpr.type_ == pg_sys::NodeTag::T_Var && (*var).varattno > 0;
-            is_column.then(|| self.column(e))
-        }
-    }
-
-    unsafe fn comparison(&mut self, test: &pg_sys::OpExpr) -> Option<Condition> {
-        const TEXT_EQUAL: u32 = 98;
-        // SAFETY: the tags say what the nodes are.
-        unsafe {
-            let sides = PgList::<pg_sys::Expr>::from_pg(test.args);
-            let (left, right) = (sides.get_ptr(0)?, sides.get_ptr(1)?);
-            if test.opno.to_u32() == TEXT_EQUAL && pg_sys::get_collation_isdeterministic(test.inputcollid) {
-                let value = constant(right)?;
-                let bytes = condition::text(right.cast());
-                debug_assert_eq!(value, (*right.cast::<pg_sys::Const>()).constvalue);
-                return Some(Condition::SameBytes { column: self.simple(left)?, bytes });
-            }
-            let how = Comparison::of(test.opno)?;
-            let (how, of, other) =
-                if self.simple(left).is_some() { (how, left, right) } else { (how.turned(), right, left) };
-            let column = self.simple(of)?;
-            let with = match (*other.cast::<pg_sys::Node>()).type_ {
-                pg_sys::NodeTag::T_Const => {
-                    let c = &*other.cast::<pg_sys::Const>();
-                    Operand::Value((!c.constisnull).then(|| c.constvalue.value() as i64))
-                }
-                pg_sys::NodeTag::T_Param if self.scan.is_null() => Operand::Value(None),
-                pg_sys::NodeTag::T_Param => Operand::Value(parameter(other, (*self.scan).ps.state)?),
-                _ => Operand::Column(self.simple(other)?),
-            };
-            Some(Condition::Compare { column, how, with })
-        }
-    }
 }
 
 /// The value of a constant that is not NULL.
-unsafe fn constant(e: *mut pg_sys::Expr) -> Option<pg_sys::Datum> {
+///
+/// # Safety
+/// `e` is an expression.
+pub unsafe fn constant(e: *mut pg_sys::Expr) -> Option<pg_sys::Datum> {
     // SAFETY: the tag says what the node is.
     unsafe {
         let c = e.cast::<pg_sys::Const>();
@@ -511,26 +391,6 @@ unsafe fn text(e: *mut pg_sys::Expr) -> Option<String> {
     // SAFETY: a constant of type text.
     unsafe {
         let value = constant(e)?;
-        let text = pg_sys::text_to_cstring(value.cast_mut_ptr());
-        let _: &CStr = CStr::from_ptr(text);
-        Some(string(text))
-    }
-}
-
-/// The value of a parameter that the statement was executed with; None where that is not known yet.
-unsafe fn parameter(e: *mut pg_sys::Expr, state: *mut pg_sys::EState) -> Option<Option<i64>> {
-    // SAFETY: the tag says what the node is; the parameters are those of the running statement.
-    unsafe {
-        let param = &*e.cast::<pg_sys::Param>();
-        let given = (*state).es_param_list_info;
-        if param.paramkind != pg_sys::ParamKind::PARAM_EXTERN
-            || given.is_null()
-            || (*given).paramFetch.is_some()
-            || !(1..=(*given).numParams).contains(&param.paramid)
-        {
-            return None;
-        }
-        let value = &*(*given).params.as_ptr().add(param.paramid as usize - 1);
-        (value.ptype == param.paramtype).then(|| (!value.isnull).then(|| value.value.value() as i64))
+        Some(string(pg_sys::text_to_cstring(value.cast_mut_ptr())))
     }
 }

@@ -30,11 +30,21 @@ pub enum Operand {
 
 /// A condition. Columns are numbers of those that the program has.
 pub enum Condition {
-    Compare { column: usize, how: Comparison, with: Operand },
+    Compare {
+        column: usize,
+        how: Comparison,
+        with: Operand,
+    },
     /// One of these numbers, ascending.
-    OneOf { column: usize, values: Vec<i64> },
+    OneOf {
+        column: usize,
+        values: Vec<i64>,
+    },
     /// The same text, byte by byte.
-    SameBytes { column: usize, bytes: Vec<u8> },
+    SameBytes {
+        column: usize,
+        bytes: Vec<u8>,
+    },
     IsNull(usize),
     /// A column of type boolean.
     Holds(usize),
@@ -88,6 +98,27 @@ impl Condition {
             }
         };
         match self {
+            Condition::Compare { column, how, with: Operand::Value(Some(value)) }
+                if !columns[*column].has_nulls =>
+            {
+                let (values, value) = (&*columns[*column].values, *value);
+                macro_rules! each {
+                    ($operator:tt) => {
+                        for &row in rows {
+                            let row = usize::from(row);
+                            out[row] = if (values[row] as i64) $operator value { TRUE } else { FALSE };
+                        }
+                    };
+                }
+                match how {
+                    Comparison::Less => each!(<),
+                    Comparison::AtMost => each!(<=),
+                    Comparison::Equal => each!(==),
+                    Comparison::AtLeast => each!(>=),
+                    Comparison::Greater => each!(>),
+                    Comparison::Unequal => each!(!=),
+                }
+            }
             Condition::Compare { column, how, with } => {
                 let column = &columns[*column];
                 let other = |row| match with {
@@ -272,8 +303,7 @@ pub unsafe fn numbers(array: *mut pg_sys::Const, element: pg_sys::Oid) -> Option
             std::ptr::null_mut(),
             &mut count,
         );
-        let mut numbers: Vec<i64> =
-            (0..count as usize).map(|n| (*elements.add(n)).value() as i64).collect();
+        let mut numbers: Vec<i64> = (0..count as usize).map(|n| (*elements.add(n)).value() as i64).collect();
         numbers.sort_unstable();
         numbers.dedup();
         Some(numbers)

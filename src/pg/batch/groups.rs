@@ -187,8 +187,9 @@ impl Groups {
         loop {
             match self.index.slice()[at] {
                 0 => break,
-                found if self.hashes.slice()[found as usize - 1] == hash
-                    && self.same(found - 1, row, keys, columns) =>
+                found
+                    if self.hashes.slice()[found as usize - 1] == hash
+                        && self.same(found - 1, row, keys, columns) =>
                 {
                     return found - 1;
                 }

@@ -11,9 +11,9 @@
 //! executor evaluates on the row (`Ground`), an aggregate whose transition function is called as it would call it
 //! (`called`), or a query that is left to it (`offer`). Conditions are looked at in the executor's order, each for the
 //! rows alone that passed those before it, so that what a security barrier hides reaches no function.
-pub mod column;
 mod called;
 mod calls;
+pub mod column;
 mod compile;
 mod condition;
 mod emit;
@@ -25,7 +25,10 @@ mod offer;
 mod page;
 mod plan;
 mod program;
+mod recognise;
+mod run;
 mod states;
+mod taken;
 mod walk;
 
 pub use column::{Column, ROWS, Rows};

@@ -1,9 +1,9 @@
 //! Which queries are offered to be grouped by pages.
+use super::calls::Calls;
 use super::compile::Compiler;
-use super::emit::About;
 use super::known;
 use super::plan::{self, Layout};
-use super::states;
+use super::taken::{cheapest, is_key, is_taken};
 use pgrx::prelude::*;
 use pgrx::{PgList, pg_sys};
 use std::cell::Cell;
@@ -135,7 +135,7 @@ impl Query {
                 }
             }
             let target = &*(*output).reltarget;
-            let mut found = super::calls::Calls::new(&keys);
+            let mut found = Calls::new(&keys);
             let understood = found.of(target.exprs.cast()) && found.of(parse.havingQual);
             let calls = found.calls;
             if !understood || calls.is_empty() {
@@ -172,7 +172,8 @@ impl Query {
         unsafe {
             let targets: Vec<*mut pg_sys::Expr> =
                 PgList::from_pg((*(*below).pathtarget).exprs).iter_ptr().collect();
-            let place = |e: *mut pg_sys::Expr| targets.iter().position(|t| pg_sys::equal((*t).cast(), e.cast()));
+            let place =
+                |e: *mut pg_sys::Expr| targets.iter().position(|t| pg_sys::equal((*t).cast(), e.cast()));
             let keys = self.keys.iter().map(|k| place(*k)).collect::<Option<Vec<_>>>()?;
             let mut calls = PgList::<pg_sys::Aggref>::new();
             self.calls.iter().for_each(|call| calls.push(*call));
@@ -200,8 +201,7 @@ impl Query {
                 }
                 conditions.push(e);
             }
-            let unknown =
-                Compiler::unknown(targets, places.clone(), &conditions, &keys, &self.calls);
+            let unknown = Compiler::unknown(targets, places.clone(), &conditions, &keys, &self.calls);
             (unknown <= 1).then_some(Layout { partial, keys, places })
         }
     }
@@ -280,7 +280,7 @@ impl Query {
             if !able || !(*self.output).consider_parallel || target.is_null() || (*target).exprs.is_null() {
                 return;
             }
-            let mut found = super::calls::Calls::new(&self.keys);
+            let mut found = Calls::new(&self.keys);
             if !found.of((*target).exprs.cast()) {
                 return;
             }
@@ -362,78 +362,4 @@ impl Query {
 unsafe fn list<T>(items: &[*mut T]) -> *mut pg_sys::List {
     // SAFETY: appends live nodes to a list of our own.
     items.iter().fold(std::ptr::null_mut(), |list, item| unsafe { pg_sys::lappend(list, (*item).cast()) })
-}
-
-/// True of an expression that can be a key: equal values have equal bytes.
-unsafe fn is_key(e: *mut pg_sys::Expr) -> bool {
-    // SAFETY: the caller's node is an expression.
-    unsafe {
-        let of = pg_sys::getBaseType(pg_sys::exprType(e.cast()));
-        let known = match of {
-            pg_sys::INT2OID
-            | pg_sys::INT4OID
-            | pg_sys::INT8OID
-            | pg_sys::OIDOID
-            | pg_sys::BOOLOID
-            | pg_sys::DATEOID
-            | pg_sys::TIMESTAMPOID
-            | pg_sys::TIMESTAMPTZOID
-            | pg_sys::UUIDOID => true,
-            pg_sys::TEXTOID | pg_sys::VARCHAROID => {
-                pg_sys::get_collation_isdeterministic(pg_sys::exprCollation(e.cast()))
-            }
-            _ => false,
-        };
-        known && !pg_sys::contain_volatile_functions(e.cast()) && !pg_sys::contain_subplans(e.cast())
-    }
-}
-
-/// True of a call whose states can be kept here.
-unsafe fn is_taken(call: *mut pg_sys::Aggref) -> bool {
-    // SAFETY: the caller's node is a call.
-    unsafe {
-        let c = &*call;
-        let plain = c.aggkind as u8 == b'n'
-            && c.aggorder.is_null()
-            && c.aggdistinct.is_null()
-            && c.aggdirectargs.is_null()
-            && c.agglevelsup == 0
-            && !c.aggvariadic
-            && !pg_sys::contain_volatile_functions(call.cast())
-            && !pg_sys::contain_subplans(call.cast());
-        if !plain {
-            return false;
-        }
-        if states::plain(c.aggfnoid).is_some() {
-            return true;
-        }
-        let Some(about) = About::of(call) else { return false };
-        let builtin = c.aggfnoid.to_u32() < pg_sys::FirstNormalObjectId;
-        if known::kernel(about.transition).is_some() && about.begins_with_nothing() {
-            return true;
-        }
-        // A function of any type asks of which it is called with, which is not told here.
-        (builtin || known::is_ours(c.aggfnoid)) && !is_polymorphic(about.transition)
-    }
-}
-
-unsafe fn is_polymorphic(function: pg_sys::Oid) -> bool {
-    const ANY: [u32; 13] =
-        [2276, 2277, 2283, 2776, 3500, 3831, 4537, 4538, 5077, 5078, 5079, 5080, 2249];
-    let (mut types, mut count) = (std::ptr::null_mut(), 0);
-    // SAFETY: the function's argument types, as many as it says.
-    unsafe {
-        pg_sys::get_func_signature(function, &mut types, &mut count);
-        (0..count as usize).any(|n| ANY.contains(&(*types.add(n)).to_u32()))
-    }
-}
-
-/// The cheapest path that reads a heap by pages, if there is one.
-unsafe fn cheapest(paths: *mut pg_sys::List, root: *mut pg_sys::PlannerInfo) -> Option<*mut pg_sys::Path> {
-    // SAFETY: the list holds paths.
-    unsafe {
-        let paths = PgList::<pg_sys::Path>::from_pg(paths);
-        let taken = paths.iter_ptr().filter(|p| super::calls::is_scan(*p, root));
-        taken.min_by(|a, b| (**a).total_cost.total_cmp(&(**b).total_cost))
-    }
 }

@@ -55,7 +55,10 @@ impl Page {
                 || (*heap).rs_cbuf == 0
                 || count > ROWS
             {
-                raise(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "a scan gave a row that lies in no page of a heap");
+                raise(
+                    PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+                    "a scan gave a row that lies in no page of a heap",
+                );
             }
             self.count = count;
             self.buffer = (*heap).rs_cbuf;
@@ -139,7 +142,9 @@ pub unsafe fn take_over(node: *mut pg_sys::PlanState) {
                     scan.can_skip_fetch = false;
                 }
             }
-            _ => raise(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "a plan has a node that reads no heap by pages"),
+            _ => {
+                raise(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "a plan has a node that reads no heap by pages")
+            }
         }
         (*node).qual = std::ptr::null_mut();
         (*node).ps_ProjInfo = std::ptr::null_mut();
@@ -173,7 +178,11 @@ unsafe extern "C-unwind" fn next_row(node: *mut pg_sys::PlanState) -> *mut pg_sy
         }
         let slot = scan.ss_ScanTupleSlot;
         (*slot).tts_tableOid = (*scan.ss_currentRelation).rd_id;
-        unguarded::heap_getnextslot(scan.ss_currentScanDesc, pg_sys::ScanDirection::ForwardScanDirection, slot);
+        unguarded::heap_getnextslot(
+            scan.ss_currentScanDesc,
+            pg_sys::ScanDirection::ForwardScanDirection,
+            slot,
+        );
         slot
     }
 }

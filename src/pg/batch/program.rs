@@ -41,14 +41,37 @@ impl Ground {
 pub enum Step {
     /// The beginning of the bucket that a moment lies in, where that is from `from` up to, not including, `to`; the executor says it of
     /// all others.
-    Bucket { of: usize, into: usize, length: i64, origin: i64, from: i64, to: i64, other: *mut pg_sys::ExprState },
+    Bucket {
+        of: usize,
+        into: usize,
+        length: i64,
+        origin: i64,
+        from: i64,
+        to: i64,
+        other: *mut pg_sys::ExprState,
+    },
     /// The day of a moment without a time zone, under the same conditions.
-    Day { of: usize, into: usize, other: *mut pg_sys::ExprState },
-    Hash { of: usize, into: usize, seed: i32, hash: Hash },
+    Day {
+        of: usize,
+        into: usize,
+        other: *mut pg_sys::ExprState,
+    },
+    Hash {
+        of: usize,
+        into: usize,
+        seed: i32,
+        hash: Hash,
+    },
     /// A float8 of an integer.
-    Float { of: usize, into: usize },
+    Float {
+        of: usize,
+        into: usize,
+    },
     /// What the executor says.
-    Executor { into: usize, state: *mut pg_sys::ExprState },
+    Executor {
+        into: usize,
+        state: *mut pg_sys::ExprState,
+    },
 }
 
 /// Days from 2000 on, in microseconds.
@@ -56,6 +79,18 @@ pub const DAY: i64 = 86_400_000_000;
 /// From the year 1 to the year 200000, times are far from where arithmetic ends.
 pub const EARLIEST: i64 = -730_119 * DAY;
 pub const LATEST: i64 = 72_000_000 * DAY;
+
+/// Where buckets of `date_trunc` begin, from 2000 on, and how long they are; weeks begin on Mondays.
+pub fn truncated(unit: &str) -> Option<(i64, i64)> {
+    Some(match unit.to_ascii_lowercase().trim_end_matches('s') {
+        "second" => (0, 1_000_000),
+        "minute" => (0, 60_000_000),
+        "hour" => (0, 3_600_000_000),
+        "day" => (0, DAY),
+        "week" => (2 * DAY, 7 * DAY),
+        _ => return None,
+    })
+}
 
 impl Step {
     fn run(&self, rows: &[u16], columns: &mut [Column], ground: &mut Ground) {

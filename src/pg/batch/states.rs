@@ -158,7 +158,8 @@ impl Way {
                 for (row, group) in rows.iter() {
                     if let Some(word) = of.word(row) {
                         let word = word as i64;
-                        if !seen[group] || (if *greatest { word > values[group] } else { word < values[group] })
+                        if !seen[group]
+                            || (if *greatest { word > values[group] } else { word < values[group] })
                         {
                             values[group] = word;
                             seen[group] = true;
