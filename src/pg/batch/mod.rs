@@ -34,4 +34,5 @@ mod walk;
 pub use column::{Column, ROWS, Rows};
 pub use known::{Function, Hash, Kernel, know};
 pub use offer::{Asked, Wanted, install};
+pub use plan::PLAIN_NAME as NODE;
 pub use states::States;

@@ -7,6 +7,9 @@ use std::ffi::CStr;
 /// What EXPLAIN calls the node.
 pub const NAME: &CStr = c"Batch Aggregate";
 
+/// The same as text.
+pub const PLAIN_NAME: &str = "Batch Aggregate";
+
 /// Methods that PostgreSQL reads.
 #[repr(transparent)]
 pub(super) struct Methods<T>(pub T);
