@@ -20,9 +20,9 @@ pub fn init() {
 fn add(states: &mut States, rows: Rows, arguments: &[&Column]) {
     let params = settings::defaults();
     for (row, group) in rows.iter() {
-        let state = states.internal(group, |memory| Group::<true>(Sketch::empty(params, memory)));
+        let state = states.internal(group, |memory| Group::<true>::new(Sketch::empty(params, memory)));
         if let Some(hash) = arguments[0].word(row) {
-            state.0.add(hash as i64);
+            state.add(hash as i64);
         }
     }
 }

@@ -136,8 +136,7 @@ fn road(d: &Definition, plan: &Plan, delta: &str) -> Result<&'static str> {
     let (_, _, owner) = d.parts()?;
     let _acting = ActingAs::role(owner);
     let _planned = settled(d, plan);
-    let lines =
-        catalog::read(&format!("EXPLAIN (COSTS off) {delta}"), &[], |row| row.get::<String>(1))?;
+    let lines = catalog::read(&format!("EXPLAIN (COSTS off) {delta}"), &[], |row| row.get::<String>(1))?;
     let by_pages = lines.iter().flatten().any(|line| line.contains(crate::pg::batch::NODE));
     Ok(if by_pages { "a page at a time" } else { "one by one" })
 }

@@ -1,5 +1,5 @@
 //! Which group a row belongs to: one table with open addressing.
-use super::column::{Column, Kind};
+use super::column::{Column, Kind, ROWS};
 use crate::pg::aggcontext::Context;
 use crate::pg::array::Array;
 use crate::pg::v1::new_varlena;
@@ -92,30 +92,62 @@ impl Groups {
             return;
         }
         self.hash(rows, keys, columns);
-        // One key that is a word, or two, without NULL: what most are.
-        let plain = keys.iter().all(|&k| columns[k].kind == Kind::Word && !columns[k].has_nulls);
         if self.index.is_empty() {
             self.resize(1024);
         }
-        let mut last = u32::MAX;
-        for (n, &row) in rows.iter().enumerate() {
-            let (row, hash) = (usize::from(row), self.hashed[n]);
-            if last == u32::MAX || self.hashes.slice()[last as usize] != hash {
-                last = self.candidate(hash);
+        // One key that is a word, or two, without NULL: what most are.
+        let plain = keys.iter().all(|&k| columns[k].kind == Kind::Word && !columns[k].has_nulls);
+        match (plain, keys) {
+            (true, [a]) => self.by_words(rows, keys, columns, [&columns[*a].values], groups),
+            (true, [a, b]) => {
+                self.by_words(rows, keys, columns, [&columns[*a].values, &columns[*b].values], groups)
             }
-            let found = match (plain, keys) {
-                _ if last == u32::MAX => false,
-                (true, [a]) => self.is_word(last, 0, columns[*a].values[row]),
-                (true, [a, b]) => {
-                    self.is_word(last, 0, columns[*a].values[row])
-                        && self.is_word(last, 1, columns[*b].values[row])
+            _ => {
+                let mut last = u32::MAX;
+                for (n, &row) in rows.iter().enumerate() {
+                    let (row, hash) = (usize::from(row), self.hashed[n]);
+                    if last == u32::MAX
+                        || self.hashes.slice()[last as usize] != hash
+                        || !self.same(last, row, keys, columns)
+                    {
+                        last = self.search(hash, row, keys, columns);
+                    }
+                    groups.push(last);
                 }
-                _ => self.same(last, row, keys, columns),
-            };
-            if !found {
-                last = self.search(hash, row, keys, columns);
             }
-            groups.push(last);
+        }
+    }
+
+    /// The groups of rows whose keys are words, none of them NULL.
+    #[inline(always)]
+    fn by_words<const N: usize>(
+        &mut self,
+        rows: &[u16],
+        keys: &[usize],
+        columns: &[Column],
+        values: [&[u64; ROWS]; N],
+        groups: &mut Vec<u32>,
+    ) {
+        let is = |words: &[u64], nulls: &[bool], group: usize, row: usize| {
+            let at = group * N;
+            (0..N).all(|n| words[at + n] == values[n][row]) && !nulls[at..at + N].contains(&true)
+        };
+        let mut last = usize::MAX;
+        for (n, &row) in rows.iter().enumerate() {
+            let row = usize::from(row);
+            let (words, nulls, index) = (self.words.slice(), self.nulls.slice(), self.index.slice());
+            if last == usize::MAX || !is(words, nulls, last, row) {
+                let mask = index.len() - 1;
+                let mut at = self.hashed[n] as usize & mask;
+                last = loop {
+                    match index[at] as usize {
+                        0 => break self.search(self.hashed[n], row, keys, columns) as usize,
+                        found if is(words, nulls, found - 1, row) => break found - 1,
+                        _ => at = (at + 1) & mask,
+                    }
+                };
+            }
+            groups.push(last as u32);
         }
     }
 
@@ -143,27 +175,6 @@ impl Groups {
                 }),
             }
         }
-    }
-
-    /// The group that is found first for a hash; its keys are not looked at.
-    #[inline(always)]
-    fn candidate(&self, hash: u64) -> u32 {
-        let (index, hashes) = (self.index.slice(), self.hashes.slice());
-        let mask = index.len() - 1;
-        let mut at = hash as usize & mask;
-        while index[at] != 0 {
-            if hashes[index[at] as usize - 1] == hash {
-                return index[at] - 1;
-            }
-            at = (at + 1) & mask;
-        }
-        u32::MAX
-    }
-
-    #[inline(always)]
-    fn is_word(&self, group: u32, n: usize, word: u64) -> bool {
-        let at = group as usize * self.kinds.len() + n;
-        self.words.slice()[at] == word && !self.nulls.slice()[at]
     }
 
     /// Whether a row has the keys of a group.
