@@ -136,8 +136,15 @@ fn road(d: &Definition, plan: &Plan, delta: &str) -> Result<&'static str> {
     let (_, _, owner) = d.parts()?;
     let _acting = ActingAs::role(owner);
     let _planned = settled(d, plan);
-    let lines = catalog::read(&format!("EXPLAIN (COSTS off) {delta}"), &[], |row| row.get::<String>(1))?;
-    let by_pages = lines.iter().flatten().any(|line| line.contains(crate::pg::batch::NODE));
+    let explain = CString::new(format!("EXPLAIN (COSTS off) {delta}")).map_err(internal)?;
+    // EXPLAIN is refused where nothing may be written, which is where a statement of a stable function is run.
+    let by_pages = with_rows(&explain, c"road", |client, _| {
+        let lines = client.select("SELECT \"QUERY PLAN\" FROM road", None, &[])?;
+        lines
+            .map(|line| Ok(line.get::<String>(1)?.is_some_and(|l| l.contains(crate::pg::batch::NODE))))
+            .try_fold(false, |any, one: pgrx::spi::SpiResult<bool>| Ok(any | one?))
+    })
+    .map_err(internal)?;
     Ok(if by_pages { "a page at a time" } else { "one by one" })
 }
 

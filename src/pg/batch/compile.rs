@@ -2,7 +2,7 @@
 //!
 //! What is not recognised becomes a step of the executor's: nothing is refused here.
 use super::column::{Column, Kind};
-use super::condition::{Comparison, Condition, kind_of};
+use super::condition::{Comparison, Condition, Width, kind_of};
 use super::known;
 use super::program::{DAY, EARLIEST, Ground, Input, LATEST, Program, Step, truncated};
 use super::walk::Walk;
@@ -215,7 +215,7 @@ impl Compiler {
                     if let Some(kind) = kind_of(constant.consttype) {
                         return self.add(Column::of(
                             kind,
-                            constant.constvalue.value() as u64,
+                            Width::of_type(constant.consttype).extended(constant.constvalue),
                             constant.constisnull,
                         ));
                     }
@@ -238,7 +238,8 @@ impl Compiler {
             let kind = kind_of(pg_sys::exprType(e.cast())).unwrap_or(Kind::Bytes);
             let state = self.state(e);
             let into = self.add(Column::new(kind));
-            self.steps.push(Step::Executor { into, state });
+            let width = Width::of_type(pg_sys::exprType(e.cast()));
+            self.steps.push(Step::Executor { into, state, width });
             into
         }
     }

@@ -303,7 +303,8 @@ pub unsafe fn numbers(array: *mut pg_sys::Const, element: pg_sys::Oid) -> Option
             std::ptr::null_mut(),
             &mut count,
         );
-        let mut numbers: Vec<i64> = (0..count as usize).map(|n| (*elements.add(n)).value() as i64).collect();
+        let mut numbers: Vec<i64> =
+            (0..count as usize).map(|n| Width::of(length).extended(*elements.add(n)) as i64).collect();
         numbers.sort_unstable();
         numbers.dedup();
         Some(numbers)
@@ -330,6 +331,45 @@ pub fn is_number(of: pg_sys::Oid) -> bool {
         pg_sys::TIMESTAMPTZOID,
     ]
     .contains(&of)
+}
+
+/// How many bytes of a datum are a value's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    One,
+    Two,
+    Four,
+    Eight,
+}
+
+impl Width {
+    fn of(length: i16) -> Width {
+        match length {
+            1 => Width::One,
+            2 => Width::Two,
+            4 => Width::Four,
+            _ => Width::Eight,
+        }
+    }
+
+    /// Of the values of a type, or of their addresses.
+    pub fn of_type(of: pg_sys::Oid) -> Width {
+        let (mut length, mut by_value) = (0, false);
+        // SAFETY: a look-up in the catalog's cache.
+        unsafe { pg_sys::get_typlenbyval(of, &mut length, &mut by_value) };
+        if by_value { Width::of(length) } else { Width::Eight }
+    }
+
+    /// The value, extended by its sign.
+    #[inline(always)]
+    pub fn extended(self, value: pg_sys::Datum) -> u64 {
+        match self {
+            Width::One => value.value() as i8 as i64 as u64,
+            Width::Two => value.value() as i16 as i64 as u64,
+            Width::Four => value.value() as i32 as i64 as u64,
+            Width::Eight => value.value() as u64,
+        }
+    }
 }
 
 /// How values of a type are kept; None of one that is kept in no such way.

@@ -80,6 +80,7 @@ unsafe extern "C-unwind" fn upper_paths(
         if stage == pg_sys::UpperRelationKind::UPPERREL_GROUP_AGG
             && let Some(wanted) = WANTED.get()
             && wanted() != Wanted::Nothing
+            && !crate::pg::planner::sorts()
             && let Some(query) = Query::of(root, input, output, wanted())
         {
             query.offer(&*extra.cast::<pg_sys::GroupPathExtraData>());

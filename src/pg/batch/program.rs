@@ -1,6 +1,6 @@
 //! What is done with the rows of a page of one table: conditions, then expressions, a column at a time.
 use super::column::{Column, ROWS};
-use super::condition::Condition;
+use super::condition::{Condition, Width};
 use super::known::Hash;
 use super::page::Page;
 use super::walk::Walk;
@@ -71,6 +71,7 @@ pub enum Step {
     Executor {
         into: usize,
         state: *mut pg_sys::ExprState,
+        width: Width,
     },
 }
 
@@ -140,7 +141,7 @@ impl Step {
                         }
                         _ => {
                             let (value, null) = ground.evaluate(other, row);
-                            out.set(row, value.value() as u64, null);
+                            out.set(row, Width::Four.extended(value), null);
                         }
                     }
                 }
@@ -172,10 +173,10 @@ impl Step {
                     }
                 }
             }
-            Step::Executor { state, .. } => {
+            Step::Executor { state, width, .. } => {
                 for row in rows {
                     let (value, null) = ground.evaluate(state, row);
-                    out.set(row, value.value() as u64, null);
+                    out.set(row, width.extended(value), null);
                 }
             }
         }

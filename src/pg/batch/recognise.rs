@@ -1,6 +1,6 @@
 //! Conditions of PostgreSQL that are looked at here, a column at a time.
 use super::compile::{Compiler, constant};
-use super::condition::{self, Comparison, Condition, Operand, is_number};
+use super::condition::{self, Comparison, Condition, Operand, Width, is_number};
 use pgrx::{PgList, pg_sys};
 
 impl Compiler {
@@ -112,7 +112,8 @@ impl Compiler {
             let with = match (*other.cast::<pg_sys::Node>()).type_ {
                 pg_sys::NodeTag::T_Const => {
                     let c = &*other.cast::<pg_sys::Const>();
-                    Operand::Value((!c.constisnull).then(|| c.constvalue.value() as i64))
+                    let width = Width::of_type(c.consttype);
+                    Operand::Value((!c.constisnull).then(|| width.extended(c.constvalue) as i64))
                 }
                 pg_sys::NodeTag::T_Param if self.scan.is_null() => Operand::Value(None),
                 pg_sys::NodeTag::T_Param => Operand::Value(parameter(other, (*self.scan).ps.state)?),
@@ -137,6 +138,7 @@ unsafe fn parameter(e: *mut pg_sys::Expr, state: *mut pg_sys::EState) -> Option<
             return None;
         }
         let value = &*(*given).params.as_ptr().add(param.paramid as usize - 1);
-        (value.ptype == param.paramtype).then(|| (!value.isnull).then(|| value.value.value() as i64))
+        (value.ptype == param.paramtype)
+            .then(|| (!value.isnull).then(|| Width::of_type(value.ptype).extended(value.value) as i64))
     }
 }
