@@ -30,5 +30,9 @@ pub(super) unsafe extern "C-unwind" fn explain(
             shown = pg_sys::lappend(shown, text.cast());
         }
         pg_sys::ExplainPropertyList(c"Group Key".as_ptr(), shown, es);
+        if let Some(bytes) = node::peak(node).filter(|_| (*es).analyze) {
+            let kilobytes = bytes.div_ceil(1024) as i64;
+            pg_sys::ExplainPropertyInteger(c"Memory Usage".as_ptr(), c"kB".as_ptr(), kilobytes, es);
+        }
     }
 }

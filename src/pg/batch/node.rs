@@ -123,3 +123,12 @@ pub(super) unsafe fn is_left_to_the_executor(node: *mut pg_sys::CustomScanState)
     // SAFETY: the caller vouches for the node; only one that is begun to be run has a run.
     unsafe { !(*node.cast::<Node>()).run.is_null() && !run(node).executor.is_null() }
 }
+
+/// The most memory that its groups have taken, where the node has run.
+///
+/// # Safety
+/// `node` is one of ours.
+pub(super) unsafe fn peak(node: *mut pg_sys::CustomScanState) -> Option<usize> {
+    // SAFETY: as above.
+    unsafe { (!(*node.cast::<Node>()).run.is_null()).then(|| run(node).peak) }
+}

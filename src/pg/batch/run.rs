@@ -39,6 +39,8 @@ pub struct Run {
     /// Of groups and states: a context that is reset as a whole.
     memory: *mut pg_sys::ExprContext,
     limit: usize,
+    /// The most memory that groups and states have taken.
+    pub peak: usize,
     /// What it begins with.
     pub first: Phase,
     pub phase: Phase,
@@ -94,6 +96,7 @@ impl Run {
                 calls,
                 memory,
                 limit,
+                peak: 0,
                 first,
                 phase: first,
                 executor: std::ptr::null_mut(),
@@ -171,6 +174,7 @@ impl Run {
                 self.take(program);
                 pg_sys::MemoryContextSwitchTo(before);
                 let used = pg_sys::MemoryContextMemAllocated((*self.memory).ecxt_per_tuple_memory, true);
+                self.peak = self.peak.max(used);
                 if used > self.limit && !self.layout.keys.is_empty() {
                     more = true;
                     break;
