@@ -9,6 +9,7 @@ use super::sql;
 use super::waiting::{self, New};
 use crate::pg::batch::Asked;
 use crate::pg::buckets::FewBuckets;
+use crate::pg::deparse::qualified;
 use crate::pg::kept::with_rows;
 use crate::pg::xact::{ActingAs, accept_invalidations, own_transaction_id};
 use crate::pg::zonemap;
@@ -138,11 +139,13 @@ fn road(d: &Definition, plan: &Plan, delta: &str) -> Result<&'static str> {
     let _planned = settled(d, plan);
     let explain = CString::new(format!("EXPLAIN (COSTS off) {delta}")).map_err(internal)?;
     // EXPLAIN is refused where nothing may be written, which is where a statement of a stable function is run.
-    let by_pages = with_rows(&explain, c"road", |client, _| {
-        let lines = client.select("SELECT \"QUERY PLAN\" FROM road", None, &[])?;
-        lines
-            .map(|line| Ok(line.get::<String>(1)?.is_some_and(|l| l.contains(crate::pg::batch::NODE))))
-            .try_fold(false, |any, one: pgrx::spi::SpiResult<bool>| Ok(any | one?))
+    let by_pages = qualified(|| {
+        with_rows(&explain, c"road", |client, _| {
+            let lines = client.select("SELECT \"QUERY PLAN\" FROM road", None, &[])?;
+            lines
+                .map(|line| Ok(line.get::<String>(1)?.is_some_and(|l| l.contains(crate::pg::batch::NODE))))
+                .try_fold(false, |any, one: pgrx::spi::SpiResult<bool>| Ok(any | one?))
+        })
     })
     .map_err(internal)?;
     Ok(if by_pages { "a page at a time" } else { "one by one" })
