@@ -2,6 +2,8 @@
 use super::column::{Column, Rows};
 use super::states::States;
 use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::sync::Mutex;
 
@@ -61,17 +63,43 @@ pub(super) fn hash(function: pg_sys::Oid) -> Option<Hash> {
     FUNCTIONS.lock().ok()?.iter().find(|f| symbol == f.symbol).map(|f| f.hash)
 }
 
+thread_local! {
+    /// For functions that were asked about whether they are a part of this extension. Emptied when one changes.
+    static OURS: RefCell<HashMap<u32, bool>> = RefCell::default();
+}
+
+/// Called once when the library is loaded.
+pub(super) fn init() {
+    // SAFETY: the function is static, and is called by this process alone.
+    unsafe {
+        pg_sys::CacheRegisterSyscacheCallback(
+            pg_sys::SysCacheIdentifier::PROCOID as i32,
+            Some(forget),
+            pg_sys::Datum::from(0usize),
+        );
+    }
+}
+
+unsafe extern "C-unwind" fn forget(_: pg_sys::Datum, _: i32, _: u32) {
+    OURS.with_borrow_mut(HashMap::clear);
+}
+
 /// True of a function that is a part of this extension.
 pub(super) fn is_ours(function: pg_sys::Oid) -> bool {
     if function.to_u32() < pg_sys::FirstNormalObjectId {
         return false;
     }
+    if let Some(known) = OURS.with_borrow(|ours| ours.get(&function.to_u32()).copied()) {
+        return known;
+    }
     // SAFETY: look-ups in the catalog.
-    unsafe {
+    let found = unsafe {
         let ours = pg_sys::get_extension_oid(c"hll".as_ptr(), true);
         ours != pg_sys::InvalidOid
             && pg_sys::getExtensionOfObject(pg_sys::ProcedureRelationId, function) == ours
-    }
+    };
+    OURS.with_borrow_mut(|ours| ours.insert(function.to_u32(), found));
+    found
 }
 
 /// The symbol of a function of this extension.

@@ -60,6 +60,7 @@ pub fn install(wanted: fn() -> Wanted) {
         return;
     }
     plan::register();
+    known::init();
     // SAFETY: the library is loaded by the only thread of the process; the next hook is kept and called.
     unsafe {
         let _ = NEXT.set(pg_sys::create_upper_paths_hook);
