@@ -126,10 +126,6 @@ impl<T: Copy> Buffer<T> for ContextVec<T> {
         }
         self.len += 1;
     }
-
-    fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-    }
 }
 
 impl Memory for ContextMemory {

@@ -17,8 +17,6 @@ pub trait Memory: Copy {
 pub trait Buffer<T>: DerefMut<Target = [T]> {
     /// Inserts `value` before position `at`, which is at most the length.
     fn insert(&mut self, at: usize, value: T);
-    /// Forgets the values from position `len` on.
-    fn truncate(&mut self, len: usize);
 }
 
 /// The Rust heap.
@@ -41,9 +39,5 @@ impl Memory for Heap {
 impl<T> Buffer<T> for Vec<T> {
     fn insert(&mut self, at: usize, value: T) {
         Vec::insert(self, at, value);
-    }
-
-    fn truncate(&mut self, len: usize) {
-        Vec::truncate(self, len);
     }
 }

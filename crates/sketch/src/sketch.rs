@@ -117,9 +117,12 @@ impl<M: Memory> Sketch<M> {
         }
     }
 
-    /// Whether it is a list of hashes.
-    pub(crate) fn is_list(&self) -> bool {
-        matches!(self.state, State::Explicit(_))
+    /// Its hashes, of a sketch that keeps them.
+    pub(crate) fn list(&self) -> &[i64] {
+        match &self.state {
+            State::Explicit(hashes) => hashes,
+            _ => &[],
+        }
     }
 
     /// Adds elements by their hashes, which ascend; some may come twice.
