@@ -36,6 +36,8 @@ extension_sql_file!(
 pub extern "C-unwind" fn _PG_init() {
     pg::error::keep_traces_out();
     hll::init();
+    counters::init();
+    ddsketch::init();
     rollup::init();
     worker::init();
 }

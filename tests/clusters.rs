@@ -1,6 +1,7 @@
 //! The tests on private clusters, a module per subject. One of them: `cargo test --profile programs -p hll-tests --test
 //! clusters worker::`
 mod backlog;
+mod batch;
 mod binary;
 mod boundary;
 mod changes;

@@ -63,7 +63,10 @@ fn many_rows_are_summed_up_by_parallel_workers() {
     for _ in 0..2 {
         insert(&mut client, 300_000);
         let plan = plan_of_run(&cluster, "many");
-        assert!(workers(&plan) > 0 && plan.contains("Partial HashAggregate"), "{plan}");
+        assert!(
+            workers(&plan) > 0 && plan.contains("Finalize HashAggregate") && plan.contains("Batch Aggregate"),
+            "{plan}"
+        );
         exact(&mut client);
     }
     // A few rows are not worth a worker.
@@ -108,7 +111,7 @@ fn groups_as_many_as_rows_are_left_to_one_process() {
         )
         .unwrap();
     let plan = plan_of_run(&cluster, "sparse");
-    assert!(!plan.contains("Partial"), "{plan}");
+    assert!(!plan.contains("Finalize") && !plan.contains("Gather"), "{plan}");
     exact(&mut client);
 }
 

@@ -3,6 +3,7 @@
 //! `count` makes a counter from rows and `merge` adds finished counters, both of any number in a
 //! [`State`](state::State) or, for two, straight from their sorted keys; `bound` keeps a state small, `codec` is its form
 //! outside of memory; `rest` is what bounded counters have where they are stored; `layout` and `writer` read and write what jsonb stores; `read` answers questions about a counter.
+mod batch;
 mod bound;
 mod codec;
 mod count;
@@ -13,3 +14,8 @@ mod read;
 mod rest;
 mod state;
 mod writer;
+
+/// Called once when the library is loaded.
+pub fn init() {
+    batch::init();
+}

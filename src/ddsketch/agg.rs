@@ -26,6 +26,19 @@ pub struct Group(Sketch);
 
 type State = Expanded<Group>;
 
+impl Group {
+    /// Of no numbers, at the scale that is taken where none is given.
+    pub fn new(memory: ContextMemory) -> Group {
+        Group(DdSketch::new(DEFAULT_SCALE, memory).or_raise())
+    }
+
+    /// The sketch, to be changed.
+    #[inline(always)]
+    pub fn sketch(&mut self) -> &mut Sketch {
+        &mut self.0
+    }
+}
+
 impl Flatten for Group {
     const TAG: u64 = u64::from_be_bytes(*b"ddsketch");
 

@@ -25,6 +25,35 @@ pub struct Asked {
     sketch: Sketch,
 }
 
+impl Asked {
+    /// Of no values. A share that is none is refused.
+    pub fn new(share: f64, memory: ContextMemory) -> Asked {
+        let sketch = DdSketch::new(DEFAULT_SCALE, memory).or_raise();
+        // Asked of no values, to have a share refused that is none.
+        sketch.quantile(share).or_raise();
+        Asked { share, sketch }
+    }
+
+    /// The share that a row asks for.
+    #[inline(always)]
+    pub fn given(share: Option<f64>) -> f64 {
+        share.unwrap_or_else(|| {
+            raise_with_hint(
+                PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+                "the share of approx_percentile is NULL",
+                "The 99th percentile is asked for as 0.99.",
+            )
+        })
+    }
+
+    /// Adds a value of a row that asks for `share`.
+    #[inline(always)]
+    pub fn add(&mut self, share: f64, value: f64) {
+        check_same(self.share, share);
+        self.sketch.add(value).or_raise();
+    }
+}
+
 type State = Expanded<Asked>;
 
 impl Flatten for Asked {
@@ -80,19 +109,12 @@ fn unchanged(call: &mut Call) -> Datum {
 
 fn trans(call: &mut Call) -> Datum {
     let Some(value) = call.f64(1) else { return unchanged(call) };
-    let Some(share) = call.f64(2) else {
-        raise_with_hint(
-            PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
-            "the share of approx_percentile is NULL",
-            "The 99th percentile is asked for as 0.99.",
-        )
-    };
+    let share = Asked::given(call.f64(2));
     let state = match State::argument(call, 0) {
         Argument::Own(state) => state,
         _ => first(call, share),
     };
-    check_same(state.value().share, share);
-    state.value_mut().sketch.add(value).or_raise();
+    state.value_mut().add(share, value);
     state.datum()
 }
 
@@ -103,12 +125,7 @@ fn first<'a>(call: &Call, share: f64) -> &'a mut State {
         let memory = ContextMemory::of(context);
         match call.bytes(0) {
             Some(bytes) => read(bytes, memory),
-            None => {
-                let sketch = DdSketch::new(DEFAULT_SCALE, memory).or_raise();
-                // Asked of no values, to have a share refused that is none.
-                sketch.quantile(share).or_raise();
-                Asked { share, sketch }
-            }
+            None => Asked::new(share, memory),
         }
     })
 }

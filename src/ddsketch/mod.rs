@@ -4,6 +4,7 @@
 //! bytes; in a running aggregate it is an expanded object, so that no row reads or writes those.
 mod agg;
 mod approx;
+mod batch;
 mod compare;
 mod io;
 mod outside;
@@ -14,6 +15,11 @@ use crate::pg::memory::ContextMemory;
 use crate::pg::v1::{Call, new_varlena};
 use hll_ddsketch::DdSketch;
 use pgrx::pg_sys::Datum;
+
+/// Called once when the library is loaded.
+pub fn init() {
+    batch::init();
+}
 
 /// A sketch in a memory context.
 type Sketch = DdSketch<ContextMemory>;

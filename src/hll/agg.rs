@@ -8,12 +8,30 @@ use crate::pg::error::{OrRaise, raise};
 use crate::pg::memory::ContextMemory;
 use crate::pg::v1::Call;
 use crate::v1;
-use hll_sketch::{Params, Sketch};
+use hll_sketch::{Growing, Params, Sketch};
 use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
 
 /// The state of one group. Those whose sketches may be stored hash by MurmurHash3; no other may meet them.
-pub struct Group<const STORABLE: bool>(pub Sketch<ContextMemory>);
+pub struct Group<const STORABLE: bool>(Growing<ContextMemory>);
+
+impl<const STORABLE: bool> Group<STORABLE> {
+    /// Of a sketch, which is to be added to.
+    pub fn new(sketch: Sketch<ContextMemory>) -> Self {
+        Group(Growing::new(sketch))
+    }
+
+    /// Adds one element by its hash.
+    #[inline(always)]
+    pub fn add(&mut self, hash: i64) {
+        self.0.add(hash);
+    }
+
+    /// The sketch of all that was added.
+    pub fn sketch(&mut self) -> &mut Sketch<ContextMemory> {
+        self.0.sketch()
+    }
+}
 
 impl<const STORABLE: bool> State for Group<STORABLE> {
     const TAG: u64 = u64::from_be_bytes(if STORABLE { *b"hllgroup" } else { *b"distinct" });
@@ -53,7 +71,7 @@ fn add_any<const N: usize>(call: &mut Call) -> Datum {
     let (state, hash) = (call.arg(0), call.i64(1));
     if let (Some(group), Some(state)) = (aggregate::state_mut::<Stored>(call, 0), state) {
         if let Some(hash) = hash {
-            group.0.add(hash);
+            group.add(hash);
         }
         return state;
     }
@@ -70,7 +88,7 @@ fn first_add<const N: usize>(call: &mut Call) -> Datum {
     if let Some(hash) = call.i64(1) {
         sketch.add(hash);
     }
-    aggregate::new_state(memory, Group::<true>(sketch))
+    aggregate::new_state(memory, Group::<true>::new(sketch))
 }
 
 fn add_trans0(call: &mut Call) -> Datum {
@@ -97,14 +115,16 @@ fn union_trans(call: &mut Call) -> Datum {
     let state = call.arg(0);
     if let ((Some(group), bytes), Some(state)) = (aggregate::state_and_bytes::<Stored>(call), state) {
         if let Some(bytes) = bytes {
-            group.0.union_bytes(bytes).or_raise();
+            group.sketch().union_bytes(bytes).or_raise();
         }
         return state;
     }
     let memory = aggregate::context_or_raise(call, "hll_union_trans", "transition");
     match call.bytes(1) {
         // the first value decides the parameters
-        Some(bytes) => aggregate::new_state(memory, Group::<true>(Sketch::decode(bytes, memory).or_raise())),
+        Some(bytes) => {
+            aggregate::new_state(memory, Group::<true>::new(Sketch::decode(bytes, memory).or_raise()))
+        }
         None => call.null(),
     }
 }
@@ -128,9 +148,9 @@ pub fn combine<const STORABLE: bool>(call: &mut Call, function: &str) -> Datum {
         (Some(left), Some(right)) => left.0.union(&right.0).or_raise(),
         (None, Some(right)) => {
             // the right state dies with its row, so it is copied and never adopted
-            let mut copy = Sketch::empty(right.0.params(), memory);
-            copy.union(&right.0).or_raise();
-            return aggregate::new_state(memory, Group::<STORABLE>(copy));
+            let mut copy = Group::<STORABLE>::new(Sketch::empty(right.0.params(), memory));
+            copy.0.union(&right.0).or_raise();
+            return aggregate::new_state(memory, copy);
         }
         (Some(_), None) => {}
         (None, None) => return call.null(),
@@ -144,8 +164,8 @@ pub fn combine<const STORABLE: bool>(call: &mut Call, function: &str) -> Datum {
 /// The state in argument 0 for another process.
 pub fn to_bytes<const STORABLE: bool>(call: &mut Call, function: &str) -> Datum {
     aggregate::context_or_raise(call, function, "transition");
-    match aggregate::state::<Group<STORABLE>>(call, 0) {
-        Some(group) => crate::pg::v1::new_varlena(&group.0.to_state_bytes()),
+    match aggregate::state_mut::<Group<STORABLE>>(call, 0) {
+        Some(group) => crate::pg::v1::new_varlena(&group.sketch().to_state_bytes()),
         None => call.null(),
     }
 }
@@ -156,20 +176,20 @@ pub fn from_bytes<const STORABLE: bool>(call: &mut Call, function: &str) -> Datu
     // for the row only: combine copies what it keeps
     let memory = ContextMemory::current();
     let sketch = Sketch::from_state_bytes(call.bytes(0).unwrap_or_default(), memory).or_raise();
-    aggregate::new_state(memory, Group::<STORABLE>(sketch))
+    aggregate::new_state(memory, Group::<STORABLE>::new(sketch))
 }
 
 fn pack(call: &mut Call) -> Datum {
     aggregate::context_or_raise(call, "hll_pack", "aggregate");
-    match aggregate::state::<Stored>(call, 0) {
-        Some(group) => ops::stored(&group.0),
+    match aggregate::state_mut::<Stored>(call, 0) {
+        Some(group) => ops::stored(group.sketch()),
         None => call.null(),
     }
 }
 
-fn estimate(call: &Call, function: &str) -> Option<f64> {
+fn estimate(call: &mut Call, function: &str) -> Option<f64> {
     aggregate::context_or_raise(call, function, "aggregate");
-    aggregate::state::<Stored>(call, 0)?.0.cardinality(settings::estimator()).or_raise()
+    aggregate::state_mut::<Stored>(call, 0)?.sketch().cardinality(settings::estimator()).or_raise()
 }
 
 fn card_unpacked(call: &mut Call) -> Datum {

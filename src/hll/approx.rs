@@ -30,7 +30,7 @@ fn trans(call: &mut Call) -> Datum {
         return state.unwrap_or_else(|| call.null());
     };
     if let (Some(values), Some(state)) = (aggregate::state_mut::<Values>(call, 0), state) {
-        values.0.add(hash);
+        values.add(hash);
         return state;
     }
     let memory = aggregate::context_or_raise(call, "approx_count_distinct_trans", "transition");
@@ -43,7 +43,7 @@ fn trans(call: &mut Call) -> Datum {
     };
     let mut sketch = Sketch::empty(Params::new(log2m, 6, -1, 1).or_raise(), memory);
     sketch.add(hash);
-    aggregate::new_state(memory, Group::<false>(sketch))
+    aggregate::new_state(memory, Group::<false>::new(sketch))
 }
 
 fn combine(call: &mut Call) -> Datum {
@@ -61,8 +61,8 @@ fn deserialize(call: &mut Call) -> Datum {
 /// No row, no value: 0, as `count` says.
 fn finish(call: &mut Call) -> Datum {
     aggregate::context_or_raise(call, "approx_count_distinct_final", "aggregate");
-    let estimate = match aggregate::state::<Values>(call, 0) {
-        Some(values) => values.0.cardinality(Estimator::Improved).or_raise().unwrap_or(0.0),
+    let estimate = match aggregate::state_mut::<Values>(call, 0) {
+        Some(values) => values.sketch().cardinality(Estimator::Improved).or_raise().unwrap_or(0.0),
         None => 0.0,
     };
     Datum::from(estimate.round() as i64)

@@ -3,6 +3,7 @@
 //! Each file is one concern, each SQL function one short body: decode, call `crates/sketch`, encode.
 pub mod agg;
 pub mod approx;
+pub mod batch;
 pub mod compare;
 pub mod hash;
 pub mod io;
@@ -14,4 +15,5 @@ pub mod typmod;
 /// Called once when the library is loaded.
 pub fn init() {
     settings::init();
+    batch::init();
 }

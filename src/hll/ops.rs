@@ -103,13 +103,15 @@ fn empty4(call: &mut Call) -> Datum {
 
 /// Sketch parameters from `count` arguments starting at `first`. NULL reads as 0, as it always has.
 pub fn argument_params(call: &Call, first: usize, count: usize) -> Params {
+    params_of(count, |n| call.i64(first + n).unwrap_or(0))
+}
+
+/// Sketch parameters from so many values, each in a word.
+pub fn params_of(count: usize, value: impl Fn(usize) -> i64) -> Params {
     let mut given = [0i64; 4];
-    for (n, value) in given.iter_mut().enumerate().take(count) {
+    for (n, place) in given.iter_mut().enumerate().take(count) {
         // expthresh alone is a bigint
-        *value = match n {
-            2 => call.i64(first + n).unwrap_or(0),
-            _ => i64::from(call.i32(first + n).unwrap_or(0)),
-        };
+        *place = if n == 2 { value(n) } else { i64::from(value(n) as i32) };
     }
     typmod::params(&given[..count])
 }

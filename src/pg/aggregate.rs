@@ -67,6 +67,22 @@ fn pointer<T: State>(call: &Call, n: usize) -> Option<*mut T> {
     }
 }
 
+/// The state that `new_state` gave.
+///
+/// # Safety
+/// `state` came from `new_state` for any kind of state, and nobody else looks at it meanwhile.
+#[inline(always)]
+pub unsafe fn state_at<'a, T: State>(state: Datum) -> &'a mut T {
+    let p = state.cast_mut_ptr::<Tagged<T>>();
+    // SAFETY: the caller vouches for the address; the tag says what is there.
+    unsafe {
+        if (*p).tag != T::TAG {
+            raise(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, "the aggregate state is of another aggregate");
+        }
+        &mut (*p).value
+    }
+}
+
 /// The state in `internal` argument `n`, to be read.
 #[inline(always)]
 pub fn state<T: State>(call: &Call, n: usize) -> Option<&T> {

@@ -103,6 +103,24 @@ fn hash(key: &[u8], seed: u64) -> u32 {
     fold(fold(h ^ first, K) ^ last, K ^ seed) as u32
 }
 
+/// Whether two keys are one. Most are short: those up to 16 bytes are compared without a call.
+#[inline(always)]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    match (a.first_chunk::<8>(), a.last_chunk::<8>(), b.first_chunk::<8>(), b.last_chunk::<8>()) {
+        (Some(a1), Some(a2), Some(b1), Some(b2)) if a.len() <= 16 => a1 == b1 && a2 == b2,
+        (None, ..) => {
+            match (a.first_chunk::<4>(), a.last_chunk::<4>(), b.first_chunk::<4>(), b.last_chunk::<4>()) {
+                (Some(a1), Some(a2), Some(b1), Some(b2)) => a1 == b1 && a2 == b2,
+                _ => a.iter().zip(b).all(|(a, b)| a == b),
+            }
+        }
+        _ => a == b,
+    }
+}
+
 impl CounterMap {
     /// An empty map in `context`.
     pub fn new(context: Context) -> CounterMap {
@@ -144,7 +162,7 @@ impl CounterMap {
     #[inline]
     fn find(&self, key: &[u8]) -> Result<usize, u32> {
         let h = hash(key, self.seed);
-        let found = |e: &Entry| e.hash == h && self.key_of(e) == key;
+        let found = |e: &Entry| e.hash == h && same(self.key_of(e), key);
         let entries = self.entries.slice();
         if self.index.is_empty() {
             return entries.iter().position(found).ok_or(h);

@@ -55,8 +55,13 @@ impl<T: Flatten> Expanded<T> {
     ///
     /// Raises an error when the function was not called by an aggregate. Ask once per state, not per row.
     pub fn create<'a>(call: &Call, make: impl FnOnce(Context) -> T) -> &'a mut Expanded<T> {
+        Expanded::create_in(Context::of_aggregate(call), make)
+    }
+
+    /// The same for whoever knows the aggregate's memory context.
+    pub fn create_in<'a>(aggregate: Context, make: impl FnOnce(Context) -> T) -> &'a mut Expanded<T> {
         const { assert!(align_of::<Self>() <= 8, "palloc aligns to 8 bytes") }
-        let context = shared_context(Context::of_aggregate(call));
+        let context = shared_context(aggregate);
         // SAFETY: the block has the size and, as palloc aligns to 8, the alignment of the state; every field is
         // written, the header by its own initialiser, before the address leaves.
         unsafe {
@@ -94,6 +99,25 @@ impl<T: Flatten> Expanded<T> {
                 };
             }
             Argument::Flat(varlena_payload(datum))
+        }
+    }
+
+    /// The state that `datum` gave.
+    ///
+    /// # Safety
+    /// `state` came from `datum` of any kind of state, and nobody else looks at it meanwhile.
+    #[inline(always)]
+    pub unsafe fn at<'a>(state: pg_sys::Datum) -> &'a mut Expanded<T> {
+        // SAFETY: behind the two bytes of the pointer's header stands the address, not aligned; the tag says what is there.
+        unsafe {
+            let state = state.cast_mut_ptr::<u8>().add(2).cast::<*mut Self>().read_unaligned();
+            if (*state).tag != T::TAG {
+                raise(
+                    PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                    "the aggregate state is of another aggregate",
+                );
+            }
+            &mut *state
         }
     }
 

@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod anyhash;
 pub mod array;
 pub mod background;
+pub mod batch;
 pub mod buckets;
 pub mod counter_map;
 pub mod ddl;

@@ -44,6 +44,11 @@ unsafe extern "C-unwind" fn upper_paths(
     }
 }
 
+/// Whether sketches are to be aggregated over sorted input alone.
+pub fn sorts() -> bool {
+    WANTED.get().is_some_and(|wanted| wanted())
+}
+
 /// # Safety
 /// `rel` must be a live relation of the planner.
 unsafe fn forbid_hashed(rel: *mut pg_sys::RelOptInfo) {

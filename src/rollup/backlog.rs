@@ -1,22 +1,22 @@
 //! A backlog: rows that are too many for one transaction are merged in pieces by time, newest first, a transaction a
 //! piece, while new rows go on being merged beside them. What is left is in the state row; whoever is killed, the
 //! next run goes on from there.
-use super::catalog::{self, Definition};
-use super::error::Result;
+use super::catalog::{self, Definition, Must};
+use super::error::{Result, internal};
 use super::plan::Plan;
 use super::run::set_timezone;
 use super::sql::ident;
+use crate::pg::deparse::qualified;
+use crate::pg::kept::with_rows;
 use crate::pg::xact::ActingAs;
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
+use std::ffi::CString;
 
 /// Rows of one piece, about.
 static PIECE: GucSetting<i32> = GucSetting::<i32>::new(500_000);
 
 /// A rollup that has not run for so long may have a backlog.
 const AWAY: &str = "1 hour";
-
-/// Rows of the sample that a backlog is divided by.
-const SAMPLE: i64 = 200_000;
 
 /// Called once when the library is loaded.
 pub fn init() {
@@ -42,27 +42,48 @@ pub fn begin(d: &Definition, plan: &Plan, rows: &str, first: bool) -> Result<Opt
     let piece = i64::from(PIECE.get());
     let _acting = ActingAs::role(owner);
     set_timezone("UTC");
-    let total: i64 =
-        catalog::one_now(&format!("SELECT pg_catalog.count(*) FROM {source} WHERE {rows}"), &[])?;
-    if total <= piece {
-        return Ok(None);
-    }
-    let fractions: Vec<String> =
-        (1..=(total - 1) / piece).map(|n| (1.0 - (n * piece) as f64 / total as f64).to_string()).collect();
-    // Quantiles, so that a few odd times do no harm; of a sample, so that it costs one look at the rows.
-    let time = super::reach::zoned(&ident(&plan.time_column));
-    let cuts = catalog::write(
-        &format!(
-            "SELECT DISTINCT pg_catalog.timezone('UTC', c) AS c, pg_catalog.timezone('UTC', c)::pg_catalog.text FROM pg_catalog.unnest((\
-             SELECT pg_catalog.percentile_disc('{{{}}}'::pg_catalog.float8[]) WITHIN GROUP (ORDER BY {time}) FROM {source} \
-             WHERE {rows} AND pg_catalog.random() < {SAMPLE}::pg_catalog.float8 / {total})) c WHERE c IS NOT NULL ORDER BY 1 DESC",
-            fractions.join(",")
-        ),
-        &[],
-        |row| row.get::<String>(2),
-    )?;
-    let cuts: Vec<String> = cuts.into_iter().flatten().collect();
-    Ok(Some((cuts, total)))
+    let time = ident(&plan.time_column);
+    let minute = match (plan.time_zoned, is_date(d.source_oid, &plan.time_column)?) {
+        (true, _) => format!("pg_catalog.date_trunc('minute', {time}, 'UTC')"),
+        (false, false) => format!("pg_catalog.date_trunc('minute', {time})"),
+        (false, true) => time,
+    };
+    // One look at the rows: how many there are of each minute, the newest first. A piece ends with the minute that fills it.
+    let read = CString::new(format!(
+        "SELECT {minute} AS c, pg_catalog.count(*) AS n FROM {source} WHERE {rows} GROUP BY 1"
+    ))
+    .map_err(internal)?;
+    let planned = super::batch::for_run();
+    let (total, cuts) = qualified(|| with_rows(&read, c"minutes", |client, _| {
+        drop(planned);
+        let row = client
+            .select(
+                &*format!(
+                    "SELECT coalesce(max(above), 0)::pg_catalog.int8, coalesce(array_agg(pg_catalog.timezone('UTC', {})::pg_catalog.text ORDER BY c DESC) \
+                     FILTER (WHERE div(above, {piece}) > div(above - n, {piece}) AND above < total AND c IS NOT NULL), '{{}}') \
+                     FROM (SELECT c, n, sum(n) OVER (ORDER BY c DESC NULLS LAST) AS above, sum(n) OVER () AS total FROM minutes) m",
+                    super::reach::zoned("c")
+                ),
+                None,
+                &[],
+            )?
+            .first();
+        Ok((row.must::<i64>(1)?, row.must::<Vec<String>>(2)?))
+    }))
+    .map_err(internal)?;
+    Ok((total > piece).then_some((cuts, total)))
+}
+
+fn is_date(source: pg_sys::Oid, column: &str) -> Result<bool> {
+    Ok(catalog::read(
+        "SELECT atttypid = 'pg_catalog.date'::pg_catalog.regtype FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attname = $2",
+        &[source.into(), column.into()],
+        |row| row.get::<bool>(1),
+    )?
+    .first()
+    .copied()
+    .flatten()
+        == Some(true))
 }
 
 fn away(id: i64) -> Result<bool> {

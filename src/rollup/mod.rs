@@ -1,13 +1,11 @@
 //! Rollups: the SQL functions of schema `rollup`. A SELECT becomes a plan (`definition`, with the merge rules of
 //! `rules`), the plan becomes SQL (`sql`), is run (`run`) and lets old rows go (`expire`).
-use crate::pg::jsonb::Jsonb;
-use crate::pg::v1::Call;
 use crate::pg::xact::{self, ActingAs};
+use crate::pg::{jsonb::Jsonb, v1::Call};
 use catalog::Definition;
 use error::Result;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
-use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 mod adopt;
@@ -17,6 +15,7 @@ mod arrival;
 mod ask;
 pub mod attempt;
 mod backlog;
+mod batch;
 mod beside;
 pub mod catalog;
 mod change;
@@ -71,6 +70,7 @@ mod watch;
 /// Called once when the library is loaded: registers the settings.
 pub fn init() {
     backlog::init();
+    batch::init();
     citus::init();
     crate::pg::buckets::install();
     crate::pg::executing::install();

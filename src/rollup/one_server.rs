@@ -7,7 +7,9 @@ use super::plan::Plan;
 use super::run::{prefer_hashing, prefer_the_index, set_timezone};
 use super::sql;
 use super::waiting::{self, New};
+use crate::pg::batch::Asked;
 use crate::pg::buckets::FewBuckets;
+use crate::pg::deparse::qualified;
 use crate::pg::kept::with_rows;
 use crate::pg::xact::{ActingAs, accept_invalidations, own_transaction_id};
 use crate::pg::zonemap;
@@ -59,12 +61,10 @@ impl Place for OneServer {
         let delta = CString::new(sql::delta(plan, source, bounds)).map_err(internal)?;
         let statement = sql::merge_delta(plan, target, &levels, &conditions);
         let _acting = ActingAs::role(owner);
-        set_timezone(&d.timezone);
-        prefer_hashing();
-        let few = FewBuckets::of(d.source_oid, &plan.time_column, plan.bucket.shortest());
+        let planned = settled(d, plan);
         // The raw rows are read by the first statement alone, whose snapshot is no older than `now`.
         let merged = with_rows(&delta, sql::DELTA, |client, groups| {
-            drop(few);
+            drop(planned);
             if groups == 0 {
                 return Ok((0, 0, Vec::new(), None));
             }
@@ -123,12 +123,40 @@ impl Place for OneServer {
         let now = catalog::current_frontier(false, d.offset)?;
         let plan = d.plan()?;
         let new = bounds::new(&sql::prefix(&plan), &d.state.frontier, &now);
+        let delta = sql::delta(&plan, source, &new);
         Ok(format!(
-            "-- The groups of the new rows, which are called delta:\n{};\n-- Merges them:\n{};",
-            sql::delta(&plan, source, &new),
+            "-- The groups of the new rows, which are called delta; rows are taken {}:\n{delta};\n-- Merges them:\n{};",
+            road(d, &plan, &delta)?,
             sql::merge_delta(&plan, target, &super::levels::of(d)?, &[])
         ))
     }
+}
+
+/// How a run reads the rows of the statement that groups them, as PostgreSQL plans it now.
+fn road(d: &Definition, plan: &Plan, delta: &str) -> Result<&'static str> {
+    let (_, _, owner) = d.parts()?;
+    let _acting = ActingAs::role(owner);
+    let _planned = settled(d, plan);
+    let explain = CString::new(format!("EXPLAIN (COSTS off) {delta}")).map_err(internal)?;
+    // EXPLAIN is refused where nothing may be written, which is where a statement of a stable function is run.
+    let by_pages = qualified(|| {
+        with_rows(&explain, c"road", |client, _| {
+            let lines = client.select("SELECT \"QUERY PLAN\" FROM road", None, &[])?;
+            lines
+                .map(|line| Ok(line.get::<String>(1)?.is_some_and(|l| l.contains(crate::pg::batch::NODE))))
+                .try_fold(false, |any, one: pgrx::spi::SpiResult<bool>| Ok(any | one?))
+        })
+    })
+    .map_err(internal)?;
+    Ok(if by_pages { "a page at a time" } else { "one by one" })
+}
+
+/// Settles what the statement that groups new rows is planned under, until the current role ends; what is returned is
+/// to be dropped when it is planned.
+fn settled(d: &Definition, plan: &Plan) -> (FewBuckets, Asked) {
+    set_timezone(&d.timezone);
+    prefer_hashing();
+    (FewBuckets::of(d.source_oid, &plan.time_column, plan.bucket.shortest()), super::batch::for_run())
 }
 
 /// Whether rows came that a run at `now` would merge, without a statement over the source.

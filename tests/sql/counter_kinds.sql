@@ -1,5 +1,7 @@
 \set VERBOSITY terse
 SET client_min_messages = notice;
+-- The executor's own road; tests/batch.rs has the other.
+SET rollup.batch = off;
 
 -- every kind of number finds its aggregate, literals included
 SELECT jsonb_counter_agg(k, n::smallint), jsonb_counter_agg(k, n::integer), jsonb_counter_agg(k, n::bigint),

@@ -1,5 +1,7 @@
 \set VERBOSITY terse
 SET client_min_messages = notice;
+-- The executor's own road; tests/batch.rs has the other.
+SET rollup.batch = off;
 
 -- counting rows: NULL keys are skipped, keys come in jsonb's order (length, then bytes)
 SELECT jsonb_counter_agg(k) FROM (VALUES ('de'), ('fr'), (NULL), ('de'), ('austria'), ('')) v(k);

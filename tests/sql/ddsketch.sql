@@ -1,5 +1,7 @@
 -- Percentiles: the type, its forms, what is read off it, and what is refused.
 \set VERBOSITY terse
+-- The executor's own road; tests/batch.rs has the other.
+SET rollup.batch = off;
 CREATE FUNCTION no(call text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE hint text;
 BEGIN

@@ -1,6 +1,8 @@
 \set VERBOSITY terse
 SET client_min_messages = notice;
 SET bytea_output = hex;
+-- The executor's own road; tests/batch.rs has the other.
+SET rollup.batch = off;
 -- what is installed
 SELECT count(*) FILTER (WHERE p.prokind = 'f') AS functions, count(*) FILTER (WHERE p.prokind = 'a') AS aggregates
 FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'

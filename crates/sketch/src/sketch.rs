@@ -117,6 +117,50 @@ impl<M: Memory> Sketch<M> {
         }
     }
 
+    /// Its hashes, of a sketch that keeps them.
+    pub(crate) fn list(&self) -> &[i64] {
+        match &self.state {
+            State::Explicit(hashes) => hashes,
+            _ => &[],
+        }
+    }
+
+    /// Adds elements by their hashes, which ascend; some may come twice.
+    pub(crate) fn add_ascending(&mut self, hashes: &[i64]) {
+        let threshold = self.params.explicit_threshold();
+        let State::Explicit(own) = &mut self.state else {
+            return hashes.iter().for_each(|hash| self.add(*hash));
+        };
+        let (mut at, mut last, mut new) = (0, None, 0);
+        for hash in hashes {
+            at += own[at..].iter().take_while(|held| *held < hash).count();
+            new += usize::from(own.get(at) != Some(hash) && last != Some(hash));
+            last = Some(hash);
+        }
+        if new > 0 && own.len() + new > threshold {
+            self.as_registers();
+            return hashes.iter().for_each(|hash| self.add(*hash));
+        }
+        // From the end, so that what moves up is not written over.
+        let (mut left, mut more) = (own.len(), hashes.len());
+        (0..new).for_each(|_| own.insert(own.len(), 0));
+        let mut to = own.len();
+        while more > 0 && to > left {
+            let hash = hashes[more - 1];
+            if left > 0 && own[left - 1] > hash {
+                (to, left) = (to - 1, left - 1);
+                own[to] = own[left];
+                continue;
+            }
+            more -= 1;
+            let held = left > 0 && own[left - 1] == hash;
+            if !held && (more == 0 || hashes[more - 1] != hash) {
+                to -= 1;
+                own[to] = hash;
+            }
+        }
+    }
+
     /// Adds all that `other` holds.
     pub fn union(&mut self, other: &Sketch<impl Memory>) -> Result<(), Error> {
         self.params.check_same(&other.params)?;

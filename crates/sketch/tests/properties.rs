@@ -1,6 +1,7 @@
 //! Laws every sketch obeys, over random parameters and contents, and hostile bytes.
 use hll_sketch::{
-    Error, Estimator, Heap, Kind, Params, Sketch, add_to_stored, cardinality_of, murmur3, overlap, validate,
+    Error, Estimator, Growing, Heap, Kind, Params, Sketch, add_to_stored, cardinality_of, murmur3, overlap,
+    validate,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -120,6 +121,24 @@ fn read_every_way(bytes: &[u8]) {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_grows_is_the_same_sketch(params in params(), parts in vec(hashes(), 1..4), read in 0usize..50) {
+        let mut whole = Growing::new(Sketch::empty(params, Heap));
+        let mut all = Vec::new();
+        for part in parts {
+            let mut grown = Growing::new(Sketch::empty(params, Heap));
+            for (n, hash) in part.iter().enumerate() {
+                grown.add(*hash);
+                if n % 50 == read {
+                    prop_assert_eq!(grown.sketch().encode(-1), sketch(params, &part[..=n]).encode(-1));
+                }
+            }
+            whole.union(&grown).unwrap();
+            all.extend(part);
+            prop_assert_eq!(whole.sketch().encode(-1), naive(params, &all));
+        }
+    }
 
     #[test]
     fn adding_follows_the_definition(params in params(), hashes in hashes()) {

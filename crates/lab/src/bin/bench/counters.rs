@@ -73,7 +73,7 @@ pub fn run() -> Outcome<()> {
     Ok(())
 }
 
-/// Bytes that the statement's HashAggregate held at its peak, hash table and all.
+/// Bytes that the statement's groups held at their peak, hash table and all.
 pub fn peak_memory(client: &mut Client, sql: &str) -> Outcome<f64> {
     let explained: String = client
         .query(&format!("EXPLAIN (ANALYZE, TIMING OFF) {sql}"), &[])?
@@ -81,8 +81,10 @@ pub fn peak_memory(client: &mut Client, sql: &str) -> Outcome<f64> {
         .map(|row| row.get::<_, String>(0) + "\n")
         .collect();
     let kilobytes = explained.split_once("Memory Usage: ").and_then(|(_, rest)| rest.split_once("kB"));
-    match kilobytes.filter(|_| explained.contains("Batches: 1 ")) {
-        Some((kilobytes, _)) => Ok(kilobytes.parse::<f64>()? * 1024.0),
-        None => Err(format!("not one hash aggregate in memory:\n{explained}").into()),
+    let whole = explained.contains("Batches: 1 ")
+        || explained.contains("Batch Aggregate") && !explained.contains("Left to the Executor");
+    match kilobytes.filter(|_| whole) {
+        Some((kilobytes, _)) => Ok(kilobytes.trim().parse::<f64>()? * 1024.0),
+        None => Err(format!("not one aggregate in memory:\n{explained}").into()),
     }
 }

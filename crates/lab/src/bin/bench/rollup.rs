@@ -34,6 +34,9 @@ const SETTINGS: &str = "SET jit = off";
 
 const SERIAL: &str = "SET jit = off; SET max_parallel_workers_per_gather = 0";
 
+/// The same, rows taken one by one.
+const BY_ROWS: &str = "SET jit = off; SET max_parallel_workers_per_gather = 0; SET rollup.batch = off";
+
 /// The values of events from number `from` on: 20,000 a minute, 20 sites, 12 countries.
 fn values(from: i64, rows: i64) -> String {
     format!(
@@ -127,27 +130,28 @@ fn large_runs(cluster: &Cluster, one: &mut Load) -> Outcome<()> {
         SETTINGS,
     )?;
     let mut serial = Load::new(cluster, "serial", "{}", SERIAL)?;
+    let mut rows = Load::new(cluster, "rows", "{}", BY_ROWS)?;
     let helpers = helpers(cluster, one)?;
-    let mut times = [const { Vec::new() }; 7];
+    let mut times = [const { Vec::new() }; 8];
     for round in 0..5 {
-        for load in [&mut *one, &mut three, &mut serial] {
+        for load in [&mut *one, &mut three, &mut serial, &mut rows] {
             load.add(ROWS)?;
         }
-        let mut turns: [usize; 3] = [0, 1, 2];
-        turns.rotate_left(round % 3);
+        let mut turns: [usize; 4] = [0, 1, 2, 3];
+        turns.rotate_left(round % 4);
         for turn in turns {
-            let load = [&mut *one, &mut three, &mut serial].into_iter().nth(turn).expect("three of them");
-            times[turn].push(load.run()?);
+            let loads = [&mut *one, &mut three, &mut serial, &mut rows];
+            times[turn].push(loads.into_iter().nth(turn).expect("four of them").run()?);
         }
         let (plain, parallel, serially) = (one.plain(ROWS), one.plain_parallel(ROWS), serial.plain(ROWS));
-        times[3].push(once(&mut one.client, &plain)?);
-        times[4].push(once(&mut one.client, &parallel)?);
-        times[5].push(once(&mut serial.client, &serially)?);
+        times[4].push(once(&mut one.client, &plain)?);
+        times[5].push(once(&mut one.client, &parallel)?);
+        times[6].push(once(&mut serial.client, &serially)?);
         one.client.batch_execute("DROP TABLE IF EXISTS by_hand")?;
         let typed = format!("CREATE TABLE by_hand AS {SELECT} WHERE {} GROUP BY 1, 2", one.last(ROWS));
-        times[6].push(once(&mut one.client, &typed)?);
+        times[7].push(once(&mut one.client, &typed)?);
     }
-    let [run, leveled, alone, plain, parallel, serially, typed] = times.map(median);
+    let [run, leveled, alone, by_rows, plain, parallel, serially, typed] = times.map(median);
     let [of_run, of_plain, of_parallel] = helpers;
     let (tutorial, whose) = tutorial(cluster, ROWS)?;
     let name = "run over 1 M new rows";
@@ -159,6 +163,7 @@ fn large_runs(cluster: &Cluster, one: &mut Load) -> Outcome<()> {
     line(format!("{name}, {of_run}"), run, plain, format!("{query}, {of_plain}: as PostgreSQL plans it"));
     line(format!("{name}, {of_run}"), run, parallel, format!("{query}, {of_parallel}: made parallel"));
     line(format!("{name}, without parallel workers"), alone, serially, format!("{query}, without"));
+    line(format!("{name}, without parallel workers"), alone, by_rows, "with `rollup.batch = off`".into());
     line(format!("{name}, {of_run}"), run, typed, "the query itself into a new table".into());
     line(format!("{name}, {of_run}"), run, tutorial, format!("the tutorial's INSERT … SELECT, {whose}"));
     line(format!("{name}, without parallel workers"), alone, tutorial, "the same INSERT … SELECT".into());

@@ -5,6 +5,7 @@ use hll_lab::figures::{Cell, exact, figure, note, row, table};
 use hll_lab::{Cluster, Outcome, Tree};
 use postgres::Client;
 
+use crate::counters::peak_memory;
 use crate::measure::{by_turns, in_turn, median, once};
 
 /// Sketches and rows; the C extension makes the same bytes of the same statements.
@@ -150,6 +151,7 @@ fn alone(client: &mut Client) -> Outcome<()> {
         ),
         &[("one_process_ms", one), ("two_workers_ms", two)],
     );
+    interleaved(client)?;
     let approx = "SELECT count(*) FROM pg_proc WHERE proname = 'approx_count_distinct'";
     if client.query_one(approx, &[])?.get::<_, i64>(0) > 0 {
         let (exact, sketch) = in_turn(
@@ -165,5 +167,32 @@ fn alone(client: &mut Client) -> Outcome<()> {
             &[("exact_ms", exact), ("sketch_ms", sketch)],
         );
     }
+    Ok(())
+}
+
+/// Rows of many groups that come by turns, a page at a time and by the executor.
+fn interleaved(client: &mut Client) -> Outcome<()> {
+    client.batch_execute(
+        "CREATE TABLE interleaved AS SELECT i % 10000 AS g, i FROM generate_series(0, 1999999) i; VACUUM ANALYZE interleaved",
+    )?;
+    let over =
+        |call: &str| format!("SELECT count(h) FROM (SELECT {call} AS h FROM interleaved GROUP BY g) s");
+    let (sketches, plain) = (over("hll_add_agg(hll_hash_bigint(i))"), over("sum(i)"));
+    for (how, setting) in [("a page at a time", "on"), ("by the executor", "off")] {
+        client.batch_execute(&format!("SET rollup.batch = {setting}"))?;
+        let (ours, sum) = in_turn(client, &sketches, &plain)?;
+        let kilobytes =
+            peak_memory(client, "SELECT hll_add_agg(hll_hash_bigint(i)) FROM interleaved GROUP BY g")?
+                / 1e4
+                / 1024.0;
+        let ratio = ours / sum;
+        note(
+            format!(
+                "`hll_add_agg` {how}, 10,000 groups of 200 values that come by turns, against `sum(i)`: {ours:.0} ms / {sum:.0} ms = {ratio:.2} (to reach: 1.5), {kilobytes:.1} KB a group (to reach: 3.5)"
+            ),
+            &[("sketches_ms", ours), ("sum_ms", sum), ("kilobytes", kilobytes)],
+        );
+    }
+    client.batch_execute("RESET rollup.batch")?;
     Ok(())
 }
