@@ -49,6 +49,7 @@ pub fn partition(
     super::retention::refuse_temporary(relation)?;
     super::create::check_timezone(timezone)?;
     check_width(&width, &ahead, whole_days)?;
+    lock::take_partitions(relation);
     {
         let _acting = ActingAs::catalog();
         catalog::execute(
@@ -175,6 +176,7 @@ fn acting(k: &Kept) -> ActingAs {
 fn lock(k: &Kept) -> Result<Option<Kept>> {
     {
         let _acting = acting(k);
+        lock::take_partitions(k.oid);
         if !lock::relation(k.oid, Mode::Shape) {
             return Ok(None);
         }
