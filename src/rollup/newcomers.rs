@@ -90,6 +90,21 @@ pub fn wait(d: &Definition, now: &Frontier) -> Result<bool> {
     Ok(found.first() == Some(&Some(true)))
 }
 
+/// Notes that came along in a dump, into another database of this cluster: its ids are those of here, but who inserted the rows
+/// is whoever restored them. What is to be judged then is all of the table, as after a restore into another cluster.
+pub fn came_along(source: pg_sys::Oid) -> Result<bool> {
+    if !catalog::has_arrivals(source)? {
+        return Ok(false);
+    }
+    let _acting = ActingAs::catalog();
+    let found = catalog::read(
+        "SELECT EXISTS (SELECT FROM rollup.arrival n WHERE n.source = $1 AND n.home <> 'rollup.arrival'::pg_catalog.regclass)",
+        &[source.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(found.first() == Some(&Some(true)))
+}
+
 /// Adds newcomers that were not counted to a rollup whose state row is locked, before anything else is merged. Returns up
 /// to where the run is to merge what is new, no less than `now`, and the raw rows added.
 pub fn merge(d: &Definition, plan: &Plan, now: Frontier) -> Result<(Frontier, i64)> {
@@ -245,8 +260,10 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
     );
     let came = format!("({who}) IS NOT NULL");
     let gone = format!("coalesce({key} OPERATOR(pg_catalog.<) {}, false)", changes.floor(&changes.target));
+    // Where rows left with their table, what is lacking is told from what is new where all is the one or the other.
+    let lost = super::holes::whole(d, plan, None)?.map_or("false".to_string(), |holes| holes.holds(&key));
     let newcomers = judged_sql::newcomers(plan, source, &format!("{merged} AND {came}"), &who);
-    let judged = judged_sql::judged(plan, source, target, &newcomers, &merged, &groups, &gone);
+    let judged = judged_sql::judged(plan, source, target, &newcomers, &merged, &groups, [&gone, &lost]);
     let merge = judged_sql::merge_judged(plan, target, &levels, &conditions);
     let few = FewBuckets::of(d.source_oid, &plan.time_column, plan.bucket.shortest());
     let judged = CString::new(judged).map_err(internal)?;
