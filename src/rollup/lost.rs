@@ -17,6 +17,7 @@ use super::plan::Plan;
 use super::sql::literal;
 use super::{maps, range, waiting, watch};
 use crate::pg::ddl::Command;
+use crate::pg::deparse::shown_name;
 use crate::pg::kept::under_latest_snapshot;
 use crate::pg::leaving;
 use crate::pg::trigger::{self, Micros};
@@ -154,14 +155,14 @@ fn note(left: &[Left], gone: bool) -> Result<()> {
             write(None, None)?;
         }
         if l.unmerged > 0 {
-            let source = super::expire::name_of(l.source)?;
+            let source = shown_name(l.source);
             let (what, hint) = match gone {
                 true => (
                     "that were dropped with a partition or child".to_string(),
                     "rollup.retain has partitions dropped that every rollup has counted, and no other; before a DROP of your own",
                 ),
                 false => (
-                    format!("that left with {}", super::expire::name_of(l.table)?),
+                    format!("that left with {}", shown_name(l.table)),
                     "They are counted once it is attached again. Before it is dropped",
                 ),
             };
@@ -211,6 +212,10 @@ pub fn left(command: &Command) -> Result<()> {
 }
 
 fn detached(table: pg_sys::Oid, parent: pg_sys::Oid) -> Result<()> {
+    // Expiry detaches what it drops next, where foreign keys refer to the table.
+    if watch::Expiring::drops(table) {
+        return Ok(());
+    }
     let place = place(parent, table);
     for one in maps::tables(table)? {
         let mut left = measure(one, parent)?;

@@ -37,7 +37,7 @@ fn of_rollup(call: &mut Call) -> Result<pg_sys::Datum> {
     let found = {
         let _acting = ActingAs::catalog();
         let sql = "SELECT EXISTS (SELECT FROM rollup.lost n WHERE n.definition = $1) OR EXISTS (SELECT FROM pg_inherits WHERE inhdetachpending)";
-        ask::read_often(sql, vec![(PgBuiltInOids::INT8OID, id.into())], |row| row.get::<bool>(1))?
+        ask::read_often(sql, &[id.into()], |row| row.get::<bool>(1))?
     };
     let d = match found.first() {
         Some(Some(true)) => super::catalog::by_id(id)?,
