@@ -199,7 +199,8 @@ CREATE TABLE rollup.arrival (
   time_column  name NOT NULL,
   since        timestamptz,
   until        timestamptz,
-  told         boolean NOT NULL DEFAULT false
+  told         boolean NOT NULL DEFAULT false,
+  home         oid NOT NULL DEFAULT 'rollup.arrival'::regclass
 );
 ALTER TABLE rollup.arrival REPLICA IDENTITY FULL;
 CREATE INDEX ON rollup.arrival (source, rollup_stamp);
@@ -209,7 +210,23 @@ COMMENT ON COLUMN rollup.arrival.rollup_stamp IS 'the stamp of the transaction t
 COMMENT ON COLUMN rollup.arrival.xid IS 'the (sub)transaction that inserted them; NULL: the whole table came, by ATTACH PARTITION or INHERIT';
 COMMENT ON COLUMN rollup.arrival.since IS 'first moment, of a column without time zone as if that were UTC; NULL: rows without a time';
 COMMENT ON COLUMN rollup.arrival.until IS 'last moment';
+COMMENT ON COLUMN rollup.arrival.home IS 'this table, where the row was written: in a dump that is restored it is another, whose rows have other inserters';
 COMMENT ON COLUMN rollup.arrival.told IS 'a warning said that rows were left out';
+
+CREATE TABLE rollup.lost (
+  definition  bigint NOT NULL,
+  relation    regclass,
+  xid         bigint NOT NULL,
+  place       text NOT NULL,
+  since       timestamptz,
+  until       timestamptz
+);
+ALTER TABLE rollup.lost REPLICA IDENTITY FULL;
+COMMENT ON TABLE rollup.lost IS 'Raw rows that left with a partition or child which was dropped or detached, by rollup: their buckets are not computed again';
+COMMENT ON COLUMN rollup.lost.relation IS 'the table in which they are, until it is dropped; where it comes back the row goes';
+COMMENT ON COLUMN rollup.lost.xid IS 'the transaction in which it left PLACE, the table above by id and its bounds: what takes that place in the same transaction makes the row go';
+COMMENT ON COLUMN rollup.lost.since IS 'first moment of the rows, of a time column without zone as if in UTC; NULL: rows without time';
+COMMENT ON COLUMN rollup.lost.until IS 'last moment';
 
 CREATE TABLE rollup.expired (
   relation    regclass PRIMARY KEY,
@@ -239,6 +256,8 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.attempt', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.retention', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.expired', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.change', '');
+SELECT pg_catalog.pg_extension_config_dump('rollup.arrival', '');
+SELECT pg_catalog.pg_extension_config_dump('rollup.lost', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.partitioning', '');
 
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
@@ -254,6 +273,6 @@ GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.expired T
 -- Which minutes changed is told by functions, which ask who may know; a run asks first whether there is anything.
 GRANT SELECT (source) ON rollup.change, rollup.arrival TO PUBLIC;
 -- pg_dump reads whole tables. The owner of a database may dump it: so it reads all that is dumped, query texts too.
-GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning, rollup.retention, rollup.change, rollup.arrival TO pg_database_owner;
+GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning, rollup.retention, rollup.change, rollup.arrival, rollup.lost TO pg_database_owner;
 GRANT SELECT ON SEQUENCE rollup.definition_id_seq TO pg_database_owner;
 

@@ -191,12 +191,12 @@ CREATE FUNCTION rollup.check(name text, from_time timestamptz DEFAULT NULL, to_t
 RETURNS TABLE (relation regclass, keys jsonb, column_name text, stored text, recomputed text)
 AS 'MODULE_PATHNAME', 'rollup_check_wrapper' LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10;
 COMMENT ON FUNCTION rollup.check(text, timestamptz, timestamptz) IS
-'Aggregates raw rows again and lists what differs from a rollup and its levels, for buckets from FROM_TIME to before TO_TIME (NULL: without bound): no row where all is well. Rows not yet rolled up do not count, nor buckets of which raw rows have expired. Float sums may differ in their last digits, bounded counters (max_keys) within their error: of these are listed the ones whose totals differ, or whose numbers are further apart. Errors: no such rollup, not its owner';
+'Aggregates raw rows again and lists what differs from a rollup and its levels, for buckets from FROM_TIME to before TO_TIME (NULL: without bound): no row where all is well. Rows not yet rolled up do not count, nor buckets of which raw rows have expired, or left with a partition that was dropped or detached. Float sums may differ in their last digits, bounded counters (max_keys) within their error: of these are listed the ones whose totals differ, or whose numbers are further apart. Errors: no such rollup, not its owner';
 
-CREATE FUNCTION rollup.rebuild(name text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL) RETURNS bigint
+CREATE FUNCTION rollup.rebuild(name text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL, force boolean DEFAULT false) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_rebuild_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.rebuild(text, timestamptz, timestamptz) IS
-'Replaces buckets from FROM_TIME to before TO_TIME (NULL: without bound) by what the raw rows merged so far give, after raw rows were changed; levels too. Returns the groups written. Refused where raw rows have expired';
+COMMENT ON FUNCTION rollup.rebuild(text, timestamptz, timestamptz, boolean) IS
+'Replaces buckets from FROM_TIME to before TO_TIME (NULL: without bound) by what the raw rows merged so far give, after raw rows were changed; levels too. Returns the groups written. Refused where raw rows have expired, or left with a partition that was dropped or detached; FORCE: what left is forgotten, and only what is there counts';
 
 CREATE FUNCTION rollup_internal.lag_rows(id bigint) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_lag_rows_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
@@ -331,6 +331,11 @@ RETURNS SETOF record AS 'MODULE_PATHNAME', 'rollup_arrivals' LANGUAGE c STABLE P
 COMMENT ON FUNCTION rollup_internal.arrivals(regclass, name) IS
 'The same of rows that came by another road: RELATION is the table or partition in which they lie, XID the transaction that inserted them, NULL where the whole table came';
 
+CREATE FUNCTION rollup_internal.lost_rows(id bigint, OUT since timestamptz, OUT until timestamptz) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'rollup_lost_rows' LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10;
+COMMENT ON FUNCTION rollup_internal.lost_rows(bigint) IS
+'The same of raw rows that left with a partition or child which was dropped or detached: of the rollup with this id, from SINCE to UNTIL, both NULL for rows without time. NULL gives no row';
+
 CREATE FUNCTION rollup_internal.unwatched(id bigint) RETURNS text
 AS 'MODULE_PATHNAME', 'rollup_unwatched_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup_internal.unwatched(bigint) IS
@@ -372,7 +377,9 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
        (SELECT coalesce(max(i.late_ignored), 0) FROM rollup.retention i WHERE i.relation = d.relation
            OR i.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
        d.long_keys,
-       d.on_change, CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN d.refused_changes END AS refused_changes, d.left_out, rollup_internal.unwatched(d.id) AS unwatched,
+       d.on_change, CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN d.refused_changes END AS refused_changes, d.left_out,
+       CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN
+         (SELECT pg_catalog.range_agg(pg_catalog.tstzrange(b.since, b.until, '[]')) FROM rollup.lost b WHERE b.definition = d.id AND b.since IS NOT NULL) END AS missing_rows, rollup_internal.unwatched(d.id) AS unwatched,
        p.partitions_until, p.partitions_error,
        (SELECT pg_catalog.string_agg(CASE WHEN rollup_internal.may_read(rollup_internal.owner_of(x.relation)) THEN x.last_error END, '; ') FROM rollup.retention x
          WHERE x.relation IN (d.source, d.relation) OR x.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS expiry_error,
@@ -402,6 +409,7 @@ COMMENT ON COLUMN rollup.status.oldest_row IS 'least time of the rows that wait'
 COMMENT ON COLUMN rollup.status.open_writers IS 'whose transactions have the source open for writing: their rows come when they end, and hold no others back';
 COMMENT ON COLUMN rollup.status.held_back_by IS 'what the next run waits for: a lock on the source or a part of it; on a Citus cluster, node by node, as rollup.nodes says. NULL: nothing';
 COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was. NULL for who may not read the source';
+COMMENT ON COLUMN rollup.status.missing_rows IS 'times of raw rows that left with a partition or child which was dropped or detached: their buckets are not computed again, nor compared. NULL for who may not read the source';
 COMMENT ON COLUMN rollup.status.left_out IS 'rows that came by another road with stamps of rows that are rolled up, of which it could not be told whether they were counted: they were not counted again; rollup.rebuild takes them in';
 COMMENT ON COLUMN rollup.status.unwatched IS 'triggers that are missing or switched off, without which changes of raw rows are not seen; the next run makes those that are missing. Also tables without the index that tells of rows that come by another road, and that the source has become a partition';
 COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';

@@ -45,14 +45,40 @@ fn hold(citus: &Citus, nodes: &[usize], held: bool) {
             [set.as_str(), "SELECT pg_reload_conf()"].iter().all(|sql| client.batch_execute(sql).is_ok())
                 && client.query_one(now, &[]).is_ok_and(|row| row.get::<_, bool>(0) == held)
         });
+        if held {
+            taken_up(citus, *node);
+        }
     }
+}
+
+/// A commit that nobody needs, which tells whether others wait.
+const PROBE: &str = "SELECT pg_logical_emit_message(true, 'probe', '')";
+
+/// Waits until a commit waits. That a session has read the setting says nothing of it: a commit looks at a flag in shared
+/// memory, which the checkpointer sets once it has read the setting itself.
+fn taken_up(citus: &Citus, node: usize) {
+    let mut probe: Option<(i64, thread::JoinHandle<()>)> = None;
+    wait_for("commits wait", 60, || {
+        let Ok(mut client) = citus.connect(node) else { return false };
+        if let Some((pid, running)) = &probe
+            && !running.is_finished()
+        {
+            let waits =
+                "SELECT count(*) FROM pg_stat_activity WHERE pid = $1::bigint AND wait_event = 'SyncRep'";
+            return client.query_one(waits, &[pid]).is_ok_and(|row| row.get::<_, i64>(0) == 1);
+        }
+        let Ok(pid) = client.query_one("SELECT pg_backend_pid()::bigint", &[]) else { return false };
+        // It ends with the setting, or with the server.
+        probe = Some((pid.get(0), thread::spawn(move || drop(client.batch_execute(PROBE)))));
+        false
+    });
 }
 
 /// The process that waits in a commit, its statement, and the node.
 fn waiting(citus: &Citus, nodes: &[usize]) -> Option<(usize, i64, String)> {
     nodes.iter().find_map(|node| {
-        let sql = "SELECT pid::bigint, query FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND backend_type = 'client backend' LIMIT 1";
-        let row = citus.connect(*node).ok()?.query_opt(sql, &[]).ok()??;
+        let sql = "SELECT pid::bigint, query FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND backend_type = 'client backend' AND query <> $1 LIMIT 1";
+        let row = citus.connect(*node).ok()?.query_opt(sql, &[&PROBE]).ok()??;
         Some((*node, row.get(0), row.get(1)))
     })
 }

@@ -1,4 +1,6 @@
 //! What the tests share: the events table, its rollup, and the comparison of the two.
+pub mod dumped;
+pub mod every_road;
 pub mod forgive;
 pub mod load;
 pub mod nodes;

@@ -119,15 +119,16 @@ fn writers_go_on_while_partitions_come() {
         let end = Instant::now() + Duration::from_secs(4);
         let mut compared = 0;
         while Instant::now() < end || compared < 3 {
-            // The worker moves rows too. Whoever comes meanwhile waits for a while, and sees them before or after; of two
-            // that move rows PostgreSQL may end one, which holds locks that the other waits for.
+            // The worker moves rows too. Whoever comes meanwhile waits for a while, and sees them before or after.
             let moved = client.batch_execute("SELECT rollup.partition('event', '1 hour')");
-            done_unless(moved, &["55P03", "40P01"]);
+            done_unless(moved, &["55P03"]);
             assert_eq!(number(&mut client, DIFFERENCES), 0);
             compared += 1;
         }
     });
     caught_up(&mut client);
+    // Whoever makes partitions of the table takes its locks in one order.
+    assert!(!cluster.log().contains("deadlock detected"), "{}", cluster.log());
     assert!(number(&mut client, "SELECT moved FROM rollup.partitioning") > 0);
     assert_eq!(
         number(&mut client, "SELECT rows_total FROM rollup.status"),

@@ -1,192 +1,26 @@
 //! Rows that come by every road at once: staging tables, moves, partitions that are attached, detached, exchanged and
-//! rewritten, prepared and rolled back, with runs beside them. Each is counted once. In a rollup that ignores changes each
-//! batch of rows is a group of its own, so that what is new can always be told; one that follows them takes all.
-use std::collections::HashSet;
+//! rewritten, prepared and rolled back, COPY out and in, names that change, dumps, with runs beside them. Each is counted once. In a rollup that ignores changes each
+//! batch of rows is a group of its own, so that what is new can always be told; one that follows them takes all. What the
+//! rollup holds is compared with the raw rows, and with what the writers know to have committed. TORTURE_SECONDS says for how
+//! long, TORTURE_SEED what the dice begin with.
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hll_lab::{Cluster, wait_for};
+use hll_tests::dumped;
+use hll_tests::every_road::{Batches, NAMES, Roads, TABLES, VALUES, Written, rename_column, renamed};
 use hll_tests::load::Dice;
-use hll_tests::{another, number};
+use hll_tests::nodes::StopAtEnd;
+use hll_tests::{another, configure, number};
 use postgres::Client;
-
-const TABLES: &str = "
-    CREATE TABLE visit (at timestamptz NOT NULL, slot int, batch bigint, v int, note text) PARTITION BY LIST (slot);
-    CREATE TABLE visit_0 PARTITION OF visit FOR VALUES IN (0);
-    CREATE TABLE visit_1 PARTITION OF visit FOR VALUES IN (1);
-    CREATE TABLE visit_2 PARTITION OF visit FOR VALUES IN (2) PARTITION BY RANGE (at);
-    CREATE TABLE visit_2a PARTITION OF visit_2 FOR VALUES FROM ('2026-01-01') TO ('2026-01-03');
-    CREATE TABLE visit_2b PARTITION OF visit_2 DEFAULT;";
-
-const VALUES: &str = "count(*) AS n, sum(v) AS total, sum(hashtext(note)::bigint) AS hash, max(v) AS most";
-
-/// Batches whose rows were inserted into the table itself, all of them before any run could see one.
-type Batches = Mutex<Vec<u64>>;
-
-struct Roads<'a> {
-    dice: Dice,
-    batches: &'a Batches,
-    next: &'a AtomicU64,
-    /// Rows may be changed and deleted, too.
-    changes: bool,
-}
-
-impl Roads<'_> {
-    fn rows(&mut self, batch: u64, slot: &str) -> String {
-        let (start, n) = (self.dice.roll(5000), 1 + self.dice.roll(20));
-        format!(
-            "SELECT timestamptz '2026-01-01' + {start} * interval '1 minute' + g * interval '{} minutes', {slot}, {batch}, ({batch} + g) % 100, 'n' || g FROM generate_series(1, {n}) g",
-            self.dice.roll(120)
-        )
-    }
-
-    fn new_batch(&mut self) -> u64 {
-        self.next.fetch_add(1, Relaxed)
-    }
-
-    fn known(&mut self) -> Option<u64> {
-        let batches = self.batches.lock().unwrap();
-        (!batches.is_empty()).then(|| batches[self.dice.roll(batches.len() as u64) as usize])
-    }
-
-    /// Rows written elsewhere, committed, with the stamps of that.
-    fn stage(&mut self, client: &mut Client, id: usize) -> Result<u64, postgres::Error> {
-        let batch = self.new_batch();
-        let rows = self.rows(batch, "g % 3");
-        client.batch_execute(&format!("INSERT INTO staging_{id} (at, slot, batch, v, note) {rows}"))?;
-        Ok(batch)
-    }
-
-    /// One thing that happens, of a kind the dice choose.
-    fn step(&mut self, client: &mut Client, id: usize) -> Result<(), postgres::Error> {
-        let kind = self.dice.roll(if self.changes { 15 } else { 11 });
-        let known = self.known();
-        match (kind, known) {
-            (0, _) => {
-                let batch = self.stage(client, id)?;
-                if self.dice.roll(2) == 0 {
-                    thread::sleep(Duration::from_millis(self.dice.roll(150)));
-                }
-                client.batch_execute(&format!("INSERT INTO visit SELECT * FROM staging_{id} WHERE batch = {batch}"))
-            }
-            (1, _) => {
-                let batch = self.stage(client, id)?;
-                client.batch_execute(&format!(
-                    "BEGIN; INSERT INTO visit SELECT * FROM staging_{id} WHERE batch = {batch}; SAVEPOINT a;
-                     INSERT INTO visit SELECT * FROM staging_{id}; ROLLBACK TO a; SELECT pg_sleep(0.05); COMMIT"
-                ))
-            }
-            (2, _) => {
-                let batch = self.stage(client, id)?;
-                let part = ["<", ">="].map(|c| {
-                    format!("INSERT INTO visit SELECT * FROM staging_{id} WHERE batch = {batch} AND v {c} 50")
-                });
-                client.batch_execute(&format!(
-                    "BEGIN; {}; SAVEPOINT a; {}; PREPARE TRANSACTION 'r{batch}'",
-                    part[0], part[1]
-                ))?;
-                thread::sleep(Duration::from_millis(self.dice.roll(150)));
-                let end = if self.dice.roll(4) == 0 { "ROLLBACK" } else { "COMMIT" };
-                client.batch_execute(&format!("{end} PREPARED 'r{batch}'"))
-            }
-            // Moved, whether or not they were counted; also back and forth.
-            (3 | 4, Some(batch)) => client.batch_execute(&format!(
-                "WITH gone AS (DELETE FROM visit WHERE batch = {batch} AND slot < 3 RETURNING *)
-                 INSERT INTO visit SELECT at, 2 - slot, batch, v, note, rollup_stamp FROM gone"
-            )),
-            (5, Some(batch)) => client
-                .batch_execute(&format!("UPDATE visit SET slot = (slot + 1) % 3 WHERE batch = {batch} AND slot < 3")),
-            (6, Some(batch)) => {
-                let staged = self.stage(client, id)?;
-                client.batch_execute(&format!(
-                    "MERGE INTO visit t USING (SELECT *, true AS new FROM staging_{id} WHERE batch = {staged}
-                       UNION ALL SELECT DISTINCT ON (batch) *, false FROM visit WHERE batch = {batch} AND slot < 3) s
-                     ON t.batch = s.batch AND t.slot < 3 AND NOT s.new
-                     WHEN MATCHED THEN UPDATE SET slot = (t.slot + 1) % 3
-                     WHEN NOT MATCHED AND s.new THEN INSERT (at, slot, batch, v, note, rollup_stamp) VALUES (s.at, s.slot, s.batch, s.v, s.note, s.rollup_stamp)"
-                ))
-            }
-            (7, Some(batch)) => client
-                .batch_execute(&format!("UPDATE visit SET rollup_stamp = DEFAULT, note = note WHERE batch = {batch}")),
-            (8, _) => {
-                let (batch, slot) = (self.new_batch(), self.dice.roll(3));
-                let rows = self.rows(batch, &slot.to_string());
-                client.batch_execute(&format!(
-                    "BEGIN; INSERT INTO visit (at, slot, batch, v, note) {rows}; SELECT rollup.run('visit'); COMMIT"
-                ))?;
-                self.batches.lock().unwrap().push(batch);
-                Ok(())
-            }
-            (11, Some(batch)) => client.batch_execute(&format!("DELETE FROM visit WHERE batch = {batch} AND v % 2 = 0")),
-            (12, Some(batch)) => client.batch_execute(&format!(
-                "UPDATE visit SET v = v + 1, at = at + interval '7 hours', slot = (slot + 1) % 3 WHERE batch = {batch} AND slot < 3"
-            )),
-            (13, _) if self.dice.roll(10) == 0 => client.batch_execute("TRUNCATE visit_2a"),
-            // More of a group that is there, and some of it changed, before a run can judge it.
-            (14, Some(batch)) => {
-                let rows = self.rows(batch, "g % 3");
-                client.batch_execute(&format!("INSERT INTO staging_{id} (at, slot, batch, v, note) {rows}"))?;
-                client.batch_execute(&format!(
-                    "INSERT INTO visit SELECT * FROM staging_{id} WHERE batch = {batch}; UPDATE visit SET v = v + 1 WHERE batch = {batch} AND v % 3 = 0"
-                ))
-            }
-            _ => {
-                let batch = self.new_batch();
-                let rows = self.rows(batch, "g % 3");
-                client.batch_execute(&format!("INSERT INTO visit (at, slot, batch, v, note) {rows}"))?;
-                self.batches.lock().unwrap().push(batch);
-                Ok(())
-            }
-        }
-    }
-
-    /// The same of whole tables: those of slots 10 to 13 come and go.
-    fn table(&mut self, client: &mut Client, attached: &mut HashSet<u64>) -> Result<(), postgres::Error> {
-        let slot = 10 + self.dice.roll(4);
-        let table = format!("part_{slot}");
-        let there = number(client, &format!("SELECT count(*) FROM pg_class WHERE relname = '{table}'")) == 1;
-        let batch = self.new_batch();
-        let rows = self.rows(batch, &slot.to_string());
-        let attach =
-            |table: &str| format!("ALTER TABLE visit ATTACH PARTITION {table} FOR VALUES IN ({slot})");
-        let detach = format!("ALTER TABLE visit DETACH PARTITION {table}");
-        if !there {
-            return client.batch_execute(&format!(
-                "BEGIN; CREATE TABLE {table} (LIKE visit INCLUDING ALL); INSERT INTO {table} (at, slot, batch, v, note) {rows}; COMMIT"
-            ));
-        }
-        if attached.insert(slot) {
-            let done = client.batch_execute(&attach(&table));
-            if done.is_err() {
-                attached.remove(&slot);
-            }
-            return done;
-        }
-        match self.dice.roll(5) {
-            0 => {
-                client.batch_execute(&detach)?;
-                attached.remove(&slot);
-                // Filled while it is away, with the default.
-                client.batch_execute(&format!("INSERT INTO {table} (at, slot, batch, v, note) {rows}"))
-            }
-            1 => client.batch_execute(&format!(
-                "BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; CREATE TABLE copy_{slot} (LIKE visit INCLUDING ALL);
-                 INSERT INTO copy_{slot} SELECT * FROM {table}; {detach}; DROP TABLE {table}; ALTER TABLE copy_{slot} RENAME TO {table}; {}; COMMIT",
-                attach(&table)
-            )),
-            2 => client.batch_execute(&format!("BEGIN; {detach}; {}; COMMIT", attach(&table))),
-            3 => client.batch_execute(&format!("VACUUM FULL {table}")),
-            _ => client.batch_execute(&format!("INSERT INTO visit (at, slot, batch, v, note) {rows}")),
-        }
-    }
-}
 
 /// Runs it all for a while; gives how much was done.
 fn all_roads(database: &str, changes: bool, keys: &str, buckets: &str) {
-    let seconds = std::env::var("ROADS_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(5);
-    let seed = std::env::var("ROADS_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(4711u64);
+    let seconds = std::env::var("TORTURE_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(5);
+    let seed = std::env::var("TORTURE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(4711u64);
     let cluster = Cluster::new().unwrap();
     let mut client = cluster.database(database).unwrap();
     let query = format!("SELECT {keys}, {VALUES} FROM visit GROUP BY {buckets}");
@@ -201,11 +35,18 @@ fn all_roads(database: &str, changes: bool, keys: &str, buckets: &str) {
         client.batch_execute(&format!("CREATE TABLE staging_{id} (LIKE visit INCLUDING DEFAULTS)")).unwrap();
     }
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (batches, next) = (Batches::default(), AtomicU64::new(1));
+    let (batches, next, written) = (Batches::default(), AtomicU64::new(1), Written::default());
+    // Held by whoever changes tables, or copies them.
+    let (shapes, dumps) = (Mutex::new(()), AtomicU64::new(0));
+    client.batch_execute("RESET ROLE").unwrap();
+    // Of a database that is being restored the worker would run rollups before all of their rows are there.
+    configure(&mut client, &[&format!("SET rollup.databases = '{database}'")]);
     let roads = |n: u64| Roads {
         dice: Dice((n * 0x9E37_79B9_7F4A_7C15) ^ seed),
         batches: &batches,
         next: &next,
+        written: &written,
+        made: 0,
         changes,
     };
     let count = |client: &mut Client, outcome: Result<(), postgres::Error>| match outcome {
@@ -229,20 +70,30 @@ fn all_roads(database: &str, changes: bool, keys: &str, buckets: &str) {
             });
         }
         let (mut mover, mut roads, attached) = (another(&cluster, database), roads(9), &mut attached);
+        let shapes = &shapes;
         let stop = &stop;
         scope.spawn(move || {
-            mover.batch_execute("SET lock_timeout = '2s'").unwrap();
+            mover.batch_execute("SET lock_timeout = '2s'; SET ROLE keeper").unwrap();
             while !stop.load(Relaxed) {
+                let held = shapes.lock().unwrap();
                 let outcome = roads.table(&mut mover, attached);
                 count(&mut mover, outcome);
+                drop(held);
                 thread::sleep(Duration::from_millis(20));
             }
         });
+        let _stop = StopAtEnd(stop);
         let end = Instant::now() + Duration::from_secs(seconds);
-        while Instant::now() < end && !thread::panicking() {
-            thread::sleep(Duration::from_millis(20));
+        while Instant::now() < end {
+            thread::sleep(Duration::from_millis(1000 * seconds / 8));
+            let held = shapes.lock().unwrap();
+            let dump = dumped::dump(&cluster, database);
+            // Roles are of the cluster: what they are called in the dump they are to be called where it is restored.
+            let differ = dumped::differ(&cluster, &dump, &query);
+            drop(held);
+            assert_eq!(differ, 0, "restored, the rollup differs");
+            dumps.fetch_add(1, Relaxed);
         }
-        stop.store(true, Relaxed);
     });
     // What is away comes back.
     for slot in 10..14 {
@@ -256,10 +107,28 @@ fn all_roads(database: &str, changes: bool, keys: &str, buckets: &str) {
                 .unwrap();
         }
     }
+    for (kind, name) in NAMES {
+        let away = number(
+            &mut client,
+            &format!(
+                "SELECT (SELECT count(*) FROM pg_class WHERE relname = '{name}_b') + (SELECT count(*) FROM pg_proc WHERE proname = '{name}_b') + (SELECT count(*) FROM pg_roles WHERE rolname = '{name}_b')"
+            ),
+        );
+        if away > 0 {
+            renamed(&mut client, kind, name).unwrap();
+        }
+    }
+    if number(
+        &mut client,
+        "SELECT count(*) FROM pg_attribute WHERE attrelid = 'visit'::regclass AND attname = 'extra'",
+    ) == 0
+    {
+        rename_column(&mut client).unwrap();
+    }
     wait_for("every row was judged", 60, || {
         number(
             &mut client,
-            "SELECT (SELECT count(*) FROM rollup.arrival) + (SELECT count(*) FROM rollup.change) + (SELECT lag_rows FROM rollup.status)",
+            "SELECT (SELECT count(*) FROM rollup.arrival) + (SELECT count(*) FROM rollup.change) + coalesce((SELECT lag_rows FROM rollup.status), 1)",
         ) == 0
     });
     let columns = |suffix: &str| {
@@ -282,10 +151,17 @@ fn all_roads(database: &str, changes: bool, keys: &str, buckets: &str) {
         number(&mut client, "SELECT sum(left_out)::bigint FROM rollup.status"),
     );
     println!(
-        "{on_change}: {} transactions, {rows} rows, {groups} groups, {left} left out",
-        done.load(Relaxed)
+        "{on_change}: seed {seed}, {} transactions, {rows} rows, {groups} groups, {left} left out, {} dumps, {} partitions made",
+        done.load(Relaxed),
+        dumps.load(Relaxed),
+        number(&mut client, "SELECT coalesce(sum(made), 0)::bigint FROM rollup.partitioning")
     );
     assert_eq!(left, 0, "rows were left out");
+    let there = client.query("SELECT batch, count(*) FROM visit GROUP BY 1 ORDER BY 1", &[]).unwrap();
+    let there: BTreeMap<i64, i64> = there.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let mut known = written.into_inner().unwrap();
+    known.retain(|_, rows| *rows != 0);
+    assert_eq!(there, known, "raw rows are not those that were committed");
     assert_eq!(number(&mut client, &columns("")), 0, "the rollup differs");
     assert_eq!(number(&mut client, &columns("_live")), 0, "the live view differs");
     assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.check('visits')"), 0);

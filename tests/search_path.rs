@@ -117,7 +117,7 @@ SELECT rollup.retain('public.event', '30 days'), rollup.retain('public.event_h',
 SELECT rollup.expire('public.event', dry_run => true); SELECT rollup.expire('public.event'); SELECT rollup.expire('public.event_h', force => true);
 SELECT rollup.pause('event_h'), rollup.resume('event_h');
 TABLE rollup.status; TABLE rollup.history; TABLE rollup.metrics;
-SELECT rollup_internal.lag_rows(1), rollup_internal.oldest_row(1), rollup_internal.unwatched(1), rollup_internal.is_free('public.event'), rollup_internal.key_fits(1, 'x'::text), rollup_internal.owner_of('public.event_h'), rollup_internal.may_read(10), rollup.stamp(), rollup_internal.flush_log(), rollup_internal.open_writers('public.event'), rollup_internal.sees_all('public.event_h', 'public.event'), rollup_internal.verdict(1, 2, '{1}', '{1}', 1), rollup_internal.counters_agree('{"a": 1}', '{"a": 1}'); SELECT count(*) FROM rollup_internal.changes('public.event'), rollup_internal.arrivals('public.event');
+SELECT rollup_internal.lag_rows(1), rollup_internal.oldest_row(1), rollup_internal.unwatched(1), rollup_internal.is_free('public.event'), rollup_internal.key_fits(1, 'x'::text), rollup_internal.owner_of('public.event_h'), rollup_internal.may_read(10), rollup.stamp(), rollup_internal.flush_log(), rollup_internal.open_writers('public.event'), rollup_internal.sees_all('public.event_h', 'public.event'), rollup_internal.verdict(1, 2, '{1}', '{1}', 1), rollup_internal.counters_agree('{"a": 1}', '{"a": 1}'); SELECT count(*) FROM rollup_internal.changes('public.event'), rollup_internal.arrivals('public.event'), rollup_internal.lost_rows(1);
 SELECT * FROM rollup_internal.partition_bounds('public.event'); SELECT rollup_internal.partition_zones('public.event'), rollup_internal.covered_until('public.event', pg_catalog.now()), rollup_internal.partitions_until('public.event'), rollup_internal.partition_for('public.event', '2030-01-01');
 SELECT * FROM rollup.nodes('event_h'); SELECT * FROM rollup.zones('public.plain_at_rollup_stamp_idx');
 SELECT * FROM rollup_internal.rest(1);
@@ -132,7 +132,7 @@ SELECT rollup.create('public.part_h', 'SELECT pg_catalog.date_trunc(''hour'', at
 CREATE TABLE public.whole (LIKE public.part INCLUDING DEFAULTS) PARTITION BY RANGE (at); ALTER TABLE public.whole ATTACH PARTITION public.part FOR VALUES FROM ('2026-01-01Z') TO ('2027-01-01Z');
 SELECT rollup.move('part_h', 'public.whole'); INSERT INTO public.whole VALUES ('2026-01-01Z', 1);
 SELECT rollup.run('public.whole'); SELECT rollup.drop('part_h');
-TRUNCATE public.event; CREATE TABLE public.event_old PARTITION OF public.event FOR VALUES FROM ('2001-01-01') TO ('2002-01-01'); CREATE TABLE public.below () INHERITS (public.plain);
+ALTER TABLE public.event DETACH PARTITION public.event_rest; TABLE public.event_h_live; ALTER TABLE public.event ATTACH PARTITION public.event_rest DEFAULT; TRUNCATE public.event; CREATE TABLE public.event_old PARTITION OF public.event FOR VALUES FROM ('2001-01-01') TO ('2002-01-01'); CREATE TABLE public.below () INHERITS (public.plain);
 SELECT rollup.partition('public.event', NULL), rollup.retain('public.event', NULL);
 SELECT rollup.drop('event_h'), rollup.drop('taken', keep_data => true), rollup.drop('plain_d'), rollup.drop('plain_e')"#;
 

@@ -16,6 +16,10 @@ pub struct Command {
     pub children: Vec<pg_sys::Oid>,
     /// Partitions that a table has been given: its id, and what they are called, whatever their schema.
     pub attached: Vec<(pg_sys::Oid, String)>,
+    /// Tables from which one was detached: what they are, and what it is called, whatever its schema.
+    pub detached: Vec<(pg_sys::Oid, String)>,
+    /// Tables that inherit from one less.
+    pub freed: Vec<pg_sys::Oid>,
     /// Subscriptions that were made or changed.
     pub subscriptions: Vec<pg_sys::Oid>,
     /// Tables of which a column was renamed: which, from what, to what.
@@ -59,6 +63,15 @@ pub fn command(call: &Call) -> Command {
                             let name = CStr::from_ptr((*name).relname).to_string_lossy().into_owned();
                             told.attached.push((alter.objectId, name));
                         }
+                        pg_sys::AlterTableType::AT_DetachPartition
+                        | pg_sys::AlterTableType::AT_DetachPartitionFinalize
+                            if alter.classId == pg_sys::RelationRelationId =>
+                        {
+                            let name = (*(*command).def.cast::<pg_sys::PartitionCmd>()).name;
+                            let name = CStr::from_ptr((*name).relname).to_string_lossy().into_owned();
+                            told.detached.push((alter.objectId, name));
+                        }
+                        pg_sys::AlterTableType::AT_DropInherit => told.freed.push(alter.objectId),
                         pg_sys::AlterTableType::AT_AddInherit => told.children.push(alter.objectId),
                         _ => {}
                     }

@@ -83,6 +83,18 @@ pub fn under_one_snapshot<T, E>(body: impl FnOnce() -> Result<T, E>) -> Result<T
     }
 }
 
+/// The same with the newest snapshot that there is, whatever the isolation level.
+pub fn under_latest_snapshot<T, E>(body: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    // SAFETY: as above.
+    unsafe {
+        pg_sys::CommandCounterIncrement();
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        let out = body();
+        pg_sys::PopActiveSnapshot();
+        out
+    }
+}
+
 fn keep<T>(
     select: &CStr,
     name: &CStr,

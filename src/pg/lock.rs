@@ -106,6 +106,23 @@ pub fn take_state(id: i64) {
     unsafe { pg_sys::LockAcquire(&state(id), pg_sys::ExclusiveLock as i32, false, false) };
 }
 
+/// Lets nobody else make partitions of a table until the transaction ends.
+///
+/// Invariant: whoever changes the row of `rollup.partitioning` of a table and locks that table in one transaction takes this
+/// lock before either: a call by hand comes to the row first, the worker to the table.
+pub fn take_partitions(table: pg_sys::Oid) {
+    // SAFETY: reads a variable of this process; the tag is a value that is copied; the lock is the transaction's.
+    unsafe {
+        let tag = tag(
+            [pg_sys::MyDatabaseId.to_u32(), 0, table.to_u32()],
+            OURS + 3,
+            pg_sys::LockTagType::LOCKTAG_ADVISORY,
+            pg_sys::USER_LOCKMETHOD,
+        );
+        pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, false, false);
+    }
+}
+
 impl Drop for Work {
     fn drop(&mut self) {
         // SAFETY: `on` took exactly this lock for the session.

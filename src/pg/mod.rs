@@ -21,6 +21,7 @@ pub mod generated;
 pub mod interrupt;
 pub mod jsonb;
 pub mod kept;
+pub mod leaving;
 pub mod libpq;
 pub mod lock;
 pub mod memory;

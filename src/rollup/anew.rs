@@ -113,6 +113,7 @@ fn follow(old: pg_sys::Oid, new: pg_sys::Oid) -> Result<()> {
         "UPDATE rollup.expired SET relation = $2 WHERE relation = $1",
         "UPDATE rollup.partitioning SET relation = $2 WHERE relation = $1",
         "UPDATE rollup.change SET source = $2 WHERE source = $1",
+        "UPDATE rollup.lost SET relation = $2 WHERE relation = $1",
     ] {
         catalog::execute(statement, &[old.into(), new.into()])?;
     }

@@ -174,6 +174,7 @@ fn watch(command: &Command) -> Result<()> {
     for &table in &children {
         come(table)?;
     }
+    super::lost::left(command)?;
     for table in children {
         identify(table)?;
         let sources = sources_above(table)?;
@@ -214,6 +215,7 @@ fn come(table: pg_sys::Oid) -> Result<()> {
         }
     }
     if !above.is_empty() {
+        super::lost::back(table)?;
         super::maps::tell_anew(table)?;
         super::arrival::note_tables(&super::maps::tables(table)?)?;
     }

@@ -222,3 +222,18 @@ pub fn note_tables(tables: &[pg_sys::Oid]) -> Result<()> {
     }
     Ok(())
 }
+
+/// Notes that came along in a dump, into another database of this cluster: its ids are those of here, but who inserted the rows
+/// is whoever restored them. What is to be judged then is all of the table, as after a restore into another cluster.
+pub fn came_along(source: pg_sys::Oid) -> Result<bool> {
+    if !catalog::has_arrivals(source)? {
+        return Ok(false);
+    }
+    let _acting = ActingAs::catalog();
+    let found = catalog::read(
+        "SELECT EXISTS (SELECT FROM rollup.arrival n WHERE n.source = $1 AND n.home <> 'rollup.arrival'::pg_catalog.regclass)",
+        &[source.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(found.first() == Some(&Some(true)))
+}

@@ -30,6 +30,13 @@ pub fn has_arrivals_now(source: pg_sys::Oid) -> Result<bool> {
 
 const ARRIVALS: &str = "SELECT EXISTS (SELECT FROM rollup.arrival a WHERE a.source = $1)";
 
+/// Whether the extension is in this database: the library may be loaded where it is not, or is about to go.
+pub fn is_there() -> Result<bool> {
+    let sql = "SELECT pg_catalog.count(*) = 3 FROM pg_catalog.pg_class c WHERE c.oid IN \
+        (pg_catalog.to_regclass('rollup.source'), pg_catalog.to_regclass('rollup.definition'), pg_catalog.to_regclass('rollup.lost'))";
+    Ok(read(sql, &[], |row| row.get::<bool>(1))?.first() == Some(&Some(true)))
+}
+
 /// One row of `rollup.definition`.
 #[derive(Debug, Clone)]
 pub struct Definition {

@@ -34,6 +34,7 @@ pub struct Changes<'a> {
     /// The condition that a note has not been followed.
     pending: String,
     notes: Notes,
+    id: i64,
 }
 
 /// Which notes.
@@ -64,6 +65,7 @@ impl<'a> Changes<'a> {
             target: oid(target),
             pending: bounds::new("n.", seen, now),
             notes,
+            id: d.id,
         })
     }
 
@@ -77,10 +79,11 @@ impl<'a> Changes<'a> {
             target: of("relation"),
             pending: bounds::current::unmerged("n.", id),
             notes: Notes::Changes,
+            id,
         }
     }
 
-    fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Kind {
         self.plan.column(&self.plan.time_key).and_then(|c| Kind::of(&c.sql_type)).unwrap_or(Kind::Zoned)
     }
 
@@ -89,7 +92,7 @@ impl<'a> Changes<'a> {
     }
 
     /// The type of ranges of keys, without `range` or `multirange`.
-    fn ranges(&self) -> &'static str {
+    pub fn ranges(&self) -> &'static str {
         match self.kind() {
             Kind::Zoned => "pg_catalog.tstz",
             Kind::Local => "pg_catalog.ts",
@@ -98,7 +101,7 @@ impl<'a> Changes<'a> {
     }
 
     /// The records, by the rights of the run's role or of the live view's owner.
-    fn records(&self) -> String {
+    pub fn records(&self) -> String {
         let of = match self.notes {
             Notes::Changes => "rollup_internal.changes",
             Notes::Arrivals => "rollup_internal.arrivals",
@@ -106,12 +109,12 @@ impl<'a> Changes<'a> {
         format!("{of}({}, {})", self.source, literal(&self.plan.time_column))
     }
 
-    fn notes(&self) -> String {
+    pub fn notes(&self) -> String {
         self.pending.clone()
     }
 
     /// A select of the bucket of a note's moment, as `k`.
-    fn bucket_of(&self, moment: &str) -> String {
+    pub fn bucket_of(&self, moment: &str) -> String {
         let time =
             if self.plan.time_zoned { moment.to_string() } else { format!("({moment} AT TIME ZONE 'UTC')") };
         let key = self.plan.column(&self.plan.time_key).map_or("", |c| c.expression.as_str());
@@ -140,7 +143,9 @@ impl<'a> Changes<'a> {
     pub fn fine(&self, slack: i64) -> String {
         let r = self.ranges();
         let whole = match self.notes {
-            Notes::Changes => format!(" * {r}multirange({r}range({}, NULL))", self.floor(&self.source)),
+            Notes::Changes => {
+                format!(" * {r}multirange({r}range({}, NULL)) - {}", self.floor(&self.source), self.lost())
+            }
             Notes::Arrivals => String::new(),
         };
         format!(
@@ -158,20 +163,34 @@ impl<'a> Changes<'a> {
         )
     }
 
-    /// A row without time has changed.
+    /// The buckets of which raw rows have left (see `lost`).
+    pub fn lost(&self) -> String {
+        let r = self.ranges();
+        format!(
+            "(SELECT coalesce(pg_catalog.range_agg({r}range(least(lo.k, hi.k), greatest(lo.k, hi.k), '[]')), '{{}}'::{r}multirange) \
+             FROM rollup_internal.lost_rows({}) n, LATERAL {} lo, LATERAL {} hi WHERE n.since IS NOT NULL)",
+            self.id,
+            self.bucket_of("n.since"),
+            self.bucket_of("n.until")
+        )
+    }
+
+    /// A row without time has changed, and none has left.
     pub fn nulls(&self) -> String {
-        format!("EXISTS (SELECT FROM {} n WHERE n.since IS NULL AND {})", self.records(), self.notes())
+        let changed =
+            format!("EXISTS (SELECT FROM {} n WHERE n.since IS NULL AND {})", self.records(), self.notes());
+        match self.notes {
+            Notes::Changes => format!(
+                "({changed} AND NOT EXISTS (SELECT FROM rollup_internal.lost_rows({}) l WHERE l.since IS NULL))",
+                self.id
+            ),
+            Notes::Arrivals => changed,
+        }
     }
 
     /// The buckets of a level that these ranges of buckets touch.
     pub fn coarse(&self, level: &Level, fine: &str) -> String {
-        let r = self.ranges();
-        let k = |end: &str| level.bucket_of(&format!("pg_catalog.{end}(r)"));
-        format!(
-            "(SELECT pg_catalog.range_agg({r}range({}, {}, '[]')) FROM pg_catalog.unnest({fine}) r)",
-            k("lower"),
-            k("upper")
-        )
+        coarse_of(self.ranges(), level, fine)
     }
 
     /// The least and the greatest time of rows in a range of buckets, `r`.
@@ -194,6 +213,16 @@ impl<'a> Changes<'a> {
         let ends = ["pg_catalog.lower(r)", "pg_catalog.upper(r)"];
         reach::around(self.kind(), time, ends, moment, margin)
     }
+}
+
+/// The buckets of a level that ranges of buckets touch, whose type is `r` without `range` or `multirange`.
+pub fn coarse_of(r: &str, level: &Level, fine: &str) -> String {
+    let k = |end: &str| level.bucket_of(&format!("pg_catalog.{end}(r)"));
+    format!(
+        "(SELECT pg_catalog.range_agg({r}range({}, {}, '[]')) FROM pg_catalog.unnest({fine}) r)",
+        k("lower"),
+        k("upper")
+    )
 }
 
 /// How long a bucket is at most.
@@ -231,6 +260,7 @@ pub fn follow(d: &Definition, plan: &Plan, seen: &Frontier) -> Result<i64> {
     let (source, target, owner) = d.parts()?;
     let changes = Changes::of(d, plan, &d.timezone, seen, &d.state.frontier, Notes::Changes)?;
     let levels = levels::of(d)?;
+    let leaving = super::lost::leaving_now(d.source_oid)?;
     let mut written = 0;
     {
         let _acting = ActingAs::role(owner);
@@ -250,6 +280,7 @@ pub fn follow(d: &Definition, plan: &Plan, seen: &Frontier) -> Result<i64> {
             }
         }
     }
+    super::lost::check_stayed(d, &leaving)?;
     refuse(d, &changes, &levels)?;
     watch::forget(d.source_oid, false)?;
     Ok(written)
@@ -364,5 +395,5 @@ fn refuse(d: &Definition, c: &Changes, levels: &[Level]) -> Result<()> {
             &[],
         )?;
     }
-    Ok(())
+    super::holes::refuse(d, c)
 }

@@ -2,6 +2,7 @@
 use super::catalog::{self, Definition, Must};
 use super::error::Result;
 use super::levels::{self, Level};
+use super::lost;
 use super::plan::Plan;
 use super::progress::Progress;
 use super::range::{self, Range};
@@ -9,8 +10,9 @@ use super::run::set_timezone;
 use super::sql::{self, ident};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::xact::ActingAs;
-use pgrx::datum::TimestampWithTimeZone;
+use pgrx::iter::TableIterator;
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 /// One value that differs: table, keys, column, stored, recomputed.
@@ -36,6 +38,7 @@ pub fn check(
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {
         let table = level.map_or(target, |l| l.target.as_str());
         let range = asked.after(&[raw.clone(), range::whole_from(table, &plan)?])?;
+        let range = range.without(super::holes::whole(d, &plan, level)?);
         let groups = sql::recomputed(&plan, source, &d.state, level, &range);
         let statement = sql::differences(&plan, table, &groups, &range);
         let _acting = ActingAs::role(owner);
@@ -46,17 +49,22 @@ pub fn check(
 }
 
 /// Replaces the buckets of a range by what the raw rows merged so far give; returns the groups written. The state row
-/// is locked.
+/// is locked. `force`: also where raw rows have left.
 pub fn rebuild(
     d: &Definition,
     from: Option<TimestampWithTimeZone>,
     to: Option<TimestampWithTimeZone>,
+    force: bool,
 ) -> Result<i64> {
     d.check_cluster()?;
     let plan = d.plan()?;
     let asked = Range::of(&plan, &d.timezone, range::text(from)?, range::text(to)?);
     let (source, target, _) = d.parts()?;
     range::check(d, &asked, range::whole_from(source, &plan)?.as_ref(), "raw rows")?;
+    match force {
+        true => lost::forget(d, &plan, &asked)?,
+        false => lost::check(d, &plan, &asked)?,
+    }
     let asked = asked.after(&[range::whole_from(target, &plan)?])?;
     rebuild_range(d, &plan, &asked, Levels::Touched)
 }
@@ -73,6 +81,7 @@ pub enum Levels {
 /// The same for a range whose raw rows are known to be there.
 pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) -> Result<i64> {
     super::one_server::settle_partitions(d)?;
+    let leaving = lost::leaving_now(d.source_oid)?;
     let (source, target, owner) = d.parts()?;
     let levels = levels::of(d)?;
     let mut spans = Vec::new();
@@ -102,6 +111,7 @@ pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) 
         let fine = format!("(SELECT * FROM {target} WHERE {}) f", span.holds(&level.bucket_of(&key)));
         catalog::execute(&sql::insert(plan, &level.target, &sql::coarser(plan, level, &fine)), &[])?;
     }
+    lost::check_stayed(d, &leaving)?;
     Ok(written)
 }
 
@@ -112,7 +122,7 @@ pub fn count(insert: &str) -> Result<i64> {
 
 /// The buckets of a level that a range of the rollup touches.
 pub fn level_span(d: &Definition, plan: &Plan, level: &Level, range: &Range) -> Result<Range> {
-    let Some(from) = range.from() else { return Ok(range.clone()) };
+    let Some(from) = range.from() else { return Ok(range.clone().without(None)) };
     let key_type = plan.column(&plan.time_key).map(|c| c.sql_type.clone()).unwrap_or_default();
     let key = format!("{}::{key_type}", range.moment(from));
     let first = level.bucket_of(&key);
@@ -126,4 +136,39 @@ pub fn level_span(d: &Definition, plan: &Plan, level: &Level, range: &Range) -> 
             row.get::<String>(1)
         })?;
     Ok(Range::of(plan, &d.timezone, begin.into_iter().flatten().next(), range.to().map(String::from)))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn rollup_check(
+    name: Option<&str>,
+    from: Option<TimestampWithTimeZone>,
+    to: Option<TimestampWithTimeZone>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(relation, pg_sys::Oid),
+            name!(keys, Jsonb),
+            name!(column_name, String),
+            name!(stored, Option<String>),
+            name!(recomputed, Option<String>),
+        ),
+    >,
+> {
+    let d = super::owned(super::required(name, "name")?)?;
+    let _acting = super::as_owner(&d);
+    Ok(TableIterator::new(check(&d, from, to)?))
+}
+
+#[pg_extern(sql = false)]
+fn rollup_rebuild(
+    name: Option<&str>,
+    from: Option<TimestampWithTimeZone>,
+    to: Option<TimestampWithTimeZone>,
+    force: Option<bool>,
+) -> Result<i64> {
+    let d = super::locked(super::required(name, "name")?)?;
+    let _acting = super::as_owner(&d);
+    rebuild(&d, from, to, super::required(force, "force")?)
 }

@@ -3,7 +3,7 @@ use super::catalog::{self, Definition};
 use super::error::Result;
 use super::views;
 use super::{source, watch};
-use crate::pg::xact;
+use crate::pg::{lock, xact};
 use pgrx::pg_sys;
 
 /// Removes a rollup: its levels, its view, its table unless the data is kept, and with the last one of a source
@@ -14,7 +14,7 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
         catalog::write(
             "WITH l AS (DELETE FROM rollup.level WHERE definition = $1 RETURNING relation, live), \
              d AS (DELETE FROM rollup.definition WHERE id = $1 RETURNING relation, live, adopted), \
-             a AS (DELETE FROM rollup.attempt WHERE id = $1) \
+             a AS (DELETE FROM rollup.attempt WHERE id = $1), o AS (DELETE FROM rollup.lost WHERE definition = $1) \
              SELECT relation::pg_catalog.oid, live::pg_catalog.oid, false FROM l UNION ALL SELECT relation::pg_catalog.oid, live::pg_catalog.oid, adopted FROM d",
             &[d.id.into()],
             |row| {
@@ -51,6 +51,7 @@ pub fn drop_table(relation: pg_sys::Oid, live: pg_sys::Oid, keep_data: bool) -> 
         |row| row.get::<String>(1),
     )?;
     if let (Some(table), false) = (table.into_iter().flatten().next(), keep_data) {
+        lock::take_partitions(relation);
         catalog::execute(&format!("DROP TABLE {table}"), &[])?;
     }
     let _acting = xact::ActingAs::catalog();

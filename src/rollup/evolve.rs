@@ -235,7 +235,9 @@ fn fill(d: &Definition, plan: &Plan, level: Option<&Level>, table: &str, come: &
     }
     let (source, _, owner) = d.parts()?;
     let floors = [range::whole_from(source, plan)?, range::whole_from(table, plan)?];
-    let range = Range::of(plan, &d.timezone, None, None).after(&floors)?;
+    let range = Range::of(plan, &d.timezone, None, None)
+        .after(&floors)?
+        .without(super::holes::whole(d, plan, level)?);
     let groups = sql::recomputed(plan, source, &d.state, level, &range);
     let statement = sql::overwrite(plan, table, &groups, &columns);
     {

@@ -35,8 +35,21 @@ fn forget_dropped(call: &mut Call) -> pg_sys::Datum {
         // Citus' own command may fail rather than lose rollups.
         super::anew::dropped().unwrap_or_else(super::error::raise);
         quietly("rows of dropped tables stay in the catalog", forget);
+        quietly("what dropped tables took along is not noted", lose);
     }
     call.null()
+}
+
+/// Notes what left a source with tables that were dropped.
+fn lose() -> Result<()> {
+    let _acting = ActingAs::catalog();
+    let gone = catalog::read(
+        "SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects() WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0",
+        &[],
+        |row| row.get::<pg_sys::Oid>(1),
+    )?;
+    let gone: Vec<pg_sys::Oid> = gone.into_iter().flatten().collect();
+    super::lost::dropped(&gone)
 }
 
 fn forget() -> Result<()> {

@@ -25,7 +25,8 @@ pub fn newcomers(plan: &Plan, source: &str, bounds: &str, came: &str) -> String 
 
 /// The newcomers, each group of theirs with what is to be done with it: 1 where it is to be added, 0 where it was counted,
 /// -1 where that cannot be told. `bounds` holds for all raw rows that may be of their groups and are merged, `stored` for
-/// all groups of the rollup that may be theirs; of those for which `gone` holds nothing can be told.
+/// all groups of the rollup that may be theirs; of those for which `gone` holds nothing can be told, and of those for which
+/// `lost` does only whether all were counted or none.
 pub fn judged(
     plan: &Plan,
     source: &str,
@@ -33,7 +34,7 @@ pub fn judged(
     newcomers: &str,
     bounds: &str,
     stored: &str,
-    gone: &str,
+    [gone, lost]: [&str; 2],
 ) -> String {
     let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
     let names = kept_names(plan);
@@ -53,7 +54,7 @@ pub fn judged(
          SELECT {names}, {CAME}, \"rollup rows\", \"rollup since\", \"rollup until\", 0::pg_catalog.int8 AS \"rollup stored\", 0::pg_catalog.int8 AS \"rollup raw\" FROM \"the newcomers\" \
          UNION ALL SELECT {}, {nobody}, 0, pg_catalog.count(*) FROM {} WHERE EXISTS (SELECT FROM \"the newcomers\") AND {bounds}{filter} GROUP BY {} \
          UNION ALL SELECT {}, {nobody}, coalesce({count}, -4611686018427387904), 0 FROM {target} WHERE EXISTS (SELECT FROM \"the newcomers\") AND {stored}) \
-         SELECT * FROM (SELECT {names}, {CAME}, \"rollup rows\", \"rollup since\", \"rollup until\", CASE WHEN {gone} THEN -1 ELSE rollup_internal.verdict(\
+         SELECT * FROM (SELECT {names}, {CAME}, \"rollup rows\", \"rollup since\", \"rollup until\", CASE WHEN {gone} OR {lost} AND (pg_catalog.sum(\"rollup raw\" - \"rollup stored\") OVER w) NOT IN (0, pg_catalog.sum(\"rollup rows\") OVER w) THEN -1 ELSE rollup_internal.verdict(\
          (pg_catalog.sum(\"rollup stored\") OVER w)::pg_catalog.int8, (pg_catalog.sum(\"rollup raw\") OVER w)::pg_catalog.int8, \
          pg_catalog.array_agg({CAME}) {of}, pg_catalog.array_agg(\"rollup rows\") {of}, {CAME}) END AS \"rollup verdict\" \
          FROM \"the groups\" WINDOW w AS (PARTITION BY {keys})) j WHERE {CAME} IS NOT NULL",

@@ -31,6 +31,7 @@ pub mod error;
 mod evolve;
 pub mod expire;
 mod gone;
+mod holes;
 mod identity;
 mod judged_sql;
 mod late;
@@ -38,6 +39,7 @@ mod levels;
 mod live;
 mod live_sql;
 mod long;
+mod lost;
 mod maps;
 mod merged;
 mod moved;
@@ -75,6 +77,7 @@ pub fn init() {
     crate::pg::buckets::install();
     crate::pg::executing::install();
     arrival::init();
+    lost::init();
 }
 
 crate::v1!(rollup_stamp, stamp);
@@ -307,29 +310,6 @@ fn rollup_replace(name: &str, query: &str, backfill: bool) -> Result<()> {
 
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
-fn rollup_check(
-    name: Option<&str>,
-    from: Option<TimestampWithTimeZone>,
-    to: Option<TimestampWithTimeZone>,
-) -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(relation, pg_sys::Oid),
-            name!(keys, Jsonb),
-            name!(column_name, String),
-            name!(stored, Option<String>),
-            name!(recomputed, Option<String>),
-        ),
-    >,
-> {
-    let d = owned(required(name, "name")?)?;
-    let _acting = as_owner(&d);
-    Ok(TableIterator::new(check::check(&d, from, to)?))
-}
-
-#[pg_extern(sql = false)]
-#[allow(clippy::type_complexity)]
 fn rollup_nodes(
     name: &str,
 ) -> Result<
@@ -366,17 +346,6 @@ fn rollup_rest(
     >,
 > {
     Ok(TableIterator::new(citus::view::rest(id)?))
-}
-
-#[pg_extern(sql = false)]
-fn rollup_rebuild(
-    name: Option<&str>,
-    from: Option<TimestampWithTimeZone>,
-    to: Option<TimestampWithTimeZone>,
-) -> Result<i64> {
-    let d = locked(required(name, "name")?)?;
-    let _acting = as_owner(&d);
-    check::rebuild(&d, from, to)
 }
 
 #[pg_extern(sql = false)]

@@ -245,8 +245,10 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
     );
     let came = format!("({who}) IS NOT NULL");
     let gone = format!("coalesce({key} OPERATOR(pg_catalog.<) {}, false)", changes.floor(&changes.target));
+    // Where rows left with their table, what is lacking is told from what is new where all is the one or the other.
+    let lost = super::holes::whole(d, plan, None)?.map_or("false".to_string(), |holes| holes.holds(&key));
     let newcomers = judged_sql::newcomers(plan, source, &format!("{merged} AND {came}"), &who);
-    let judged = judged_sql::judged(plan, source, target, &newcomers, &merged, &groups, &gone);
+    let judged = judged_sql::judged(plan, source, target, &newcomers, &merged, &groups, [&gone, &lost]);
     let merge = judged_sql::merge_judged(plan, target, &levels, &conditions);
     let few = FewBuckets::of(d.source_oid, &plan.time_column, plan.bucket.shortest());
     let judged = CString::new(judged).map_err(internal)?;

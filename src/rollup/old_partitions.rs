@@ -109,13 +109,15 @@ pub fn drop_partition(relation: pg_sys::Oid, p: &Partition, force: bool) -> Resu
             return Ok(Dropped::NotOld);
         }
     }
-    let Some((p, _)) = take_partition(&r, &p, &merged)? else { return Ok(Dropped::NotOld) };
+    let Some((p, tables)) = take_partition(&r, &p, &merged)? else { return Ok(Dropped::NotOld) };
     // Nobody has an uncommitted row in it now, nor will one come.
     if holds_unmerged(&r, &p, &merged)? {
         return Ok(Dropped::Unmerged);
     }
     {
         let _acting = r.acting();
+        // That they have expired is stored below.
+        let _expiring = Expiring::tables(tables);
         r.place().before_drop(&r, &p)?;
         catalog::execute(&format!("DROP TABLE {}", p.name), &[])?;
         r.place().after()?;

@@ -5,6 +5,7 @@
 //! see between the two: they are kept out of the partitioned table until it has arrived.
 use super::catalog::{self, Must};
 use super::error::{Result, fail, internal};
+use super::patience::until_free;
 use super::sql::{self, ident, literal};
 use crate::pg::deparse::shown_name;
 use crate::pg::lock::{self, Mode};
@@ -13,6 +14,7 @@ use crate::pg::xact::{ActingAs, in_subtransaction};
 use pgrx::datum::Interval;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::time::Duration;
 
 /// Rows in a default partition that are older than so many widths stay there: their times are mistakes, mostly, and
 /// each could make a partition of its own.
@@ -49,6 +51,7 @@ pub fn partition(
     super::retention::refuse_temporary(relation)?;
     super::create::check_timezone(timezone)?;
     check_width(&width, &ahead, whole_days)?;
+    lock::take_partitions(relation);
     {
         let _acting = ActingAs::catalog();
         catalog::execute(
@@ -58,11 +61,15 @@ pub fn partition(
         )?;
     }
     let mut made = 0;
-    while step(relation)? {
+    while until_free(if made == 0 { PATIENCE } else { PATIENCE / 10 }, || step(relation))? {
         made += 1;
     }
     Ok(made)
 }
+
+/// How long a call by hand tries, again and again, until nobody uses the tables. Once it has made partitions, and with them
+/// locks are held that others wait for, it is a tenth of that.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The owner of a table that is partitioned by range of one date or time column, and whether that holds days.
 fn partitioned_by_time(relation: pg_sys::Oid, name: &str) -> Result<(pg_sys::Oid, bool)> {
@@ -175,6 +182,7 @@ fn acting(k: &Kept) -> ActingAs {
 fn lock(k: &Kept) -> Result<Option<Kept>> {
     {
         let _acting = acting(k);
+        lock::take_partitions(k.oid);
         if !lock::relation(k.oid, Mode::Shape) {
             return Ok(None);
         }

@@ -1,11 +1,14 @@
 //! Names and rows that an open, or a prepared, transaction has taken: whoever needs them waits for it, but not for ever,
 //! and is told in words what the matter is.
 use super::error::{Result, report};
+use crate::pg::interrupt;
 use crate::pg::patience::within;
+use crate::pg::xact::in_subtransaction;
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::prelude::*;
 use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
 
 /// How long one wait lasts, in milliseconds. Prepared transactions stay for as long as it pleases somebody.
 const PATIENCE: i32 = 10_000;
@@ -28,6 +31,27 @@ pub fn patiently<T>(what: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
         .catch_when(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, |e| Err(told(what, e)))
         .execute()
 }
+
+/// Attempts something again and again where a table is in use. Each attempt waits for locks as shortly as it is made to,
+/// and gives back what it has taken where it fails, so that nobody waits longer behind it. The last one is none that can
+/// fail alone: its error is the caller's.
+pub fn until_free<T>(patience: Duration, attempt: impl Fn() -> Result<T>) -> Result<T> {
+    let begun = Instant::now();
+    while begun.elapsed() < patience {
+        match in_subtransaction(AssertUnwindSafe(|| attempt())) {
+            Ok(done) => return Ok(done),
+            Err(e) if IN_USE.contains(&e.code) => {}
+            Err(_) => break,
+        }
+        interrupt::check();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    attempt()
+}
+
+/// What a table that somebody uses is told by.
+pub const IN_USE: [PgSqlErrorCode; 2] =
+    [PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED];
 
 /// The error in words; as it is where it has some, or has nothing to do with this. It ends the transaction: nothing
 /// happens between.

@@ -15,6 +15,7 @@ pub struct Range {
     to: Option<String>,
     kind: Option<Kind>,
     zone: String,
+    holes: Option<super::holes::Holes>,
 }
 
 /// A moment as text that means the same in every session.
@@ -32,7 +33,7 @@ impl Range {
     /// Keys of this rollup between two moments; None is without bound.
     pub fn of(plan: &Plan, zone: &str, from: Option<String>, to: Option<String>) -> Range {
         let kind = plan.column(&plan.time_key).and_then(|c| Kind::of(&c.sql_type));
-        Range { from, to, kind, zone: zone.to_string() }
+        Range { from, to, kind, zone: zone.to_string(), holes: None }
     }
 
     /// A moment as a value that keys are compared with.
@@ -49,9 +50,20 @@ impl Range {
         let bound = |operator: &str, bound: &Option<String>| {
             bound.as_ref().map(|b| format!("{key} OPERATOR(pg_catalog.{operator}) {}", self.moment(b)))
         };
+        let holes = self.holes.as_ref().map(|holes| format!("NOT {}", holes.holds(key)));
         let bounds: Vec<String> =
-            [bound(">=", &self.from), bound("<", &self.to)].into_iter().flatten().collect();
+            [bound(">=", &self.from), bound("<", &self.to), holes].into_iter().flatten().collect();
         if bounds.is_empty() { "true".into() } else { format!("({})", bounds.join(" AND ")) }
+    }
+
+    /// The range without buckets whose raw rows have left.
+    pub fn without(self, holes: Option<super::holes::Holes>) -> Range {
+        Range { holes, ..self }
+    }
+
+    /// Whether it is without some.
+    pub fn has_holes(&self) -> bool {
+        self.holes.is_some()
     }
 
     /// The lower bound.

@@ -43,7 +43,8 @@ pub fn rebase(relation: pg_sys::Oid) -> Result<()> {
     begin_again(relation)
 }
 
-fn begin_again(relation: pg_sys::Oid) -> Result<()> {
+/// Computes every rollup of a table again from the rows that are there.
+pub fn begin_again(relation: pg_sys::Oid) -> Result<()> {
     if keeps_one_snapshot() {
         return fail(
             PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
@@ -88,7 +89,9 @@ fn begin_again(relation: pg_sys::Oid) -> Result<()> {
         }
         let (source, target, _) = d.parts()?;
         let floors = [range::whole_from(source, &plan)?, range::whole_from(target, &plan)?];
-        let range = Range::of(&plan, &d.timezone, None, None).after(&floors)?;
+        let range = Range::of(&plan, &d.timezone, None, None)
+            .after(&floors)?
+            .without(super::holes::whole(&d, &plan, None)?);
         merge_late(&d, &plan, &range)?;
         let seen = Frontier::Server(Snapshot { xmax: offset, xip: Vec::new() });
         d.state = State::at(nodes.clone().map_or(seen, Frontier::Cluster));
@@ -117,7 +120,8 @@ fn merge_late(d: &Definition, plan: &Plan, range: &Range) -> Result<()> {
     let _acting = ActingAs::role(owner);
     set_timezone(&d.timezone);
     let unmerged = bounds::unmerged_rows(&sql::prefix(plan), plan.time(), &d.state);
-    for (table, level, span) in tables.iter().filter(|(_, _, span)| span.from().is_some()) {
+    for (table, level, span) in tables.iter().filter(|(_, _, span)| span.from().is_some() || span.has_holes())
+    {
         let key = plan.column(&plan.time_key).map(|c| format!("({})", c.expression)).unwrap_or_default();
         let key = level.as_ref().map_or(key.clone(), |l| l.bucket_of(&key));
         let late = format!("{unmerged} AND {} IS NOT TRUE", span.holds(&key));

@@ -1,4 +1,4 @@
-//! What the catalog holds of rows that changed, or that came by another road: the minutes in which they lie. They are for
+//! What the catalog holds of rows that changed, that came by another road, or that left: the minutes in which they lie. They are for
 //! those who may read these rows' times, and no grant can say so, since one table holds the records of all sources.
 //!
 //! Invariant: whoever asks gets all records of a source, or an error; never a part. A run, an expiry or a live view that
@@ -16,6 +16,7 @@ use std::ffi::CString;
 
 crate::v1!(rollup_changes, changes);
 crate::v1!(rollup_arrivals, arrivals);
+crate::v1!(rollup_lost_rows, lost);
 
 fn changes(call: &mut Call) -> pg_sys::Datum {
     of(call, "NULL::regclass, NULL::xid", "rollup.change").unwrap_or_else(super::error::raise)
@@ -23,6 +24,61 @@ fn changes(call: &mut Call) -> pg_sys::Datum {
 
 fn arrivals(call: &mut Call) -> pg_sys::Datum {
     of(call, "n.relation, n.xid", "rollup.arrival").unwrap_or_else(super::error::raise)
+}
+
+/// When raw rows lay that left with their table: argument 0 is the id of the rollup.
+fn lost(call: &mut Call) -> pg_sys::Datum {
+    of_rollup(call).unwrap_or_else(super::error::raise)
+}
+
+fn of_rollup(call: &mut Call) -> Result<pg_sys::Datum> {
+    let Some(id) = call.arg(0).map(|id| id.value() as i64) else { return Ok(materialize(call, |_| ())) };
+    // A live view asks at each reading, and mostly nothing has left.
+    let found = {
+        let _acting = ActingAs::catalog();
+        let sql = "SELECT EXISTS (SELECT FROM rollup.lost n WHERE n.definition = $1) OR EXISTS (SELECT FROM pg_inherits WHERE inhdetachpending)";
+        ask::read_often(sql, &[id.into()], |row| row.get::<bool>(1))?
+    };
+    let d = match found.first() {
+        Some(Some(true)) => super::catalog::by_id(id)?,
+        _ => None,
+    };
+    let Some(d) = d else { return Ok(materialize(call, |_| ())) };
+    let (reader, views) = (xact::current_user(), executing::views());
+    let rows = {
+        let _acting = ActingAs::catalog();
+        let time_column = d.plan()?.time_column;
+        let column = CString::new(time_column.as_str()).unwrap_or_default();
+        if !may_know(d.source_oid, Some(&column), reader, &views)? {
+            return refuse(reader, d.source_oid);
+        }
+        let sql = "SELECT n.since, n.until FROM rollup.lost n WHERE n.definition = $1";
+        let mut rows = ask::read_often(sql, &[d.id.into()], |row| {
+            Ok((
+                row.get::<TimestampWithTimeZone>(1)?.into_datum(),
+                row.get::<TimestampWithTimeZone>(2)?.into_datum(),
+            ))
+        })?;
+        let moment = |at: i64| Some(pg_sys::Datum::from(at));
+        rows.extend(super::lost::times_leaving(&d, &time_column)?.into_iter().map(|times| match times {
+            Some((since, until)) => (moment(since), moment(until)),
+            None => (None, None),
+        }));
+        rows
+    };
+    Ok(materialize(call, |put| rows.iter().for_each(|&(a, b)| put(&[a, b]))))
+}
+
+fn refuse<T>(reader: pg_sys::Oid, source: pg_sys::Oid) -> Result<T> {
+    fail(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!(
+            "role {} may not know when rows of {} changed",
+            role_name(reader),
+            crate::pg::deparse::shown_name(source)
+        ),
+        "That takes SELECT on the column of its time, and no row-level security that applies; or a live view of a rollup.",
+    )
 }
 
 fn of(call: &mut Call, whence: &str, table: &str) -> Result<pg_sys::Datum> {
@@ -38,15 +94,7 @@ fn of(call: &mut Call, whence: &str, table: &str) -> Result<pg_sys::Datum> {
     let rows = {
         let _acting = ActingAs::catalog();
         if !may_know(source, column.as_ref(), reader, &views)? {
-            return fail(
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                format!(
-                    "role {} may not know when rows of {} changed",
-                    role_name(reader),
-                    crate::pg::deparse::shown_name(source)
-                ),
-                "That takes SELECT on the column of its time, and no row-level security that applies; or a live view of a rollup.",
-            );
+            return refuse(reader, source);
         }
         let named = column.as_ref().map(|c| c.to_string_lossy().into_owned());
         let args = &[source.into(), named.into()];
@@ -87,7 +135,7 @@ fn may_know(
 fn calls_these(view: pg_sys::Oid) -> Result<bool> {
     let found = ask::read_often(
         "SELECT EXISTS (SELECT FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid \
-           AND d.refclassid = 'pg_proc'::regclass AND d.refobjid IN ('rollup_internal.changes(regclass, name)'::regprocedure, 'rollup_internal.arrivals(regclass, name)'::regprocedure) \
+           AND d.refclassid = 'pg_proc'::regclass AND d.refobjid IN ('rollup_internal.changes(regclass, name)'::regprocedure, 'rollup_internal.arrivals(regclass, name)'::regprocedure, 'rollup_internal.lost_rows(bigint)'::regprocedure) \
          WHERE r.ev_class = $1 AND NOT coalesce((SELECT bool_or(o.option_value::boolean) FROM pg_class c, pg_options_to_table(c.reloptions) o \
            WHERE c.oid = $1 AND o.option_name = 'security_invoker'), false))",
         &[view.into()],

@@ -12,7 +12,7 @@ use super::one_server::new_at;
 use super::place::{self, Look, Place};
 use super::progress::Progress;
 use super::waiting::New;
-use super::{attempt, backlog, rebase, sql, state};
+use super::{arrival, attempt, backlog, rebase, sql, state};
 use crate::pg::query::set_local;
 use hll_rollup::{Backlog, new, sql as bounds};
 use pgrx::PgTryBuilder;
@@ -56,6 +56,8 @@ fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
     }
     if !before.same_cluster {
         rebase::rebase(before.source_oid)?;
+    } else if !on_nodes && arrival::came_along(before.source_oid)? {
+        rebase::begin_again(before.source_oid)?;
     }
     let Some(definition) = catalog::lock(before.id)? else { return Ok(0) };
     // A rebase may have found that Citus keeps the table, or does not any more: then everything is merged.

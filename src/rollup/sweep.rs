@@ -271,6 +271,5 @@ impl Leaf {
 
 /// True of the errors that say that somebody uses a table: the next attempt may do better.
 pub fn in_use(code: PgSqlErrorCode) -> bool {
-    [PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED]
-        .contains(&code)
+    super::patience::IN_USE.contains(&code)
 }

@@ -6,6 +6,7 @@ use super::{citus, sql};
 use crate::pg::xact::ActingAs;
 use crate::pg::zonemap::look::{self, Found, Wanted};
 use hll_rollup::{Frontier, Stamps, new, sql as bounds, unmerged};
+use pgrx::pg_sys;
 
 /// Whether rows came that a run would merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,15 @@ fn look(id: i64) -> Result<Option<(i64, Option<i64>)>> {
     if d.state.nodes().is_some() {
         return on_nodes(&d, &plan);
     }
+    look_at(&d, &plan, d.source_oid)
+}
+
+/// The same of one table, the source or a part of it, on one server.
+fn look_at(
+    d: &Definition,
+    plan: &super::plan::Plan,
+    table: pg_sys::Oid,
+) -> Result<Option<(i64, Option<i64>)>> {
     let rest = unmerged(&d.state.frontier);
     let (left, before) = match &d.state.backlog {
         None => (Stamps::NONE, None),
@@ -61,7 +71,7 @@ fn look(id: i64) -> Result<Option<(i64, Option<i64>)>> {
     // Of the backlog those that are earlier than the cursor, if it has come to one; a row without time is the last.
     let early = |at: Option<i64>| before.is_none_or(|before| at.is_none_or(|at| at < before));
     let found = look::look(
-        d.source_oid,
+        table,
         &Wanted {
             stamp: sql::STAMP,
             time: &plan.time_column,
@@ -74,6 +84,22 @@ fn look(id: i64) -> Result<Option<(i64, Option<i64>)>> {
         Found::Rows(rows, oldest) => Some((rows, oldest)),
         Found::Locked | Found::Unknown => None,
     })
+}
+
+/// The rows of a part of the source, which the caller has locked, that the rollup has not merged; None where that cannot be
+/// told.
+pub fn unmerged_in(d: &Definition, plan: &super::plan::Plan, table: pg_sys::Oid) -> Result<Option<i64>> {
+    Ok(look_at(d, plan, table)?.map(|(rows, _)| rows))
+}
+
+/// Whether a table, which the caller has locked, has a row; None where that cannot be told.
+pub fn has_rows(table: pg_sys::Oid, time_column: &str) -> Option<bool> {
+    let any =
+        Wanted { stamp: sql::STAMP, time: time_column, between: &|_, _| true, row: &|_, _| true, one: true };
+    match look::look(table, &any) {
+        Found::Rows(rows, _) => Some(rows > 0),
+        Found::Locked | Found::Unknown => None,
+    }
 }
 
 /// On a Citus cluster a statement counts them, on the nodes where they are, as the owner, whose code it may run.

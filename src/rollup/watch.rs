@@ -114,9 +114,16 @@ impl Expiring {
         Expiring::mark(Marked { relations: vec![relation], command: Some(trigger::next_command()) })
     }
 
-    /// The next statement truncates these tables.
+    /// The next statement truncates these tables, or drops them.
     pub fn tables(relations: Vec<pg_sys::Oid>) -> Expiring {
         Expiring::mark(Marked { relations, command: None })
+    }
+
+    /// The table is one that the marked statement drops: tables are dropped by it alone, one after the other.
+    pub fn drops(table: pg_sys::Oid) -> bool {
+        EXPIRING.with_borrow(|marked| {
+            marked.as_ref().is_some_and(|m| m.command.is_none() && m.relations.contains(&table))
+        })
     }
 
     fn mark(marked: Marked) -> Expiring {
