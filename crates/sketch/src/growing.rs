@@ -6,7 +6,7 @@
 use crate::{Buffer, Error, Memory, Params, Sketch};
 
 /// Up to so many hashes a list is a few cache lines, and kept sorted.
-const SHORT: usize = 32;
+const SHORT: usize = 16;
 
 /// Places of the first table.
 const PLACES: usize = 64;
