@@ -58,6 +58,7 @@ mod rebase;
 mod records;
 mod relocate;
 pub mod retention;
+mod rewrite;
 mod rules;
 pub mod run;
 mod source;
@@ -78,6 +79,7 @@ pub fn init() {
     crate::pg::executing::install();
     arrival::init();
     lost::init();
+    rewrite::init();
 }
 
 crate::v1!(rollup_stamp, stamp);
