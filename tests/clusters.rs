@@ -41,6 +41,7 @@ mod readme;
 mod release;
 mod replica;
 mod restore;
+mod rewrite_random;
 mod roads;
 mod rollup_mistakes;
 mod search_path;

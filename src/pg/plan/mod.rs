@@ -77,7 +77,7 @@ struct Within;
 
 impl Within {
     fn enter() -> Option<Within> {
-        (!WITHIN.replace(true)).then_some(Within)
+        (!WITHIN.replace(true)).then(|| Within)
     }
 }
 
