@@ -233,6 +233,14 @@ COMMENT ON COLUMN rollup.lost.relation IS 'the table in which they are, until it
 COMMENT ON COLUMN rollup.lost.xid IS 'the transaction in which it left PLACE, the table above by id and its bounds: what takes that place in the same transaction makes the row go';
 COMMENT ON COLUMN rollup.lost.since IS 'first moment of the rows, of a time column without zone as if in UTC; NULL: rows without time';
 COMMENT ON COLUMN rollup.lost.until IS 'last moment';
+CREATE TABLE rollup.departure (
+  id          bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+  source      regclass NOT NULL,
+  until       timestamptz NOT NULL
+);
+CREATE INDEX ON rollup.departure (source, until);
+COMMENT ON TABLE rollup.departure IS 'Parts of sources that left them, by DETACH, NO INHERIT or DROP: what was counted of their rows stays in the rollups';
+COMMENT ON COLUMN rollup.departure.until IS 'rows of the part lay before';
 
 CREATE TABLE rollup.expired (
   relation    regclass PRIMARY KEY,
@@ -264,6 +272,7 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.expired', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.change', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.arrival', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.lost', '');
+SELECT pg_catalog.pg_extension_config_dump('rollup.departure', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.partitioning', '');
 
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,

@@ -192,36 +192,42 @@ AS 'MODULE_PATHNAME', 'rollup_explain_rewrite_wrapper' LANGUAGE c VOLATILE STRIC
 COMMENT ON FUNCTION rollup.explain_rewrite(text) IS
 'For each query in QUERY that aggregates a table with rollups: the rollup and the level that it is answered from where rollup.rewrite says so, or the first reason why it is not. QUERY is read, not executed. NULL gives none';
 
-CREATE FUNCTION rollup.in_step_from(step bigint, zone text) RETURNS timestamptz
+CREATE FUNCTION rollup_internal.in_step_from(step bigint, zone text) RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'rollup_in_step_from' LANGUAGE c STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION rollup.in_step_from(bigint, text) IS
+COMMENT ON FUNCTION rollup_internal.in_step_from(bigint, text) IS
 'For statements that are answered from rollups: from when on the clock of the session''s time zone is in step with buckets of STEP microseconds of UTC, infinity where it never is. With ZONE: whether that is the session''s, -infinity or infinity';
 
-CREATE FUNCTION rollup.forget_rewriting(VARIADIC relations regclass[]) RETURNS void
+CREATE FUNCTION rollup_internal.state_of(definition bigint, generation bigint,
+  OUT good boolean, OUT seen_xmax bigint, OUT first_open bigint, OUT seen_xip bigint[], OUT below timestamptz) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'rollup_state_of' LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1;
+COMMENT ON FUNCTION rollup_internal.state_of(bigint, bigint) IS
+'For statements that are answered from rollups: how far rows are merged, as the statement sees it. GOOD: the rollup is what it was at GENERATION, and holds every row and change up to there that has not expired, whose times lie at BELOW or later';
+
+CREATE FUNCTION rollup_internal.forget_rewriting(VARIADIC relations regclass[]) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_forget_rewriting' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-REVOKE ALL ON FUNCTION rollup.forget_rewriting(regclass[]) FROM PUBLIC;
-COMMENT ON FUNCTION rollup.forget_rewriting(regclass[]) IS
+REVOKE ALL ON FUNCTION rollup_internal.forget_rewriting(regclass[]) FROM PUBLIC;
+COMMENT ON FUNCTION rollup_internal.forget_rewriting(regclass[]) IS
 'For triggers of the catalog: plans over RELATIONS are made anew at their next use, and sessions look up anew what rollups of them offer';
 
-CREATE FUNCTION rollup.definition_changes() RETURNS trigger LANGUAGE plpgsql
+CREATE FUNCTION rollup_internal.definition_changes() RETURNS trigger LANGUAGE plpgsql
 SET search_path TO pg_catalog, pg_temp AS $$
 BEGIN
   IF TG_RELID = 'rollup.level'::regclass THEN
     UPDATE rollup.definition SET plan = plan WHERE id = CASE WHEN TG_OP = 'DELETE' THEN OLD.definition ELSE NEW.definition END;
     RETURN NULL;
   END IF;
-  PERFORM rollup.forget_rewriting(TG_RELID, CASE WHEN TG_OP <> 'INSERT' THEN OLD.source END, CASE WHEN TG_OP <> 'DELETE' THEN NEW.source END);
+  PERFORM rollup_internal.forget_rewriting(TG_RELID, CASE WHEN TG_OP <> 'INSERT' THEN OLD.source END, CASE WHEN TG_OP <> 'DELETE' THEN NEW.source END);
   IF TG_OP = 'DELETE' THEN
     RETURN OLD;
   END IF;
   NEW.generation := CASE WHEN TG_OP = 'UPDATE' THEN OLD.generation + 1 ELSE 0 END;
   RETURN NEW;
 END $$;
-COMMENT ON FUNCTION rollup.definition_changes() IS 'Trigger of the catalog: counts changes of a rollup, and tells of them who is answered from it';
+COMMENT ON FUNCTION rollup_internal.definition_changes() IS 'Trigger of the catalog: counts changes of a rollup, and tells of them who is answered from it';
 CREATE TRIGGER definition_changes BEFORE INSERT OR DELETE OR UPDATE OF relation, source, plan, timezone, on_change, adopted, system_id, joined, live, whole, partial ON rollup.definition
-  FOR EACH ROW EXECUTE FUNCTION rollup.definition_changes();
+  FOR EACH ROW EXECUTE FUNCTION rollup_internal.definition_changes();
 CREATE TRIGGER definition_changes AFTER INSERT OR DELETE OR UPDATE OF relation, bucket, expression ON rollup.level
-  FOR EACH ROW EXECUTE FUNCTION rollup.definition_changes();
+  FOR EACH ROW EXECUTE FUNCTION rollup_internal.definition_changes();
 
 CREATE FUNCTION rollup.check(name text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL)
 RETURNS TABLE (relation regclass, keys jsonb, column_name text, stored text, recomputed text)

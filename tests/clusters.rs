@@ -41,6 +41,7 @@ mod readme;
 mod release;
 mod replica;
 mod restore;
+mod rewrite;
 mod rewrite_random;
 mod roads;
 mod rollup_mistakes;

@@ -145,3 +145,35 @@ pub fn define_with_plans<T: GucEnum + 'static>(
         );
     }
 }
+
+mod unbound {
+    use pgrx::pg_sys;
+    unsafe extern "C-unwind" {
+        pub fn PredicateLockRelation(relation: pg_sys::Relation, snapshot: pg_sys::Snapshot);
+        pub fn find_all_inheritors(
+            table: pg_sys::Oid,
+            mode: pg_sys::LOCKMODE,
+            parents: *mut *mut pg_sys::List,
+        ) -> *mut pg_sys::List;
+    }
+}
+
+/// Where the transaction is serializable: has it told of what others write to a table and all below it, as if it had read
+/// all of them.
+pub fn lock_for_serializable(table: pg_sys::Oid) {
+    // SAFETY: reads a variable of this process; the tables are opened under a lock, which is kept.
+    unsafe {
+        if pg_sys::XactIsoLevel != pg_sys::XACT_SERIALIZABLE as i32 {
+            return;
+        }
+        let mode = pg_sys::AccessShareLock as i32;
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            let all = unbound::find_all_inheritors(table, mode, std::ptr::null_mut());
+            for at in 0..pg_sys::list_length(all) {
+                let relation = pg_sys::relation_open(pg_sys::list_nth_oid(all, at), mode);
+                unbound::PredicateLockRelation(relation, pg_sys::GetActiveSnapshot());
+                pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+            }
+        });
+    }
+}

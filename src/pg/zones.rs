@@ -1,6 +1,8 @@
 //! Clocks of time zones: from when on their hours are in step with those of UTC, and their days follow each other.
 use crate::pg::v1::Call;
 use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char};
 
 const SECOND: i64 = 1_000_000;
@@ -17,6 +19,11 @@ pub const NEVER: i64 = i64::MAX;
 /// A time zone.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Zone(*const pg_sys::pg_tz);
+
+thread_local! {
+    /// From when on zones, which are kept for good, are in step.
+    static KNOWN: RefCell<HashMap<(usize, i64), i64>> = RefCell::default();
+}
 
 /// A change of the clock: when, in seconds since 1970, and how many seconds it was and is ahead of UTC.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +67,15 @@ impl Zone {
             let (mut before, mut after, mut was, mut is, mut at) = (0, 0, 0, 0, 0);
             // SAFETY: the zone is kept for good; all the rest is written by the callee.
             let told = unsafe {
-                pg_sys::pg_next_dst_boundary(&now, &mut before, &mut was, &mut at, &mut after, &mut is, self.0)
+                pg_sys::pg_next_dst_boundary(
+                    &now,
+                    &mut before,
+                    &mut was,
+                    &mut at,
+                    &mut after,
+                    &mut is,
+                    self.0,
+                )
             };
             match told {
                 1 if at > now && found.len() < 5000 => {
@@ -85,8 +100,13 @@ impl Zone {
         if step % SECOND != 0 {
             return NEVER;
         }
-        let step = step / SECOND;
-        self.since(|offset| offset % step == 0, |c| (c.at - EPOCH) % step == 0)
+        let known = KNOWN.with_borrow(|known| known.get(&(self.0 as usize, step)).copied());
+        known.unwrap_or_else(|| {
+            let seconds = step / SECOND;
+            let from = self.since(|offset| offset % seconds == 0, |c| (c.at - EPOCH) % seconds == 0);
+            KNOWN.with_borrow_mut(|known| known.insert((self.0 as usize, step), from));
+            from
+        })
     }
 
     /// The first moment from which on days follow each other: no clock is put back into the day before.

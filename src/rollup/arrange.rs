@@ -167,6 +167,16 @@ fn watch(command: &Command) -> Result<()> {
         super::names::column_renamed(*table, was, now);
     }
     command.made.iter().try_for_each(|table| super::anew::made(*table))?;
+    for (parent, part) in &command.left {
+        super::leaving::left(*parent, *part)?;
+    }
+    for table in &command.switched {
+        for source in sources_above(*table)? {
+            if odd(source)?.iter().any(|o| o.lacks) {
+                super::leaving::unseen(source)?;
+            }
+        }
+    }
     let mut children = command.children.clone();
     for (parent, name) in &command.attached {
         children.extend(partitions_named(*parent, name)?);
@@ -313,7 +323,7 @@ fn partitions_named(parent: pg_sys::Oid, name: &str) -> Result<Vec<pg_sys::Oid>>
 }
 
 /// The sources among a table and what lies above it.
-fn sources_above(table: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
+pub fn sources_above(table: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     ids(
         "WITH RECURSIVE up (relation) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation) \
          SELECT s.relation::pg_catalog.oid FROM up JOIN rollup.source s ON s.relation = up.relation",
@@ -334,6 +344,7 @@ pub fn mend(d: &Definition) -> Result<()> {
     if all.is_empty() || try_as(source.owner, &all)?.is_some() {
         return Ok(());
     }
+    super::leaving::unseen(d.source_oid)?;
     warn(
         format!("rollup {}: {} lacked triggers of rollups, and has them again", d.name, tables(&all)),
         format!(

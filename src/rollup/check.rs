@@ -65,8 +65,20 @@ pub fn rebuild(
         true => lost::forget(d, &plan, &asked)?,
         false => lost::check(d, &plan, &asked)?,
     }
+    let floor = range::whole_from(source, &plan)?;
+    range::check(d, &asked, floor.as_ref(), "raw rows")?;
+    let all = asked.to().is_none() && asked.from() == floor.as_deref();
     let asked = asked.after(&[range::whole_from(target, &plan)?])?;
-    rebuild_range(d, &plan, &asked, Levels::Touched)
+    let written = rebuild_range(d, &plan, &asked, Levels::Touched)?;
+    if all {
+        // Of all that has not expired it holds every row and change up to now.
+        let _acting = ActingAs::catalog();
+        catalog::execute(
+            "UPDATE rollup.definition SET whole = true, partial = '{}' WHERE id = $1 AND NOT (whole AND partial = '{}')",
+            &[d.id.into()],
+        )?;
+    }
+    Ok(written)
 }
 
 /// Which buckets of levels are replaced.

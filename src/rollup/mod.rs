@@ -35,6 +35,7 @@ mod holes;
 mod identity;
 mod judged_sql;
 mod late;
+mod leaving;
 mod levels;
 mod live;
 mod live_sql;

@@ -275,7 +275,8 @@ impl Matching<'_> {
                     };
                     let kind = pg_sys::exprType(args[side]);
                     let collation = pg_sys::exprCollation(args[side]);
-                    let family = (*pg_sys::lookup_type_cache(kind, pg_sys::TYPECACHE_BTREE_OPFAMILY as i32)).btree_opf;
+                    let family =
+                        (*pg_sys::lookup_type_cache(kind, pg_sys::TYPECACHE_BTREE_OPFAMILY as i32)).btree_opf;
                     if family == pg_sys::InvalidOid
                         || pg_sys::get_op_opfamily_strategy(o.opno, family) == 0
                         || o.inputcollid != collation
@@ -326,10 +327,8 @@ impl Matching<'_> {
                 self.refuse(format!("{} has DISTINCT or ORDER BY", aggregate_name(a)));
                 return None;
             }
-            let arguments: Vec<Node> = PgList::<pg_sys::TargetEntry>::from_pg(a.args)
-                .iter_ptr()
-                .map(|t| (*t).expr.cast())
-                .collect();
+            let arguments: Vec<Node> =
+                PgList::<pg_sys::TargetEntry>::from_pg(a.args).iter_ptr().map(|t| (*t).expr.cast()).collect();
             let (parts, result) = if counts_rows(a, &arguments, self.offer, self.rt) {
                 (vec!["pg_catalog.count(*)".to_string()], "$1".to_string())
             } else {
@@ -406,15 +405,27 @@ impl Matching<'_> {
                 copy.cast::<pg_sys::Node>()
             };
             let own = bare((a as *const pg_sys::Aggref).cast_mut().cast());
-            let near = offer.values.iter().find(|v| same(bare(v.tree), own, self.rt));
-            let same_call = near.map(|v| format!("FILTER of {} differs from {}'s", aggregate_name(a), v.name));
+            let near = |filtered: bool| {
+                let mut all = offer.values.iter();
+                all.find(|v| {
+                    (*v.tree.cast::<pg_sys::Aggref>()).aggfilter.is_null() != filtered
+                        && same(bare(v.tree), own, self.rt)
+                })
+            };
+            let near = near(!a.aggfilter.is_null()).or_else(|| near(a.aggfilter.is_null()));
+            let same_call =
+                near.map(|v| format!("FILTER of {} differs from {}'s", aggregate_name(a), v.name));
             let other = offer
                 .values
                 .iter()
                 .find(|v| (*v.tree.cast::<pg_sys::Aggref>()).aggfnoid == a.aggfnoid)
                 .map(|v| format!("{} is over another expression than {}", aggregate_name(a), v.name));
             same_call.or(other).unwrap_or_else(|| {
-                format!("rollup {} has no column of which {} can be made", offer.about.name, aggregate_name(a))
+                format!(
+                    "rollup {} has no column of which {} can be made",
+                    offer.about.name,
+                    aggregate_name(a)
+                )
             })
         }
     }

@@ -183,9 +183,9 @@ unsafe fn has_source(engine: &Engine, query: *mut pg_sys::Query) -> bool {
             if (*node).type_ == pg_sys::NodeTag::T_Query {
                 let q = node.cast::<pg_sys::Query>();
                 let l = &*look.cast::<Look>();
-                let found = PgList::<pg_sys::RangeTblEntry>::from_pg((*q).rtable)
-                    .iter_ptr()
-                    .any(|e| (*e).rtekind == pg_sys::RTEKind::RTE_RELATION && (l.engine.is_source)((*e).relid));
+                let found = PgList::<pg_sys::RangeTblEntry>::from_pg((*q).rtable).iter_ptr().any(|e| {
+                    (*e).rtekind == pg_sys::RTEKind::RTE_RELATION && (l.engine.is_source)((*e).relid)
+                });
                 return found || pg_sys::query_tree_walker(q, Some(visit), look, 0);
             }
             pg_sys::expression_tree_walker(node, Some(visit), look)
@@ -300,7 +300,9 @@ unsafe fn try_offers(
                 Err(reason) => _ = why.get_or_insert(reason),
             }
         }
-        let Some((m, offer)) = first else { return Err(why.unwrap_or_else(|| "the table has no rollup".into())) };
+        let Some((m, offer)) = first else {
+            return Err(why.unwrap_or_else(|| "the table has no rollup".into()));
+        };
         // SAFETY: as the caller's; the match is of this query.
         unsafe {
             let sub = sub_query(engine, &m, &offer, rt);

@@ -129,7 +129,8 @@ impl Offer {
                 if (*tree).type_ != pg_sys::NodeTag::T_Aggref || pg_sys::contain_mutable_functions(tree) {
                     continue;
                 }
-                let (merged, null_of_nothing) = of_nothing(&*tree.cast::<pg_sys::Aggref>(), merged, about.ours);
+                let (merged, null_of_nothing) =
+                    of_nothing(&*tree.cast::<pg_sys::Aggref>(), merged, about.ours);
                 let merged = memory.keep(merged);
                 let same = pg_sys::exprType(tree) == pg_sys::exprType(merged)
                     && pg_sys::exprCollation(tree) == pg_sys::exprCollation(merged);
@@ -139,11 +140,17 @@ impl Offer {
             }
             let bucket = find(raw, &about.time_key).ok_or_else(|| none(&about.time_key))?;
             if !only_ours(bucket) {
-                return Err(format!("the buckets of {} are not made by functions of PostgreSQL alone", about.name));
+                return Err(format!(
+                    "the buckets of {} are not made by functions of PostgreSQL alone",
+                    about.name
+                ));
             }
             let quals = tree::folded((*raw.jointree).quals);
             if pg_sys::contain_mutable_functions(quals) {
-                return Err(format!("the condition of rollup {} has a function that is not IMMUTABLE", about.name));
+                return Err(format!(
+                    "the condition of rollup {} has a function that is not IMMUTABLE",
+                    about.name
+                ));
             }
             let filter = tree::conjuncts(quals).into_iter().map(|c| memory.keep(c)).collect();
             let never = crate::pg::query::attribute_not_null(about.source, time);

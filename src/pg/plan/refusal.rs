@@ -32,7 +32,11 @@ pub unsafe fn candidate(q: &pg_sys::Query, engine: &Engine) -> Option<(i32, pg_s
 
 /// # Safety
 /// `item` is a node of the join tree of `q`.
-unsafe fn source_in(item: *mut pg_sys::Node, q: &pg_sys::Query, engine: &Engine) -> Option<(i32, pg_sys::Oid)> {
+unsafe fn source_in(
+    item: *mut pg_sys::Node,
+    q: &pg_sys::Query,
+    engine: &Engine,
+) -> Option<(i32, pg_sys::Oid)> {
     // SAFETY: the tag says what the node is.
     unsafe {
         if (*item).type_ == pg_sys::NodeTag::T_JoinExpr {
@@ -61,7 +65,9 @@ pub unsafe fn of_statement(
     // SAFETY: the queries are live; `XactIsoLevel` is a variable of this process.
     unsafe {
         if pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32 {
-            return Some("the transaction is SERIALIZABLE: what it has read is told by locks on the raw table".into());
+            return Some(
+                "the transaction is SERIALIZABLE: what it has read is told by locks on the raw table".into(),
+            );
         }
         for q in std::iter::once(top).chain(all.iter().map(|q| &**q)) {
             if q.commandType == pg_sys::CmdType::CMD_SELECT || q.resultRelation == 0 {
@@ -81,8 +87,10 @@ pub unsafe fn of_statement(
 unsafe fn is_child(table: pg_sys::Oid) -> bool {
     // SAFETY: a look-up in the catalog, which tolerates absence; that of inheritance reads the table's row and its own
     // catalog under a lock.
-    unsafe { pg_sys::get_rel_relispartition(table)
-            || pg_sys::ffi::pg_guard_ffi_boundary(|| unbound::has_superclass(table)) }
+    unsafe {
+        pg_sys::get_rel_relispartition(table)
+            || pg_sys::ffi::pg_guard_ffi_boundary(|| unbound::has_superclass(table))
+    }
 }
 
 /// Why a query that aggregates entry `rt` may not be exchanged, whatever rollups there are.

@@ -60,7 +60,8 @@ pub unsafe fn steady(node: Node, offer: &Offer, rt: i32) -> Option<Result<Since,
         }
         let cut = cut(&*node.cast::<pg_sys::FuncExpr>(), offer, rt)?;
         Some(nests(&offer.about.grid, &cut).ok_or_else(|| {
-            let name = crate::pg::deparse::string(pg_sys::get_func_name((*node.cast::<pg_sys::FuncExpr>()).funcid));
+            let name =
+                crate::pg::deparse::string(pg_sys::get_func_name((*node.cast::<pg_sys::FuncExpr>()).funcid));
             format!("buckets of {} do not lie each inside one of {name}", offer.about.name)
         }))
     }
@@ -106,7 +107,9 @@ unsafe fn cut(f: &pg_sys::FuncExpr, offer: &Offer, rt: i32) -> Option<Cut> {
                 let offset = (origin.constvalue.value() as i64).checked_add(MONDAY)?.rem_euclid(length);
                 cut(Bucket::Fixed { length, offset, absolute: true }, Place::Absolute)
             }
-            pg_sys::F_DATE_TIMESTAMPTZ | pg_sys::F_DATE_TIMESTAMP if own(0) => cut(Bucket::of_unit("day"), local),
+            pg_sys::F_DATE_TIMESTAMPTZ | pg_sys::F_DATE_TIMESTAMP if own(0) => {
+                cut(Bucket::of_unit("day"), local)
+            }
             pg_sys::F_EXTRACT_TEXT_TIMESTAMPTZ
             | pg_sys::F_EXTRACT_TEXT_TIMESTAMP
             | pg_sys::F_DATE_PART_TEXT_TIMESTAMPTZ
@@ -116,7 +119,9 @@ unsafe fn cut(f: &pg_sys::FuncExpr, offer: &Offer, rt: i32) -> Option<Cut> {
                 cut(field()?, local)
             }
             // By the clock of a zone that is named.
-            pg_sys::F_DATE_TRUNC_TEXT_TIMESTAMP => cut(unit()?, Place::Zone(at_zone(*args.get(1)?, offer, rt)?)),
+            pg_sys::F_DATE_TRUNC_TEXT_TIMESTAMP => {
+                cut(unit()?, Place::Zone(at_zone(*args.get(1)?, offer, rt)?))
+            }
             pg_sys::F_DATE_TIMESTAMP => {
                 cut(Bucket::of_unit("day"), Place::Zone(at_zone(*args.first()?, offer, rt)?))
             }
@@ -140,7 +145,8 @@ unsafe fn at_zone(node: Node, offer: &Offer, rt: i32) -> Option<String> {
         }
         let f = &*node.cast::<pg_sys::FuncExpr>();
         let args: Vec<Node> = PgList::<pg_sys::Node>::from_pg(f.args).iter_ptr().collect();
-        let fits = f.funcid.to_u32() == pg_sys::F_TIMEZONE_TEXT_TIMESTAMPTZ && is_time(*args.get(1)?, offer, rt);
+        let fits =
+            f.funcid.to_u32() == pg_sys::F_TIMEZONE_TEXT_TIMESTAMPTZ && is_time(*args.get(1)?, offer, rt);
         if fits { constant(args[0]) } else { None }
     }
 }
@@ -166,7 +172,9 @@ fn nests(grid: &Grid, cut: &Cut) -> Option<Since> {
     let divides = match cut.bucket {
         Bucket::Unknown => false,
         Bucket::Months(_) => DAY % length == 0 && offset == 0,
-        Bucket::Fixed { length: long, offset: from, .. } => long % length == 0 && (from - offset) % length == 0,
+        Bucket::Fixed { length: long, offset: from, .. } => {
+            long % length == 0 && (from - offset) % length == 0
+        }
     };
     if !divides {
         return None;
@@ -197,6 +205,8 @@ pub struct Bound {
     pub inclusive: bool,
     /// The moment, an expression of the time's type.
     pub moment: Node,
+    /// It is a constant of these times.
+    pub constant: bool,
 }
 
 /// The bounds that a condition is, if it is nothing else; an error says why it cannot be one.
@@ -246,7 +256,12 @@ pub unsafe fn bounds(node: Node, offer: &Offer, rt: i32) -> Result<Option<Vec<Bo
         let Some(moment) = as_moment(other, kind) else {
             return Err("the time is compared with a value of another type".into());
         };
-        let bound = |lower: bool, inclusive: bool| Bound { lower: lower != turned, inclusive, moment };
+        let constant = (*moment).type_ == pg_sys::NodeTag::T_Const && {
+            let c = &*moment.cast::<pg_sys::Const>();
+            !c.constisnull && (c.constvalue.value() as i64).unsigned_abs() < (1 << 60)
+        };
+        let bound =
+            |lower: bool, inclusive: bool| Bound { lower: lower != turned, inclusive, moment, constant };
         Ok(match strategy {
             pg_sys::BTLessStrategyNumber => Some(vec![bound(false, false)]),
             pg_sys::BTLessEqualStrategyNumber => Some(vec![bound(false, true)]),

@@ -15,7 +15,11 @@ mod unguarded {
     // Without pgrx's guard for every node: the outermost call has one, and frames that an error jumps over own nothing.
     unsafe extern "C-unwind" {
         #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_mutator_impl")]
-        pub fn expression_tree_mutator(node: *mut pg_sys::Node, step: Step, context: *mut c_void) -> *mut pg_sys::Node;
+        pub fn expression_tree_mutator(
+            node: *mut pg_sys::Node,
+            step: Step,
+            context: *mut c_void,
+        ) -> *mut pg_sys::Node;
         #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_mutator_impl")]
         pub fn query_tree_mutator(
             query: *mut pg_sys::Query,
@@ -23,7 +27,11 @@ mod unguarded {
             context: *mut c_void,
             flags: c_int,
         ) -> *mut pg_sys::Query;
-        pub fn setup_parse_fixed_parameters(state: *mut pg_sys::ParseState, types: *const pg_sys::Oid, count: c_int);
+        pub fn setup_parse_fixed_parameters(
+            state: *mut pg_sys::ParseState,
+            types: *const pg_sys::Oid,
+            count: c_int,
+        );
     }
 }
 
@@ -123,7 +131,9 @@ pub fn parsed(text: &str, types: &[pg_sys::Oid]) -> *mut pg_sys::Query {
         if !types.is_empty() {
             let kept = pg_sys::palloc(size_of_val(types)).cast::<pg_sys::Oid>();
             kept.copy_from_nonoverlapping(types.as_ptr(), types.len());
-            pg_guard_ffi_boundary(|| unguarded::setup_parse_fixed_parameters(state, kept, types.len() as i32));
+            pg_guard_ffi_boundary(|| {
+                unguarded::setup_parse_fixed_parameters(state, kept, types.len() as i32)
+            });
         }
         let query = pg_sys::transformTopLevelStmt(state, raw);
         pg_sys::free_parsestate(state);

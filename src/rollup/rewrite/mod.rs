@@ -4,6 +4,7 @@
 //! (`offers`), and the sub-query that takes a table's place (`text`).
 mod explain;
 mod offers;
+mod state;
 mod text;
 
 use super::rules::{self, Rule};

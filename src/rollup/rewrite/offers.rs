@@ -30,7 +30,6 @@ struct Known {
     table: String,
     generation: i64,
     clear_from: i64,
-    follows: bool,
 }
 
 #[derive(Default)]
@@ -133,8 +132,7 @@ pub fn offers(source: pg_sys::Oid) -> Offers {
     if let Some(known) = KEPT.with_borrow(|kept| kept.offers.get(&source).cloned()) {
         return known;
     }
-    let (made, known) =
-        watched::as_committed_now(|| make(source)).unwrap_or_else(super::super::error::raise);
+    let (made, known) = watched::as_committed_now(|| make(source)).unwrap_or_else(super::super::error::raise);
     let made: Offers = Rc::new(made);
     KEPT.with_borrow_mut(|kept| {
         kept.offers.insert(source, made.clone());
@@ -196,21 +194,23 @@ fn facts(d: &Definition) -> Result<Option<Facts>> {
             ))
         },
     )?;
-    Ok(found.into_iter().next().map(|((generation, whole, partial, on_change), (adopted, relation, live), flags)| {
-        let is = |flag: Option<bool>| flag == Some(true);
-        Facts {
-            generation: generation.unwrap_or_default(),
-            whole: is(whole),
-            partial: partial.unwrap_or_default(),
-            on_change: on_change.unwrap_or_default(),
-            adopted: is(adopted),
-            relation: relation.unwrap_or(pg_sys::InvalidOid),
-            live,
-            plain: is(flags.0),
-            secured: is(flags.1),
-            other_times: is(flags.2),
-        }
-    }))
+    Ok(found.into_iter().next().map(
+        |((generation, whole, partial, on_change), (adopted, relation, live), flags)| {
+            let is = |flag: Option<bool>| flag == Some(true);
+            Facts {
+                generation: generation.unwrap_or_default(),
+                whole: is(whole),
+                partial: partial.unwrap_or_default(),
+                on_change: on_change.unwrap_or_default(),
+                adopted: is(adopted),
+                relation: relation.unwrap_or(pg_sys::InvalidOid),
+                live,
+                plain: is(flags.0),
+                secured: is(flags.1),
+                other_times: is(flags.2),
+            }
+        },
+    ))
 }
 
 type OfRollup = std::result::Result<(Rc<Offer>, Rc<Known>), String>;
@@ -233,7 +233,10 @@ fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid]) -> Res
         (!d.same_cluster, "was restored from another cluster, and has not been computed again yet"),
         (f.on_change == "ignore", "does not follow changes of raw rows: it is made with on_change 'ignore'"),
         (f.adopted, "has taken a table that was there, of which it is not known what it holds"),
-        (!f.whole, "does not hold all raw rows: it was made without backfill, or changes went unseen; SELECT rollup.rebuild(name) puts that right"),
+        (
+            !f.whole,
+            "does not hold all raw rows: it was made without backfill, or changes went unseen; SELECT rollup.rebuild(name) puts that right",
+        ),
         (f.live.is_none(), "has no live view, by which names are followed"),
         (!f.plain || f.secured, "has a table with partitions or row-level security"),
         (f.other_times, "expires by another column than its time"),
@@ -253,7 +256,9 @@ fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid]) -> Res
     let (zoned, kind) = match (Kind::of(&key), time) {
         (Some(Kind::Zoned), Some(TimeType::ZONED)) => (true, Kind::Zoned),
         (Some(Kind::Local), Some(TimeType::LOCAL)) => (false, Kind::Local),
-        _ => return no(format!("the buckets of rollup {name} are of another type than {}", plan.time_column)),
+        _ => {
+            return no(format!("the buckets of rollup {name} are of another type than {}", plan.time_column));
+        }
     };
     let utc = d.timezone.eq_ignore_ascii_case("utc");
     let absolute = kind == Kind::Local || utc || matches!(plan.bucket, Bucket::Fixed { absolute: true, .. });
@@ -266,15 +271,16 @@ fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid]) -> Res
         true => i64::MIN,
         false => match plan::zone_since(&d.timezone, part) {
             Some(from) => from,
-            None => return no(format!("the clock of {} is not in step with buckets of rollup {name}", d.timezone)),
+            None => {
+                return no(format!(
+                    "the clock of {} is not in step with buckets of rollup {name}",
+                    d.timezone
+                ));
+            }
         },
     };
-    let grid = Grid {
-        bucket: plan.bucket,
-        absolute: absolute || part.is_some(),
-        zone: d.timezone.clone(),
-        zoned,
-    };
+    let grid =
+        Grid { bucket: plan.bucket, absolute: absolute || part.is_some(), zone: d.timezone.clone(), zoned };
     let values: Vec<String> = plan
         .values()
         .filter(|(c, m)| {
@@ -302,14 +308,8 @@ fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid]) -> Res
         ours: catalog_of.ours,
         parts: parts.to_vec(),
     };
-    let known = Known {
-        source: source.clone(),
-        table: target.clone(),
-        generation: f.generation,
-        clear_from,
-        follows: d.follows,
-        plan,
-    };
+    let known =
+        Known { source: source.clone(), table: target.clone(), generation: f.generation, clear_from, plan };
     Ok(Offer::of(about).map(|offer| (Rc::new(offer), Rc::new(known))))
 }
 
@@ -327,7 +327,6 @@ pub fn sql_of(offer: &Offer, asked: &Asked) -> String {
         table: &k.table,
         generation: k.generation,
         clear_from: k.clear_from,
-        follows: k.follows,
     };
     text::sub_query(&made, offer, asked)
 }

@@ -31,7 +31,6 @@ pub struct Made<'a> {
     pub generation: i64,
     /// From when on days of its zone follow each other, or hours are in step; in microseconds since 2000.
     pub clear_from: i64,
-    pub follows: bool,
 }
 
 fn state(value: &str) -> String {
@@ -113,7 +112,16 @@ pub fn sub_query(m: &Made, offer: &Offer, asked: &Asked) -> String {
     ];
     for (b, (at, of)) in asked.ask.bounds.iter().zip(&asked.bounds) {
         let (low, high) = match b.lower {
-            true => (format!("${at}"), reach::later(kind, &format!("${at}"), width)),
+            true => (
+                format!("${at}"),
+                match b.constant {
+                    // What is known is added now.
+                    true => {
+                        format!("(${at} OPERATOR(pg_catalog.+) '{width} microseconds'::pg_catalog.interval)")
+                    }
+                    false => reach::later(kind, &format!("${at}"), width),
+                },
+            ),
             // A bucket may begin an hour late where a clock shows midnight twice.
             false if starts => (format!("${of}"), format!("${at}")),
             false => (
@@ -123,9 +131,8 @@ pub fn sub_query(m: &Made, offer: &Offer, asked: &Asked) -> String {
                 format!("${at}"),
             ),
         };
-        ranges.push(format!(
-            "{time} OPERATOR(pg_catalog.>=) {low} AND {time} OPERATOR(pg_catalog.<=) {high}"
-        ));
+        ranges
+            .push(format!("{time} OPERATOR(pg_catalog.>=) {low} AND {time} OPERATOR(pg_catalog.<=) {high}"));
     }
     if !asked.timed && !offer.time_never_null {
         ranges.push(format!("{time} IS NULL"));
@@ -145,8 +152,13 @@ pub fn sub_query(m: &Made, offer: &Offer, asked: &Asked) -> String {
         Column::Time => plan.time_key.as_str(),
         Column::Value(n) => offer.values[*n].name.as_str(),
     };
-    let stored: Vec<String> =
-        asked.ask.columns.iter().enumerate().map(|(n, c)| format!("{} AS c{}", ident(name(c)), n + 1)).collect();
+    let stored: Vec<String> = asked
+        .ask
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(n, c)| format!("{} AS c{}", ident(name(c)), n + 1))
+        .collect();
     let raw: Vec<String> = asked
         .ask
         .columns
@@ -192,50 +204,34 @@ pub fn sub_query(m: &Made, offer: &Offer, asked: &Asked) -> String {
 /// and `reach`, before which rows of others lie; `clear`, from which on expressions over the time are the same for all rows
 /// of a bucket.
 fn the_state(m: &Made, offer: &Offer, asked: &Asked, kind: Kind, width: i64) -> String {
-    let about = &offer.about;
     let t = kind.type_name();
-    let (source, target) = (about.source.to_u32(), about.target.to_u32());
     let (now, asks) = since(&asked.ask.since);
     let mut clear = vec![format!("'{FIRST}'::{t}")];
     let from = now.into_iter().chain((m.clear_from != i64::MIN).then_some(m.clear_from)).max();
     clear.extend(from.map(|at| moment(kind, at)));
     for (step, zone) in asks {
         let zone = zone.map_or("NULL".into(), |z| literal(&z));
-        clear.push(format!("rollup.in_step_from({step}, {zone}::pg_catalog.text)"));
+        clear.push(format!("rollup_internal.in_step_from({step}, {zone}::pg_catalog.text)"));
     }
-    // Expiry goes by moments, clock times by some zone's clock.
-    let below = match kind {
-        Kind::Zoned => "e.below".to_string(),
-        _ => "((e.below OPERATOR(pg_catalog.+) '2 days'::pg_catalog.interval) AT TIME ZONE 'UTC')".to_string(),
+    let clear = match &clear[..] {
+        [one] => one.clone(),
+        several => format!("greatest({})", several.join(", ")),
     };
-    let bucket = m.plan.column(&m.plan.time_key).map(|c| c.expression.as_str()).unwrap_or_default();
-    // A bucket above that of the last moment that has expired is whole.
-    let whole = format!(
-        "(SELECT ({bucket}) OPERATOR(pg_catalog.+) '1 microsecond'::pg_catalog.interval FROM (SELECT {below} OPERATOR(pg_catalog.-) '1 microsecond'::pg_catalog.interval AS {} \
-         FROM rollup.expired e WHERE e.relation OPERATOR(pg_catalog.=) {source}::pg_catalog.oid) AS {})",
-        ident(&m.plan.time_column),
-        ident(&m.plan.alias)
-    );
-    let kept = format!(
-        "(SELECT {below} FROM rollup.expired e WHERE e.relation OPERATOR(pg_catalog.=) {target}::pg_catalog.oid)"
-    );
-    let pending = |table: &str| {
-        format!(
-            " AND NOT EXISTS (SELECT FROM rollup.{table} n WHERE n.source OPERATOR(pg_catalog.=) {source}::pg_catalog.oid \
-             AND (n.rollup_stamp OPERATOR(pg_catalog.>=) d.seen_xmax OR n.rollup_stamp OPERATOR(pg_catalog.=) ANY (d.seen_xip)))"
-        )
+    // Expiry goes by moments: clock times by some zone's clock, and a bucket may begin late where clocks change. A bucket
+    // that begins at what has expired, or later, is whole.
+    let below = match (kind, offer.about.grid.absolute) {
+        (Kind::Zoned, true) => "s.below".to_string(),
+        (Kind::Zoned, false) => "(s.below OPERATOR(pg_catalog.+) '2 days'::pg_catalog.interval)".to_string(),
+        _ => {
+            "((s.below OPERATOR(pg_catalog.+) '2 days'::pg_catalog.interval) AT TIME ZONE 'UTC')".to_string()
+        }
     };
-    let changes = if m.follows { pending("change") } else { String::new() };
+    let floor = format!("CASE WHEN s.good THEN greatest({clear}, {below}) ELSE 'infinity'::{t} END");
     format!(
-        "SELECT x.*, {} AS reach FROM (SELECT d.seen_xmax, d.seen_xip[1] AS first_open, d.seen_xip, d.clear, coalesce(CASE WHEN d.generation OPERATOR(pg_catalog.=) {} AND d.backlog_from_xmax IS NULL AND d.left_out OPERATOR(pg_catalog.=) 0 \
-         AND d.long_keys OPERATOR(pg_catalog.=) 0 AND d.refused_changes IS NULL{}{changes} THEN greatest(d.clear, {whole}, {kept}) END, 'infinity'::{t}) AS floor \
-         FROM (SELECT d.seen_xmax, d.seen_xip, d.generation, d.backlog_from_xmax, d.left_out, d.long_keys, d.refused_changes, greatest({}) AS clear FROM (SELECT 1) one LEFT JOIN rollup.definition d \
-         ON d.id OPERATOR(pg_catalog.=) {} OFFSET 0) d OFFSET 0) x",
-        reach::later(kind, "x.floor", width),
-        m.generation,
-        pending("arrival"),
-        clear.join(", "),
-        about.id
+        "SELECT s.seen_xmax, s.first_open, s.seen_xip, {clear} AS clear, {floor} AS floor, {} AS reach FROM rollup_internal.state_of({}, {}) s",
+        reach::later(kind, &format!("({floor})"), width),
+        offer.about.id,
+        m.generation
     )
 }
 
