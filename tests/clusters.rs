@@ -43,6 +43,7 @@ mod replica;
 mod restore;
 mod rewrite;
 mod rewrite_random;
+mod rewrite_rights;
 mod roads;
 mod rollup_mistakes;
 mod search_path;

@@ -94,7 +94,9 @@ pub fn is_now() -> bool {
 
 /// A function or aggregate.
 pub struct Routine {
+    /// Its schema.
     pub schema: String,
+    /// Its name.
     pub name: String,
     /// Qualified, with the types of its arguments, as merge rules name it.
     pub signature: String,

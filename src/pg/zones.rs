@@ -12,8 +12,9 @@ const EPOCH: i64 = 946_684_800;
 /// Rules are the same every 400 years; nothing new comes after.
 const LAST: i64 = (2600 - 1970) * 31_556_952;
 
-/// A moment that is always, or never, reached.
+/// A moment that is always past.
 pub const ALWAYS: i64 = i64::MIN;
+/// One that is not.
 pub const NEVER: i64 = i64::MAX;
 
 /// A time zone.

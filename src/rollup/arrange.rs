@@ -33,6 +33,11 @@ struct Odd {
     commands: Vec<String>,
 }
 
+/// True where a trigger lacks, or is switched off, on a table or below it.
+pub fn lacks(root: pg_sys::Oid) -> Result<bool> {
+    Ok(odd(root)?.iter().any(|o| o.lacks))
+}
+
 /// What is not as it is to be of a table and everything below it, whatever sources lie above. Row triggers come to
 /// partitions from above by themselves.
 fn odd(root: pg_sys::Oid) -> Result<Vec<Odd>> {
@@ -167,16 +172,7 @@ fn watch(command: &Command) -> Result<()> {
         super::names::column_renamed(*table, was, now);
     }
     command.made.iter().try_for_each(|table| super::anew::made(*table))?;
-    for (parent, part) in &command.left {
-        super::leaving::left(*parent, *part)?;
-    }
-    for table in &command.switched {
-        for source in sources_above(*table)? {
-            if odd(source)?.iter().any(|o| o.lacks) {
-                super::leaving::unseen(source)?;
-            }
-        }
-    }
+    super::leaving::told(command)?;
     let mut children = command.children.clone();
     for (parent, name) in &command.attached {
         children.extend(partitions_named(*parent, name)?);

@@ -13,8 +13,21 @@ use crate::pg::xact::ActingAs;
 use crate::pg::zonemap::extent::{Extent, extent};
 use pgrx::pg_sys;
 
+/// What a command says: parts that have left, triggers that were switched.
+pub fn told(command: &ddl::Command) -> Result<()> {
+    command.left.iter().try_for_each(|(parent, part)| left(*parent, *part))?;
+    for table in &command.switched {
+        for source in sources_above(*table)? {
+            if super::arrange::lacks(source)? {
+                unseen(source)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A part has left a table, by a command that has just been executed, and is there still.
-pub fn left(parent: pg_sys::Oid, part: pg_sys::Oid) -> Result<()> {
+fn left(parent: pg_sys::Oid, part: pg_sys::Oid) -> Result<()> {
     for source in sources_above(parent)? {
         let until = match part {
             pg_sys::InvalidOid => i64::MAX,

@@ -91,13 +91,6 @@ fn flush_log(_: &mut Call) -> pg_sys::Datum {
     pg_sys::Datum::from(true)
 }
 
-crate::v1!(rollup_sees_all, sees_all);
-
-fn sees_all(call: &mut Call) -> pg_sys::Datum {
-    live::sees_all(call).unwrap_or_else(error::raise);
-    pg_sys::Datum::from(true)
-}
-
 #[pg_extern(sql = false)]
 fn rollup_verdict(stored: i64, raw: i64, came: Vec<Option<i64>>, rows: Vec<Option<i64>>, one: i64) -> i32 {
     let rows: Vec<(i64, i64)> =

@@ -24,6 +24,7 @@ pub enum Column {
 /// What is asked of the sub-query.
 #[derive(Default)]
 pub struct Ask {
+    /// The columns, in their order.
     pub columns: Vec<Column>,
     /// Bounds of the time.
     pub bounds: Vec<Bound>,
@@ -35,21 +36,26 @@ pub struct Ask {
 
 /// A query put in terms of the sub-query.
 pub struct Match {
+    /// What is asked for.
     pub ask: Ask,
+    /// The select list.
     pub targets: Node,
+    /// WHERE.
     pub quals: Node,
+    /// HAVING.
     pub having: Node,
     /// The conditions on the time, still over the raw table.
     pub times: Vec<Node>,
 }
 
-struct Matching<'a> {
-    engine: &'a Engine,
-    offer: &'a Offer,
+/// A query that is being put in terms of the sub-query.
+pub struct Matching<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) offer: &'a Offer,
     /// The source in the query, and the sub-query that is to take its place.
-    rt: i32,
-    new: i32,
-    ask: Ask,
+    pub(super) rt: i32,
+    pub(super) new: i32,
+    pub(super) ask: Ask,
     why: Option<String>,
 }
 
@@ -58,6 +64,7 @@ struct Matching<'a> {
 /// # Safety
 /// `q` is an analysed SELECT that aggregates rows of its entry `rt` alone, the table of the offer.
 pub unsafe fn matched(engine: &Engine, q: &pg_sys::Query, rt: i32, offer: &Offer) -> Result<Match, String> {
+    // SAFETY: the list is the query's.
     let new = unsafe { pg_sys::list_length(q.rtable) } + 1;
     let mut m = Matching { engine, offer, rt, new, ask: Ask::default(), why: None };
     // SAFETY: the trees are the query's; what is made are copies.
@@ -119,7 +126,7 @@ unsafe fn refuse_group_keys(q: &pg_sys::Query) -> Result<(), String> {
 ///
 /// # Safety
 /// Both are expressions.
-unsafe fn same(of_offer: Node, of_query: Node, rt: i32) -> bool {
+pub(super) unsafe fn same(of_offer: Node, of_query: Node, rt: i32) -> bool {
     // SAFETY: as the caller's.
     unsafe {
         if (*of_offer).type_ != (*of_query).type_ {
@@ -136,7 +143,7 @@ unsafe fn same(of_offer: Node, of_query: Node, rt: i32) -> bool {
 
 impl Matching<'_> {
     /// The place of a column, which is asked for.
-    fn place(&mut self, column: Column) -> i16 {
+    pub(super) fn place(&mut self, column: Column) -> i16 {
         let at = self.ask.columns.iter().position(|c| *c == column).unwrap_or_else(|| {
             self.ask.columns.push(column);
             self.ask.columns.len() - 1
@@ -155,7 +162,7 @@ impl Matching<'_> {
         }
     }
 
-    fn refuse(&mut self, why: impl Into<String>) {
+    pub(super) fn refuse(&mut self, why: impl Into<String>) {
         self.why.get_or_insert(why.into());
     }
 
@@ -212,7 +219,7 @@ impl Matching<'_> {
             }
             if (*n).type_ == pg_sys::NodeTag::T_Var {
                 let v = &*n.cast::<pg_sys::Var>();
-                if v.varlevelsup == 0 && v.varno as i32 == self.rt {
+                if v.varlevelsup == 0 && v.varno == self.rt {
                     self.refuse(self.no_key(v));
                 }
             }
@@ -310,159 +317,8 @@ impl Matching<'_> {
                     return None;
                 }
                 let v = &*n.cast::<pg_sys::Var>();
-                (v.varno as i32 == rt && v.varattno == time).then(|| self.column(Column::Time, n))
+                (v.varno == rt && v.varattno == time).then(|| self.column(Column::Time, n))
             })
-        }
-    }
-
-    /// An aggregate as the merge of what is kept; None, with the reason, where it cannot be.
-    unsafe fn aggregate(&mut self, n: Node) -> Option<Node> {
-        // SAFETY: the tag said what the node is; parts are copies.
-        unsafe {
-            if let Some(merged) = self.kept(n) {
-                return Some(merged);
-            }
-            let a = &*n.cast::<pg_sys::Aggref>();
-            if a.aggkind as u8 != b'n' || !a.aggorder.is_null() || !a.aggdistinct.is_null() || a.aggvariadic {
-                self.refuse(format!("{} has DISTINCT or ORDER BY", aggregate_name(a)));
-                return None;
-            }
-            let arguments: Vec<Node> =
-                PgList::<pg_sys::TargetEntry>::from_pg(a.args).iter_ptr().map(|t| (*t).expr.cast()).collect();
-            let (parts, result) = if counts_rows(a, &arguments, self.offer, self.rt) {
-                (vec!["pg_catalog.count(*)".to_string()], "$1".to_string())
-            } else {
-                let of = (self.engine.parts)(a.aggfnoid, arguments.len());
-                let Some(found) = of else {
-                    self.refuse(self.none(a));
-                    return None;
-                };
-                found
-            };
-            let types: Vec<pg_sys::Oid> = arguments.iter().map(|t| pg_sys::exprType(*t)).collect();
-            let mut merged = Vec::new();
-            for template in tree::expressions(&format!("SELECT {}", parts.join(", ")), &types) {
-                let part = tree::folded(tree::filled(template, &arguments));
-                if (*part).type_ != pg_sys::NodeTag::T_Aggref {
-                    return None;
-                }
-                (*part.cast::<pg_sys::Aggref>()).aggfilter = tree::copied(a.aggfilter);
-                match self.kept(part) {
-                    Some(m) => merged.push(m),
-                    None => {
-                        self.refuse(self.none(a));
-                        return None;
-                    }
-                }
-            }
-            let types: Vec<pg_sys::Oid> = merged.iter().map(|m| pg_sys::exprType(*m)).collect();
-            let template = *tree::expressions(&format!("SELECT {result}"), &types).first()?;
-            let made = tree::filled(template, &merged);
-            if pg_sys::exprType(made) != a.aggtype || pg_sys::exprCollation(made) != a.aggcollid {
-                self.refuse(self.none(a));
-                return None;
-            }
-            Some(made)
-        }
-    }
-
-    /// The merge of the value that an aggregate is.
-    unsafe fn kept(&mut self, n: Node) -> Option<Node> {
-        // SAFETY: as the caller's.
-        unsafe {
-            let offer = self.offer;
-            let value = offer.values.iter().find(|v| same(v.tree, n, self.rt))?;
-            if !self.ask.grouped && !value.null_of_nothing {
-                self.refuse(format!("{} of no rows is not NULL", value.name));
-            }
-            let mut unknown = false;
-            let merged = tree::replaced(value.merged, &mut |n, _| {
-                if (*n).type_ != pg_sys::NodeTag::T_Var {
-                    return None;
-                }
-                // Of which column of the rollup's table it is.
-                let v = &*n.cast::<pg_sys::Var>();
-                let name = string(pg_sys::get_attname(offer.about.target, v.varattno, false));
-                let Some(at) = offer.values.iter().position(|v| v.name == name) else {
-                    unknown = true;
-                    return Some(n);
-                };
-                let place = self.place(Column::Value(at));
-                Some(pg_sys::makeVar(self.new, place, v.vartype, v.vartypmod, v.varcollid, 0).cast())
-            });
-            (!unknown).then_some(merged)
-        }
-    }
-
-    /// Why an aggregate cannot be made: what of it there is.
-    unsafe fn none(&self, a: &pg_sys::Aggref) -> String {
-        let offer = self.offer;
-        // SAFETY: values of offers are aggregates; the trees are copies.
-        unsafe {
-            let bare = |n: Node| {
-                let copy = tree::copied(n.cast::<pg_sys::Aggref>());
-                (*copy).aggfilter = std::ptr::null_mut();
-                copy.cast::<pg_sys::Node>()
-            };
-            let own = bare((a as *const pg_sys::Aggref).cast_mut().cast());
-            let near = |filtered: bool| {
-                let mut all = offer.values.iter();
-                all.find(|v| {
-                    (*v.tree.cast::<pg_sys::Aggref>()).aggfilter.is_null() != filtered
-                        && same(bare(v.tree), own, self.rt)
-                })
-            };
-            let near = near(!a.aggfilter.is_null()).or_else(|| near(a.aggfilter.is_null()));
-            let same_call =
-                near.map(|v| format!("FILTER of {} differs from {}'s", aggregate_name(a), v.name));
-            let other = offer
-                .values
-                .iter()
-                .find(|v| (*v.tree.cast::<pg_sys::Aggref>()).aggfnoid == a.aggfnoid)
-                .map(|v| format!("{} is over another expression than {}", aggregate_name(a), v.name));
-            same_call.or(other).unwrap_or_else(|| {
-                format!(
-                    "rollup {} has no column of which {} can be made",
-                    offer.about.name,
-                    aggregate_name(a)
-                )
-            })
-        }
-    }
-}
-
-/// # Safety
-/// The aggregate exists.
-unsafe fn aggregate_name(a: &pg_sys::Aggref) -> String {
-    // SAFETY: a look-up that tolerates absence.
-    unsafe { string(pg_sys::get_func_name(a.aggfnoid)) }
-}
-
-/// True of a count of what is never NULL.
-///
-/// # Safety
-/// The aggregate is one over entry `rt` of the query.
-unsafe fn counts_rows(a: &pg_sys::Aggref, arguments: &[Node], offer: &Offer, rt: i32) -> bool {
-    // SAFETY: the tags say what nodes are.
-    unsafe {
-        let [one] = arguments else { return false };
-        if a.aggfnoid.to_u32() != pg_sys::F_COUNT_ANY {
-            return false;
-        }
-        match (**one).type_ {
-            pg_sys::NodeTag::T_Const => !(*one.cast::<pg_sys::Const>()).constisnull,
-            // Below an ordinary parent a column may be NULL that is not in the parent; and 18 has constraints that
-            // are not validated.
-            pg_sys::NodeTag::T_Var if !cfg!(feature = "pg18") => {
-                let v = &*one.cast::<pg_sys::Var>();
-                let partitioned = pg_sys::get_rel_relkind(offer.about.source) as u8 == b'p';
-                v.varlevelsup == 0
-                    && v.varno as i32 == rt
-                    && v.varattno > 0
-                    && (partitioned || offer.about.parts.is_empty())
-                    && crate::pg::query::attribute_not_null(offer.about.source, v.varattno)
-            }
-            _ => false,
         }
     }
 }

@@ -33,23 +33,31 @@ pub struct Grid {
 /// What the layer above knows of a table that rows may be read from.
 #[derive(Debug, Clone)]
 pub struct About {
+    /// Its id.
     pub id: i64,
     /// The rollup.
     pub name: String,
     /// The level, where it is one.
     pub level: Option<String>,
+    /// Whose it is.
     pub owner: pg_sys::Oid,
+    /// The raw table.
     pub source: pg_sys::Oid,
+    /// The table that buckets are read from.
     pub target: pg_sys::Oid,
     /// The SELECT over raw rows whose groups the table holds.
     pub raw: String,
     /// The SELECT over the table that merges its values, named as they are.
     pub merged: String,
+    /// The group keys, that of time among them.
     pub keys: Vec<String>,
     /// The values that may be used.
     pub values: Vec<String>,
+    /// The key that is the time.
     pub time_key: String,
+    /// The column that it is made of.
     pub time_column: String,
+    /// Its buckets.
     pub grid: Grid,
     /// The catalog of rollups, read by whoever reads.
     pub catalog: Vec<pg_sys::Oid>,
@@ -61,7 +69,9 @@ pub struct About {
 
 /// A group key, but that of time.
 pub struct Key {
+    /// Its name.
     pub name: String,
+    /// Its expression, over the raw table.
     pub tree: Node,
     /// Equal values are the same value; else only the value itself may be used, and compared.
     pub exact: bool,
@@ -69,6 +79,7 @@ pub struct Key {
 
 /// A value that merges.
 pub struct Value {
+    /// Its name.
     pub name: String,
     /// The aggregate over raw rows.
     pub tree: Node,
@@ -80,14 +91,19 @@ pub struct Value {
 
 /// One table that rows may be read from.
 pub struct Offer {
+    /// What is known of it.
     pub about: About,
+    /// Its keys, but that of time.
     pub keys: Vec<Key>,
+    /// Its values.
     pub values: Vec<Value>,
     /// The rollup's own conditions.
     pub filter: Vec<Node>,
     /// The bucket of a time, over the raw table.
     pub bucket: Node,
+    /// The number of the column that is the time.
     pub time: pg_sys::AttrNumber,
+    /// It is never NULL.
     pub time_never_null: bool,
     /// Statements that were made of texts.
     texts: RefCell<HashMap<String, *mut pg_sys::Query>>,
@@ -97,7 +113,7 @@ pub struct Offer {
 impl Offer {
     /// What a rollup offers, or why it offers nothing.
     pub fn of(about: About) -> Result<Offer, String> {
-        let memory = Memory::new();
+        let memory = Memory::begin();
         let _acting = ActingAs::role(about.owner);
         // SAFETY: the trees are ours; those that are kept are copied.
         unsafe {

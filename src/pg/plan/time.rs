@@ -42,7 +42,7 @@ unsafe fn is_time(node: Node, offer: &Offer, rt: i32) -> bool {
     unsafe {
         (*node).type_ == pg_sys::NodeTag::T_Var && {
             let v = &*node.cast::<pg_sys::Var>();
-            v.varno as i32 == rt && v.varattno == offer.time && v.varlevelsup == 0
+            v.varno == rt && v.varattno == offer.time && v.varlevelsup == 0
         }
     }
 }

@@ -231,7 +231,7 @@ pub struct Memory(pg_sys::MemoryContext);
 
 impl Memory {
     /// A new one.
-    pub fn new() -> Memory {
+    pub fn begin() -> Memory {
         // SAFETY: a context below the one that lasts as long as the process; its name is a constant.
         Memory(unsafe {
             pg_sys::AllocSetContextCreateInternal(
@@ -261,7 +261,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: made by `new`, deleted once.
+        // SAFETY: made by `begin`, deleted once.
         unsafe { pg_sys::MemoryContextDelete(self.0) }
     }
 }

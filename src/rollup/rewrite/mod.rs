@@ -8,7 +8,7 @@ mod state;
 mod text;
 
 use super::rules::{self, Rule};
-use crate::pg::plan::{self, Engine};
+use crate::pg::plan::{self, Engine, Parts};
 use crate::pg::v1::Call;
 use crate::pg::watched;
 use crate::pg::xact::ActingAs;
@@ -51,7 +51,7 @@ pub fn init() {
 }
 
 /// Of which calls an aggregate is made, and how.
-fn parts(aggregate: pg_sys::Oid, arguments: usize) -> Option<(Vec<String>, String)> {
+fn parts(aggregate: pg_sys::Oid, arguments: usize) -> Option<Parts> {
     let a = watched::routine(aggregate)?;
     // Of calls without the parameters of sketches those of the session are meant.
     if let Some(call) = rules::with_parameters(&a.schema, &a.name, arguments) {

@@ -10,7 +10,7 @@ use super::super::sql;
 use super::super::{arrange, maps};
 use super::text;
 use crate::pg::plan::offer::{About, Grid, Offer};
-use crate::pg::plan::{self, Asked};
+use crate::pg::plan::{self, Asked, Offers};
 use crate::pg::reach::TimeType;
 use crate::pg::watched;
 use crate::pg::xact::ActingAs;
@@ -19,9 +19,6 @@ use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-
-/// What a table offers: each rollup, or its name and why it offers nothing.
-pub type Offers = Rc<Vec<std::result::Result<Rc<Offer>, (String, String)>>>;
 
 /// What is needed of a rollup to write the text of a sub-query.
 struct Known {
