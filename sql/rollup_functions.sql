@@ -197,11 +197,11 @@ AS 'MODULE_PATHNAME', 'rollup_in_step_from' LANGUAGE c STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION rollup_internal.in_step_from(bigint, text) IS
 'For statements that are answered from rollups: from when on the clock of the session''s time zone is in step with buckets of STEP microseconds of UTC, infinity where it never is. With ZONE: whether that is the session''s, -infinity or infinity';
 
-CREATE FUNCTION rollup_internal.state_of(definition bigint, generation bigint,
-  OUT good boolean, OUT seen_xmax bigint, OUT first_open bigint, OUT seen_xip bigint[], OUT below timestamptz) RETURNS SETOF record
+CREATE FUNCTION rollup_internal.state_of(definition bigint, generation bigint, history boolean,
+  OUT good boolean, OUT seen_xmax bigint, OUT first_open bigint, OUT seen_xip bigint[], OUT below timestamptz, OUT raw_below timestamptz) RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'rollup_state_of' LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1;
-COMMENT ON FUNCTION rollup_internal.state_of(bigint, bigint) IS
-'For statements that are answered from rollups: how far rows are merged, as the statement sees it. GOOD: the rollup is what it was at GENERATION, and holds every row and change up to there that has not expired, whose times lie at BELOW or later';
+COMMENT ON FUNCTION rollup_internal.state_of(bigint, bigint, boolean) IS
+'For statements that are answered from rollups: how far rows are merged, as the statement sees it. GOOD: the rollup is what it was at GENERATION, and holds every row and change up to there whose times lie at BELOW or later. Raw rows have expired up to RAW_BELOW, which is below BELOW but with HISTORY';
 
 CREATE FUNCTION rollup_internal.forget_rewriting(VARIADIC relations regclass[]) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_forget_rewriting' LANGUAGE c VOLATILE PARALLEL UNSAFE;

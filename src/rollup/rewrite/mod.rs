@@ -24,6 +24,9 @@ pub enum Rewrite {
     /// Where the answer is that of the raw table.
     #[name = c"exact"]
     Exact,
+    /// Also where a rollup knows more than the raw table: of rows that have expired, or as they were when they came.
+    #[name = c"history"]
+    History,
 }
 
 static REWRITE: GucSetting<Rewrite> = GucSetting::<Rewrite>::new(Rewrite::Off);
@@ -33,7 +36,7 @@ pub fn init() {
     watched::define_with_plans(
         c"rollup.rewrite",
         c"Answers statements over a raw table from its rollups.",
-        c"off: never. exact: where the answer is what the raw table gives at the same snapshot. SELECT rollup.explain_rewrite(query) says what a query is answered from, or why it is not.",
+        c"off: never. exact: where the answer is what the raw table gives at the same snapshot. history: also rows that have expired, and rows as they were inserted. SELECT rollup.explain_rewrite(query) says what a query is answered from, or why it is not.",
         &REWRITE,
         GucContext::Userset,
         GucFlags::default(),
@@ -42,12 +45,17 @@ pub fn init() {
         wanted: || REWRITE.get() != Rewrite::Off,
         is_source: offers::is_source,
         is_live: offers::is_live,
-        offers: offers::offers,
+        offers: |source| offers::offers(source, history()),
         epoch: watched::epoch,
         parts,
-        sql: offers::sql_of,
+        sql: |offer, asked| offers::sql_of(offer, asked, history()),
         done: |_| {},
     });
+}
+
+/// Rollups that know more than the raw table are used, too.
+fn history() -> bool {
+    REWRITE.get() == Rewrite::History
 }
 
 /// Of which calls an aggregate is made, and how.

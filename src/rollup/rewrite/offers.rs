@@ -27,6 +27,7 @@ struct Known {
     table: String,
     generation: i64,
     clear_from: i64,
+    history: bool,
 }
 
 #[derive(Default)]
@@ -34,8 +35,8 @@ struct Kept {
     epoch: u64,
     sources: Option<HashSet<pg_sys::Oid>>,
     live: HashSet<pg_sys::Oid>,
-    offers: HashMap<pg_sys::Oid, Offers>,
-    known: HashMap<(i64, Option<String>), Rc<Known>>,
+    offers: HashMap<(pg_sys::Oid, bool), Offers>,
+    known: HashMap<(i64, bool), Rc<Known>>,
 }
 
 thread_local! {
@@ -123,24 +124,25 @@ pub fn is_live(view: pg_sys::Oid) -> bool {
     view.to_u32() >= pg_sys::FirstNormalObjectId && with_sources(|_, live| live.contains(&view))
 }
 
-/// What a table's rollups offer.
-pub fn offers(source: pg_sys::Oid) -> Offers {
+/// What a table's rollups offer; with `history`, also those that know more than the table.
+pub fn offers(source: pg_sys::Oid, history: bool) -> Offers {
     settle();
-    if let Some(known) = KEPT.with_borrow(|kept| kept.offers.get(&source).cloned()) {
+    if let Some(known) = KEPT.with_borrow(|kept| kept.offers.get(&(source, history)).cloned()) {
         return known;
     }
-    let (made, known) = watched::as_committed_now(|| make(source)).unwrap_or_else(super::super::error::raise);
+    let (made, known) =
+        watched::as_committed_now(|| make(source, history)).unwrap_or_else(super::super::error::raise);
     let made: Offers = Rc::new(made);
     KEPT.with_borrow_mut(|kept| {
-        kept.offers.insert(source, made.clone());
+        kept.offers.insert((source, history), made.clone());
         kept.known.extend(known);
     });
     made
 }
 
-type Found = (Vec<std::result::Result<Rc<Offer>, (String, String)>>, Vec<((i64, Option<String>), Rc<Known>)>);
+type Found = (Vec<std::result::Result<Rc<Offer>, (String, String)>>, Vec<((i64, bool), Rc<Known>)>);
 
-fn make(source: pg_sys::Oid) -> Result<Found> {
+fn make(source: pg_sys::Oid, history: bool) -> Result<Found> {
     let (mut all, mut known) = (Vec::new(), Vec::new());
     let catalog_of = {
         let _acting = ActingAs::catalog();
@@ -150,9 +152,9 @@ fn make(source: pg_sys::Oid) -> Result<Found> {
     let parts: Vec<pg_sys::Oid> = maps::tables(source)?.into_iter().filter(|t| *t != source).collect();
     parts.iter().chain([&source]).for_each(|t| watched::watch(*t));
     for d in catalog::of_source(source, false)? {
-        match of_rollup(&d, &catalog_of, &parts)? {
+        match of_rollup(&d, &catalog_of, &parts, history)? {
             Ok((offer, k)) => {
-                known.push(((d.id, None), k));
+                known.push(((d.id, history), k));
                 all.push(Ok(offer));
             }
             Err(why) => all.push(Err((d.name.clone(), why))),
@@ -212,7 +214,7 @@ fn facts(d: &Definition) -> Result<Option<Facts>> {
 
 type OfRollup = std::result::Result<(Rc<Offer>, Rc<Known>), String>;
 
-fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid]) -> Result<OfRollup> {
+fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid], history: bool) -> Result<OfRollup> {
     let name = &d.name;
     let no = |why: String| Ok(Err(why));
     if d.state.nodes().is_some() {
@@ -228,10 +230,13 @@ fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid]) -> Res
     let reasons = [
         (plan.joins.is_some(), "joins other tables, whose changes it does not follow"),
         (!d.same_cluster, "was restored from another cluster, and has not been computed again yet"),
-        (f.on_change == "ignore", "does not follow changes of raw rows: it is made with on_change 'ignore'"),
-        (f.adopted, "has taken a table that was there, of which it is not known what it holds"),
         (
-            !f.whole,
+            !history && f.on_change == "ignore",
+            "does not follow changes of raw rows: it is made with on_change 'ignore'",
+        ),
+        (!history && f.adopted, "has taken a table that was there, of which it is not known what it holds"),
+        (
+            !history && !f.whole,
             "does not hold all raw rows: it was made without backfill, or changes went unseen; SELECT rollup.rebuild(name) puts that right",
         ),
         (f.live.is_none(), "has no live view, by which names are followed"),
@@ -242,7 +247,7 @@ fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid]) -> Res
     if let Some((_, why)) = reasons.iter().find(|(there, _)| *there) {
         return no(format!("rollup {name} {why}"));
     }
-    if let Some(what) = arrange::unwatched(d.id)? {
+    if !history && let Some(what) = arrange::unwatched(d.id)? {
         return no(format!("rollup {name} is not told of all changes: {what}"));
     }
     if !may_read(owner, d.source_oid) || !may_read(owner, f.relation) {
@@ -305,8 +310,14 @@ fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid]) -> Res
         ours: catalog_of.ours,
         parts: parts.to_vec(),
     };
-    let known =
-        Known { source: source.clone(), table: target.clone(), generation: f.generation, clear_from, plan };
+    let known = Known {
+        source: source.clone(),
+        table: target.clone(),
+        generation: f.generation,
+        clear_from,
+        history,
+        plan,
+    };
     Ok(Offer::of(about).map(|offer| (Rc::new(offer), Rc::new(known))))
 }
 
@@ -315,8 +326,8 @@ fn may_read(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
 }
 
 /// The text of the sub-query that is asked for.
-pub fn sql_of(offer: &Offer, asked: &Asked) -> String {
-    let key = (offer.about.id, offer.about.level.clone());
+pub fn sql_of(offer: &Offer, asked: &Asked, history: bool) -> String {
+    let key = (offer.about.id, history);
     let Some(k) = KEPT.with_borrow(|kept| kept.known.get(&key).cloned()) else { return String::new() };
     let made = text::Made {
         plan: &k.plan,
@@ -324,6 +335,7 @@ pub fn sql_of(offer: &Offer, asked: &Asked) -> String {
         table: &k.table,
         generation: k.generation,
         clear_from: k.clear_from,
+        history: k.history,
     };
     text::sub_query(&made, offer, asked)
 }

@@ -31,6 +31,8 @@ pub struct Made<'a> {
     pub generation: i64,
     /// From when on days of its zone follow each other, or hours are in step; in microseconds since 2000.
     pub clear_from: i64,
+    /// What has expired from the source is answered, too, in whole buckets.
+    pub history: bool,
 }
 
 fn state(value: &str) -> String {
@@ -82,22 +84,38 @@ pub fn sub_query(m: &Made, offer: &Offer, asked: &Asked) -> String {
     let starts = grid.absolute;
 
     // Which buckets are used.
-    let inside = |k: &str| {
-        let mut all = vec![
-            format!("{k} OPERATOR(pg_catalog.>=) {}", state("floor")),
-            format!("{k} OPERATOR(pg_catalog.<) 'infinity'::{t}"),
-        ];
-        for (b, (at, of)) in asked.ask.bounds.iter().zip(&asked.bounds) {
-            all.push(match (b.lower, b.inclusive) {
+    let within = |k: &str, whole: bool| {
+        let all: Vec<String> = (asked.ask.bounds.iter().zip(&asked.bounds))
+            .map(|(b, (at, of))| match (b.lower, b.inclusive) {
+                // Of what has expired a bucket is taken whole where a part of it is asked for.
+                (true, _) if whole => format!("{k} OPERATOR(pg_catalog.>=) ${of}"),
+                (false, false) if whole && starts => format!("{k} OPERATOR(pg_catalog.<) ${at}"),
+                (false, _) if whole => format!("{k} OPERATOR(pg_catalog.<=) ${of}"),
                 // Where a bucket begins no row of it lies before.
                 (true, inclusive) if starts => {
                     format!("{k} OPERATOR(pg_catalog.{}) ${at}", if inclusive { ">=" } else { ">" })
                 }
                 (true, _) => format!("{k} OPERATOR(pg_catalog.>) ${of}"),
                 (false, _) => format!("{k} OPERATOR(pg_catalog.<) ${of}"),
-            });
+            })
+            .collect();
+        all.join(" AND ")
+    };
+    let inside = |k: &str| {
+        let good = format!(
+            "{k} OPERATOR(pg_catalog.>=) {} AND {k} OPERATOR(pg_catalog.<) 'infinity'::{t}",
+            state("floor")
+        );
+        match (asked.bounds.is_empty(), m.history) {
+            (true, _) => format!("({good})"),
+            (false, false) => format!("({good} AND {})", within(k, false)),
+            (false, true) => format!(
+                "({good} AND {} AND ({k} OPERATOR(pg_catalog.<) {} OR {}))",
+                within(k, true),
+                state("gone"),
+                within(k, false)
+            ),
         }
-        format!("({})", all.join(" AND "))
     };
     // Where the rows of others lie. The planner takes a range to hold few rows, and half of one a third of the table.
     let width = longest(plan.bucket, starts);
@@ -219,19 +237,23 @@ fn the_state(m: &Made, offer: &Offer, asked: &Asked, kind: Kind, width: i64) -> 
     };
     // Expiry goes by moments: clock times by some zone's clock, and a bucket may begin late where clocks change. A bucket
     // that begins at what has expired, or later, is whole.
-    let below = match (kind, offer.about.grid.absolute) {
-        (Kind::Zoned, true) => "s.below".to_string(),
-        (Kind::Zoned, false) => "(s.below OPERATOR(pg_catalog.+) '2 days'::pg_catalog.interval)".to_string(),
-        _ => {
-            "((s.below OPERATOR(pg_catalog.+) '2 days'::pg_catalog.interval) AT TIME ZONE 'UTC')".to_string()
-        }
+    let lifted = |at: &str| match (kind, offer.about.grid.absolute) {
+        (Kind::Zoned, true) => at.to_string(),
+        (Kind::Zoned, false) => format!("({at} OPERATOR(pg_catalog.+) '2 days'::pg_catalog.interval)"),
+        _ => format!("(({at} OPERATOR(pg_catalog.+) '2 days'::pg_catalog.interval) AT TIME ZONE 'UTC')"),
+    };
+    let below = lifted("s.below");
+    let gone = match m.history {
+        true => format!(", coalesce({}, '-infinity'::{t}) AS gone", lifted("s.raw_below")),
+        false => String::new(),
     };
     let floor = format!("CASE WHEN s.good THEN greatest({clear}, {below}) ELSE 'infinity'::{t} END");
     format!(
-        "SELECT s.seen_xmax, s.first_open, s.seen_xip, {clear} AS clear, {floor} AS floor, {} AS reach FROM rollup_internal.state_of({}, {}) s",
+        "SELECT s.seen_xmax, s.first_open, s.seen_xip, {clear} AS clear, {floor} AS floor, {} AS reach{gone} FROM rollup_internal.state_of({}, {}, {}) s",
         reach::later(kind, &format!("({floor})"), width),
         offer.about.id,
-        m.generation
+        m.generation,
+        m.history
     )
 }
 
