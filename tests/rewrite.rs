@@ -281,3 +281,50 @@ fn rows_that_have_gone() {
     each(&mut c, "INSERT INTO hit VALUES ('2026-01-03 01:00', 1, 1); SELECT rollup_hit()");
     equal(&mut c, all);
 }
+
+#[test]
+fn history() {
+    let (_cluster, mut c) = prepared();
+    each(&mut c, "SELECT rollup.drop('hits')");
+    each(
+        &mut c,
+        "SELECT rollup.create('hits', 'SELECT date_trunc(''minute'', at) AS at, site, count(*) AS n FROM hit GROUP BY 1, 2', every => NULL)",
+    );
+    each(&mut c, "SELECT rollup_hit(); SET rollup.rewrite = exact");
+    let half = "SELECT count(*) FROM hit WHERE at > '2026-01-01 01:00:30' AND at < '2026-01-01 06:00:10'";
+    assert!(why(&mut c, half).contains("on_change 'ignore'"));
+    let raw = rows(&mut c, half);
+    c.batch_execute("SET rollup.rewrite = history").unwrap();
+    assert!(reads_rollup(&mut c, half));
+    assert_eq!(rows(&mut c, half), raw);
+    // Rows as they were inserted.
+    c.batch_execute("DELETE FROM hit WHERE at < '2026-01-01 02:00'").unwrap();
+    assert!(
+        rows(&mut c, half)
+            > rows(
+                &mut c,
+                "SELECT count(*) FROM hit WHERE at > '2026-01-01 01:00:30' AND at < '2026-01-01 06:00:10' AND who <> ''"
+            )
+    );
+    // Of what has expired buckets are whole; of the rest the range is what it is.
+    c.batch_execute("SELECT rollup.retain('hit', now() - timestamptz '2026-01-01 03:00:20Z')").unwrap();
+    c.batch_execute("SELECT expire_hit()").unwrap();
+    let stored = "SELECT (SELECT sum(n) FROM hits WHERE at >= '2026-01-01 01:00' AND at < '2026-01-01 03:01') + (SELECT count(*) FROM generate_series(1, 5000) g WHERE timestamptz '2026-01-01' + g * interval '7 s' >= '2026-01-01 03:01' AND timestamptz '2026-01-01' + g * interval '7 s' < '2026-01-01 06:00:10')";
+    assert_eq!(rows(&mut c, half), rows(&mut c, stored));
+    // What comes too late is counted once it is merged, and before.
+    for _ in 0..2 {
+        c.batch_execute("INSERT INTO hit VALUES ('2026-01-01 01:00:40', 1)").unwrap();
+        let more = number(
+            &mut c,
+            "SELECT count(*) FROM hit WHERE at > '2026-01-01 01:00:30' AND at < '2026-01-01 01:01:00'",
+        );
+        c.batch_execute("SELECT rollup_hit()").unwrap();
+        assert_eq!(
+            number(
+                &mut c,
+                "SELECT count(*) FROM hit WHERE at > '2026-01-01 01:00:30' AND at < '2026-01-01 01:01:00'"
+            ),
+            more
+        );
+    }
+}
