@@ -27,11 +27,11 @@ const STATE: &str = "SELECT d.generation = $2 AND d.backlog_from_xmax IS NULL AN
   FROM rollup.definition d WHERE d.id = $1";
 
 fn told(call: &mut Call) -> Result<pg_sys::Datum> {
-    let args =
-        vec![(PgBuiltInOids::INT8OID, call.i64(0).into()), (PgBuiltInOids::INT8OID, call.i64(1).into())];
+    let (id, generation, history) = (call.i64(0), call.i64(1), call.bool(2));
+    let args = [id.into(), generation.into(), history.into()];
     let found = {
         let _acting = ActingAs::catalog();
-        catalog::read_often(STATE, args, |row| {
+        catalog::read_often(STATE, &args, |row| {
             Ok((
                 row.get::<bool>(1)?,
                 row.get::<i64>(2)?,
@@ -48,7 +48,7 @@ fn told(call: &mut Call) -> Result<pg_sys::Datum> {
         watched::lock_for_serializable(source);
     }
     // Of what has expired from the raw table the rollup says more.
-    let below = if call.bool(2) == Some(true) { kept } else { kept.max(raw) };
+    let below = if history == Some(true) { kept } else { kept.max(raw) };
     let first = xip.as_ref().and_then(|x| x.first().copied());
     let row = [
         (good == Some(true)).into_datum(),
