@@ -273,6 +273,7 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.change', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.arrival', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.lost', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.departure', '');
+SELECT pg_catalog.pg_extension_config_dump('rollup.departure_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.partitioning', '');
 
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
@@ -290,4 +291,6 @@ GRANT SELECT (source) ON rollup.change, rollup.arrival TO PUBLIC;
 -- pg_dump reads whole tables. The owner of a database may dump it: so it reads all that is dumped, query texts too.
 GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning, rollup.retention, rollup.change, rollup.arrival, rollup.lost TO pg_database_owner;
 GRANT SELECT ON SEQUENCE rollup.definition_id_seq TO pg_database_owner;
+GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning, rollup.retention, rollup.change, rollup.arrival, rollup.departure TO pg_database_owner;
+GRANT SELECT ON SEQUENCE rollup.definition_id_seq, rollup.departure_id_seq TO pg_database_owner;
 

@@ -212,21 +212,18 @@ COMMENT ON FUNCTION rollup_internal.forget_rewriting(regclass[]) IS
 CREATE FUNCTION rollup_internal.definition_changes() RETURNS trigger LANGUAGE plpgsql
 SET search_path TO pg_catalog, pg_temp AS $$
 BEGIN
-  IF TG_RELID = 'rollup.level'::regclass THEN
-    UPDATE rollup.definition SET plan = plan WHERE id = CASE WHEN TG_OP = 'DELETE' THEN OLD.definition ELSE NEW.definition END;
-    RETURN NULL;
-  END IF;
   PERFORM rollup_internal.forget_rewriting(TG_RELID, CASE WHEN TG_OP <> 'INSERT' THEN OLD.source END, CASE WHEN TG_OP <> 'DELETE' THEN NEW.source END);
   IF TG_OP = 'DELETE' THEN
     RETURN OLD;
   END IF;
-  NEW.generation := CASE WHEN TG_OP = 'UPDATE' THEN OLD.generation + 1 ELSE 0 END;
+  IF TG_OP = 'UPDATE' THEN
+    NEW.generation := OLD.generation + 1;
+    NEW.whole := NEW.whole AND coalesce(NEW.source = OLD.source, true);
+  END IF;
   RETURN NEW;
 END $$;
 COMMENT ON FUNCTION rollup_internal.definition_changes() IS 'Trigger of the catalog: counts changes of a rollup, and tells of them who is answered from it';
 CREATE TRIGGER definition_changes BEFORE INSERT OR DELETE OR UPDATE OF relation, source, plan, timezone, on_change, adopted, system_id, joined, live, whole, partial ON rollup.definition
-  FOR EACH ROW EXECUTE FUNCTION rollup_internal.definition_changes();
-CREATE TRIGGER definition_changes AFTER INSERT OR DELETE OR UPDATE OF relation, bucket, expression ON rollup.level
   FOR EACH ROW EXECUTE FUNCTION rollup_internal.definition_changes();
 
 CREATE FUNCTION rollup.check(name text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL)
