@@ -128,6 +128,8 @@ unsafe extern "C-unwind" fn plan(
         if let Some(engine) = ENGINE.get().filter(|e| (e.wanted)())
             && let Some(_within) = Within::enter()
             && !pg_sys::InSecurityRestrictedOperation()
+            // What is planned while others work along takes no snapshot of its own.
+            && !pg_sys::IsInParallelMode()
             && has_source(engine, query)
         {
             let mut told = Vec::new();
