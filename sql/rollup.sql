@@ -289,8 +289,6 @@ GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.expired T
 -- Which minutes changed is told by functions, which ask who may know; a run asks first whether there is anything.
 GRANT SELECT (source) ON rollup.change, rollup.arrival TO PUBLIC;
 -- pg_dump reads whole tables. The owner of a database may dump it: so it reads all that is dumped, query texts too.
-GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning, rollup.retention, rollup.change, rollup.arrival, rollup.lost TO pg_database_owner;
-GRANT SELECT ON SEQUENCE rollup.definition_id_seq TO pg_database_owner;
-GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning, rollup.retention, rollup.change, rollup.arrival, rollup.departure TO pg_database_owner;
+GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning, rollup.retention, rollup.change, rollup.arrival, rollup.lost, rollup.departure TO pg_database_owner;
 GRANT SELECT ON SEQUENCE rollup.definition_id_seq, rollup.departure_id_seq TO pg_database_owner;
 

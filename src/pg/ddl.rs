@@ -72,19 +72,15 @@ pub fn command(call: &Call) -> Command {
                             if alter.classId == pg_sys::RelationRelationId =>
                         {
                             let name = (*(*command).def.cast::<pg_sys::PartitionCmd>()).name;
+                            told.left.push((alter.objectId, named(name)));
                             let name = CStr::from_ptr((*name).relname).to_string_lossy().into_owned();
                             told.detached.push((alter.objectId, name));
                         }
-                        pg_sys::AlterTableType::AT_DropInherit => told.freed.push(alter.objectId),
-                        pg_sys::AlterTableType::AT_AddInherit => told.children.push(alter.objectId),
-                        pg_sys::AlterTableType::AT_DetachPartition
-                        | pg_sys::AlterTableType::AT_DetachPartitionFinalize => {
-                            let part = named((*(*command).def.cast::<pg_sys::PartitionCmd>()).name);
-                            told.left.push((alter.objectId, part));
-                        }
                         pg_sys::AlterTableType::AT_DropInherit => {
                             told.left.push((named((*command).def.cast()), alter.objectId));
+                            told.freed.push(alter.objectId);
                         }
+                        pg_sys::AlterTableType::AT_AddInherit => told.children.push(alter.objectId),
                         pg_sys::AlterTableType::AT_DisableTrig
                         | pg_sys::AlterTableType::AT_DisableTrigAll
                         | pg_sys::AlterTableType::AT_DisableTrigUser

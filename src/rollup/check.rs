@@ -60,13 +60,12 @@ pub fn rebuild(
     let plan = d.plan()?;
     let asked = Range::of(&plan, &d.timezone, range::text(from)?, range::text(to)?);
     let (source, target, _) = d.parts()?;
-    range::check(d, &asked, range::whole_from(source, &plan)?.as_ref(), "raw rows")?;
+    let floor = range::whole_from(source, &plan)?;
+    range::check(d, &asked, floor.as_ref(), "raw rows")?;
     match force {
         true => lost::forget(d, &plan, &asked)?,
         false => lost::check(d, &plan, &asked)?,
     }
-    let floor = range::whole_from(source, &plan)?;
-    range::check(d, &asked, floor.as_ref(), "raw rows")?;
     let all = asked.to().is_none() && asked.from() == floor.as_deref();
     let asked = asked.after(&[range::whole_from(target, &plan)?])?;
     let written = rebuild_range(d, &plan, &asked, Levels::Touched)?;

@@ -17,7 +17,7 @@ mod unguarded {
         #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_mutator_impl")]
         pub fn expression_tree_mutator(
             node: *mut pg_sys::Node,
-            step: Step,
+            step: Option<Step>,
             context: *mut c_void,
         ) -> *mut pg_sys::Node;
         #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_mutator_impl")]
@@ -60,7 +60,7 @@ unsafe extern "C-unwind" fn step(node: Node, context: *mut c_void) -> Node {
             c.level -= 1;
             return query.cast();
         }
-        unguarded::expression_tree_mutator(node, step, context)
+        unguarded::expression_tree_mutator(node, Some(step), context)
     }
 }
 
