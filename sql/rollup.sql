@@ -69,7 +69,10 @@ CREATE TABLE rollup.definition (
   long_keys         bigint NOT NULL DEFAULT 0,
   nodes             jsonb,
   left_out    bigint NOT NULL DEFAULT 0,
-  last_owner  oid
+  last_owner  oid,
+  generation  bigint NOT NULL DEFAULT 0,
+  whole       boolean NOT NULL DEFAULT false,
+  partial     text[] NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 50);
 COMMENT ON COLUMN rollup.definition.relation IS 'NULL: it was dropped by hand, as SOURCE may have been; the rollup does nothing until rollup.drop';
 COMMENT ON COLUMN rollup.definition.last_owner IS 'who owned its table, or its source, when that was dropped: a role of the cluster of SYSTEM_ID';
@@ -81,6 +84,9 @@ COMMENT ON COLUMN rollup.definition.long_keys IS 'raw rows that are left out: a 
 COMMENT ON COLUMN rollup.definition.adopted IS 'its table was there before, by rollup.create(into_table), and stays when the rollup is dropped';
 COMMENT ON COLUMN rollup.definition.refused_changes IS 'times of rows that changed when their bucket could not be computed again';
 COMMENT ON COLUMN rollup.definition.left_out IS 'rows that came by another road, with stamps of rows that are rolled up, of which it cannot be told whether they were counted: they were not counted again';
+COMMENT ON COLUMN rollup.definition.generation IS 'counts changes of what it is, by which a statement that is answered from it knows whether it is what it was when the statement was planned';
+COMMENT ON COLUMN rollup.definition.whole IS 'every raw row that is there was counted, and every change of one followed, as far as raw rows have not expired';
+COMMENT ON COLUMN rollup.definition.partial IS 'columns that were added without backfill';
 COMMENT ON COLUMN rollup.definition.joined IS 'the tables of its FROM clause, which the plan numbers; NULL: the source alone';
 COMMENT ON COLUMN rollup.definition.nodes IS 'on a Citus cluster how far rows are rolled up, by group of nodes, in the place of seen_xmax and seen_xip; NULL: the source is a table of this node alone';
 COMMENT ON COLUMN rollup.definition.backlog_to_xmax IS 'with backlog_from_xmax and both xip: rows of transactions between two snapshots, too many for one transaction, that are merged piece by piece, newest first; on a Citus cluster 0, the snapshots are in nodes; NULL: none';
@@ -227,6 +233,14 @@ COMMENT ON COLUMN rollup.lost.relation IS 'the table in which they are, until it
 COMMENT ON COLUMN rollup.lost.xid IS 'the transaction in which it left PLACE, the table above by id and its bounds: what takes that place in the same transaction makes the row go';
 COMMENT ON COLUMN rollup.lost.since IS 'first moment of the rows, of a time column without zone as if in UTC; NULL: rows without time';
 COMMENT ON COLUMN rollup.lost.until IS 'last moment';
+CREATE TABLE rollup.departure (
+  id          bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+  source      regclass NOT NULL,
+  until       timestamptz NOT NULL
+);
+CREATE INDEX ON rollup.departure (source, until);
+COMMENT ON TABLE rollup.departure IS 'Parts of sources that left them, by DETACH, NO INHERIT or DROP: what was counted of their rows stays in the rollups';
+COMMENT ON COLUMN rollup.departure.until IS 'rows of the part lay before';
 
 CREATE TABLE rollup.expired (
   relation    regclass PRIMARY KEY,
@@ -258,6 +272,8 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.expired', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.change', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.arrival', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.lost', '');
+SELECT pg_catalog.pg_extension_config_dump('rollup.departure', '');
+SELECT pg_catalog.pg_extension_config_dump('rollup.departure_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.partitioning', '');
 
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
@@ -273,6 +289,6 @@ GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.expired T
 -- Which minutes changed is told by functions, which ask who may know; a run asks first whether there is anything.
 GRANT SELECT (source) ON rollup.change, rollup.arrival TO PUBLIC;
 -- pg_dump reads whole tables. The owner of a database may dump it: so it reads all that is dumped, query texts too.
-GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning, rollup.retention, rollup.change, rollup.arrival, rollup.lost TO pg_database_owner;
-GRANT SELECT ON SEQUENCE rollup.definition_id_seq TO pg_database_owner;
+GRANT SELECT ON rollup.definition, rollup.attempt, rollup.partitioning, rollup.retention, rollup.change, rollup.arrival, rollup.lost, rollup.departure TO pg_database_owner;
+GRANT SELECT ON SEQUENCE rollup.definition_id_seq, rollup.departure_id_seq TO pg_database_owner;
 

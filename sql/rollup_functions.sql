@@ -187,6 +187,45 @@ CREATE FUNCTION rollup.explain(name text) RETURNS text
 AS 'MODULE_PATHNAME', 'rollup_explain_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.explain(text) IS 'The statements that the next run of a rollup would execute: one that reads the new raw rows, one that merges their groups. NULL gives NULL';
 
+CREATE FUNCTION rollup.explain_rewrite(query text) RETURNS TABLE (source regclass, rollup text, level text, reason text)
+AS 'MODULE_PATHNAME', 'rollup_explain_rewrite_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 1;
+COMMENT ON FUNCTION rollup.explain_rewrite(text) IS
+'For each query in QUERY that aggregates a table with rollups: the rollup and the level that it is answered from where rollup.rewrite says so, or the first reason why it is not. QUERY is read, not executed. NULL gives none';
+
+CREATE FUNCTION rollup_internal.in_step_from(step bigint, zone text) RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'rollup_in_step_from' LANGUAGE c STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION rollup_internal.in_step_from(bigint, text) IS
+'For statements that are answered from rollups: from when on the clock of the session''s time zone is in step with buckets of STEP microseconds of UTC, infinity where it never is. With ZONE: whether that is the session''s, -infinity or infinity';
+
+CREATE FUNCTION rollup_internal.state_of(definition bigint, generation bigint, history boolean,
+  OUT good boolean, OUT seen_xmax bigint, OUT first_open bigint, OUT seen_xip bigint[], OUT below timestamptz, OUT raw_below timestamptz) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'rollup_state_of' LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1;
+COMMENT ON FUNCTION rollup_internal.state_of(bigint, bigint, boolean) IS
+'For statements that are answered from rollups: how far rows are merged, as the statement sees it. GOOD: the rollup is what it was at GENERATION, and holds every row and change up to there whose times lie at BELOW or later. Raw rows have expired up to RAW_BELOW, which is below BELOW but with HISTORY';
+
+CREATE FUNCTION rollup_internal.forget_rewriting(VARIADIC relations regclass[]) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_forget_rewriting' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION rollup_internal.forget_rewriting(regclass[]) FROM PUBLIC;
+COMMENT ON FUNCTION rollup_internal.forget_rewriting(regclass[]) IS
+'For triggers of the catalog: plans over RELATIONS are made anew at their next use, and sessions look up anew what rollups of them offer';
+
+CREATE FUNCTION rollup_internal.definition_changes() RETURNS trigger LANGUAGE plpgsql
+SET search_path TO pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM rollup_internal.forget_rewriting(TG_RELID, CASE WHEN TG_OP <> 'INSERT' THEN OLD.source END, CASE WHEN TG_OP <> 'DELETE' THEN NEW.source END);
+  IF TG_OP = 'DELETE' THEN
+    RETURN OLD;
+  END IF;
+  IF TG_OP = 'UPDATE' THEN
+    NEW.generation := OLD.generation + 1;
+    NEW.whole := NEW.whole AND coalesce(NEW.source = OLD.source, true);
+  END IF;
+  RETURN NEW;
+END $$;
+COMMENT ON FUNCTION rollup_internal.definition_changes() IS 'Trigger of the catalog: counts changes of a rollup, and tells of them who is answered from it';
+CREATE TRIGGER definition_changes BEFORE INSERT OR DELETE OR UPDATE OF relation, source, plan, timezone, on_change, adopted, system_id, joined, live, whole, partial ON rollup.definition
+  FOR EACH ROW EXECUTE FUNCTION rollup_internal.definition_changes();
+
 CREATE FUNCTION rollup.check(name text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL)
 RETURNS TABLE (relation regclass, keys jsonb, column_name text, stored text, recomputed text)
 AS 'MODULE_PATHNAME', 'rollup_check_wrapper' LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10;

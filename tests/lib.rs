@@ -5,6 +5,8 @@ pub mod forgive;
 pub mod load;
 pub mod nodes;
 pub mod partitioned;
+pub mod questions;
+pub mod rewriting;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

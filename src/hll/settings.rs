@@ -132,6 +132,8 @@ fn set_defaults(call: &mut Call) -> Datum {
     let wanted = Params::new(int(0), int(1), call.i64(2).unwrap_or(0), int(3)).or_raise();
     let previous = defaults();
     store(DEFAULTS_NAME, wanted.to_typmod());
+    // A plan may hold a call with the parameters written into it.
+    crate::pg::plan::forget_plans();
     let mut columns = [
         Datum::from(i32::from(previous.log2m)),
         Datum::from(i32::from(previous.regwidth)),

@@ -33,6 +33,7 @@ pub mod numeric;
 pub mod ownership;
 pub mod patience;
 pub mod pinned;
+pub mod plan;
 pub mod planner;
 pub mod query;
 pub mod reach;
@@ -44,7 +45,9 @@ pub mod steady;
 pub mod tables;
 pub mod trigger;
 pub mod v1;
+pub mod watched;
 pub mod xact;
 pub mod zonemap;
+pub mod zones;
 
 pub use hll_rollup::sql::literal;

@@ -374,7 +374,7 @@ unsafe fn is_plain(node: *mut pg_sys::Node) -> bool {
 
 /// # Safety
 /// `relid` is locked by the analyser and `attno` is one of its columns.
-pub(super) unsafe fn attribute_not_null(relid: pg_sys::Oid, attno: pg_sys::AttrNumber) -> bool {
+pub(crate) unsafe fn attribute_not_null(relid: pg_sys::Oid, attno: pg_sys::AttrNumber) -> bool {
     // SAFETY: the cached tuple is released before return; GETSTRUCT is the fixed part of pg_attribute.
     unsafe {
         let tuple = pg_sys::SearchSysCache2(

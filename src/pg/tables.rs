@@ -188,3 +188,9 @@ impl Tables {
         Ok(source)
     }
 }
+
+/// True of a table that holds rows itself.
+pub fn is_stored(table: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up in the catalog, which tolerates absence.
+    unsafe { pg_sys::get_rel_relkind(table) as u8 == pg_sys::RELKIND_RELATION }
+}

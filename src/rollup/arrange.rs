@@ -33,6 +33,11 @@ struct Odd {
     commands: Vec<String>,
 }
 
+/// True where a trigger lacks, or is switched off, on a table or below it.
+pub fn lacks(root: pg_sys::Oid) -> Result<bool> {
+    Ok(odd(root)?.iter().any(|o| o.lacks))
+}
+
 /// What is not as it is to be of a table and everything below it, whatever sources lie above. Row triggers come to
 /// partitions from above by themselves.
 fn odd(root: pg_sys::Oid) -> Result<Vec<Odd>> {
@@ -167,6 +172,7 @@ fn watch(command: &Command) -> Result<()> {
         super::names::column_renamed(*table, was, now);
     }
     command.made.iter().try_for_each(|table| super::anew::made(*table))?;
+    super::leaving::told(command)?;
     let mut children = command.children.clone();
     for (parent, name) in &command.attached {
         children.extend(partitions_named(*parent, name)?);
@@ -313,7 +319,7 @@ fn partitions_named(parent: pg_sys::Oid, name: &str) -> Result<Vec<pg_sys::Oid>>
 }
 
 /// The sources among a table and what lies above it.
-fn sources_above(table: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
+pub fn sources_above(table: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     ids(
         "WITH RECURSIVE up (relation) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation) \
          SELECT s.relation::pg_catalog.oid FROM up JOIN rollup.source s ON s.relation = up.relation",
@@ -334,6 +340,7 @@ pub fn mend(d: &Definition) -> Result<()> {
     if all.is_empty() || try_as(source.owner, &all)?.is_some() {
         return Ok(());
     }
+    super::leaving::unseen(d.source_oid)?;
     warn(
         format!("rollup {}: {} lacked triggers of rollups, and has them again", d.name, tables(&all)),
         format!(

@@ -100,6 +100,9 @@ pub fn write_often<T>(
     args: &[DatumWithOid],
     f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
 ) -> Result<Vec<T>> {
+    if crate::pg::watched::is_now() {
+        return read_often(sql, args, f);
+    }
     qualified(|| {
         Spi::connect_mut(|c| {
             c.update(&*kept(c, sql, args)?, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>()
@@ -134,6 +137,10 @@ pub fn write<T>(
     args: &[DatumWithOid],
     f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
 ) -> Result<Vec<T>> {
+    // Nothing writes where a snapshot of this moment is active already.
+    if crate::pg::watched::is_now() {
+        return read(sql, args, f);
+    }
     qualified(|| {
         Spi::connect_mut(|c| c.update(sql, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>())
     })

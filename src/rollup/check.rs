@@ -60,13 +60,24 @@ pub fn rebuild(
     let plan = d.plan()?;
     let asked = Range::of(&plan, &d.timezone, range::text(from)?, range::text(to)?);
     let (source, target, _) = d.parts()?;
-    range::check(d, &asked, range::whole_from(source, &plan)?.as_ref(), "raw rows")?;
+    let floor = range::whole_from(source, &plan)?;
+    range::check(d, &asked, floor.as_ref(), "raw rows")?;
     match force {
         true => lost::forget(d, &plan, &asked)?,
         false => lost::check(d, &plan, &asked)?,
     }
+    let all = asked.to().is_none() && asked.from() == floor.as_deref();
     let asked = asked.after(&[range::whole_from(target, &plan)?])?;
-    rebuild_range(d, &plan, &asked, Levels::Touched)
+    let written = rebuild_range(d, &plan, &asked, Levels::Touched)?;
+    if all {
+        // Of all that has not expired it holds every row and change up to now.
+        let _acting = ActingAs::catalog();
+        catalog::execute(
+            "UPDATE rollup.definition SET whole = true, partial = '{}' WHERE id = $1 AND NOT (whole AND partial = '{}')",
+            &[d.id.into()],
+        )?;
+    }
+    Ok(written)
 }
 
 /// Which buckets of levels are replaced.

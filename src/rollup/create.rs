@@ -121,6 +121,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         timezone,
         options.on_change,
         options.into.is_some(),
+        options.backfill && options.into.is_none(),
     )?;
     match (&place, options.backfill) {
         (Some(_), backfill) => begin_on_nodes(id, !backfill)?,
@@ -330,13 +331,14 @@ fn insert_definition(
     timezone: &str,
     on_change: OnChange,
     adopted: bool,
+    whole: bool,
 ) -> Result<i64> {
     let joined = plan.joins.as_ref().map(|joins| joins.tables.clone());
     let plan = serde_json::to_string(plan).map_err(internal)?;
     let _acting = xact::ActingAs::catalog();
     catalog::write(
-        "INSERT INTO rollup.definition (name, relation, source, query, plan, timezone, every, on_change, adopted, joined, system_id) \
-         SELECT $1, $2::pg_catalog.regclass, $3, $4, $5::pg_catalog.jsonb, $6, $7, $8, $9, $10::pg_catalog.regclass[], system_identifier \
+        "INSERT INTO rollup.definition (name, relation, source, query, plan, timezone, every, on_change, adopted, joined, whole, system_id) \
+         SELECT $1, $2::pg_catalog.regclass, $3, $4, $5::pg_catalog.jsonb, $6, $7, $8, $9, $10::pg_catalog.regclass[], $11, system_identifier \
          FROM pg_catalog.pg_control_system() RETURNING id",
         &[
             name.into(),
@@ -349,6 +351,7 @@ fn insert_definition(
             on_change.text().into(),
             adopted.into(),
             joined.into(),
+            whole.into(),
         ],
         |row| row.get::<i64>(1),
     )?

@@ -196,7 +196,20 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
             fill(d, &plan, level, level.map_or(target, |l| &l.target), &come)?;
         }
     }
+    store_partial(d, &gone, if backfill { &[] } else { &come })?;
     d.store_plan(&plan, &sql::query(&plan, source))
+}
+
+/// Notes which columns lack the rows that were there before them.
+fn store_partial(d: &Definition, gone: &[&Column], lacking: &[&Column]) -> Result<()> {
+    let names = |columns: &[&Column]| -> Vec<String> {
+        columns.iter().filter(|c| c.merge().is_some()).map(|c| c.name.clone()).collect()
+    };
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "UPDATE rollup.definition SET partial = ARRAY(SELECT p FROM pg_catalog.unnest(partial) p WHERE p <> ALL ($2) UNION SELECT n FROM pg_catalog.unnest($3) n) WHERE id = $1",
+        &[d.id.into(), names(gone).into(), names(lacking).into()],
+    )
 }
 
 /// Hidden columns that nothing is made of.

@@ -55,12 +55,26 @@ fn lose() -> Result<()> {
 fn forget() -> Result<()> {
     let _acting = ActingAs::catalog();
     set_local(c"lock_timeout", c"100ms");
+    let left = catalog::read(
+        "SELECT objid, CASE WHEN object_type = 'trigger' AND pg_catalog.starts_with(address_names[3], 'zz_rollup') THEN address_names END, \
+         classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0 AND object_type = 'table' FROM pg_catalog.pg_event_trigger_dropped_objects() \
+         WHERE object_type IN ('trigger', 'table')",
+        &[],
+        |row| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<Vec<String>>(2)?, row.get::<bool>(3)? == Some(true))),
+    )?;
+    let tables: Vec<pg_sys::Oid> =
+        left.iter().filter(|(_, _, table)| *table).filter_map(|(id, _, _)| *id).collect();
+    let triggers: Vec<(String, String)> = (left.into_iter().filter_map(|(_, names, _)| names))
+        .filter_map(|names| names.first().cloned().zip(names.get(1).cloned()))
+        .collect();
+    super::leaving::dropped(&tables)?;
+    super::leaving::untold(&triggers)?;
     let dropped = catalog::read(
         "WITH o AS MATERIALIZED (SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects() WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0) \
          SELECT objid FROM o WHERE EXISTS (SELECT FROM rollup.source WHERE relation = objid) OR EXISTS (SELECT FROM rollup.definition WHERE relation = objid OR source = objid OR live = objid) \
          OR EXISTS (SELECT FROM rollup.level WHERE relation = objid OR live = objid) OR EXISTS (SELECT FROM rollup.retention WHERE relation = objid) \
          OR EXISTS (SELECT FROM rollup.expired WHERE relation = objid) OR EXISTS (SELECT FROM rollup.partitioning WHERE relation = objid) \
-         OR EXISTS (SELECT FROM rollup.change WHERE source = objid) OR EXISTS (SELECT FROM rollup.arrival WHERE source = objid OR relation = objid)",
+         OR EXISTS (SELECT FROM rollup.change WHERE source = objid) OR EXISTS (SELECT FROM rollup.departure WHERE source = objid) OR EXISTS (SELECT FROM rollup.arrival WHERE source = objid OR relation = objid)",
         &[],
         |row| row.get::<pg_sys::Oid>(1),
     )?;
@@ -93,6 +107,7 @@ fn forget() -> Result<()> {
         ("expired", "relation"),
         ("partitioning", "relation"),
         ("change", "source"),
+        ("departure", "source"),
         ("arrival", "source"),
         ("arrival", "relation"),
     ] {

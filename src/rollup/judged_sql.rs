@@ -1,6 +1,7 @@
 //! The SQL by which newcomers are judged and merged: see `newcomers`, which runs it.
 use super::definition::from_clause;
 use super::levels::Level;
+use super::long::{self, FITS};
 use super::plan::{Column, Plan};
 use super::reach;
 use super::sql::{ident, kept_names, key_positions, list, merge_delta, merge_many, prefix};
@@ -72,8 +73,10 @@ pub fn merge_judged(plan: &Plan, target: &str, levels: &[Level], late: &[String]
         None => ident(&c.name),
     });
     let merge = merge_delta(plan, target, levels, late);
+    let keys: Vec<String> = plan.keys().map(|c| ident(&c.name)).collect();
+    let fits = long::fits_keys(plan, &keys).map(|fits| format!(", {fits} AS {FITS}")).unwrap_or_default();
     format!(
-        "WITH delta AS MATERIALIZED (\n  SELECT {columns}, pg_catalog.sum(\"rollup rows\")::pg_catalog.int8 AS \"rollup rows\" FROM judged WHERE \"rollup verdict\" OPERATOR(pg_catalog.=) 1 GROUP BY {}),\n{}",
+        "WITH delta AS MATERIALIZED (\n  SELECT {columns}, pg_catalog.sum(\"rollup rows\")::pg_catalog.int8 AS \"rollup rows\"{fits} FROM judged WHERE \"rollup verdict\" OPERATOR(pg_catalog.=) 1 GROUP BY {}),\n{}",
         key_positions(plan),
         merge.strip_prefix("WITH ").unwrap_or(&merge)
     )

@@ -11,9 +11,16 @@ use hll_rollup::sql as bounds;
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 
+crate::v1!(rollup_sees_all, all_is_seen);
+
+fn all_is_seen(call: &mut Call) -> pg_sys::Datum {
+    sees_all(call).unwrap_or_else(super::error::raise);
+    pg_sys::Datum::from(true)
+}
+
 /// The condition that no policy hides rows of the source from the view, whose owner is that of `table`. Policies that hold
 /// for the owner would leave rows out of the tail that are in the rollup; asked once a statement, it costs two look-ups.
-pub fn sees_all(call: &Call) -> Result<()> {
+fn sees_all(call: &Call) -> Result<()> {
     let oid = |n: usize| call.arg(n).map(|d| pg_sys::Oid::from(d.value() as u32));
     let Some(owner) = oid(0).and_then(security::owner_of) else { return Ok(()) };
     for table in oid(1).into_iter().chain(call.oids(2)) {

@@ -35,6 +35,7 @@ mod holes;
 mod identity;
 mod judged_sql;
 mod late;
+mod leaving;
 mod levels;
 mod live;
 mod live_sql;
@@ -58,6 +59,7 @@ mod rebase;
 mod records;
 mod relocate;
 pub mod retention;
+mod rewrite;
 mod rules;
 pub mod run;
 mod source;
@@ -78,6 +80,7 @@ pub fn init() {
     crate::pg::executing::install();
     arrival::init();
     lost::init();
+    rewrite::init();
 }
 
 crate::v1!(rollup_stamp, stamp);
@@ -85,13 +88,6 @@ crate::v1!(rollup_flush_log, flush_log);
 
 fn flush_log(_: &mut Call) -> pg_sys::Datum {
     crate::pg::node::flush_log();
-    pg_sys::Datum::from(true)
-}
-
-crate::v1!(rollup_sees_all, sees_all);
-
-fn sees_all(call: &mut Call) -> pg_sys::Datum {
-    live::sees_all(call).unwrap_or_else(error::raise);
     pg_sys::Datum::from(true)
 }
 

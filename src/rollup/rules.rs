@@ -279,16 +279,31 @@ pub fn drop(aggregate: pg_sys::Oid) -> Result<()> {
     Ok(())
 }
 
-/// Sketches take the parameters of the session where the call names none: writes them into the call, so that every
-/// session that runs the rollup or reads its live view makes the same sketches.
-pub fn write_parameters(select: &mut Select) {
+/// The session's parameters of sketches.
+fn parameters() -> [String; 4] {
     let d = hll::settings::defaults();
-    let defaults = [
+    [
         i64::from(d.log2m).to_string(),
         i64::from(d.regwidth).to_string(),
         format!("{}::pg_catalog.int8", literal(&d.expthresh.to_string())),
         i64::from(d.sparseon).to_string(),
-    ];
+    ]
+}
+
+/// A call of this aggregate over `$1`, … with the parameters that it takes from the session; None of others.
+pub fn with_parameters(schema: &str, function: &str, arguments: usize) -> Option<String> {
+    if function != "hll_add_agg" || !(1..5).contains(&arguments) {
+        return None;
+    }
+    let given = (1..=arguments).map(|n| format!("${n}"));
+    let all: Vec<String> = given.chain(parameters()[arguments - 1..].iter().cloned()).collect();
+    Some(format!("{}.{}({})", ident(schema), ident(function), all.join(", ")))
+}
+
+/// Sketches take the parameters of the session where the call names none: writes them into the call, so that every
+/// session that runs the rollup or reads its live view makes the same sketches.
+pub fn write_parameters(select: &mut Select) {
+    let defaults = parameters();
     for target in &mut select.targets {
         let Entry::Value { parts, .. } = &mut target.entry else { continue };
         for part in parts {

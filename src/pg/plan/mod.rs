@@ -1,0 +1,357 @@
+//! Statements whose aggregates over a raw table are answered from what a rollup holds of it: the hook of the planner.
+//!
+//! The analysed query is taken, before it is planned. Of each query in it that aggregates rows of one table, the table is
+//! exchanged for a sub-query with columns of keys and of values that merge: stored buckets, and what is read raw. The
+//! entry of the raw table stays in the query, so that the reader's rights are checked on it as written; what the sub-query
+//! reads is checked as the rollup's owner.
+//!
+//! Invariant: what cannot be proved to give the same is planned as ever. Nothing is exchanged in statements of the engine
+//! itself, which run as an owner in a restricted operation, as REFRESH and CREATE MATERIALIZED VIEW do; nor where row
+//! security is in play, nor where a transaction is serializable.
+pub mod aggregates;
+pub mod graft;
+pub mod matching;
+pub mod offer;
+pub mod refusal;
+pub mod time;
+pub mod tree;
+
+use crate::pg::deparse::string;
+use crate::pg::zones;
+use matching::Ask;
+use offer::Offer;
+use pgrx::prelude::*;
+use pgrx::{PgList, pg_sys};
+use std::cell::Cell;
+use std::ffi::CString;
+use std::rc::Rc;
+use std::sync::OnceLock;
+use time::Since;
+use tree::Node;
+
+/// What the rollups of a table offer: each, or its name and why it offers nothing.
+pub type Offers = Rc<Vec<Result<Rc<Offer>, (String, String)>>>;
+
+/// Calls over the arguments `$1`, … of an aggregate, and its value, of these.
+pub type Parts = (Vec<String>, String);
+
+/// What the layer above knows.
+pub struct Engine {
+    /// Queries are to be exchanged in this session.
+    pub wanted: fn() -> bool,
+    /// A table that has rollups.
+    pub is_source: fn(pg_sys::Oid) -> bool,
+    /// A live view of a rollup, in which nothing is exchanged.
+    pub is_live: fn(pg_sys::Oid) -> bool,
+    /// What the rollups of a table offer.
+    pub offers: fn(pg_sys::Oid) -> Offers,
+    /// Counts what makes offers void.
+    pub epoch: fn() -> u64,
+    /// Of which calls over its arguments an aggregate is made, and how.
+    pub parts: fn(pg_sys::Oid, usize) -> Option<Parts>,
+    /// The sub-query that is asked for.
+    pub sql: fn(&Offer, &Asked) -> String,
+    /// It has taken the place of the raw table.
+    pub done: fn(&Offer),
+}
+
+/// What is asked of the text of a sub-query, whose parameter `$1` is the condition on the time.
+pub struct Asked<'a> {
+    /// What is asked for.
+    pub ask: &'a Ask,
+    /// For each bound, the parameters that are its moment and the moment's bucket.
+    pub bounds: Vec<(usize, usize)>,
+    /// There is a condition on the time.
+    pub timed: bool,
+}
+
+/// One query of a statement, for who asks why.
+pub struct Told {
+    /// The table.
+    pub source: pg_sys::Oid,
+    /// Rollup and level that it is answered from.
+    pub from: Option<(String, Option<String>)>,
+    /// Why not.
+    pub why: Option<String>,
+}
+
+static ENGINE: OnceLock<Engine> = OnceLock::new();
+static NEXT: OnceLock<pg_sys::planner_hook_type> = OnceLock::new();
+
+thread_local! {
+    /// What is asked of the catalogs for it is planned as ever.
+    static WITHIN: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Within;
+
+impl Within {
+    fn enter() -> Option<Within> {
+        (!WITHIN.replace(true)).then(|| Within)
+    }
+}
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        WITHIN.set(false);
+    }
+}
+
+/// Installs the hook once.
+pub fn install(engine: Engine) {
+    if ENGINE.set(engine).is_err() {
+        return;
+    }
+    // SAFETY: the library is loaded by the only thread of the process; the next hook is kept and called.
+    unsafe {
+        let _ = NEXT.set(pg_sys::planner_hook);
+        pg_sys::planner_hook = Some(plan);
+    }
+}
+
+/// Plans made so far are made anew at their next use.
+pub fn forget_plans() {
+    // SAFETY: marks entries of this process.
+    unsafe { pg_sys::ResetPlanCache() }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn plan(
+    query: *mut pg_sys::Query,
+    text: *const std::ffi::c_char,
+    options: i32,
+    parameters: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: the arguments are the planner's, and the query is its to change.
+    unsafe {
+        let mut used = Vec::new();
+        if let Some(engine) = ENGINE.get().filter(|e| (e.wanted)())
+            && let Some(_within) = Within::enter()
+            && !pg_sys::InSecurityRestrictedOperation()
+            // What is planned while others work along takes no snapshot of its own.
+            && !pg_sys::IsInParallelMode()
+            && has_source(engine, query)
+        {
+            let mut told = Vec::new();
+            exchange(engine, query, &mut told, &mut used);
+        }
+        let plan = match NEXT.get() {
+            Some(Some(next)) => pg_sys::ffi::pg_guard_ffi_boundary(|| next(query, text, options, parameters)),
+            _ => pg_sys::standard_planner(query, text, options, parameters),
+        };
+        // Triggers of tables below the source are a part of why it holds.
+        for offer in used {
+            for part in &offer.about.parts {
+                (*plan).relationOids = pg_sys::list_append_unique_oid((*plan).relationOids, *part);
+            }
+        }
+        plan
+    }
+}
+
+/// Says of each query of a text that aggregates a table with rollups what it is answered from, or why not. The text is read
+/// as the caller reads it; nothing of it is executed.
+pub fn explain(text: &str) -> Vec<Told> {
+    let mut told = Vec::new();
+    let text = CString::new(text).unwrap_or_default();
+    // SAFETY: parser, analyser and rewriter get a string and a list of types that outlive the trees.
+    unsafe {
+        let raw = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+        for statement in PgList::<pg_sys::RawStmt>::from_pg(raw).iter_ptr() {
+            let (mut types, mut count) = (std::ptr::null_mut(), 0);
+            let queries = pg_sys::pg_analyze_and_rewrite_varparams(
+                statement,
+                text.as_ptr(),
+                &mut types,
+                &mut count,
+                std::ptr::null_mut(),
+            );
+            for query in PgList::<pg_sys::Query>::from_pg(queries).iter_ptr() {
+                if let Some(engine) = ENGINE.get()
+                    && let Some(_within) = Within::enter()
+                {
+                    exchange(engine, query, &mut told, &mut Vec::new());
+                }
+            }
+        }
+    }
+    told
+}
+
+/// Whether any query of a statement reads a table that has rollups.
+///
+/// # Safety
+/// `query` is an analysed statement.
+unsafe fn has_source(engine: &Engine, query: *mut pg_sys::Query) -> bool {
+    struct Look<'a> {
+        engine: &'a Engine,
+    }
+    unsafe extern "C-unwind" fn visit(node: Node, look: *mut std::ffi::c_void) -> bool {
+        if node.is_null() {
+            return false;
+        }
+        // SAFETY: the context is that below; the tag says what the node is.
+        unsafe {
+            if (*node).type_ == pg_sys::NodeTag::T_Query {
+                let q = node.cast::<pg_sys::Query>();
+                let l = &*look.cast::<Look>();
+                let found = PgList::<pg_sys::RangeTblEntry>::from_pg((*q).rtable).iter_ptr().any(|e| {
+                    (*e).rtekind == pg_sys::RTEKind::RTE_RELATION && (l.engine.is_source)((*e).relid)
+                });
+                return found || pg_sys::query_tree_walker(q, Some(visit), look, 0);
+            }
+            pg_sys::expression_tree_walker(node, Some(visit), look)
+        }
+    }
+    let mut look = Look { engine };
+    // SAFETY: the caller vouches for the statement.
+    unsafe { visit(query.cast(), (&raw mut look).cast()) }
+}
+
+/// Exchanges in a statement what can be.
+///
+/// # Safety
+/// `top` is analysed, and the caller's to change.
+unsafe fn exchange(
+    engine: &Engine,
+    top: *mut pg_sys::Query,
+    told: &mut Vec<Told>,
+    used: &mut Vec<Rc<Offer>>,
+) {
+    // SAFETY: the queries are those of the statement, each found once; what is put into one is not looked into.
+    unsafe {
+        let mut all = Vec::new();
+        queries(engine, top, &mut all);
+        let of_all = refusal::of_statement(&*top, &all, engine);
+        for q in all {
+            let Some((rt, source)) = refusal::candidate(&*q, engine) else { continue };
+            #[cfg(feature = "pg18")]
+            if (*q).hasGroupRTE && (*q).groupingSets.is_null() {
+                let having = pg_sys::flatten_group_exprs(std::ptr::null_mut(), q, (*q).havingQual);
+                crate::pg::tables::inline_group_keys(&mut *q);
+                (*q).havingQual = having;
+            }
+            let why = match of_all.clone().or_else(|| refusal::of_query(&*q, rt)) {
+                Some(why) => why,
+                None => match try_offers(engine, &mut *q, rt, source) {
+                    Ok(offer) => {
+                        let from = Some((offer.about.name.clone(), offer.about.level.clone()));
+                        told.push(Told { source, from, why: None });
+                        (engine.done)(&offer);
+                        used.push(offer);
+                        continue;
+                    }
+                    Err(why) => why,
+                },
+            };
+            told.push(Told { source, from: None, why: Some(why) });
+        }
+    }
+}
+
+/// The queries of a statement, but for those of live views.
+///
+/// # Safety
+/// `query` is analysed.
+unsafe fn queries(engine: &Engine, query: *mut pg_sys::Query, all: &mut Vec<*mut pg_sys::Query>) {
+    struct Look<'a> {
+        engine: &'a Engine,
+        all: &'a mut Vec<*mut pg_sys::Query>,
+    }
+    unsafe extern "C-unwind" fn visit(node: Node, look: *mut std::ffi::c_void) -> bool {
+        if node.is_null() {
+            return false;
+        }
+        // SAFETY: the context is that below; the tag says what the node is.
+        unsafe {
+            if (*node).type_ == pg_sys::NodeTag::T_Query {
+                let q = node.cast::<pg_sys::Query>();
+                let l = &mut *look.cast::<Look>();
+                let live = PgList::<pg_sys::RangeTblEntry>::from_pg((*q).rtable)
+                    .iter_ptr()
+                    .any(|e| (*e).relid != pg_sys::InvalidOid && (l.engine.is_live)((*e).relid));
+                if live {
+                    return false;
+                }
+                l.all.push(q);
+                return pg_sys::query_tree_walker(q, Some(visit), look, 0);
+            }
+            pg_sys::expression_tree_walker(node, Some(visit), look)
+        }
+    }
+    let mut look = Look { engine, all };
+    // SAFETY: the caller vouches for the statement.
+    unsafe { visit(query.cast(), (&raw mut look).cast()) };
+}
+
+/// Answers a query from the first offer that fits it.
+///
+/// # Safety
+/// `q` is an analysed SELECT that aggregates rows of its entry `rt`, which is `source`.
+unsafe fn try_offers(
+    engine: &Engine,
+    q: &mut pg_sys::Query,
+    rt: i32,
+    source: pg_sys::Oid,
+) -> Result<Rc<Offer>, String> {
+    // Locks that are taken below may bring word of what makes the offers void.
+    for _ in 0..3 {
+        let epoch = (engine.epoch)();
+        let (mut first, mut why) = (None, None);
+        for offer in (engine.offers)(source).iter() {
+            let found = match offer {
+                // SAFETY: as the caller's.
+                Ok(offer) => unsafe { matching::matched(engine, q, rt, offer) }.map(|m| (m, offer.clone())),
+                Err((_, reason)) => Err(reason.clone()),
+            };
+            match found {
+                Ok(found) => {
+                    first = Some(found);
+                    break;
+                }
+                Err(reason) => _ = why.get_or_insert(reason),
+            }
+        }
+        let Some((m, offer)) = first else {
+            return Err(why.unwrap_or_else(|| "the table has no rollup".into()));
+        };
+        // SAFETY: as the caller's; the match is of this query.
+        unsafe {
+            let sub = graft::sub_query(engine, &m, &offer, rt);
+            if (engine.epoch)() == epoch {
+                graft::graft(q, rt, m, sub, &offer);
+                return Ok(offer);
+            }
+        }
+    }
+    Err("the rollup changes at this moment".into())
+}
+
+/// The moment from which on buckets may be used, as far as it is known now; the arguments of `in_step_from` for what is
+/// not.
+pub fn since(all: &[Since]) -> (Option<i64>, Vec<(i64, Option<String>)>) {
+    let moments = all.iter().filter_map(|s| match s {
+        Since::Moment(at) => Some(*at),
+        _ => None,
+    });
+    let asked = all.iter().filter_map(|s| match s {
+        Since::Session(step, zone) => Some((*step, zone.clone())),
+        _ => None,
+    });
+    (moments.max(), asked.collect())
+}
+
+/// From when on the days of a zone follow each other, or its hours are in step.
+pub fn zone_since(zone: &str, step: Option<i64>) -> Option<i64> {
+    let zone = zones::Zone::named(zone)?;
+    match step.map_or_else(|| zone.days_in_order(), |step| zone.in_step(step)) {
+        zones::NEVER => None,
+        at => Some(at),
+    }
+}
+
+/// The name of a relation's schema.
+pub fn schema_of(relation: pg_sys::Oid) -> String {
+    // SAFETY: look-ups in the catalog, which give NULL where there is none.
+    unsafe { string(pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation))) }
+}
