@@ -38,7 +38,7 @@ pub fn patiently<T>(what: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
 pub fn until_free<T>(patience: Duration, attempt: impl Fn() -> Result<T>) -> Result<T> {
     let begun = Instant::now();
     while begun.elapsed() < patience {
-        match in_subtransaction(AssertUnwindSafe(|| attempt())) {
+        match in_subtransaction(AssertUnwindSafe(&attempt)) {
             Ok(done) => return Ok(done),
             Err(e) if IN_USE.contains(&e.code) => {}
             Err(_) => break,
