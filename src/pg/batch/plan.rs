@@ -65,10 +65,13 @@ impl Layout {
     }
 
     /// # Safety
-    /// The list is one that `written` gave, or a copy.
+    /// The list is the private one of a plan that `plan` gave, or a copy.
     pub unsafe fn read(list: *mut pg_sys::List) -> Layout {
         // SAFETY: the caller vouches for the list.
-        let numbers: Vec<i32> = unsafe { PgList::<i32>::from_pg(list) }.iter_int().collect();
+        let numbers: Vec<i32> = unsafe {
+            let list = PgList::<pg_sys::List>::from_pg(list).get_ptr(0).unwrap_or(std::ptr::null_mut());
+            PgList::<i32>::from_pg(list).iter_int().collect()
+        };
         let (partial, rest) = numbers.split_first().unwrap_or((&0, &[]));
         let (count, rest) = rest.split_first().unwrap_or((&0, &[]));
         let (keys, places) = rest.split_at((*count as usize).min(rest.len()));
@@ -107,7 +110,9 @@ unsafe extern "C-unwind" fn plan(
         (*scan).scan.plan.qual = part(3);
         (*scan).flags = (*path).flags;
         (*scan).custom_plans = below;
-        (*scan).custom_private = part(0);
+        // A list of nodes, with the list of numbers in it: other extensions, Citus is one, look at the tag of its first element
+        // to tell their own plans.
+        (*scan).custom_private = pg_sys::lappend(std::ptr::null_mut(), part(0).cast());
         (*scan).custom_scan_tlist = scanned.into_pg();
         (*scan).methods = &raw const SCAN.0;
         scan.cast()
