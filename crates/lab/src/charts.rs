@@ -124,13 +124,19 @@ pub fn charts(figures: &Figures) -> Vec<(&'static str, &'static str, String)> {
 
 /// The README's block, without the marks around it.
 pub fn block(figures: &Figures) -> String {
-    let Some(first) = PARTS.iter().find_map(|part| figures.parts.get(*part)) else {
+    // Parts may have been measured at different times, on different machines.
+    let mut said: Vec<String> = Vec::new();
+    for part in PARTS.iter().filter_map(|part| figures.parts.get(*part)) {
+        let sentence = sentence(&part.measured);
+        if !said.contains(&sentence) {
+            said.push(sentence);
+        }
+    }
+    if said.is_empty() {
         return "Nothing was measured yet: `make bench` measures, and puts its charts here.\n".into();
-    };
-    let mut text = format!(
-        "{} All tables: [docs/bench/figures.md](docs/bench/figures.md).\n",
-        sentence(&first.measured)
-    );
+    }
+    let mut text =
+        format!("{} All tables: [docs/bench/figures.md](docs/bench/figures.md).\n", said.join(" "));
     for (name, title, _) in charts(figures) {
         text += &format!("\n![{title}](docs/bench/{name}.svg)\n");
     }
