@@ -51,8 +51,6 @@ pub struct Engine {
     pub parts: fn(pg_sys::Oid, usize) -> Option<Parts>,
     /// The sub-query that is asked for.
     pub sql: fn(&Offer, &Asked) -> String,
-    /// It has taken the place of the raw table.
-    pub done: fn(&Offer),
 }
 
 /// What is asked of the text of a sub-query, whose parameter `$1` is the condition on the time.
@@ -237,7 +235,6 @@ unsafe fn exchange(
                     Ok(offer) => {
                         let from = Some((offer.about.name.clone(), offer.about.level.clone()));
                         told.push(Told { source, from, why: None });
-                        (engine.done)(&offer);
                         used.push(offer);
                         continue;
                     }

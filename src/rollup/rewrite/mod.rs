@@ -49,7 +49,6 @@ pub fn init() {
         epoch: watched::epoch,
         parts,
         sql: |offer, asked| offers::sql_of(offer, asked, history()),
-        done: |_| {},
     });
 }
 
