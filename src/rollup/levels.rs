@@ -11,7 +11,7 @@ use super::views::{self, Names};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::reach::TimeType;
 use crate::pg::xact::ActingAs;
-use hll_rollup::{Bucket, Kind, fill};
+use hll_rollup::{Bucket, Kind, fill, level_of};
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
@@ -50,6 +50,11 @@ impl Level {
     /// The level's bucket of a time key.
     pub fn bucket_of(&self, key: &str) -> String {
         fill(&self.expression, |n| (n == 1).then(|| key.to_string()))
+    }
+
+    /// The level's bucket of the expression of a time key.
+    pub fn bucket_of_expression(&self, key: &str) -> String {
+        level_of(&self.expression, key).unwrap_or_else(|| self.bucket_of(&format!("({key})")))
     }
 }
 

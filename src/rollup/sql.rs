@@ -18,7 +18,7 @@ pub fn list<'a>(columns: impl Iterator<Item = &'a Column>, f: impl Fn(&Column) -
 /// The expression of a kept column; the time key in the buckets of `level`, if one is asked for.
 fn source_expression(plan: &Plan, c: &Column, level: Option<&Level>) -> String {
     match level {
-        Some(level) if c.name == plan.time_key => level.bucket_of(&format!("({})", c.expression)),
+        Some(level) if c.name == plan.time_key => level.bucket_of_expression(&c.expression),
         _ => c.expression.clone(),
     }
 }

@@ -13,9 +13,30 @@ pub const EPOCH: &str = "'0001-01-01 00:00:00+00'::pg_catalog.timestamptz";
 /// as `date_trunc` has it.
 pub fn bin(length: &str, unit: &str, time: &str) -> String {
     format!(
-        "CASE WHEN {time} OPERATOR(pg_catalog.<) '290000-01-01 00:00:00+00'::pg_catalog.timestamptz THEN pg_catalog.date_bin({length}, {time}, {EPOCH}) \
+        "CASE WHEN {time}{BELOW}{length}, {time}, {EPOCH}) \
          ELSE (pg_catalog.date_trunc('{unit}', ({time}) AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') END"
     )
+}
+
+const BELOW: &str =
+    " OPERATOR(pg_catalog.<) '290000-01-01 00:00:00+00'::pg_catalog.timestamptz THEN pg_catalog.date_bin(";
+
+/// Length, unit and time of an expression that [`bin`] made; `None` for any other.
+fn parts_of_bin(expression: &str) -> Option<(&str, &str, &str)> {
+    let (head, rest) = expression.split_once(BELOW)?;
+    let time = head.strip_prefix("CASE WHEN ")?;
+    let length = rest.split_once(", ")?.0;
+    let (_, unit) = expression.rsplit_once("pg_catalog.date_trunc('")?;
+    let unit = unit.split_once('\'')?.0;
+    (bin(length, unit, time) == expression).then_some((length, unit, time))
+}
+
+/// What `level`, an expression of `$1`, makes of `key`: where both are bins of [`bin`] and those of `key` lie inside
+/// those of `level`, the bin of the time itself, which is the same and is computed in one step instead of two.
+pub fn level_of(level: &str, key: &str) -> Option<String> {
+    let (length, coarse, "$1") = parts_of_bin(level)? else { return None };
+    let (_, fine, time) = parts_of_bin(key)?;
+    Bucket::of_unit(fine).nests_in(Bucket::of_unit(coarse), true).then(|| bin(length, coarse, time))
 }
 
 /// What is known of the buckets of a time key.
@@ -242,6 +263,25 @@ mod tests {
         assert!(Bucket::Months(1).nests_in(Bucket::Months(3), false));
         assert!(!Bucket::Months(2).nests_in(Bucket::Months(3), false));
         assert!(!Bucket::Unknown.nests_in(trunc(DAY), true));
+    }
+
+    #[test]
+    fn bins_of_bins() {
+        let level = |length| trunc(length).expression(Kind::Zoned, "UTC");
+        let minute = bin("'00:01:00'::interval", "minute", "t.at");
+        let hour = bin(&format!("'{} microseconds'::pg_catalog.interval", 60 * MINUTE), "hour", "t.at");
+        assert_eq!(level_of(&level(60 * MINUTE), &minute), Some(hour.clone()));
+        // A bin of a bin is one of what the finer is of.
+        let fine = "date_trunc('second', t.at)";
+        let of_fine = bin("'00:01:00'::interval", "minute", fine);
+        assert_eq!(level_of(&level(DAY), &of_fine), Some(level(DAY).replace("$1", fine)));
+        // One more step stays as it is.
+        assert_eq!(level_of(&level(DAY), &bin("'00:01:00'::interval", "minute", &hour)), None);
+        assert_eq!(level_of(&level(60 * MINUTE), &hour), None);
+        assert_eq!(level_of(&level(MINUTE), &hour), None);
+        assert_eq!(level_of(&level(5 * MINUTE), &minute), None, "no unit, no bin");
+        assert_eq!(level_of(&level(DAY), &format!("({minute})")), None);
+        assert_eq!(level_of(&trunc(DAY).expression(Kind::Zoned, "Europe/Berlin"), &minute), None);
     }
 
     #[test]

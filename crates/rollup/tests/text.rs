@@ -120,6 +120,11 @@ impl<'a> Reader<'a> {
         if self.take("(") {
             let value = self.or();
             self.expect(")");
+            if self.take("IS") {
+                self.expect("NOT");
+                self.expect("TRUE");
+                return Some(value != Some(true));
+            }
             return value;
         }
         let left = self.number();
@@ -298,7 +303,6 @@ fn with_state(text: &str, state: &State) -> String {
         ("seen_xip[1]", number(first(seen))),
         ("seen_xip", list(seen)),
         ("backlog_from_xmax", number(xmax(from))),
-        ("backlog_from_xip[1]", number(first(from))),
         ("backlog_from_xip", list(from)),
         ("backlog_to_xmax", number(xmax(to))),
         ("backlog_to_xip", list(to)),

@@ -7,24 +7,26 @@ fn state(value: &str, id: i64) -> String {
     format!("(SELECT {value} FROM rollup.definition d WHERE d.id OPERATOR(pg_catalog.=) {id})")
 }
 
-/// Rows of transactions that had not finished at these columns of the state.
+/// Rows of transactions that had not finished at the last run.
 ///
 /// The planner does not know the bounds. It takes a range to hold few rows, as it does, and anything else to hold a
-/// good part of the table: so each part is a range, and the index is what finds them.
-fn since(prefix: &str, xmax: &str, xip: &str, id: i64) -> String {
-    let stamp = format!("{prefix}{STAMP}");
-    format!(
-        "({stamp} OPERATOR(pg_catalog.>=) {x} AND {stamp} OPERATOR(pg_catalog.<) 9223372036854775807 OR \
-         {stamp} OPERATOR(pg_catalog.>=) {x0} AND {stamp} OPERATOR(pg_catalog.<) {x} AND {stamp} OPERATOR(pg_catalog.=) ANY ({xip}::pg_catalog.int8[]))",
-        x = state(xmax, id),
-        x0 = state(&format!("{xip}[1]"), id),
-        xip = state(xip, id)
-    )
-}
-
-/// Rows of transactions that had not finished at the last run.
+/// good part of the table: so each part is a range, and the index is what finds them. Each value of the state that a
+/// view reads costs time to plan: so no part says what another one implies. The transactions of `seen_xip` are below
+/// `seen_xmax`.
 pub fn unmerged(prefix: &str, id: i64) -> String {
-    since(prefix, "seen_xmax", "seen_xip", id)
+    let stamp = format!("{prefix}{STAMP}");
+    let since = |first: &str| {
+        let first = state(first, id);
+        format!(
+            "{stamp} OPERATOR(pg_catalog.>=) {first} AND {stamp} OPERATOR(pg_catalog.<) 9223372036854775807"
+        )
+    };
+    let xip = state("seen_xip", id);
+    format!(
+        "({} OR {} AND {stamp} OPERATOR(pg_catalog.=) ANY ({xip}::pg_catalog.int8[]))",
+        since("seen_xmax"),
+        since("seen_xip[1]")
+    )
 }
 
 /// Rows that are not merged, those of a backlog included.
@@ -34,14 +36,18 @@ pub fn unmerged_rows(prefix: &str, time: Time, id: i64) -> String {
     let column = format!("{prefix}{}", ident(time.column));
     let cursor = state("backlog_cursor");
     let cursor = if time.zoned { cursor } else { format!("({cursor} AT TIME ZONE 'UTC')") };
-    // Without a backlog its bounds are NULL, and the last part holds for no row.
+    // Without a backlog its bounds are NULL, and the last part holds for no row. Without a cursor no row is at or after
+    // it; nor is one without a time.
     format!(
-        "({} OR {stamp} OPERATOR(pg_catalog.>=) {} AND {stamp} OPERATOR(pg_catalog.<) {} AND {} AND {stamp} OPERATOR(pg_catalog.<>) ALL ({}::pg_catalog.int8[]) \
-         AND ({cursor} IS NULL OR {column} OPERATOR(pg_catalog.<) {cursor} OR {column} IS NULL))",
-        unmerged(prefix, id),
-        state("coalesce(backlog_from_xip[1], backlog_from_xmax)"),
-        state("backlog_to_xmax"),
-        since(prefix, "backlog_from_xmax", "backlog_from_xip", id),
-        state("backlog_to_xip")
+        "({unmerged} OR {stamp} OPERATOR(pg_catalog.>=) {least} AND {stamp} OPERATOR(pg_catalog.<) {to_xmax} \
+         AND ({stamp} OPERATOR(pg_catalog.>=) {from_xmax} OR {stamp} OPERATOR(pg_catalog.=) ANY ({from_xip}::pg_catalog.int8[])) \
+         AND {stamp} OPERATOR(pg_catalog.<>) ALL ({to_xip}::pg_catalog.int8[]) \
+         AND ({column} OPERATOR(pg_catalog.>=) {cursor}) IS NOT TRUE)",
+        unmerged = unmerged(prefix, id),
+        least = state("coalesce(backlog_from_xip[1], backlog_from_xmax)"),
+        to_xmax = state("backlog_to_xmax"),
+        from_xmax = state("backlog_from_xmax"),
+        from_xip = state("backlog_from_xip"),
+        to_xip = state("backlog_to_xip")
     )
 }
