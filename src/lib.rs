@@ -9,6 +9,7 @@ pub mod ddsketch;
 pub mod hll;
 pub mod pg;
 pub mod rollup;
+pub mod series;
 #[cfg(any(test, feature = "pg_test"))]
 mod server_tests;
 pub mod worker;
@@ -23,10 +24,11 @@ extension_sql_file!("../sql/ddsketch.sql", name = "ddsketch_sql", requires = ["c
 extension_sql_file!("../sql/rollup.sql", name = "rollup_sql", requires = ["ddsketch_sql"]);
 extension_sql_file!("../sql/zonemap.sql", name = "zonemap_sql", requires = ["rollup_sql"]);
 extension_sql_file!("../sql/merge_rules.sql", name = "merge_rules_sql", requires = ["zonemap_sql"]);
+extension_sql_file!("../sql/series.sql", name = "series_sql", requires = ["merge_rules_sql"]);
 extension_sql_file!(
     "../sql/rollup_functions.sql",
     name = "rollup_functions_sql",
-    requires = ["merge_rules_sql"],
+    requires = ["series_sql"],
     finalize
 );
 

@@ -46,6 +46,7 @@ pub mod tables;
 pub mod trigger;
 pub mod v1;
 pub mod watched;
+pub mod window;
 pub mod xact;
 pub mod zonemap;
 pub mod zones;

@@ -12,7 +12,7 @@ mod adopt;
 mod anew;
 mod arrange;
 mod arrival;
-mod ask;
+pub mod ask;
 pub mod attempt;
 mod backlog;
 mod batch;

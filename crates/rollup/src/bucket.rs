@@ -223,6 +223,51 @@ impl Bucket {
     }
 }
 
+/// The difference between two moments of which one bucket at least, of those that a zone's clock cuts, has the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// So many microseconds of time.
+    Time(i64),
+    /// So much on the clock, as an interval is written.
+    Clock(String),
+}
+
+impl Bucket {
+    /// The length of a level's buckets where each of them has the same, counted from [`EPOCH`], in microseconds; None where the
+    /// clock of `zone` cuts them.
+    pub fn absolute_length(self, zone: &str) -> Option<i64> {
+        match self {
+            Bucket::Fixed { length, .. }
+                if zone.eq_ignore_ascii_case("utc") || QUARTER_HOUR % length == 0 =>
+            {
+                Some(length)
+            }
+            _ => None,
+        }
+    }
+
+    /// How to go through a level's buckets that the clock of a zone cuts. Changes of clocks make a bucket shorter than a day
+    /// half as long as others at the least: clocks go forward by an hour or less where an hour is looked at, and buckets of
+    /// less than an hour that are cut by the clock divide it.
+    pub fn step(self) -> Step {
+        match self {
+            Bucket::Months(months) => Step::Clock(format!("{months} months")),
+            Bucket::Fixed { length, .. } if length >= DAY => Step::Clock(format!("{} days", length / DAY)),
+            Bucket::Fixed { length, .. } => Step::Time((length / 2).clamp(1, QUARTER_HOUR)),
+            Bucket::Unknown => Step::Time(QUARTER_HOUR),
+        }
+    }
+}
+
+/// The beginning of the bucket of `length` microseconds, counted from [`EPOCH`], that has a moment: both in microseconds from
+/// 2000-01-01 in UTC on, as PostgreSQL counts them.
+pub fn bin_of(at: i64, length: i64) -> i64 {
+    /// Days from 0001-01-01 to 2000-01-01.
+    const DAYS: i64 = 730_119;
+    let since = i128::from(at) + i128::from(DAYS) * i128::from(DAY);
+    at.saturating_sub(since.rem_euclid(i128::from(length)) as i64)
+}
+
 /// The unit of `date_trunc` that gives buckets so long.
 fn unit(length: i64) -> Option<&'static str> {
     Some(match length {

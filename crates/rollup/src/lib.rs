@@ -33,7 +33,7 @@ mod stamps;
 mod template;
 
 pub use backlog::{Backlog, Contradiction, State, Stored};
-pub use bucket::{Bucket, EPOCH, Kind, bin, level_of};
+pub use bucket::{Bucket, EPOCH, Kind, Step, bin, bin_of, level_of};
 pub use cluster::{Absent, Answer, Answers, Candidate, MANY, Refused, advance, restarted};
 pub use frontier::{Frontier, GROUP, Node, Nodes, SOURCE, merged, new, unmerged};
 pub use snapshot::Snapshot;

@@ -1,0 +1,21 @@
+-- series for charts
+
+CREATE FUNCTION rollup.buckets("from" timestamptz, "to" timestamptz, width interval, timezone text DEFAULT pg_catalog.current_setting('TimeZone'))
+RETURNS SETOF timestamptz
+AS 'MODULE_PATHNAME', 'rollup_buckets_wrapper' LANGUAGE c STABLE STRICT PARALLEL RESTRICTED ROWS 500;
+COMMENT ON FUNCTION rollup.buckets(timestamptz, timestamptz, interval, text) IS
+'Beginnings of the buckets of this width that have a part of the time from FROM to before TO, in order: the buckets of a level of the same width in the same time zone, days and hours right where clocks change. No rows where TO is not later than FROM, or an argument is NULL; SQLSTATE 22023 for a width that no level can have, or a moment without end, 54000 for more than 10 million buckets';
+
+CREATE FUNCTION rollup.locf(value anyelement) RETURNS anyelement
+AS 'MODULE_PATHNAME', 'rollup_locf' LANGUAGE c IMMUTABLE WINDOW CALLED ON NULL INPUT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup.locf(anyelement) IS
+'Window function: the value of this row, or of the last row of the partition before it that has one (last observation carried forward); NULL before the first value';
+
+CREATE FUNCTION rollup.interpolate(value double precision, at timestamptz) RETURNS double precision
+AS 'MODULE_PATHNAME', 'rollup_interpolate' LANGUAGE c IMMUTABLE WINDOW CALLED ON NULL INPUT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup.interpolate(double precision, timestamptz) IS
+'Window function: the value of this row, or where it is NULL the one at this time on the line between the rows of the partition before and after it that have a value; NULL before the first value, after the last, and where a time is NULL or infinite';
+CREATE FUNCTION rollup.interpolate(value double precision, at timestamp) RETURNS double precision
+AS 'MODULE_PATHNAME', 'rollup_interpolate' LANGUAGE c IMMUTABLE WINDOW CALLED ON NULL INPUT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup.interpolate(double precision, timestamp) IS
+'Window function: the value of this row, or where it is NULL the one at this time on the line between the rows of the partition before and after it that have a value; NULL before the first value, after the last, and where a time is NULL or infinite';

@@ -1,0 +1,224 @@
+//! Series for charts: where buckets begin, and what stands in those without rows.
+use crate::pg::error::raise_with_hint;
+use crate::pg::v1::Call;
+use crate::pg::window::Window;
+use crate::rollup::ask;
+use crate::rollup::error::{Result, fail};
+use crate::v1;
+use hll_rollup::sql::literal;
+use hll_rollup::{Bucket, Kind, Step, bin_of, fill};
+use pgrx::datum::{Interval, TimestampWithTimeZone};
+use pgrx::iter::SetOfIterator;
+use pgrx::pg_sys::Datum;
+use pgrx::prelude::*;
+
+/// A call makes no more buckets than this.
+const MOST: i64 = 10_000_000;
+
+fn window(call: &Call, name: &str) -> Window {
+    Window::of(call).unwrap_or_else(|| {
+        raise_with_hint(
+            PgSqlErrorCode::ERRCODE_WINDOWING_ERROR,
+            format!("rollup.{name} needs a window"),
+            format!(
+                "Write rollup.{name}(...) OVER (ORDER BY at), with the column that the rows are ordered by."
+            ),
+        )
+    })
+}
+
+// The memory of a partition is one more than the number of the last row with a value.
+v1!(rollup_locf, locf);
+fn locf(call: &mut Call) -> Datum {
+    let mut window = window(call, "locf");
+    let row = window.row();
+    let [last] = *window.memory();
+    if let Some(value) = window.current(0) {
+        *window.memory() = [row + 1];
+        window.forget_before(row);
+        return value;
+    }
+    match (last > 0).then(|| window.at(0, last - 1)).flatten().flatten() {
+        Some(value) => value,
+        None => call.null(),
+    }
+}
+
+v1!(rollup_interpolate, interpolate);
+fn interpolate(call: &mut Call) -> Datum {
+    let mut window = window(call, "interpolate");
+    let row = window.row();
+    if let Some(value) = window.current(0) {
+        let since = time(window.current(1));
+        Gap { begun: 1, last: bits(value), since, ..Gap::default() }.remember(&mut window);
+        window.forget_before(row);
+        return value;
+    }
+    let mut gap = Gap::of(&mut window);
+    // The other side of a gap is looked for once: a partition that is larger than work_mem is read from disk.
+    if gap.begun == 1 && gap.ends == 0 {
+        (gap.ends, gap.next, gap.until) = following(&window, row + 1);
+        gap.remember(&mut window);
+    }
+    match (gap.ends == 1).then(|| gap.at(window.current(1))).flatten() {
+        Some(value) => Datum::from(value.to_bits()),
+        None => call.null(),
+    }
+}
+
+/// What `rollup.interpolate` remembers of a partition: the rows with values on both sides of those that have none.
+#[derive(Clone, Copy, Default)]
+struct Gap {
+    /// 1 behind a row with a value.
+    begun: i64,
+    /// Its bits, and its time.
+    last: i64,
+    since: i64,
+    /// 1 where a row with a value follows, -1 where none does, 0 as long as that is not known.
+    ends: i64,
+    /// Its bits, and its time.
+    next: i64,
+    until: i64,
+}
+
+impl Gap {
+    fn of(window: &mut Window) -> Gap {
+        let [begun, last, since, ends, next, until] = *window.memory();
+        Gap { begun, last, since, ends, next, until }
+    }
+
+    fn remember(self, window: &mut Window) {
+        *window.memory() = [self.begun, self.last, self.since, self.ends, self.next, self.until];
+    }
+
+    /// The value at a time on the line from one row to the other; None where one of the three is at no finite time.
+    fn at(&self, now: Option<Datum>) -> Option<f64> {
+        let (a, b) = (f64::from_bits(self.last as u64), f64::from_bits(self.next as u64));
+        let times = [self.since, time(now), self.until];
+        if times.iter().any(|at| [i64::MIN, i64::MAX].contains(at)) {
+            return None;
+        }
+        let [first, now, last] = times.map(i128::from);
+        // Times of one moment have no line between them.
+        if first == last {
+            return Some(a);
+        }
+        let part = (now - first) as f64 / (last - first) as f64;
+        Some(a * (1.0 - part) + b * part)
+    }
+}
+
+fn bits(value: Datum) -> i64 {
+    value.value() as i64
+}
+
+/// Microseconds of a time; that of no time is the infinity's.
+fn time(value: Option<Datum>) -> i64 {
+    value.map_or(i64::MAX, bits)
+}
+
+/// The first row from `row` on with a value, as a gap remembers it.
+fn following(window: &Window, mut row: i64) -> (i64, i64, i64) {
+    loop {
+        crate::pg::interrupt::check();
+        match window.at(0, row) {
+            None => return (-1, 0, 0),
+            Some(Some(value)) => return (1, bits(value), time(window.at(1, row).flatten())),
+            Some(None) => row += 1,
+        }
+    }
+}
+
+/// `rollup.buckets`: where the buckets begin that have a part of the time from one moment to before another.
+#[pg_extern(sql = false)]
+fn rollup_buckets(
+    from: TimestampWithTimeZone,
+    to: TimestampWithTimeZone,
+    width: Interval,
+    timezone: &str,
+) -> Result<SetOfIterator<'static, TimestampWithTimeZone>> {
+    let bucket = match Bucket::of_level(width.months(), width.days(), width.micros()) {
+        Ok(bucket) => bucket,
+        Err(why) => {
+            return fail(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("there are no buckets of {width}: {why}"),
+                "Write '15 minutes', '1 hour', '1 day', '1 week' or '3 months'.",
+            );
+        }
+    };
+    let (first, end) = (i64::from(from), i64::from(to));
+    if first == i64::MIN || end == i64::MAX {
+        return fail(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("there are buckets without end from {} to {}", from.to_iso_string(), to.to_iso_string()),
+            "Write two moments, as in now() - interval '1 day', now().",
+        );
+    }
+    let expected = end.saturating_sub(first) / bucket.shortest();
+    if expected > MOST {
+        return fail(
+            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("the time has about {expected} buckets of {width}, more than {MOST}"),
+            "Write a shorter time or wider buckets.",
+        );
+    }
+    if end <= first {
+        return Ok(SetOfIterator::new(Vec::new()));
+    }
+    let found = match bucket.absolute_length(timezone) {
+        Some(length) => steps(first, end, length)?,
+        None => by_the_clock(bucket, from, to, timezone)?,
+    };
+    Ok(SetOfIterator::new(found))
+}
+
+/// Buckets that each have `length` microseconds.
+fn steps(first: i64, end: i64, length: i64) -> Result<Vec<TimestampWithTimeZone>> {
+    let begin = bin_of(first, length);
+    let moments = (0..).map_while(|n| begin.checked_add(length * n).filter(|at| *at < end));
+    moments
+        .map(|at| {
+            TimestampWithTimeZone::try_from(at).or_else(|_| {
+                fail(
+                    PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW,
+                    "the first bucket begins before the first timestamp",
+                    "Write a later moment to begin at.",
+                )
+            })
+        })
+        .collect()
+}
+
+/// Buckets that the clock of a time zone cuts, some of them longer and shorter than others. No bucket is shorter than half its
+/// width, so that steps of half a width by the time, or of a width by the clock, leave none out.
+fn by_the_clock(
+    bucket: Bucket,
+    from: TimestampWithTimeZone,
+    to: TimestampWithTimeZone,
+    timezone: &str,
+) -> Result<Vec<TimestampWithTimeZone>> {
+    let expression = bucket.expression(Kind::Zoned, timezone);
+    let of = |at: &str| fill(&expression, |n| (n == 1).then(|| at.to_string()));
+    let zone = literal(timezone);
+    let begin = of("$1");
+    let moments = match bucket.step() {
+        Step::Time(half) => {
+            // What the clock shows twice may be in a bucket that begins later.
+            format!(
+                "pg_catalog.generate_series(least({begin}, $1), $2, '{half} microseconds'::pg_catalog.interval) AS at"
+            )
+        }
+        Step::Clock(step) => format!(
+            "pg_catalog.generate_series(({begin}) AT TIME ZONE {zone}, $2 AT TIME ZONE {zone}, '{step}'::pg_catalog.interval) AS local, \
+             LATERAL (SELECT local AT TIME ZONE {zone} AS at) AS a"
+        ),
+    };
+    let bucket = of("at");
+    let found = ask::read(
+        &format!("SELECT b FROM (SELECT DISTINCT {bucket} AS b FROM {moments}) AS s WHERE b < $2 ORDER BY b"),
+        &[from.into(), to.into()],
+        |row| row.get::<TimestampWithTimeZone>(1),
+    )?;
+    Ok(found.into_iter().flatten().collect())
+}
