@@ -101,23 +101,7 @@ impl Condition {
             Condition::Compare { column, how, with: Operand::Value(Some(value)) }
                 if !columns[*column].has_nulls =>
             {
-                let (values, value) = (&*columns[*column].values, *value);
-                macro_rules! each {
-                    ($operator:tt) => {
-                        for &row in rows {
-                            let row = usize::from(row);
-                            out[row] = if (values[row] as i64) $operator value { TRUE } else { FALSE };
-                        }
-                    };
-                }
-                match how {
-                    Comparison::Less => each!(<),
-                    Comparison::AtMost => each!(<=),
-                    Comparison::Equal => each!(==),
-                    Comparison::AtLeast => each!(>=),
-                    Comparison::Greater => each!(>),
-                    Comparison::Unequal => each!(!=),
-                }
+                compare(&columns[*column].values, *how, *value, rows, out);
             }
             Condition::Compare { column, how, with } => {
                 let column = &columns[*column];
@@ -172,6 +156,27 @@ impl Condition {
             Condition::All(parts) | Condition::Any(parts) => parts.iter().all(Condition::is_known),
             _ => true,
         }
+    }
+}
+
+/// How each of the rows compares with one value, where none is NULL.
+#[inline]
+fn compare(values: &[u64; ROWS], how: Comparison, value: i64, rows: &[u16], out: &mut [u8; ROWS]) {
+    macro_rules! each {
+        ($operator:tt) => {
+            for &row in rows {
+                let row = usize::from(row);
+                out[row] = if (values[row] as i64) $operator value { TRUE } else { FALSE };
+            }
+        };
+    }
+    match how {
+        Comparison::Less => each!(<),
+        Comparison::AtMost => each!(<=),
+        Comparison::Equal => each!(==),
+        Comparison::AtLeast => each!(>=),
+        Comparison::Greater => each!(>),
+        Comparison::Unequal => each!(!=),
     }
 }
 
