@@ -43,6 +43,7 @@ pub mod shape;
 pub mod split;
 pub mod steady;
 pub mod tables;
+pub mod target;
 pub mod trigger;
 pub mod v1;
 pub mod watched;

@@ -1,10 +1,11 @@
 //! Reading a SELECT with PostgreSQL's own parser and analyser, and writing its parts back as text.
 pub use super::deparse::{Joins, set_local};
-use super::deparse::{Names, from_clause, string, type_of};
+use super::deparse::{Names, from_clause, string};
+use super::expression::Rewriter;
 pub use super::expression::{Aggregate, Part};
-use super::expression::{Rewriter, collation, constant};
 pub use super::steady::Unsteady;
 use super::tables::Tables;
+use super::target::{is_time, key_target, value_target};
 use pgrx::{PgList, pg_sys};
 use std::ffi::CString;
 
@@ -193,68 +194,32 @@ unsafe fn read(q: &mut pg_sys::Query, zone: &str, has_time_key: bool) -> Result<
             .iter_ptr()
             .map(|g| (*g).tleSortGroupRef)
             .collect();
-        let entries: Vec<&mut pg_sys::TargetEntry> =
-            PgList::<pg_sys::TargetEntry>::from_pg(q.targetList).iter_ptr().map(|te| &mut *te).collect();
-        let is_key =
-            |te: &pg_sys::TargetEntry| te.ressortgroupref != 0 && grouped.contains(&te.ressortgroupref);
+        let entries: Vec<*mut pg_sys::TargetEntry> =
+            PgList::<pg_sys::TargetEntry>::from_pg(q.targetList).iter_ptr().collect();
+        let is_key = |te: *mut pg_sys::TargetEntry| {
+            (*te).ressortgroupref != 0 && grouped.contains(&(*te).ressortgroupref)
+        };
         let joins = tables.joins().then(|| from_clause(q));
         if tables.joins() {
-            // Columns of a JOIN … USING become those of the tables joined.
-            for te in entries.iter() {
-                let te: *const pg_sys::TargetEntry = *te;
-                let flat = tables.flatten(q, (*te).expr.cast());
-                (*te.cast_mut()).expr = flat.cast();
-            }
-            (*q.jointree).quals = tables.flatten(q, (*q.jointree).quals);
+            flatten(q, &tables, &entries);
         }
         let mut rewriter = Rewriter::new(Names::of(q), zone);
         let keys: Vec<(*mut pg_sys::Node, String)> = entries
             .iter()
-            .filter(|te| is_key(te) && !te.resjunk)
-            .map(|te| (pg_sys::copyObjectImpl(te.expr.cast()).cast(), string(te.resname)))
+            .filter(|te| is_key(**te) && !(***te).resjunk)
+            .map(|te| (pg_sys::copyObjectImpl((**te).expr.cast()).cast(), string((**te).resname)))
             .collect();
         let time_keys: Vec<_> =
             keys.iter().filter(|(k, _)| is_time(pg_sys::exprType(*k))).map(|(k, _)| *k).collect();
         let source = if has_time_key { tables.source(&time_keys)? } else { 1 };
         let (mut targets, mut hidden_keys) = (Vec::new(), Vec::new());
         for te in entries {
-            let node = te.expr.cast::<pg_sys::Node>();
-            let is_key = is_key(te);
-            if te.resjunk {
-                if is_key {
-                    hidden_keys.push(rewriter.text(node));
-                }
-                continue;
+            match ((*te).resjunk, is_key(te)) {
+                (false, true) => targets.push(key_target(&*te, &mut rewriter, &tables, source)),
+                (false, false) => targets.push(value_target(&*te, &mut rewriter, &keys, q)),
+                (true, true) => hidden_keys.push(rewriter.text((*te).expr.cast())),
+                (true, false) => {}
             }
-            let oid = pg_sys::exprType(node);
-            let mut target = Target {
-                name: string(te.resname),
-                written: rewriter.text(node),
-                expression: String::new(),
-                sql_type: type_of(node),
-                collation: collation(node),
-                is_time: is_time(oid),
-                volatile: pg_sys::contain_volatile_functions(node),
-                sortable: sortable(oid),
-                entry: Entry::Value { parts: Vec::new(), immutable: false },
-            };
-            if is_key {
-                target.entry = key(node, &tables, source);
-                rewriter.pin_time_zone(node);
-                rewriter.note_session(node);
-                target.expression = rewriter.text(node);
-            } else {
-                target.expression = target.written.clone();
-                if let Some((text, parts)) = rewriter.take_apart(node, &keys, q) {
-                    target.expression = text;
-                    target.entry = Entry::Value {
-                        parts,
-                        immutable: !pg_sys::contain_mutable_functions(node)
-                            && !rewriter.put_in_a_stable_function(),
-                    };
-                }
-            }
-            targets.push(target);
         }
         let quals = (*q.jointree).quals;
         let filter_volatile = pg_sys::contain_volatile_functions(q.jointree.cast());
@@ -262,15 +227,7 @@ unsafe fn read(q: &mut pg_sys::Query, zone: &str, has_time_key: bool) -> Result<
             rewriter.pin_time_zone(quals);
             rewriter.note_session(quals);
         }
-        for condition in tables.conditions() {
-            if super::expression::nodes(*condition).into_iter().any(|n| super::pinned::hides_operator(n)) {
-                return no(
-                    "a condition of JOIN compares by an operator that is not PostgreSQL's own and not written",
-                    "Write a OPERATOR(schema.=) b instead of IS DISTINCT FROM, NULLIF or CASE … WHEN.",
-                );
-            }
-            rewriter.note_session(*condition);
-        }
+        note_joins(&tables, &mut rewriter)?;
         let rte = tables.entry(source);
         Ok(Select {
             source: rte.relid,
@@ -289,87 +246,38 @@ unsafe fn read(q: &mut pg_sys::Query, zone: &str, has_time_key: bool) -> Result<
     }
 }
 
-fn is_time(oid: pg_sys::Oid) -> bool {
-    // SAFETY: a look-up in the catalog of types.
-    let base = unsafe { pg_sys::getBaseType(oid) };
-    [pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPOID, pg_sys::DATEOID].contains(&base)
-}
-
-fn sortable(oid: pg_sys::Oid) -> bool {
-    // SAFETY: the type cache gives an entry for every type, or raises an error.
-    unsafe { (*pg_sys::lookup_type_cache(oid, pg_sys::TYPECACHE_LT_OPR as i32)).lt_opr != pg_sys::InvalidOid }
-}
-
+/// Columns of a JOIN … USING become those of the tables joined.
+///
 /// # Safety
-/// `node` is a group key of the query whose tables these are.
-unsafe fn key(node: *mut pg_sys::Node, tables: &Tables, source: usize) -> Entry {
-    // SAFETY: the caller vouches for the node; pull_var_clause lists Var nodes of level 0.
+/// The entries are those of `q`, whose tables these are.
+unsafe fn flatten(q: &mut pg_sys::Query, tables: &Tables, entries: &[*mut pg_sys::TargetEntry]) {
+    // SAFETY: the caller vouches for the trees.
     unsafe {
-        let vars = PgList::<pg_sys::Var>::from_pg(pg_sys::pull_var_clause(node, 0));
-        let mut time_columns = Vec::new();
-        let (mut not_null, mut zoned) = (true, false);
-        for v in vars.iter_ptr() {
-            let rte = tables.entry((*v).varno as usize);
-            if is_time((*v).vartype) && (*v).varno as usize == source {
-                let att = string(pg_sys::get_attname(rte.relid, (*v).varattno, false));
-                zoned = pg_sys::getBaseType((*v).vartype) == pg_sys::TIMESTAMPTZOID;
-                if !time_columns.contains(&att) {
-                    time_columns.push(att);
-                }
-            }
-            not_null &=
-                attribute_not_null(rte.relid, (*v).varattno) && !tables.may_be_missing((*v).varno as usize);
+        for te in entries {
+            (**te).expr = tables.flatten(q, (**te).expr.cast()).cast();
         }
-        let mut bucket = None;
-        if (*node).type_ == pg_sys::NodeTag::T_Var {
-            bucket = Some((String::new(), Vec::new()));
-        } else if (*node).type_ == pg_sys::NodeTag::T_FuncExpr {
-            let f = &*node.cast::<pg_sys::FuncExpr>();
-            if pg_sys::get_func_namespace(f.funcid) == pg_sys::Oid::from(pg_sys::PG_CATALOG_NAMESPACE) {
-                let args = PgList::<pg_sys::Node>::from_pg(f.args);
-                bucket = Some((
-                    string(pg_sys::get_func_name(f.funcid)),
-                    args.iter_ptr().map(|a| constant(a)).collect(),
-                ));
-            }
-        }
-        // A column that is NOT NULL, or date_trunc / date_bin of one, which give NULL for NULL only.
-        let faithful =
-            bucket.as_ref().is_some_and(|(f, _)| ["", "date_trunc", "date_bin"].contains(&f.as_str()));
-        let plain = is_plain(node);
-        Entry::Key {
-            time_columns,
-            zoned,
-            never_null: not_null && !vars.is_empty() && faithful,
-            bucket,
-            plain,
-        }
+        (*q.jointree).quals = tables.flatten(q, (*q.jointree).quals);
     }
 }
 
+/// Notes what the conditions of joins depend on.
+///
 /// # Safety
-/// `node` is an expression.
-unsafe fn is_plain(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: the tags say what the nodes are.
-    unsafe {
-        match (*node).type_ {
-            pg_sys::NodeTag::T_Var => true,
-            pg_sys::NodeTag::T_RelabelType => is_plain((*node.cast::<pg_sys::RelabelType>()).arg.cast()),
-            pg_sys::NodeTag::T_FuncExpr => {
-                let f = &*node.cast::<pg_sys::FuncExpr>();
-                let name = string(pg_sys::get_func_name(f.funcid));
-                let known = ["date_trunc", "date_bin", "timezone", "date", "timestamp", "timestamptz"];
-                let args = PgList::<pg_sys::Node>::from_pg(f.args);
-                let (constants, others): (Vec<_>, Vec<_>) =
-                    args.iter_ptr().partition(|a| (**a).type_ == pg_sys::NodeTag::T_Const);
-                pg_sys::get_func_namespace(f.funcid) == pg_sys::Oid::from(pg_sys::PG_CATALOG_NAMESPACE)
-                    && known.contains(&name.as_str())
-                    && constants.len() + 1 == args.len()
-                    && others.first().is_some_and(|a| is_plain(*a))
+/// The tables are those of the query that the rewriter is for.
+unsafe fn note_joins(tables: &Tables, rewriter: &mut Rewriter) -> Result<(), Unsupported> {
+    for condition in tables.conditions() {
+        // SAFETY: the caller vouches for the trees.
+        unsafe {
+            if super::expression::nodes(*condition).into_iter().any(|n| super::pinned::hides_operator(n)) {
+                return no(
+                    "a condition of JOIN compares by an operator that is not PostgreSQL's own and not written",
+                    "Write a OPERATOR(schema.=) b instead of IS DISTINCT FROM, NULLIF or CASE … WHEN.",
+                );
             }
-            _ => false,
+            rewriter.note_session(*condition);
         }
     }
+    Ok(())
 }
 
 /// # Safety
