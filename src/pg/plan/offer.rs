@@ -126,35 +126,23 @@ impl Offer {
                     .into_iter()
                     .find(|t| !(**t).resjunk && string((**t).resname) == name)
                     .map(|t| memory.keep(tree::folded((*t).expr.cast())))
+                    .ok_or_else(|| format!("column {name} of rollup {} is not found", about.name))
             };
-            let none = |name: &str| format!("column {name} of rollup {} is not found", about.name);
             let column = CString::new(about.time_column.as_str()).unwrap_or_default();
             let time = pg_sys::get_attnum(about.source, column.as_ptr());
             let (mut keys, mut values) = (Vec::new(), Vec::new());
             for name in about.keys.iter().filter(|name| **name != about.time_key) {
-                let tree = find(raw, name).ok_or_else(|| none(name))?;
+                let tree = find(raw, name)?;
                 // What depends on settings, or on when it is asked, may be something else to the reader.
-                if pg_sys::contain_mutable_functions(tree) {
-                    continue;
+                if !pg_sys::contain_mutable_functions(tree) {
+                    keys.push(Key { name: name.clone(), tree, exact: is_exact(tree) });
                 }
-                keys.push(Key { name: name.clone(), tree, exact: is_exact(tree) });
             }
             for name in &about.values {
-                let tree = find(raw, name).ok_or_else(|| none(name))?;
-                let merged = find(merged, name).ok_or_else(|| none(name))?;
-                if (*tree).type_ != pg_sys::NodeTag::T_Aggref || pg_sys::contain_mutable_functions(tree) {
-                    continue;
-                }
-                let (merged, null_of_nothing) =
-                    of_nothing(&*tree.cast::<pg_sys::Aggref>(), merged, about.ours);
-                let merged = memory.keep(merged);
-                let same = pg_sys::exprType(tree) == pg_sys::exprType(merged)
-                    && pg_sys::exprCollation(tree) == pg_sys::exprCollation(merged);
-                if same {
-                    values.push(Value { name: name.clone(), tree, merged, null_of_nothing });
-                }
+                let (tree, merged) = (find(raw, name)?, find(merged, name)?);
+                values.extend(value(name, tree, merged, &about, &memory));
             }
-            let bucket = find(raw, &about.time_key).ok_or_else(|| none(&about.time_key))?;
+            let bucket = find(raw, &about.time_key)?;
             if !only_ours(bucket) {
                 return Err(format!(
                     "the buckets of {} are not made by functions of PostgreSQL alone",
@@ -191,6 +179,24 @@ impl Offer {
             });
             tree::copied(kept)
         }
+    }
+}
+
+/// A value of an offer, where the merge gives what the aggregate gives, of the same type.
+///
+/// # Safety
+/// `tree` and `merged` are expressions that the memory keeps.
+unsafe fn value(name: &str, tree: Node, merged: Node, about: &About, memory: &Memory) -> Option<Value> {
+    // SAFETY: the caller vouches for the trees; the tag says that the first is an aggregate.
+    unsafe {
+        if (*tree).type_ != pg_sys::NodeTag::T_Aggref || pg_sys::contain_mutable_functions(tree) {
+            return None;
+        }
+        let (merged, null_of_nothing) = of_nothing(&*tree.cast::<pg_sys::Aggref>(), merged, about.ours);
+        let merged = memory.keep(merged);
+        let same = pg_sys::exprType(tree) == pg_sys::exprType(merged)
+            && pg_sys::exprCollation(tree) == pg_sys::exprCollation(merged);
+        same.then(|| Value { name: name.to_string(), tree, merged, null_of_nothing })
     }
 }
 
