@@ -4,6 +4,7 @@ use crate::pg::xact::{self, ActingAs};
 use crate::pg::{jsonb::Jsonb, v1::Call};
 use catalog::Definition;
 use error::Result;
+use hll_rollup::Verdict;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
@@ -95,7 +96,11 @@ fn flush_log(_: &mut Call) -> pg_sys::Datum {
 fn rollup_verdict(stored: i64, raw: i64, came: Vec<Option<i64>>, rows: Vec<Option<i64>>, one: i64) -> i32 {
     let rows: Vec<(i64, i64)> =
         came.into_iter().zip(rows).filter_map(|(who, rows)| Some((who?, rows?))).collect();
-    newcomers::verdict(stored, raw, &rows, one)
+    match hll_rollup::verdict(stored, raw, &rows, one) {
+        Verdict::New => 1,
+        Verdict::Counted => 0,
+        Verdict::Unknown => -1,
+    }
 }
 
 fn stamp(_: &mut Call) -> pg_sys::Datum {

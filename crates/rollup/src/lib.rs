@@ -20,7 +20,8 @@
 //! was merged at first they are what is merged at last: each row is merged by exactly one run. `tests/exactly_once.rs`
 //! holds it over random histories. [`sql`] writes the same sets as conditions; `tests/text.rs` holds that they agree.
 //!
-//! Beside that are parts of a rollup's definition that need no server: [`Bucket`]s of time, and templates ([`fill`]).
+//! Beside that are parts of a rollup's definition that need no server: [`Bucket`]s of time, and templates ([`fill`]); and
+//! the [`verdict`] on rows that came with stamps that are merged.
 #![deny(unsafe_code)]
 
 mod backlog;
@@ -31,6 +32,7 @@ mod snapshot;
 pub mod sql;
 mod stamps;
 mod template;
+mod verdict;
 
 pub use backlog::{Backlog, Contradiction, State, Stored};
 pub use bucket::{Bucket, EPOCH, Kind, bin, level_of};
@@ -39,3 +41,4 @@ pub use frontier::{Frontier, GROUP, Node, Nodes, SOURCE, merged, new, unmerged};
 pub use snapshot::Snapshot;
 pub use stamps::Stamps;
 pub use template::fill;
+pub use verdict::{Verdict, verdict};
