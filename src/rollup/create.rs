@@ -2,11 +2,11 @@
 //! views and functions are made as the owner of the source, who then owns the rollup; the catalog rows are written by
 //! the extension itself. An error leaves nothing behind.
 use super::adopt;
-use super::catalog::{self, Must};
+use super::catalog::{self, Definition, Must};
 use super::citus;
 use super::error::{Result, fail, internal};
 use super::plan::Plan;
-use super::source;
+use super::source::{self, Source};
 use super::sql::{self, ident};
 use super::views::{self, Names};
 use super::watch::{self, OnChange};
@@ -38,6 +38,24 @@ pub struct Options {
     pub on_change: OnChange,
 }
 
+/// A rollup that is about to be made: nothing is written yet.
+struct Draft<'a> {
+    options: &'a Options,
+    text: &'a str,
+    source_oid: pg_sys::Oid,
+    source: Source,
+    /// Where the source lies in a Citus cluster.
+    place: Option<citus::Place>,
+    plan: Plan,
+    /// The name in the catalog.
+    name: String,
+    /// The rollup's table and its live view, qualified and quoted.
+    target: String,
+    view: String,
+    /// The owner of that table.
+    owner: pg_sys::Oid,
+}
+
 /// Defines a rollup; returns its id.
 pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     if xact::keeps_one_snapshot() {
@@ -47,6 +65,39 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
             "SET TRANSACTION ISOLATION LEVEL READ COMMITTED.",
         );
     }
+    let mut draft = draft(name, text, &options)?;
+    // From here on what the owners of the tables define may be planned and run: as they, whoever calls.
+    let of_source = xact::ActingAs::role(draft.source.owner);
+    let key = match &draft.place {
+        Some(place) => citus::create::key(place, &draft.plan, &draft.source.qualified())?,
+        None => None,
+    };
+    prepare_source(&draft)?;
+    let of_target = xact::ActingAs::role(draft.owner);
+    let said = Said::of_others(&draft.target)?;
+    make_table(&mut draft, key.as_deref())?;
+    let id = insert_definition(&draft)?;
+    begin(&draft, id)?;
+    let source = draft.source.qualified();
+    let names = Names { source: &source, target: &draft.target, view: None };
+    views::make(draft.place.is_some(), &draft.plan, names, None, id)?;
+    said.again(&draft.plan, &source, &draft.target, &draft.view, None)?;
+    say_what_the_table_lacks(&draft.plan, &draft.target, &draft.view);
+    if !options.coarser.is_empty() {
+        let d = locked(id)?;
+        for (level, width) in &options.coarser {
+            levels::add(&d, &draft.plan, level, width)?;
+        }
+    }
+    std::mem::drop(of_target);
+    super::arrange::arrange(draft.source_oid)?;
+    std::mem::drop(of_source);
+    super::beside::create(draft.source_oid)?;
+    Ok(id)
+}
+
+/// Reads the query, and refuses what cannot be rolled up, is not the caller's, or has a name that is taken.
+fn draft<'a>(name: &str, text: &'a str, options: &'a Options) -> Result<Draft<'a>> {
     let timezone = options.timezone.as_str();
     check_timezone(timezone)?;
     let mut select = definition::analyse(text, timezone)?;
@@ -55,7 +106,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     let place = citus::place(select.source)?;
     if let Some(place) = &place {
         citus::create::prepare(place, &mut select)?;
-        citus::create::refuse_options(&options)?;
+        citus::create::refuse_options(options)?;
     }
     let source = source::describe(select.source)?;
     let from = definition::from_clause(select.joins.as_ref(), &source.qualified(), &select.alias);
@@ -69,99 +120,73 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     }
     catalog::check_owner(Some(source.owner), &format!("table {}", source.qualified()))?;
     let (schema, table) = split(name, &source.schema)?;
-    let in_catalog = name_in_catalog(&schema, &table, &source.schema)?;
-    let (target, view) = match &options.into {
-        None => refuse_taken(&schema, &table)?,
-        Some(into) => names_beside(into, &source)?,
+    let name = name_in_catalog(&schema, &table, &source.schema)?;
+    let ((target, view), owner) = match &options.into {
+        None => (refuse_taken(&schema, &table)?, source.owner),
+        Some(into) => {
+            let names = names_beside(into, &source)?;
+            let owner = adopt::check_table(&names.0)?;
+            (names, owner)
+        }
     };
-    let owner = match &options.into {
-        None => source.owner,
-        Some(_) => adopt::check_table(&target)?,
-    };
-    // From here on what the owners of the tables define may be planned and run: as they, whoever calls.
-    let of_source = xact::ActingAs::role(source.owner);
-    let place = match place {
-        Some(place) => Some((citus::create::key(&place, &plan, &source.qualified())?, place)),
-        None => None,
-    };
+    Ok(Draft { options, text, source_oid: select.source, source, place, plan, name, target, view, owner })
+}
 
-    let is_new = source::add_stamp(&source)?;
+/// Gives the source its stamp column and zone map, as its owner.
+fn prepare_source(draft: &Draft) -> Result<()> {
+    let (options, source, relation) = (draft.options, &draft.source, draft.source_oid);
+    let is_new = source::add_stamp(source)?;
     if is_new {
-        super::identity::tell_publishers(select.source, &source.qualified())?;
-    } else if place.is_none() {
-        super::maps::settle(select.source, &source)?;
+        super::identity::tell_publishers(relation, &source.qualified())?;
+    } else if draft.place.is_none() {
+        super::maps::settle(relation, source)?;
     }
-    if options.on_change != OnChange::Ignore || place.is_some() && !options.backfill {
+    if options.on_change != OnChange::Ignore || draft.place.is_some() && !options.backfill {
         // Whoever has changed rows before has committed; whoever will finds the triggers.
-        source::lock_exclusively(&source)?;
+        source::lock_exclusively(source)?;
     }
-    source::register(select.source, &plan)?;
-    source::add_index(select.source, &source, &plan)?;
-    let of_target = xact::ActingAs::role(owner);
-    let said = Said::of_others(&target)?;
-    match &options.into {
-        None => catalog::define(&sql::create_table(&plan, &target))?,
-        Some(_) => adopt::adopt(&mut plan, &source.qualified(), &target, options.backfill)?,
+    source::register(relation, &draft.plan)?;
+    source::add_index(relation, source, &draft.plan)
+}
+
+/// Makes the rollup's table, or has the one that is there fit the plan; `key` distributes it.
+fn make_table(draft: &mut Draft, key: Option<&str>) -> Result<()> {
+    let (source, target) = (draft.source.qualified(), &draft.target);
+    match &draft.options.into {
+        None => catalog::define(&sql::create_table(&draft.plan, target))?,
+        Some(_) => adopt::adopt(&mut draft.plan, &source, target, draft.options.backfill)?,
     }
-    super::identity::give(&target)?;
-    if let Some((key, place)) = &place {
-        let (key, source) = (key.as_deref(), source.qualified());
-        match &options.into {
-            None => citus::create::distribute(place, key, &source, &target)?,
-            Some(_) => citus::create::check_adopted(place, key, &source, &target)?,
+    super::identity::give(target)?;
+    let Some(place) = &draft.place else { return Ok(()) };
+    match &draft.options.into {
+        None => citus::create::distribute(place, key, &source, target),
+        Some(_) => citus::create::check_adopted(place, key, &source, target),
+    }
+}
+
+/// Says where counting begins.
+fn begin(draft: &Draft, id: i64) -> Result<()> {
+    match (&draft.place, draft.options.backfill) {
+        (Some(_), backfill) => citus::create::begin(id, locked(id)?.offset, !backfill),
+        (None, true) => Ok(()),
+        // The rows that are there are taken as counted.
+        (None, false) => {
+            let d = locked(id)?;
+            super::state::store(id, &State::at(catalog::current_frontier(true, d.offset)?), 0)
         }
     }
-    let id = insert_definition(
-        in_catalog,
-        &target,
-        select.source,
-        text,
-        &plan,
-        options.every,
-        timezone,
-        options.on_change,
-        options.into.is_some(),
-        options.backfill && options.into.is_none(),
-    )?;
-    match (&place, options.backfill) {
-        (Some(_), backfill) => begin_on_nodes(id, !backfill)?,
-        (None, true) => {}
-        (None, false) => begin_now(id)?,
-    }
-    let names = Names { source: &source.qualified(), target: &target, view: None };
-    views::make(place.is_some(), &plan, names, None, id)?;
-    said.again(&plan, &source.qualified(), &target, &view, None)?;
-    say_what_the_table_lacks(&plan, &target, &view);
-    if !options.coarser.is_empty() {
-        let d = catalog::lock(id)?.ok_or_else(|| internal("the rollup is not there"))?;
-        for (level, width) in &options.coarser {
-            levels::add(&d, &plan, level, width)?;
-        }
-    }
-    std::mem::drop(of_target);
-    super::arrange::arrange(select.source)?;
-    std::mem::drop(of_source);
-    super::beside::create(select.source)?;
-    Ok(id)
+}
+
+fn locked(id: i64) -> Result<Definition> {
+    catalog::lock(id)?.ok_or_else(|| internal("the rollup is not there"))
 }
 
 /// A table that is there, and the live view that it gets.
-fn names_beside(into: &str, source: &source::Source) -> Result<(String, String)> {
+fn names_beside(into: &str, source: &Source) -> Result<(String, String)> {
     let (schema, table) = split(into, &source.schema)?;
     let view = format!("{}.{}", ident(&schema), ident(&format!("{table}_live")));
     refuse_existing(&view)?;
     Ok((format!("{}.{}", ident(&schema), ident(&table)), view))
-}
-
-fn begin_on_nodes(id: i64, everything: bool) -> Result<()> {
-    let d = catalog::lock(id)?.ok_or_else(|| internal("the rollup is not there"))?;
-    citus::create::begin(id, d.offset, everything)
-}
-
-/// Takes the rows that are there as counted.
-fn begin_now(id: i64) -> Result<()> {
-    let d = catalog::lock(id)?.ok_or_else(|| internal("the rollup is not there"))?;
-    super::state::store(id, &State::at(catalog::current_frontier(true, d.offset)?), 0)
 }
 
 /// Refuses what is no table that rows are added to, and joins that were not asked for.
@@ -320,43 +345,33 @@ pub fn refuse_existing(relation: &str) -> Result<()> {
     Ok(())
 }
 
-#[allow(clippy::too_many_arguments)]
-fn insert_definition(
-    name: String,
-    target: &str,
-    source: pg_sys::Oid,
-    text: &str,
-    plan: &Plan,
-    every: Option<Interval>,
-    timezone: &str,
-    on_change: OnChange,
-    adopted: bool,
-    whole: bool,
-) -> Result<i64> {
+fn insert_definition(draft: &Draft) -> Result<i64> {
+    let (options, plan) = (draft.options, &draft.plan);
     let joined = plan.joins.as_ref().map(|joins| joins.tables.clone());
     let plan = serde_json::to_string(plan).map_err(internal)?;
+    let adopted = options.into.is_some();
+    let whole = options.backfill && !adopted;
     let _acting = xact::ActingAs::catalog();
     catalog::write(
         "INSERT INTO rollup.definition (name, relation, source, query, plan, timezone, every, on_change, adopted, joined, whole, system_id) \
          SELECT $1, $2::pg_catalog.regclass, $3, $4, $5::pg_catalog.jsonb, $6, $7, $8, $9, $10::pg_catalog.regclass[], $11, system_identifier \
          FROM pg_catalog.pg_control_system() RETURNING id",
         &[
-            name.into(),
-            target.into(),
-            source.into(),
-            text.into(),
+            draft.name.as_str().into(),
+            draft.target.as_str().into(),
+            draft.source_oid.into(),
+            draft.text.into(),
             plan.into(),
-            timezone.into(),
-            every.into(),
-            on_change.text().into(),
+            options.timezone.as_str().into(),
+            options.every.into(),
+            options.on_change.text().into(),
             adopted.into(),
             joined.into(),
             whole.into(),
         ],
-        |row| row.get::<i64>(1),
+        |row| row.must::<i64>(1),
     )?
     .into_iter()
     .next()
-    .flatten()
     .ok_or_else(|| internal("no id"))
 }

@@ -159,45 +159,57 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
         plan.columns.iter().filter(|c| !old.columns.iter().any(|o| same(o, c))).collect();
     let (source, target, _) = d.parts()?;
     let levels = levels::of(d)?;
-    let tables = || std::iter::once(None).chain(levels.iter().map(Some));
-    // A view takes columns at its end; otherwise it is made anew. Those of levels may read the rollup's table too.
-    let shown = |p: &Plan| {
-        p.columns
-            .iter()
-            .filter(|c| !c.hidden)
-            .map(|c| (c.name.clone(), c.sql_type.clone()))
-            .collect::<Vec<_>>()
-    };
-    let anew = !shown(&plan).starts_with(&shown(old)) || !gone.is_empty();
+    let levels: Vec<Option<&Level>> = std::iter::once(None).chain(levels.iter().map(Some)).collect();
     let table = |level: Option<&Level>| level.map_or(target.to_string(), |l| l.target.clone());
-    let mut said = Vec::new();
-    for level in tables() {
-        let width = level.map(Level::width).transpose()?;
-        said.push((Said::before(d, old, source, &table(level), level, width.as_deref())?, width));
-    }
-    let mut kept = Vec::new();
-    for level in tables().filter(|_| anew) {
-        kept.extend(views::drop(d.id, level)?);
-    }
-    for level in tables() {
-        alter(&table(level), &gone, &come)?;
-    }
-    for (level, (said, width)) in tables().zip(said) {
-        let before = kept.iter().find(|k| k.is_of(level));
-        let names = Names { source, target, view: before.map(|k| k.name.as_str()) };
-        let view = views::make(d.state.nodes().is_some(), &plan, names, level, d.id)?;
-        if let Some(before) = before {
-            before.restore(&plan)?;
-        }
-        said.again(&plan, source, &table(level), &view, width.as_deref())?;
-    }
+    remake_views(d, old, &plan, &levels, !gone.is_empty(), || {
+        levels.iter().try_for_each(|level| alter(&table(*level), &gone, &come))
+    })?;
     if backfill {
-        for level in tables() {
-            fill(d, &plan, level, level.map_or(target, |l| &l.target), &come)?;
+        for level in levels {
+            fill(d, &plan, level, &table(level), &come)?;
         }
     }
     store_partial(d, &gone, if backfill { &[] } else { &come })?;
     d.store_plan(&plan, &sql::query(&plan, source))
+}
+
+/// Has the live views show the columns of the plan, and keeps comments; `alter` changes the tables below them.
+fn remake_views(
+    d: &Definition,
+    old: &Plan,
+    plan: &Plan,
+    levels: &[Option<&Level>],
+    drops: bool,
+    alter: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let (source, target, _) = d.parts()?;
+    let table = |level: Option<&Level>| level.map_or(target.to_string(), |l| l.target.clone());
+    // A view takes columns at its end; otherwise it is made anew. Those of levels may read the rollup's table too.
+    let shown = |p: &Plan| {
+        let columns = p.columns.iter().filter(|c| !c.hidden);
+        columns.map(|c| (c.name.clone(), c.sql_type.clone())).collect::<Vec<_>>()
+    };
+    let anew = drops || !shown(plan).starts_with(&shown(old));
+    let mut said = Vec::new();
+    for level in levels {
+        let width = level.map(Level::width).transpose()?;
+        said.push((Said::before(d, old, source, &table(*level), *level, width.as_deref())?, width));
+    }
+    let mut kept = Vec::new();
+    for level in levels.iter().filter(|_| anew) {
+        kept.extend(views::drop(d.id, *level)?);
+    }
+    alter()?;
+    for (level, (said, width)) in levels.iter().zip(said) {
+        let before = kept.iter().find(|k| k.is_of(*level));
+        let names = Names { source, target, view: before.map(|k| k.name.as_str()) };
+        let view = views::make(d.state.nodes().is_some(), plan, names, *level, d.id)?;
+        if let Some(before) = before {
+            before.restore(plan)?;
+        }
+        said.again(plan, source, &table(*level), &view, width.as_deref())?;
+    }
+    Ok(())
 }
 
 /// Notes which columns lack the rows that were there before them.

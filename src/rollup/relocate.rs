@@ -6,6 +6,8 @@
 use super::catalog::{self, Definition};
 use super::error::{Result, fail};
 use super::levels;
+use super::plan::Plan;
+use super::source::Source;
 use super::sql::{self, STAMP, literal};
 use super::{arrange, arrival, maps, source, views, watch};
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
@@ -14,93 +16,22 @@ use pgrx::prelude::*;
 
 /// Has the rollup, whose state row is locked, count the rows of `to`, of which its source is a part.
 pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
-    if keeps_one_snapshot() {
-        return fail(
-            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
-            "rollup.move needs a READ COMMITTED transaction",
-            "SET TRANSACTION ISOLATION LEVEL READ COMMITTED.",
-        );
-    }
-    d.check_cluster()?;
-    let (_, target, owner) = d.parts()?;
-    if d.state.nodes().is_some() || !maps::tables(to)?.contains(&d.source_oid) || to == d.source_oid {
-        return fail(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("the source of rollup {} is no part of {}", d.name, crate::pg::deparse::shown_name(to)),
-            "Name the table that it was made a partition or a child of.",
-        );
-    }
-    let whole = source::describe(to)?;
+    let whole = check(d, to)?;
     let name = whole.qualified();
-    if let Some(above) = part_of(to)? {
-        return fail(
-            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
-            format!("{name} is a partition itself"),
-            format!("SELECT rollup.move({}, {});", literal(&d.name), literal(&above)),
-        );
-    }
-    catalog::check_owner(Some(whole.owner), &format!("table {name}"))?;
+    let (_, target, owner) = d.parts()?;
     let plan = d.plan()?;
     {
         let _acting = ActingAs::role(whole.owner);
         source::lock_exclusively(&whole)?;
-        source::add_stamp(&whole)?;
-        catalog::execute(
-            &format!(
-                "ALTER TABLE {name} ALTER COLUMN {STAMP} SET DEFAULT {}",
-                match d.offset {
-                    0 => "rollup.stamp()".to_string(),
-                    offset => format!("(rollup.stamp() OPERATOR(pg_catalog.+) '{offset}'::pg_catalog.int8)"),
-                }
-            ),
-            &[],
-        )?;
+        stamp(d, &whole)?;
     }
     source::register(to, &plan)?;
     let others = {
         let _acting = ActingAs::catalog();
-        let offset = catalog::write(
-            "UPDATE rollup.source SET stamp_offset = $2 WHERE relation = $1 AND (stamp_offset = $2 OR NOT EXISTS (SELECT FROM rollup.definition d WHERE d.source = relation)) RETURNING 1",
-            &[to.into(), d.offset.into()],
-            |row| row.get::<i32>(1),
-        )?;
-        if offset.is_empty() {
-            return fail(
-                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                format!("{name} has rollups whose stamps begin elsewhere than those of rollup {}", d.name),
-                "Make the rollup anew over that table.",
-            );
-        }
-        catalog::execute(
-            "UPDATE rollup.definition SET source = $2 WHERE id = $1",
-            &[d.id.into(), to.into()],
-        )?;
+        move_definition(d, to, &name)?;
         let others = !catalog::of_source(d.source_oid, true)?.is_empty();
-        for table in ["change", "arrival"] {
-            let columns = match table {
-                "change" => "time_column, rollup_stamp, since, until",
-                _ => "relation, xid, told, time_column, rollup_stamp, since, until",
-            };
-            catalog::execute(
-                &format!(
-                    "INSERT INTO rollup.{table} (source, {columns}) SELECT $2, {columns} FROM rollup.{table} WHERE source = $1"
-                ),
-                &[d.source_oid.into(), to.into()],
-            )?;
-        }
-        // What has expired of the part has of the whole.
-        catalog::execute(
-            "INSERT INTO rollup.expired (relation, below, swept) SELECT $2, e.below, e.swept FROM rollup.expired e WHERE e.relation = $1 \
-             ON CONFLICT (relation) DO UPDATE SET below = greatest(expired.below, excluded.below), swept = greatest(expired.swept, excluded.swept)",
-            &[d.source_oid.into(), to.into()],
-        )?;
-        if !others {
-            catalog::execute(
-                "UPDATE rollup.retention r SET relation = $2 WHERE r.relation = $1 AND NOT EXISTS (SELECT FROM rollup.retention o WHERE o.relation = $2)",
-                &[d.source_oid.into(), to.into()],
-            )?;
-            catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[d.source_oid.into()])?;
-        }
+        copy_records(d.source_oid, to)?;
+        move_expiry(d.source_oid, to, others)?;
         others
     };
     {
@@ -119,14 +50,112 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
     let come: Vec<pg_sys::Oid> = maps::tables(to)?.into_iter().filter(|t| !parts.contains(t)).collect();
     arrival::note_tables(&come)?;
     let _acting = ActingAs::role(owner);
+    remake_views(d, &plan, &name, target)?;
+    d.store_plan(&plan, &sql::query(&plan, &name))
+}
+
+/// Refuses a table that the rollup cannot move to; what is known of it otherwise.
+fn check(d: &Definition, to: pg_sys::Oid) -> Result<Source> {
+    if keeps_one_snapshot() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            "rollup.move needs a READ COMMITTED transaction",
+            "SET TRANSACTION ISOLATION LEVEL READ COMMITTED.",
+        );
+    }
+    d.check_cluster()?;
+    d.parts()?;
+    if d.state.nodes().is_some() || !maps::tables(to)?.contains(&d.source_oid) || to == d.source_oid {
+        return fail(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("the source of rollup {} is no part of {}", d.name, crate::pg::deparse::shown_name(to)),
+            "Name the table that it was made a partition or a child of.",
+        );
+    }
+    let whole = source::describe(to)?;
+    let name = whole.qualified();
+    if let Some(above) = part_of(to)? {
+        return fail(
+            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            format!("{name} is a partition itself"),
+            format!("SELECT rollup.move({}, {});", literal(&d.name), literal(&above)),
+        );
+    }
+    catalog::check_owner(Some(whole.owner), &format!("table {name}"))?;
+    Ok(whole)
+}
+
+/// Gives the table the stamp column, whose default counts from where the rollup's stamps do.
+fn stamp(d: &Definition, whole: &Source) -> Result<()> {
+    source::add_stamp(whole)?;
+    let default = match d.offset {
+        0 => "rollup.stamp()".to_string(),
+        offset => format!("(rollup.stamp() OPERATOR(pg_catalog.+) '{offset}'::pg_catalog.int8)"),
+    };
+    let name = whole.qualified();
+    catalog::execute(&format!("ALTER TABLE {name} ALTER COLUMN {STAMP} SET DEFAULT {default}"), &[])
+}
+
+/// The definition names the whole table as its source from here on, whose stamps must begin where its own do.
+fn move_definition(d: &Definition, to: pg_sys::Oid, name: &str) -> Result<()> {
+    let offset = catalog::write(
+        "UPDATE rollup.source SET stamp_offset = $2 WHERE relation = $1 AND (stamp_offset = $2 OR NOT EXISTS (SELECT FROM rollup.definition d WHERE d.source = relation)) RETURNING 1",
+        &[to.into(), d.offset.into()],
+        |row| row.get::<i32>(1),
+    )?;
+    if offset.is_empty() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("{name} has rollups whose stamps begin elsewhere than those of rollup {}", d.name),
+            "Make the rollup anew over that table.",
+        );
+    }
+    catalog::execute("UPDATE rollup.definition SET source = $2 WHERE id = $1", &[d.id.into(), to.into()])
+}
+
+/// Change and arrival records of the part are records of the whole, too.
+fn copy_records(part: pg_sys::Oid, to: pg_sys::Oid) -> Result<()> {
+    for (table, columns) in [
+        ("change", "time_column, rollup_stamp, since, until"),
+        ("arrival", "relation, xid, told, time_column, rollup_stamp, since, until"),
+    ] {
+        catalog::execute(
+            &format!(
+                "INSERT INTO rollup.{table} (source, {columns}) SELECT $2, {columns} FROM rollup.{table} WHERE source = $1"
+            ),
+            &[part.into(), to.into()],
+        )?;
+    }
+    Ok(())
+}
+
+/// What has expired of the part has expired of the whole, which is kept as long as the part was, where no other rollup is over the part.
+fn move_expiry(part: pg_sys::Oid, to: pg_sys::Oid, others: bool) -> Result<()> {
+    catalog::execute(
+        "INSERT INTO rollup.expired (relation, below, swept) SELECT $2, e.below, e.swept FROM rollup.expired e WHERE e.relation = $1 \
+         ON CONFLICT (relation) DO UPDATE SET below = greatest(expired.below, excluded.below), swept = greatest(expired.swept, excluded.swept)",
+        &[part.into(), to.into()],
+    )?;
+    if others {
+        return Ok(());
+    }
+    catalog::execute(
+        "UPDATE rollup.retention r SET relation = $2 WHERE r.relation = $1 AND NOT EXISTS (SELECT FROM rollup.retention o WHERE o.relation = $2)",
+        &[part.into(), to.into()],
+    )?;
+    catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[part.into()])
+}
+
+/// The live views of the rollup and its levels, over the whole table, with their comments.
+fn remake_views(d: &Definition, plan: &Plan, source: &str, target: &str) -> Result<()> {
     let levels = levels::of(d)?;
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {
         let table = level.map_or(target, |l| l.target.as_str());
-        let names = views::Names { source: &name, target, view: None };
-        let view = views::make(false, &plan, names, level, d.id)?;
-        super::comments::write(&plan, &name, table, &view, level.map(|l| l.width()).transpose()?.as_deref())?;
+        let names = views::Names { source, target, view: None };
+        let view = views::make(false, plan, names, level, d.id)?;
+        super::comments::write(plan, source, table, &view, level.map(|l| l.width()).transpose()?.as_deref())?;
     }
-    d.store_plan(&plan, &sql::query(&plan, &name))
+    Ok(())
 }
 
 fn part_of(table: pg_sys::Oid) -> Result<Option<String>> {

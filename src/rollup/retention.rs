@@ -105,32 +105,13 @@ pub fn retain(
             "Say which column holds the time: SELECT rollup.retain(relation, keep, 'column').",
         );
     };
-    let is_time = catalog::read(
-        "SELECT a.atttypid = 'pg_catalog.timestamptz'::pg_catalog.regtype FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attname = $2::pg_catalog.name AND a.attnum > 0 AND NOT a.attisdropped \
-         AND a.atttypid IN ('pg_catalog.timestamptz'::pg_catalog.regtype, 'pg_catalog.timestamp'::pg_catalog.regtype, 'pg_catalog.date'::pg_catalog.regtype)",
-        &[relation.into(), column.clone().into()],
-        |row| row.get::<bool>(1),
-    )?;
-    if is_time.is_empty() {
-        return fail(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
-            format!("{name} has no column {column} that holds a date or a time"),
-            "Name a column of type timestamptz, timestamp or date.",
-        );
-    }
-    if is_time.first() != Some(&Some(true)) && citus::place(relation)?.is_some() {
-        return fail(
-            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-            format!("column {column} of {name}, which Citus keeps, is no timestamptz"),
-            "What such a time is compared with depends on the time zone of sessions, which nodes do not share.",
-        );
-    }
+    let zoned = check_column(relation, &name, &column)?;
     let zone = match timezone {
         Some(zone) => {
             super::create::check_timezone(zone)?;
             zone.to_string()
         }
-        None => zone_of(relation, &name, is_time.first() == Some(&Some(true)))?,
+        None => zone_of(relation, &name, zoned)?,
     };
     super::beside::say_how_to_expire(relation)?;
     let _acting = ActingAs::catalog();
@@ -139,6 +120,30 @@ pub fn retain(
          ON CONFLICT (relation) DO UPDATE SET keep = excluded.keep, time_column = excluded.time_column, timezone = excluded.timezone, failures = 0, last_error = NULL, hold_until = NULL",
         &[relation.into(), column.into(), keep.into(), zone.into()],
     )
+}
+
+/// Refuses a column by which rows cannot expire; whether it is a timestamptz.
+fn check_column(relation: pg_sys::Oid, name: &str, column: &str) -> Result<bool> {
+    let zoned = catalog::maybe::<bool>(
+        "SELECT a.atttypid = 'pg_catalog.timestamptz'::pg_catalog.regtype FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attname = $2::pg_catalog.name AND a.attnum > 0 AND NOT a.attisdropped \
+         AND a.atttypid IN ('pg_catalog.timestamptz'::pg_catalog.regtype, 'pg_catalog.timestamp'::pg_catalog.regtype, 'pg_catalog.date'::pg_catalog.regtype)",
+        &[relation.into(), column.into()],
+    )?;
+    let Some(zoned) = zoned else {
+        return fail(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+            format!("{name} has no column {column} that holds a date or a time"),
+            "Name a column of type timestamptz, timestamp or date.",
+        );
+    };
+    if !zoned && citus::place(relation)?.is_some() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("column {column} of {name}, which Citus keeps, is no timestamptz"),
+            "What such a time is compared with depends on the time zone of sessions, which nodes do not share.",
+        );
+    }
+    Ok(zoned)
 }
 
 /// The time zone in which clock times of a table are read, where none is given: that of its rollups.
