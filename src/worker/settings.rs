@@ -99,6 +99,7 @@ fn number(
 }
 
 /// Registers the settings.
+#[expect(clippy::too_many_lines, reason = "a table: one call a setting")]
 pub fn init() {
     GucRegistry::define_string_guc(
         c"rollup.databases",
