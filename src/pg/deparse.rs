@@ -1,7 +1,6 @@
 //! Expressions back as text, every name in it qualified.
-use hll_rollup::fill;
+use hll_rollup::{Joined, Joins};
 use pgrx::{PgList, pg_sys};
-use serde::{Deserialize, Serialize};
 use std::ffi::{CStr, CString, c_char};
 
 /// What the columns of an expression belong to: the tables of one query.
@@ -51,27 +50,9 @@ impl Names {
     }
 }
 
-/// A FROM clause of several tables. What they are called is looked up whenever it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Joins {
-    /// `$1`, `$2`, … stand for the tables.
-    from: String,
-    /// The tables.
-    #[serde(skip)]
-    pub tables: Vec<pg_sys::Oid>,
-}
-
-impl Joins {
-    /// A clause whose tables are written as they are called.
-    pub fn written(from: String) -> Joins {
-        Joins { from, tables: Vec::new() }
-    }
-
-    /// The clause.
-    pub fn text(&self) -> String {
-        fill(&self.from, |n| n.checked_sub(1).and_then(|n| self.tables.get(n)).map(|table| name_of(*table)))
-    }
+/// Tables of a FROM clause, with their names of today.
+pub fn joined_tables(tables: &[pg_sys::Oid]) -> Vec<Joined> {
+    tables.iter().map(|table| Joined { id: table.to_u32(), name: name_of(*table) }).collect()
 }
 
 /// The FROM clause of `query`.
@@ -119,7 +100,7 @@ pub unsafe fn from_clause(query: &pg_sys::Query) -> Joins {
             let hole = if only { format!("ONLY ${n}") } else { format!("${n}") };
             from = from.replace(&format!("{mark}_{n}_"), &hole);
         }
-        Joins { from, tables }
+        Joins::new(from, joined_tables(&tables))
     }
 }
 

@@ -1,11 +1,12 @@
 //! Reading a SELECT with PostgreSQL's own parser and analyser, and writing its parts back as text.
-pub use super::deparse::{Joins, set_local};
+pub use super::deparse::set_local;
 use super::deparse::{Names, from_clause, string};
 use super::expression::Rewriter;
 pub use super::expression::{Aggregate, Part};
 pub use super::steady::Unsteady;
 use super::tables::Tables;
 use super::target::{is_time, key_target, value_target};
+use hll_rollup::Joins;
 use pgrx::{PgList, pg_sys};
 use std::ffi::CString;
 

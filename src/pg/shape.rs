@@ -1,7 +1,8 @@
 //! What the SELECT inside a view computes, as text in the names that hold now.
-use super::deparse::{Joins, Names, from_clause, string, type_of};
+use super::deparse::{Names, from_clause, string, type_of};
 use super::expression::nodes;
 use super::tables::Tables;
+use hll_rollup::Joins;
 use pgrx::{PgList, pg_sys};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;

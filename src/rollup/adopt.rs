@@ -1,11 +1,12 @@
 //! A table that is there becomes the table of a rollup, where it fits: columns by name and type, and a unique key.
 use super::catalog::{self, Must};
 use super::error::{Result, fail};
-use super::plan::{Column, Plan, Role};
-use super::sql::{column_definition, generated_as, ident};
 use crate::pg::deparse::qualified;
 use crate::pg::generated::computes;
 use crate::pg::xact::ActingAs;
+use hll_rollup::sql::ident;
+use hll_rollup::statements::{column_definition, generated_as};
+use hll_rollup::{Column, Plan, Role};
 use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
 

@@ -11,6 +11,7 @@ use crate::pg::ddl::{self, Command};
 use crate::pg::query::set_local;
 use crate::pg::v1::Call;
 use crate::pg::xact::{ActingAs, current_user, in_subtransaction};
+use hll_rollup::sql::literal;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -240,7 +241,7 @@ fn come(table: pg_sys::Oid) -> Result<()> {
 }
 
 fn move_hint(name: &str, whole: &str) -> String {
-    let (name, whole) = (super::sql::literal(name), super::sql::literal(whole));
+    let (name, whole) = (literal(name), literal(whole));
     format!("SELECT rollup.move({name}, {whole}); has it count all of them.")
 }
 
@@ -346,7 +347,7 @@ pub fn mend(d: &Definition) -> Result<()> {
         format!(
             "Changes of rows that were made without them are not in the rollups of {}. SELECT rollup.rebuild({}) computes all again, its second and third argument say from when to when.",
             source.qualified(),
-            super::sql::literal(&d.name)
+            literal(&d.name)
         ),
     );
     Ok(())

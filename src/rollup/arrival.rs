@@ -16,11 +16,11 @@
 use super::catalog::{self, Must};
 use super::citus;
 use super::error::{Result, fail, raise};
-use super::sql::STAMP;
 use crate::pg::trigger::{self, Micros};
 use crate::pg::xact::{ActingAs, next_transaction_id, own_transaction_id};
 use crate::pg::zonemap::arrival::{self, Came, Watcher};
 use crate::pg::zonemap::extent::{Extent, extent};
+use hll_rollup::sql::STAMP;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::RefCell;

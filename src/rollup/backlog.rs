@@ -3,12 +3,12 @@
 //! next run goes on from there.
 use super::catalog::{self, Definition, Must};
 use super::error::{Result, internal};
-use super::plan::Plan;
 use super::run::set_timezone;
-use super::sql::ident;
 use crate::pg::deparse::qualified;
 use crate::pg::kept::with_rows;
 use crate::pg::xact::ActingAs;
+use hll_rollup::Plan;
+use hll_rollup::sql::ident;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 use std::ffi::CString;
 
@@ -62,7 +62,7 @@ pub fn begin(d: &Definition, plan: &Plan, rows: &str, first: bool) -> Result<Opt
                     "SELECT coalesce(max(above), 0)::pg_catalog.int8, coalesce(array_agg(pg_catalog.timezone('UTC', {})::pg_catalog.text ORDER BY c DESC) \
                      FILTER (WHERE div(above, {piece}) > div(above - n, {piece}) AND above < total AND c IS NOT NULL), '{{}}') \
                      FROM (SELECT c, n, sum(n) OVER (ORDER BY c DESC NULLS LAST) AS above, sum(n) OVER () AS total FROM minutes) m",
-                    super::reach::zoned("c")
+                    hll_rollup::times::zoned("c")
                 ),
                 None,
                 &[],

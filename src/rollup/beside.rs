@@ -8,9 +8,9 @@
 use super::catalog::{self, Must};
 use super::error::{Result, report};
 use super::source::{Source, describe};
-use super::sql::{ident, literal};
 use crate::pg::query::set_local;
 use crate::pg::{node, xact};
+use hll_rollup::sql::{ident, literal};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 

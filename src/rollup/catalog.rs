@@ -5,13 +5,13 @@ pub use super::ask::{
 };
 use super::citus;
 use super::error::{Result, fail, internal, report};
-use super::plan::Plan;
 use super::state;
-use crate::pg::deparse::qualified_name;
+use crate::pg::deparse::{joined_tables, qualified_name};
 use crate::pg::security;
 use crate::pg::shape::Shape;
 use crate::pg::xact::ActingAs;
-use hll_rollup::{Frontier, Snapshot, State};
+use hll_rollup::sql::literal;
+use hll_rollup::{Frontier, Plan, Snapshot, State};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
@@ -104,14 +104,15 @@ impl Definition {
         let mut plan: Plan = serde_json::from_str(&self.plan)
             .map_err(|e| internal(format!("the plan of rollup {} cannot be read: {e}", self.name)))?;
         if let Some(joins) = &mut plan.joins {
-            joins.tables = self.joined.clone();
+            joins.tables = joined_tables(&self.joined);
         }
+        plan.check().map_err(|e| internal(format!("the plan of rollup {}: {e}", self.name)))?;
         Ok(plan)
     }
 
     /// Source, target and owner, or which of them is gone.
     pub fn parts(&self) -> Result<(&str, &str, pg_sys::Oid)> {
-        let hint = || format!("SELECT rollup.drop({}) removes the rollup.", super::sql::literal(&self.name));
+        let hint = || format!("SELECT rollup.drop({}) removes the rollup.", literal(&self.name));
         let gone = |what: &str| {
             report(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

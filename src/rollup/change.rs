@@ -6,15 +6,14 @@
 //! know: rows merged so far, as they are now.
 use super::catalog::{self, Definition};
 use super::error::Result;
-use super::levels::{self, Level};
-use super::plan::Plan;
+use super::levels;
 use super::reach;
 use super::run::set_timezone;
-use super::sql::{self, ident, literal};
 use super::watch;
 use crate::pg::reach::TimeType;
 use crate::pg::xact::ActingAs;
-use hll_rollup::{Bucket, Frontier, Kind, sql as bounds};
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::{Bucket, Frontier, Kind, Level, Plan, sql as bounds, statements, times};
 
 /// Changed buckets are widened until they make so few pieces of time at most.
 const PIECES: i64 = 32;
@@ -151,7 +150,7 @@ impl<'a> Changes<'a> {
         format!(
             "(SELECT pg_catalog.range_agg({r}range(least(lo.k, hi.k), {}, '[]')) \
              FROM {} n, LATERAL {} lo, LATERAL {} hi WHERE n.since IS NOT NULL AND {}){whole}",
-            reach::later(
+            times::later(
                 self.kind(),
                 "greatest(lo.k, hi.k)",
                 width(self.plan.bucket).saturating_add(slack).min(MARGIN)
@@ -269,14 +268,18 @@ pub fn follow(d: &Definition, plan: &Plan, seen: &Frontier) -> Result<i64> {
             let key = ident(&plan.time_key);
             let condition = touched.condition(&key);
             catalog::execute(&format!("DELETE FROM {target} WHERE {condition}"), &[])?;
-            let groups =
-                sql::recomputed_where(plan, source, &d.state, &touched.rows, |key| touched.condition(key));
-            written = super::check::count(&sql::insert(plan, target, &groups))?;
+            let groups = statements::recomputed_where(plan, source, &d.state, &touched.rows, |key| {
+                touched.condition(key)
+            });
+            written = super::check::count(&statements::insert(plan, target, &groups))?;
             for level in &levels {
                 let condition = touched.level_condition(&changes, level)?;
                 catalog::execute(&format!("DELETE FROM {} WHERE {}", level.target, condition(&key)), &[])?;
                 let fine = format!("(SELECT * FROM {target} WHERE {}) f", condition(&level.bucket_of(&key)));
-                catalog::execute(&sql::insert(plan, &level.target, &sql::coarser(plan, level, &fine)), &[])?;
+                catalog::execute(
+                    &statements::insert(plan, &level.target, &statements::coarser(plan, level, &fine)),
+                    &[],
+                )?;
             }
         }
     }
@@ -298,7 +301,7 @@ pub struct Touched {
 /// The buckets of all notes; None where there are none.
 pub fn touched(c: &Changes) -> Result<Option<Touched>> {
     let time = ident(&c.plan.time_column);
-    let prefix = sql::prefix(c.plan);
+    let prefix = statements::prefix(c.plan);
     let time_type = if c.plan.time_zoned { "pg_catalog.timestamptz" } else { "pg_catalog.timestamp" };
     let [from, to] = c.times();
     let between = literal(&format!(

@@ -1,15 +1,15 @@
 //! rollup.check and rollup.rebuild: raw rows are aggregated again, to compare or to replace.
 use super::catalog::{self, Definition, Must};
 use super::error::Result;
-use super::levels::{self, Level};
+use super::levels;
 use super::lost;
-use super::plan::Plan;
 use super::progress::Progress;
 use super::range::{self, Range};
 use super::run::set_timezone;
-use super::sql::{self, ident};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::xact::ActingAs;
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::{Level, Plan, statements};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -39,8 +39,8 @@ pub fn check(
         let table = level.map_or(target, |l| l.target.as_str());
         let range = asked.after(&[raw.clone(), range::whole_from(table, &plan)?])?;
         let range = range.without(super::holes::whole(d, &plan, level)?);
-        let groups = sql::recomputed(&plan, source, &d.state, level, &range);
-        let statement = sql::differences(&plan, table, &groups, &range);
+        let groups = statements::recomputed(&plan, source, &d.state, level, |key| range.holds(key));
+        let statement = statements::differences(&plan, table, &groups, |key| range.holds(key));
         let _acting = ActingAs::role(owner);
         set_timezone(&d.timezone);
         all.extend(catalog::read(&statement, &[], difference)?);
@@ -114,13 +114,16 @@ pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) 
         catalog::execute(&format!("DELETE FROM {table} WHERE {}", range.holds(&key)), &[])
     };
     remove(target, range)?;
-    let groups = sql::recomputed(plan, source, &d.state, None, range);
-    let written = count(&sql::insert(plan, target, &groups))?;
+    let groups = statements::recomputed(plan, source, &d.state, None, |key| range.holds(key));
+    let written = count(&statements::insert(plan, target, &groups))?;
     for (level, span) in levels.iter().zip(&spans) {
         progress.tell(&format!("{written} groups of {target}, those of {}", level.target));
         remove(&level.target, span)?;
         let fine = format!("(SELECT * FROM {target} WHERE {}) f", span.holds(&level.bucket_of(&key)));
-        catalog::execute(&sql::insert(plan, &level.target, &sql::coarser(plan, level, &fine)), &[])?;
+        catalog::execute(
+            &statements::insert(plan, &level.target, &statements::coarser(plan, level, &fine)),
+            &[],
+        )?;
     }
     lost::check_stayed(d, &leaving)?;
     Ok(written)
@@ -134,13 +137,13 @@ pub fn count(insert: &str) -> Result<i64> {
 /// The buckets of a level that a range of the rollup touches.
 pub fn level_span(d: &Definition, plan: &Plan, level: &Level, range: &Range) -> Result<Range> {
     let Some(from) = range.from() else { return Ok(range.clone().without(None)) };
-    let key_type = plan.column(&plan.time_key).map(|c| c.sql_type.clone()).unwrap_or_default();
+    let key_type = plan.key_column().sql_type.clone();
     let key = format!("{}::{key_type}", range.moment(from));
     let first = level.bucket_of(&key);
     let back = if key_type.ends_with("with time zone") {
         first
     } else {
-        format!("(({first})::pg_catalog.timestamp AT TIME ZONE {})", sql::literal(&d.timezone))
+        format!("(({first})::pg_catalog.timestamp AT TIME ZONE {})", literal(&d.timezone))
     };
     let begin =
         catalog::read(&format!("SELECT pg_catalog.timezone('UTC', {back})::pg_catalog.text"), &[], |row| {

@@ -2,10 +2,9 @@
 //! place, or takes away, stays so.
 use super::catalog::{self, Definition};
 use super::error::Result;
-use super::levels::Level;
-use super::plan::{Plan, Role};
-use super::sql::{ident, literal};
 use super::views;
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::{Level, Plan, Role};
 use std::collections::HashMap;
 
 /// What a comment is on: the table (or the view), and its column, if it is one's.

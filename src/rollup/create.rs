@@ -5,16 +5,15 @@ use super::adopt;
 use super::catalog::{self, Definition, Must};
 use super::citus;
 use super::error::{Result, fail, internal};
-use super::plan::Plan;
 use super::source::{self, Source};
-use super::sql::{self, ident};
 use super::views::{self, Names};
 use super::watch::{self, OnChange};
 use super::{comments::Said, definition, levels};
 use crate::pg::deparse;
 use crate::pg::query::Select;
 use crate::pg::xact;
-use hll_rollup::State;
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::{Joins, Plan, State, from_clause, statements};
 use pgrx::datum::Interval;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -109,7 +108,7 @@ fn draft<'a>(name: &str, text: &'a str, options: &'a Options) -> Result<Draft<'a
         citus::create::refuse_options(options)?;
     }
     let source = source::describe(select.source)?;
-    let from = definition::from_clause(select.joins.as_ref(), &source.qualified(), &select.alias);
+    let from = from_clause(select.joins.as_ref(), &source.qualified(), &select.alias);
     let mut plan = definition::plan(&select, &from, timezone)?;
     if place.is_none() {
         definition::count_rows(&mut plan, &from, timezone)?;
@@ -153,7 +152,7 @@ fn prepare_source(draft: &Draft) -> Result<()> {
 fn make_table(draft: &mut Draft, key: Option<&str>) -> Result<()> {
     let (source, target) = (draft.source.qualified(), &draft.target);
     match &draft.options.into {
-        None => catalog::define(&sql::create_table(&draft.plan, target))?,
+        None => catalog::define(&statements::create_table(&draft.plan, target))?,
         Some(_) => adopt::adopt(&mut draft.plan, &source, target, draft.options.backfill)?,
     }
     super::identity::give(target)?;
@@ -205,9 +204,10 @@ fn check_source(select: &Select, joins: bool) -> Result<()> {
     if select.temporary {
         return wrong(format!("{name} is temporary"), "The worker cannot see it: use a table that stays.");
     }
-    let passing = select.joins.iter().flat_map(|j| &j.tables).find(|table| deparse::is_temporary(**table));
+    let passing =
+        select.joins.iter().flat_map(|j| &j.tables).find(|table| deparse::is_temporary(table.id.into()));
     if let Some(table) = passing {
-        let table = crate::pg::deparse::shown_name(*table);
+        let table = crate::pg::deparse::shown_name(table.id.into());
         return wrong(format!("{table} is temporary"), "The worker cannot see it: join a table that stays.");
     }
     if select.joins.is_some() && !joins {
@@ -243,7 +243,7 @@ fn refuse_rollups(source: pg_sys::Oid, on_change: OnChange) -> Result<()> {
         ),
         format!(
             "on_change => 'recompute' follows the changes. Longer buckets alone are a level: SELECT rollup.add_level({}, 'name', '1 day').",
-            sql::literal(&rollup)
+            literal(&rollup)
         ),
     )
 }
@@ -347,7 +347,8 @@ pub fn refuse_existing(relation: &str) -> Result<()> {
 
 fn insert_definition(draft: &Draft) -> Result<i64> {
     let (options, plan) = (draft.options, &draft.plan);
-    let joined = plan.joins.as_ref().map(|joins| joins.tables.clone());
+    let oids = |joins: &Joins| joins.tables.iter().map(|table| table.id.into()).collect::<Vec<pg_sys::Oid>>();
+    let joined = plan.joins.as_ref().map(oids);
     let plan = serde_json::to_string(plan).map_err(internal)?;
     let adopted = options.into.is_some();
     let whole = options.backfill && !adopted;

@@ -1,13 +1,12 @@
 //! From the analysed SELECT to the plan: keys, values that merge, and results computed from them.
 use super::error::{Result, fail, internal, report};
-use super::plan::{Column, Merge, Plan, Role};
 use super::reach;
 use super::rules::{self, Rule};
-use super::sql::ident;
 use super::time_key;
-use crate::pg::query::{self, Aggregate, Entry, Joins, Part, Select, Target, Unsteady};
+use crate::pg::query::{self, Aggregate, Entry, Part, Select, Target, Unsteady};
 use crate::pg::reach::TimeType;
-use hll_rollup::{Bucket, Kind, fill};
+use hll_rollup::sql::{STAMP, ident};
+use hll_rollup::{Bucket, Column, Kind, Merge, Plan, Role, fill};
 use pgrx::prelude::*;
 
 const UNSUPPORTED: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
@@ -81,7 +80,7 @@ pub fn plan(select: &Select, from: &str, zone: &str) -> Result<Plan> {
         };
         column.expression = reach::guarded(time, kind, zone, &format!("{alias}.{name}"), expression, of)?;
     }
-    Ok(Plan {
+    let plan = Plan {
         bucket,
         plain_key: *plain && bucket != Bucket::Unknown && Kind::of(&key.sql_type).is_some(),
         follows: None,
@@ -94,7 +93,9 @@ pub fn plan(select: &Select, from: &str, zone: &str) -> Result<Plan> {
         time_key: key.name.clone(),
         keys_never_null,
         rows: None,
-    })
+    };
+    plan.check().map_err(internal)?;
+    Ok(plan)
 }
 
 /// Sees that a column counts the rows of each group, a hidden one where the query has none: by it is told whether rows that
@@ -125,7 +126,7 @@ pub fn columns(targets: &[Target], there: Vec<Column>, from: &str, zone: &str) -
             "Name each: expression AS name.",
         );
     }
-    if let Some(t) = targets.iter().find(|t| t.name == super::sql::STAMP) {
+    if let Some(t) = targets.iter().find(|t| t.name == STAMP) {
         return fail(
             PgSqlErrorCode::ERRCODE_RESERVED_NAME,
             format!("column {} has a name that the engine needs", t.name),
@@ -352,13 +353,5 @@ impl Builder<'_> {
             }
             number += 1;
         }
-    }
-}
-
-/// The FROM clause of a query over `source`, qualified and quoted.
-pub fn from_clause(joins: Option<&Joins>, source: &str, alias: &str) -> String {
-    match joins {
-        Some(joins) => joins.text(),
-        None => format!("{source} AS {}", ident(alias)),
     }
 }

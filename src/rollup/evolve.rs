@@ -5,14 +5,14 @@ use super::citus;
 use super::comments::Said;
 use super::definition;
 use super::error::{Result, fail};
-use super::levels::{self, Level};
-use super::plan::{Column, Plan, Role};
+use super::levels;
 use super::range::{self, Range};
 use super::run::set_timezone;
-use super::sql::{self, ident};
 use super::views::{self, Names};
 use crate::pg::query::Entry;
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
+use hll_rollup::sql::ident;
+use hll_rollup::{Column, Level, Plan, Role, from_clause, statements};
 use pgrx::prelude::*;
 
 const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
@@ -21,7 +21,7 @@ const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
 pub fn add_column(d: &Definition, name: &str, expression: &str, backfill: bool) -> Result<()> {
     let old = d.plan()?;
     let (source, _, _) = d.parts()?;
-    let from = definition::from_clause(old.joins.as_ref(), source, &old.alias);
+    let from = old.from_clause(source);
     let keys: Vec<String> = old.keys().map(|c| format!("{} AS {}", c.written, ident(&c.name))).collect();
     let positions: Vec<String> = (1..=keys.len()).map(|n| n.to_string()).collect();
     let text = format!(
@@ -93,7 +93,7 @@ pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
         return other_rows();
     }
     let alias = select.alias.clone();
-    let from = definition::from_clause(old.joins.as_ref(), source, &alias);
+    let from = from_clause(old.joins.as_ref(), source, &alias);
     let mut new = definition::plan(&select, &from, &d.timezone)?;
     super::names::agree(d, &old, &mut new, source)?;
     if new.filter != old.filter {
@@ -170,7 +170,7 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
         }
     }
     store_partial(d, &gone, if backfill { &[] } else { &come })?;
-    d.store_plan(&plan, &sql::query(&plan, source))
+    d.store_plan(&plan, &statements::query(&plan, source))
 }
 
 /// Has the live views show the columns of the plan, and keeps comments; `alter` changes the tables below them.
@@ -192,7 +192,7 @@ fn remake_views(
     let anew = drops || !shown(plan).starts_with(&shown(old));
     let mut said = Vec::new();
     for level in levels {
-        let width = level.map(Level::width).transpose()?;
+        let width = level.map(levels::width).transpose()?;
         said.push((Said::before(d, old, source, &table(*level), *level, width.as_deref())?, width));
     }
     let mut kept = Vec::new();
@@ -247,7 +247,7 @@ fn alter(table: &str, gone: &[&Column], come: &[&Column]) -> Result<()> {
         catalog::define(&format!("ALTER TABLE {table} DROP COLUMN {}", ident(&c.name)))?;
     }
     for c in come.iter().filter(|c| !results(c)).chain(come.iter().filter(results)).filter(|c| c.in_table()) {
-        catalog::define(&format!("ALTER TABLE {table} ADD COLUMN {}", sql::column_definition(c)))?;
+        catalog::define(&format!("ALTER TABLE {table} ADD COLUMN {}", statements::column_definition(c)))?;
     }
     Ok(())
 }
@@ -263,8 +263,8 @@ fn fill(d: &Definition, plan: &Plan, level: Option<&Level>, table: &str, come: &
     let range = Range::of(plan, &d.timezone, None, None)
         .after(&floors)?
         .without(super::holes::whole(d, plan, level)?);
-    let groups = sql::recomputed(plan, source, &d.state, level, &range);
-    let statement = sql::overwrite(plan, table, &groups, &columns);
+    let groups = statements::recomputed(plan, source, &d.state, level, |key| range.holds(key));
+    let statement = statements::overwrite(plan, table, &groups, &columns);
     {
         let _acting = ActingAs::role(owner);
         set_timezone(&d.timezone);

@@ -7,12 +7,12 @@
 //! followed before (see `anew`).
 use super::catalog::{self, Must};
 use super::error::Result;
-use super::sql::STAMP;
 use crate::pg::ddl::owner_before;
 use crate::pg::query::set_local;
 use crate::pg::trigger::{self, Cascade};
 use crate::pg::v1::Call;
 use crate::pg::xact::{ActingAs, in_subtransaction};
+use hll_rollup::sql::{STAMP, literal};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::panic::AssertUnwindSafe;
@@ -187,10 +187,7 @@ fn leave(cascade: &Cascade) -> Result<()> {
     for table in tables.into_iter().flatten() {
         quietly(&table, || {
             catalog::execute(&format!("ALTER TABLE {table} ALTER COLUMN {STAMP} DROP NOT NULL"), &[])?;
-            catalog::execute(
-                &format!("COMMENT ON COLUMN {table}.{STAMP} IS {}", super::sql::literal(LEFT)),
-                &[],
-            )
+            catalog::execute(&format!("COMMENT ON COLUMN {table}.{STAMP} IS {}", literal(LEFT)), &[])
         });
     }
     Ok(())

@@ -2,10 +2,9 @@
 use super::catalog::{self, Definition};
 use super::change::{Changes, Notes, coarse_of};
 use super::error::Result;
-use super::levels::Level;
 use super::lost;
-use super::plan::Plan;
 use crate::pg::xact::ActingAs;
+use hll_rollup::{Level, Plan};
 
 /// What is not to be computed again, since raw rows have left.
 pub struct Lost {

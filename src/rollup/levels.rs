@@ -4,58 +4,25 @@ use super::citus;
 use super::comments;
 use super::create;
 use super::error::{Result, fail, internal, report};
-use super::plan::Plan;
 use super::reach;
-use super::sql::{self, ident};
 use super::views::{self, Names};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::reach::TimeType;
 use crate::pg::xact::ActingAs;
-use hll_rollup::{Bucket, Kind, fill, level_of};
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::{Bucket, Level, Plan, fill, statements};
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
 const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
 
-/// One level of a rollup.
-#[derive(Debug, Clone)]
-pub struct Level {
-    /// Its name in `rollup.level`.
-    pub name: String,
-    /// Its table, qualified and quoted.
-    pub target: String,
-    /// Its buckets.
-    pub bucket: Bucket,
-    /// Its bucket of `$1`, a time key of the rollup.
-    expression: String,
-    /// The rollup's time zone is UTC.
-    pub utc: bool,
-}
-
-impl Level {
-    /// How long its buckets are.
-    pub fn width(&self) -> Result<String> {
-        let _acting = ActingAs::catalog();
-        catalog::read(
-            "SELECT width::pg_catalog.text FROM rollup.level WHERE name = $1",
-            &[self.name.clone().into()],
-            |row| row.get::<String>(1),
-        )?
-        .into_iter()
-        .flatten()
-        .next()
-        .ok_or_else(|| internal("the level is gone"))
-    }
-
-    /// The level's bucket of a time key.
-    pub fn bucket_of(&self, key: &str) -> String {
-        fill(&self.expression, |n| (n == 1).then(|| key.to_string()))
-    }
-
-    /// The level's bucket of the expression of a time key.
-    pub fn bucket_of_expression(&self, key: &str) -> String {
-        level_of(&self.expression, key).unwrap_or_else(|| self.bucket_of(&format!("({key})")))
-    }
+/// How long the buckets of a level are.
+pub fn width(level: &Level) -> Result<String> {
+    let _acting = ActingAs::catalog();
+    catalog::one(
+        "SELECT width::pg_catalog.text FROM rollup.level WHERE name = $1",
+        &[level.name.as_str().into()],
+    )
 }
 
 /// The option COARSER of rollup.create: names and widths.
@@ -102,8 +69,8 @@ pub fn of(d: &Definition) -> Result<Vec<Level>> {
                     format!("the table of level {name} of rollup {} is gone", d.name),
                     format!(
                         "SELECT rollup.drop_level({}, {}) forgets the level.",
-                        sql::literal(&d.name),
-                        sql::literal(&name)
+                        literal(&d.name),
+                        literal(&name)
                     ),
                 )
             })?;
@@ -128,8 +95,8 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
             "Levels are such as 1 hour, 1 day, 7 days, 1 month, 3 months or 1 year.",
         )
     })?;
-    let key = plan.column(&plan.time_key).ok_or_else(|| internal("the time key is no column"))?;
-    let kind = Kind::of(&key.sql_type);
+    let key = plan.key_column();
+    let kind = plan.key_kind();
     let (Some(kind), true) = (kind, plan.bucket.nests_in(bucket, d.timezone.eq_ignore_ascii_case("utc")))
     else {
         let hint = if plan.bucket == Bucket::Unknown || kind.is_none() {
@@ -142,7 +109,7 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
     let schema = d.schema()?;
     let (schema, table) = create::split(name, &schema)?;
     let (relation, view) = create::refuse_taken(&schema, &table)?;
-    catalog::define(&sql::create_table(plan, &relation))?;
+    catalog::define(&statements::create_table(plan, &relation))?;
     super::identity::give(&relation)?;
     citus::create::distribute_level(d, plan, source, &relation)?;
     let expression = bucket.expression(kind, &d.timezone);
@@ -170,7 +137,7 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
         .find(|l| l.name == level_name)
         .ok_or_else(|| internal("the level is not there"))?;
     let names: Vec<String> = plan.kept().map(|c| ident(&c.name)).collect();
-    let groups = sql::coarser(plan, &level, target);
+    let groups = statements::coarser(plan, &level, target);
     catalog::define(&format!("INSERT INTO {relation} ({}) {groups}", names.join(", ")))?;
     views::make(d.state.nodes().is_some(), plan, Names { source, target, view: None }, Some(&level), d.id)?;
     comments::write(plan, source, &relation, &view, Some(text))

@@ -1,13 +1,11 @@
 //! The live view of a rollup that follows changes of raw rows, and what every live view asks first.
 use super::change::Changes;
 use super::error::{Result, fail};
-use super::levels::Level;
-use super::plan::Plan;
-use super::sql::{self, ident};
 use crate::pg::security;
 use crate::pg::v1::Call;
 use crate::pg::xact::role_name;
-use hll_rollup::sql as bounds;
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::{Level, Plan, sql as bounds, statements};
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 
@@ -41,7 +39,7 @@ fn sees_all(call: &Call) -> Result<()> {
 
 /// The same as a condition of a view.
 pub fn whole(plan: &Plan, source: &str, table: &str, id: i64) -> String {
-    let name = |relation: &str| format!("{}::pg_catalog.regclass", sql::literal(relation));
+    let name = |relation: &str| format!("{}::pg_catalog.regclass", literal(relation));
     let joined = match plan.joins {
         Some(_) => {
             format!(", (SELECT d.joined FROM rollup.definition d WHERE d.id OPERATOR(pg_catalog.=) {id})")
@@ -61,7 +59,7 @@ pub fn view_parts(
     id: i64,
 ) -> (String, String) {
     let c = Changes::of_view(plan, zone, id);
-    let raw_key = plan.column(&plan.time_key).map(|k| format!("({})", k.expression)).unwrap_or_default();
+    let raw_key = plan.bucket_of_row();
     let mut with = format!(
         "WITH \"the changes\" AS MATERIALIZED (SELECT {} AS fine, {} AS nulls)",
         c.fine(0),
@@ -69,12 +67,12 @@ pub fn view_parts(
     );
     let whole = whole(plan, source, target, id);
     let unmerged =
-        format!("{} AND {whole}", bounds::current::unmerged_rows(&sql::prefix(plan), plan.time(), id));
+        format!("{} AND {whole}", bounds::current::unmerged_rows(&statements::prefix(plan), plan.time(), id));
     let (mut parts, again) = match level {
         None => {
             let stored = format!(
                 "SELECT {} FROM {target} WHERE NOT {}",
-                sql::kept_names(plan),
+                statements::kept_names(plan),
                 is_changed(&ident(&plan.time_key))
             );
             (vec![stored], is_changed(&raw_key))
@@ -90,9 +88,9 @@ pub fn view_parts(
             (level_parts(plan, target, level), again)
         }
     };
-    parts.push(sql::aggregate_source(plan, source, &format!("{unmerged} AND NOT {again}"), level, ""));
+    parts.push(statements::aggregate_source(plan, source, &format!("{unmerged} AND NOT {again}"), level, ""));
     let rows = changed_rows(plan, &c);
-    parts.push(sql::aggregate_source(
+    parts.push(statements::aggregate_source(
         plan,
         source,
         &format!("{} AND {rows} AND {again} AND {whole}", any_changed()),
@@ -125,7 +123,7 @@ fn any_changed() -> String {
 
 /// The condition that a raw row lies between the first and the last changed bucket.
 fn changed_rows(plan: &Plan, c: &Changes) -> String {
-    let time = format!("{}{}", sql::prefix(plan), ident(&plan.time_column));
+    let time = format!("{}{}", statements::prefix(plan), ident(&plan.time_column));
     let [from, to] = c.times();
     let span = |end: &str, at: &str| {
         format!(
@@ -164,6 +162,6 @@ fn level_parts(plan: &Plan, target: &str, level: &Level) -> Vec<String> {
         is_changed(&key)
     );
     let stored =
-        format!("SELECT {} FROM {} WHERE NOT {}", sql::kept_names(plan), level.target, touched(&key));
-    vec![stored, sql::coarser(plan, level, &finer)]
+        format!("SELECT {} FROM {} WHERE NOT {}", statements::kept_names(plan), level.target, touched(&key));
+    vec![stored, statements::coarser(plan, level, &finer)]
 }

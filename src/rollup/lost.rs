@@ -13,8 +13,6 @@
 //! A rollup that is made later counts what is there, and has lost nothing.
 use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail, report};
-use super::plan::Plan;
-use super::sql::literal;
 use super::{maps, range, waiting, watch};
 use crate::pg::ddl::Command;
 use crate::pg::deparse::shown_name;
@@ -23,6 +21,8 @@ use crate::pg::leaving;
 use crate::pg::trigger::{self, Micros};
 use crate::pg::xact::{ActingAs, in_subtransaction, own_transaction_id};
 use crate::pg::zonemap::extent::{Extent, extent};
+use hll_rollup::Plan;
+use hll_rollup::sql::literal;
 use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
 use std::cell::RefCell;

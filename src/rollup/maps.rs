@@ -3,9 +3,9 @@
 use super::catalog::{self, Must};
 use super::error::{Result, report};
 use super::source::{self, Source};
-use super::sql::{STAMP, ident};
 use crate::pg::xact::{ActingAs, in_subtransaction};
 use crate::pg::zonemap::{self, arrival};
+use hll_rollup::sql::{STAMP, ident};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 

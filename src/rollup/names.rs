@@ -10,11 +10,11 @@
 //! names are not followed.
 use super::catalog::{self, Definition};
 use super::error::{Result, internal};
-use super::plan::Plan;
-use super::{levels, sql, views};
-use crate::pg::query::{Joins, set_local};
+use super::{levels, views};
+use crate::pg::query::set_local;
 use crate::pg::shape::{self, Shape, Wanted};
 use crate::pg::xact::{ActingAs, in_subtransaction};
+use hll_rollup::{Plan, statements};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -53,10 +53,13 @@ pub fn followed(
     noted: &str,
 ) -> Result<Option<(Plan, Shape)>> {
     let noted: Shape = serde_json::from_str(noted).map_err(internal)?;
-    let text = |joins: &Option<Joins>| joins.as_ref().map(|j| serde_json::to_string(j).unwrap_or_default());
+    let same_joins = |now: &Shape| match (&now.joins, &noted.joins) {
+        (Some(now), Some(noted)) => now.same_clause(noted),
+        (now, noted) => now.is_none() && noted.is_none(),
+    };
     let same = |now: &Shape| {
         (&now.columns, &now.filter, &now.time_column) == (&noted.columns, &noted.filter, &noted.time_column)
-            && text(&now.joins) == text(&noted.joins)
+            && same_joins(now)
     };
     let Some(now) = shape::of_view(live, &wanted(plan, source)).filter(|now| !same(now)) else {
         return Ok(None);
@@ -73,7 +76,7 @@ pub fn followed(
     if now.filter != noted.filter {
         plan.filter = now.filter.clone();
     }
-    if text(&now.joins) != text(&noted.joins) {
+    if !same_joins(&now) {
         plan.joins = now.joins.clone();
     }
     if let Some(column) = &now.time_column {
@@ -86,7 +89,7 @@ pub fn followed(
 /// is, whatever it was called when it was written.
 pub fn agree(d: &Definition, old: &Plan, new: &mut Plan, source: &str) -> Result<()> {
     let Some(noted) = d.noted()? else { return Ok(()) };
-    let text = sql::aggregate_source(new, source, "true", None, "");
+    let text = statements::aggregate_source(new, source, "true", None, "");
     let Some(now) = shape::of_text(&text, &wanted(new, d.source_oid)) else { return Ok(()) };
     for (name, is, _) in &now.columns {
         let same = noted.columns.iter().any(|(n, was, _)| n == name && was == is);
@@ -107,7 +110,7 @@ pub fn stored(d: &Definition) -> Result<Plan> {
     let Some((plan, shape)) = d.followed()? else { return d.stored_plan() };
     let (source, target, owner) = d.parts()?;
     let was = d.stored_plan()?.time_column;
-    d.store_plan(&plan, &sql::query(&plan, source))?;
+    d.store_plan(&plan, &statements::query(&plan, source))?;
     {
         let _acting = ActingAs::catalog();
         let shape = serde_json::to_string(&shape).map_err(internal)?;

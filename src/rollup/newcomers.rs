@@ -26,14 +26,12 @@
 use super::catalog::{self, Definition, Must};
 use super::change::{Changes, Notes};
 use super::error::{Result, internal, report};
-use super::judged_sql;
-use super::plan::Plan;
 use super::run;
-use super::sql::{self, literal};
 use crate::pg::buckets::FewBuckets;
 use crate::pg::kept::{read_active, under_one_snapshot, with_active_rows};
 use crate::pg::xact::{ActingAs, own_transaction_id};
-use hll_rollup::{Frontier, sql as bounds};
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::{Frontier, Plan, newcomers as judged, sql as bounds, statements};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::ffi::CString;
@@ -158,8 +156,8 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
         true => super::change::touched(&changes)?,
         false => None,
     };
-    let key = sql::ident(&plan.time_key);
-    let raw_key = plan.column(&plan.time_key).map(|c| format!("({})", c.expression)).unwrap_or_default();
+    let key = ident(&plan.time_key);
+    let raw_key = plan.bucket_of_row();
     // Raw rows and those that are stored, of the same groups: the bounds of time alone are wider.
     let (rows, groups) = match &touched {
         Some(touched) => {
@@ -167,7 +165,7 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
         }
         None => ("true".into(), "true".into()),
     };
-    let p = sql::prefix(plan);
+    let p = statements::prefix(plan);
     let merged = format!(
         "{} AND {rows} AND {p}tableoid OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.oid[])",
         bounds::merged_rows(&p, plan.time(), &d.state),
@@ -178,9 +176,9 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
     let gone = format!("coalesce({key} OPERATOR(pg_catalog.<) {}, false)", changes.floor(&changes.target));
     // Where rows left with their table, what is lacking is told from what is new where all is the one or the other.
     let lost = super::holes::whole(d, plan, None)?.map_or("false".to_string(), |holes| holes.holds(&key));
-    let newcomers = judged_sql::newcomers(plan, source, &format!("{merged} AND {came}"), &who);
-    let judged = judged_sql::judged(plan, source, target, &newcomers, &merged, &groups, [&gone, &lost]);
-    let merge = judged_sql::merge_judged(plan, target, &levels, &conditions);
+    let newcomers = judged::newcomers(plan, source, &format!("{merged} AND {came}"), &who);
+    let judged = judged::judged(plan, source, target, &newcomers, &merged, &groups, [&gone, &lost]);
+    let merge = judged::merge_judged(plan, target, &levels, &conditions);
     let few = FewBuckets::of(d.source_oid, &plan.time_column, plan.bucket.shortest());
     let found = add_judged(&judged, &merge, few)?;
     super::late::store(&late, &found.late)?;
@@ -210,14 +208,14 @@ impl Told {
     /// The expression that says of a raw row who brought it: a stamp, or what stands for a table that came as a whole;
     /// NULL where it did not come by another road.
     fn who(&self, d: &Definition, plan: &Plan, pending: &str) -> String {
-        let p = sql::prefix(plan);
+        let p = statements::prefix(plan);
         let any = |column: &str, list: &str, of: &str| {
             format!("{p}{column} OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.{of}[])", literal(list))
         };
         // The same transaction may have moved other rows, which were counted: of those that it inserted, the ones of the times
         // that it noted came. Tables of other kinds than a heap know no xmin.
-        let time = format!("{p}{}", sql::ident(&plan.time_column));
-        let time = if plan.time_zoned { time } else { super::reach::as_if_utc(&time) };
+        let time = format!("{p}{}", ident(&plan.time_column));
+        let time = if plan.time_zoned { time } else { hll_rollup::times::as_if_utc(&time) };
         let at = match self.timeless {
             true => "true".to_string(),
             false => format!(

@@ -3,9 +3,7 @@ use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail, internal};
 use super::long::{self, LeftOut};
 use super::place::{Look, Place};
-use super::plan::Plan;
 use super::run::{prefer_hashing, prefer_the_index, set_timezone};
-use super::sql;
 use super::waiting::{self, New};
 use crate::pg::batch::Asked;
 use crate::pg::buckets::FewBuckets;
@@ -13,7 +11,8 @@ use crate::pg::deparse::qualified;
 use crate::pg::kept::with_rows;
 use crate::pg::xact::{ActingAs, accept_invalidations, own_transaction_id};
 use crate::pg::zonemap;
-use hll_rollup::{Frontier, Stamps, sql as bounds};
+use hll_rollup::sql::STAMP;
+use hll_rollup::{Frontier, Plan, Stamps, keys, sql as bounds, statements};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -58,12 +57,12 @@ impl Place for OneServer {
         let levels = super::levels::of(d)?;
         let late = super::late::conditions(d, plan, &levels)?;
         let conditions: Vec<String> = late.iter().map(|l| l.condition.clone()).collect();
-        let delta = CString::new(sql::delta(plan, source, bounds)).map_err(internal)?;
-        let statement = sql::merge_delta(plan, target, &levels, &conditions);
+        let delta = CString::new(statements::delta(plan, source, bounds)).map_err(internal)?;
+        let statement = statements::merge_delta(plan, target, &levels, &conditions);
         let _acting = ActingAs::role(owner);
         let planned = settled(d, plan);
         // The raw rows are read by the first statement alone, whose snapshot is no older than `now`.
-        let merged = with_rows(&delta, sql::DELTA, |client, groups| {
+        let merged = with_rows(&delta, statements::DELTA, |client, groups| {
             drop(planned);
             if groups == 0 {
                 return Ok((0, 0, Vec::new(), None));
@@ -75,7 +74,7 @@ impl Place for OneServer {
             let left_out = match left_out {
                 None => None,
                 Some(rows) => {
-                    let longest = client.select(&*long::longest(plan), None, &[])?.first();
+                    let longest = client.select(&*keys::longest(plan), None, &[])?.first();
                     let (key, bytes) =
                         (longest.get(1)?.unwrap_or_default(), longest.get(2)?.unwrap_or_default());
                     Some(LeftOut { rows, key, bytes })
@@ -90,16 +89,16 @@ impl Place for OneServer {
         }
         prefer_the_index();
         let own = own_transaction_id() + d.offset;
-        let foreign =
-            catalog::write(&sql::has_foreign_stamp(source, own, d.offset), &[], |row| row.get::<bool>(1))?;
+        let foreign = catalog::write(&statements::has_foreign_stamp(source, own, d.offset), &[], |row| {
+            row.get::<bool>(1)
+        })?;
         if foreign.first().copied().flatten() == Some(true) {
             ereport!(
                 PgLogLevel::WARNING,
                 PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
                 format!(
                     "rollup {}: {source} has rows whose {} names a transaction that has not begun",
-                    d.name,
-                    sql::STAMP
+                    d.name, STAMP
                 ),
                 "They are merged when that id comes. Leave the column to its default; it is never to be written."
             );
@@ -122,12 +121,12 @@ impl Place for OneServer {
         let (source, target, _) = d.parts()?;
         let now = catalog::current_frontier(false, d.offset)?;
         let plan = d.plan()?;
-        let new = bounds::new(&sql::prefix(&plan), &d.state.frontier, &now);
-        let delta = sql::delta(&plan, source, &new);
+        let new = bounds::new(&statements::prefix(&plan), &d.state.frontier, &now);
+        let delta = statements::delta(&plan, source, &new);
         Ok(format!(
             "-- The groups of the new rows, which are called delta; rows are taken {}:\n{delta};\n-- Merges them:\n{};",
             road(d, &plan, &delta)?,
-            sql::merge_delta(&plan, target, &super::levels::of(d)?, &[])
+            statements::merge_delta(&plan, target, &super::levels::of(d)?, &[])
         ))
     }
 }
@@ -183,7 +182,7 @@ pub fn new_at(d: &Definition, now: &Frontier) -> Result<New> {
 fn finds_rows(d: &Definition, source: &str, owner: pg_sys::Oid, now: &Frontier) -> Result<bool> {
     let _acting = ActingAs::role(owner);
     prefer_the_index();
-    Ok(catalog::read(&sql::is_due(source, &d.state.frontier, now), &[], |row| row.get::<bool>(1))?
+    Ok(catalog::read(&statements::is_due(source, &d.state.frontier, now), &[], |row| row.get::<bool>(1))?
         .first()
         .copied()
         .flatten()

@@ -6,11 +6,12 @@
 use super::catalog::{self, Must};
 use super::error::{Result, fail, internal};
 use super::patience::until_free;
-use super::sql::{self, ident, literal};
 use crate::pg::deparse::shown_name;
 use crate::pg::lock::{self, Mode};
 use crate::pg::query::set_local;
 use crate::pg::xact::{ActingAs, in_subtransaction};
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::statements;
 use pgrx::datum::Interval;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -323,7 +324,7 @@ fn slot(k: &Kept, bound: &str) -> Result<Option<Slot>> {
     let Some((from, to, options, space, suffix, is_rollup)) = found.into_iter().next() else {
         return Ok(None);
     };
-    let options = if options.is_empty() && is_rollup { sql::ROLLUP_OPTIONS.into() } else { options };
+    let options = if options.is_empty() && is_rollup { statements::ROLLUP_OPTIONS.into() } else { options };
     let mut like = if options.is_empty() { String::new() } else { format!(" WITH ({options})") };
     if let Some(space) = space {
         like += &format!(" TABLESPACE {}", ident(&space));

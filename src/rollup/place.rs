@@ -4,8 +4,7 @@ use super::catalog::Definition;
 use super::citus;
 use super::error::Result;
 use super::one_server::OneServer;
-use super::plan::Plan;
-use hll_rollup::{Candidate, Frontier, Stamps};
+use hll_rollup::{Candidate, Frontier, Plan, Stamps};
 
 /// What a run finds when it looks, its state row locked.
 pub struct Look {

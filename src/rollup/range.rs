@@ -1,10 +1,9 @@
 //! Spans of time keys, and what of them can still be computed from raw rows.
 use super::catalog::{self, Definition};
 use super::error::{Result, fail, internal};
-use super::plan::Plan;
 use crate::pg::literal;
 use crate::pg::xact::ActingAs;
-use hll_rollup::Kind;
+use hll_rollup::{Kind, Plan};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
@@ -32,7 +31,7 @@ pub fn text(moment: Option<TimestampWithTimeZone>) -> Result<Option<String>> {
 impl Range {
     /// Keys of this rollup between two moments; None is without bound.
     pub fn of(plan: &Plan, zone: &str, from: Option<String>, to: Option<String>) -> Range {
-        let kind = plan.column(&plan.time_key).and_then(|c| Kind::of(&c.sql_type));
+        let kind = plan.key_kind();
         Range { from, to, kind, zone: zone.to_string(), holes: None }
     }
 
@@ -104,7 +103,7 @@ fn later(a: &str, b: &str) -> Result<String> {
 /// Buckets that begin at this moment or later have all their rows in this relation; None where nothing has gone. A
 /// key without time zone may be a day off from the time that expiry went by.
 pub fn whole_from(relation: &str, plan: &Plan) -> Result<Option<String>> {
-    let kind = plan.column(&plan.time_key).and_then(|c| Kind::of(&c.sql_type));
+    let kind = plan.key_kind();
     let margin = if kind == Some(Kind::Zoned) { "0" } else { "1 day" };
     let _acting = ActingAs::catalog();
     Ok(catalog::read(

@@ -6,11 +6,11 @@
 use super::catalog::{self, Definition};
 use super::error::{Result, fail};
 use super::levels;
-use super::plan::Plan;
 use super::source::Source;
-use super::sql::{self, STAMP, literal};
 use super::{arrange, arrival, maps, source, views, watch};
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
+use hll_rollup::sql::{STAMP, literal};
+use hll_rollup::{Plan, statements};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -51,7 +51,7 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
     arrival::note_tables(&come)?;
     let _acting = ActingAs::role(owner);
     remake_views(d, &plan, &name, target)?;
-    d.store_plan(&plan, &sql::query(&plan, &name))
+    d.store_plan(&plan, &statements::query(&plan, &name))
 }
 
 /// Refuses a table that the rollup cannot move to; what is known of it otherwise.
@@ -153,7 +153,7 @@ fn remake_views(d: &Definition, plan: &Plan, source: &str, target: &str) -> Resu
         let table = level.map_or(target, |l| l.target.as_str());
         let names = views::Names { source, target, view: None };
         let view = views::make(false, plan, names, level, d.id)?;
-        super::comments::write(plan, source, table, &view, level.map(|l| l.width()).transpose()?.as_deref())?;
+        super::comments::write(plan, source, table, &view, level.map(levels::width).transpose()?.as_deref())?;
     }
     Ok(())
 }

@@ -4,10 +4,10 @@ use super::citus;
 use super::error::{Result, fail};
 use super::merged::Merged;
 use super::one_server::OneServer;
-use super::sql;
 use super::sweep::Removal;
 use crate::pg::deparse::shown_name;
 use crate::pg::xact::ActingAs;
+use hll_rollup::sql::{ident, literal};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -238,18 +238,18 @@ pub fn retention(relation: pg_sys::Oid) -> Result<Retention> {
 /// True of an expression that lies before what is kept.
 pub fn past(expression: &str, r: &Retention, operator: &str) -> String {
     if let Some(cutoff) = &r.cutoff {
-        let cutoff = sql::literal(cutoff);
+        let cutoff = literal(cutoff);
         return format!("{expression} OPERATOR(pg_catalog.{operator}) {cutoff}::pg_catalog.timestamptz");
     }
     format!(
         "{expression} OPERATOR(pg_catalog.{operator}) (pg_catalog.now() OPERATOR(pg_catalog.-) {}::pg_catalog.interval)",
-        sql::literal(&r.keep)
+        literal(&r.keep)
     )
 }
 
 /// The rule for rows that may go: past their time, and merged by every rollup.
 pub fn old_rows(r: &Retention, merged: &Merged) -> String {
-    format!("{} AND {merged}", past(&sql::ident(&r.time_column), r, "<"))
+    format!("{} AND {merged}", past(&ident(&r.time_column), r, "<"))
 }
 
 /// True where a row may go. Takes no lock, and no transaction id.

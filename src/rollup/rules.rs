@@ -2,12 +2,12 @@
 //! all, those of PostgreSQL's own aggregates and those that users add.
 use super::catalog::{self, Must};
 use super::error::{Result, fail, report};
-use super::plan::Merge;
-use super::sql::ident;
 use crate::hll;
 use crate::pg::literal;
 use crate::pg::query::{Aggregate, Entry, Part, Select};
 use crate::pg::xact::{ActingAs, role_name};
+use hll_rollup::Merge;
+use hll_rollup::sql::ident;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 

@@ -12,9 +12,9 @@ use super::one_server::new_at;
 use super::place::{self, Look, Place};
 use super::progress::Progress;
 use super::waiting::New;
-use super::{arrival, attempt, backlog, rebase, sql, state};
+use super::{arrival, attempt, backlog, rebase, state};
 use crate::pg::query::set_local;
-use hll_rollup::{Backlog, new, sql as bounds};
+use hll_rollup::{Backlog, new, sql as bounds, statements};
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
@@ -69,7 +69,7 @@ fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
 
 fn run_locked(place: &dyn Place, mut d: Definition, how_much: HowMuch) -> Result<i64> {
     let Look { plan, now, candidate, rows: mut total } = place.look(&d)?;
-    let prefix = sql::prefix(&plan);
+    let prefix = statements::prefix(&plan);
     let before = d.state.frontier.clone();
     let begun = match d.state.backlog {
         None => backlog::begin(&d, &plan, &bounds::new("", &before, &now), before.is_nothing())?,

@@ -2,10 +2,10 @@
 use super::catalog::{self, Must};
 use super::citus;
 use super::error::{Result, fail, internal};
-use super::plan::Plan;
-use super::sql::{STAMP, ident, literal};
 use crate::pg::xact;
 use crate::pg::zonemap;
+use hll_rollup::Plan;
+use hll_rollup::sql::{STAMP, ident, literal};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 

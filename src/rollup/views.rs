@@ -4,11 +4,10 @@
 use super::catalog::{self, Must};
 use super::create::refuse_existing;
 use super::error::{Result, fail, internal};
-use super::levels::Level;
 use super::live_sql;
-use super::plan::Plan;
-use super::sql::ident;
 use crate::pg::xact::ActingAs;
+use hll_rollup::sql::ident;
+use hll_rollup::{Level, Plan};
 use pgrx::prelude::*;
 
 /// What the rollup reads, and its table, qualified and quoted.

@@ -9,11 +9,11 @@
 //! the note says all times.
 use super::catalog::{self, Must};
 use super::error::{Result, fail, raise, report};
-use super::plan::Plan;
 use crate::pg::trigger::{self, Change, Micros};
 use crate::pg::v1::Call;
 use crate::pg::xact::ActingAs;
 use crate::pg::zonemap::extent::{Extent, extent};
+use hll_rollup::Plan;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -59,7 +59,7 @@ impl OnChange {
 pub fn check_followed(source: pg_sys::Oid, plan: &Plan) -> Result<()> {
     let refuse = |what: String, hint: &str| fail(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, what, hint);
     if !plan.plain_key {
-        let written = plan.column(&plan.time_key).map(|c| c.written.clone()).unwrap_or_default();
+        let written = plan.key_column().written.clone();
         return refuse(
             format!("changes cannot be followed in buckets of {written}"),
             "on_change => 'recompute' takes date_trunc or date_bin, with constants, of the time column alone.",

@@ -6,11 +6,10 @@ use crate::pg::query::set_local;
 use crate::rollup::catalog::{self, Definition};
 use crate::rollup::create::Options;
 use crate::rollup::error::{Result, fail};
-use crate::rollup::plan::Plan;
-use crate::rollup::sql::{ident, literal};
 use crate::rollup::state;
 use crate::rollup::watch::OnChange;
-use hll_rollup::{Frontier, Nodes, State};
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::{Frontier, Nodes, Plan, State};
 use pgrx::prelude::*;
 
 const UNSUPPORTED: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
@@ -44,12 +43,12 @@ pub fn prepare(place: &Place, select: &mut Select) -> Result<()> {
             "Distribute it by hash: create_distributed_table(table, column).",
         );
     }
-    let joined = select.joins.iter().flat_map(|joins| &joins.tables);
-    for lookup in joined.filter(|table| **table != select.source) {
-        if super::place(*lookup)? != Some(Place::Reference) {
+    let joined = select.joins.iter().flat_map(|joins| &joins.tables).map(|table| pg_sys::Oid::from(table.id));
+    for lookup in joined.filter(|table| *table != select.source) {
+        if super::place(lookup)? != Some(Place::Reference) {
             return fail(
                 UNSUPPORTED,
-                format!("{}, which the query joins to {source}, is no reference table", shown_name(*lookup)),
+                format!("{}, which the query joins to {source}, is no reference table", shown_name(lookup)),
                 "Every node looks its rows up by itself: SELECT create_reference_table(…) puts the table on each.",
             );
         }

@@ -11,8 +11,8 @@ use crate::rollup::catalog;
 use crate::rollup::error::{Result, internal};
 use crate::rollup::old_partitions::Partition;
 use crate::rollup::retention::Retention;
-use crate::rollup::sql::{STAMP, ident, literal};
 use crate::rollup::sweep::{Leaf, Left, Removal};
+use hll_rollup::sql::{STAMP, ident, literal};
 use pgrx::pg_sys;
 
 /// Rows of one batch, about.

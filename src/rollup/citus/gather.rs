@@ -8,7 +8,7 @@ use crate::pg::libpq::{Connection, Row};
 use crate::pg::xact::{ActingAs, own_transaction_id};
 use crate::rollup::catalog;
 use crate::rollup::error::{Result, internal, report};
-use crate::rollup::sql::literal;
+use hll_rollup::sql::literal;
 use hll_rollup::{Absent, Answer, Answers, MANY, Node, Nodes, Snapshot, restarted};
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};

@@ -4,6 +4,7 @@
 use super::catalog::{self, Definition, Must};
 use super::error::{Result, raise};
 use crate::pg::{node, split};
+use hll_rollup::{GROUP, SOURCE};
 use pgrx::pg_sys;
 
 pub mod commit;
@@ -15,8 +16,6 @@ pub mod rebase;
 pub mod run;
 pub mod status;
 pub mod view;
-
-use hll_rollup::{GROUP, SOURCE};
 
 /// Called once when the library is loaded.
 pub fn init() {

@@ -5,12 +5,13 @@ use crate::pg::query::set_local;
 use crate::pg::xact::ActingAs;
 use crate::rollup::catalog::{self, Definition, Must};
 use crate::rollup::error::{Result, fail};
-use crate::rollup::levels::{self, Level};
-use crate::rollup::plan::Plan;
-use crate::rollup::sql::{self, STAMP};
+use crate::rollup::levels;
 use crate::rollup::views::{self, Names};
 use crate::rollup::{comments::Said, definition, state};
-use hll_rollup::{Backlog, Frontier, Node, Nodes, SOURCE, Snapshot, State};
+use hll_rollup::sql::STAMP;
+use hll_rollup::{
+    Backlog, Frontier, Level, Node, Nodes, Plan, SOURCE, Snapshot, State, from_clause, statements,
+};
 use pgrx::prelude::*;
 
 /// The part of a stamp that is a transaction id.
@@ -115,10 +116,10 @@ fn understood(d: &Definition, old: Plan, at: &Place) -> Result<Plan> {
             "Drop it and create it again with on_change => 'ignore'.",
         );
     }
-    let text = sql::query(&old, source);
+    let text = statements::query(&old, source);
     let mut select = definition::analyse(&text, &d.timezone)?;
     create::prepare(at, &mut select)?;
-    let from = definition::from_clause(select.joins.as_ref(), source, &select.alias);
+    let from = from_clause(select.joins.as_ref(), source, &select.alias);
     let new = definition::plan(&select, &from, &d.timezone)?;
     let columns = |p: &Plan| {
         let mut all: Vec<_> = p.kept().map(|c| (c.name.clone(), c.sql_type.clone())).collect();
@@ -141,7 +142,7 @@ pub fn views(d: &Definition, plan: &Plan, levels: &[Level], nodes: bool) -> Resu
     let (source, target, _) = d.parts()?;
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {
         let table = level.map_or(target, |l| l.target.as_str());
-        let width = level.map(Level::width).transpose()?;
+        let width = level.map(levels::width).transpose()?;
         let said = Said::before(d, plan, source, table, level, width.as_deref())?;
         let view = views::make(nodes, plan, Names { source, target, view: None }, level, d.id)?;
         said.again(plan, source, table, &view, width.as_deref())?;

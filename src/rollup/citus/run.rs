@@ -4,11 +4,11 @@ use super::{commit, gather};
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use crate::rollup::catalog::{self, Definition};
 use crate::rollup::error::{Result, fail, internal, report};
-use crate::rollup::levels::Level;
 use crate::rollup::place::{Look, Place};
-use crate::rollup::plan::Plan;
-use crate::rollup::{late, levels, run, sql};
-use hll_rollup::{Candidate, Frontier, Nodes, Refused, Stamps, advance, sql as bounds};
+use crate::rollup::{late, levels, run};
+use hll_rollup::{
+    Candidate, Frontier, Level, Nodes, Plan, Refused, Stamps, advance, sql as bounds, statements,
+};
 use pgrx::prelude::*;
 
 /// The nodes of a Citus cluster.
@@ -46,7 +46,7 @@ impl Place for Cluster {
         let levels = levels::of(d)?;
         let _acting = ActingAs::role(owner);
         run::set_timezone(&d.timezone);
-        let count = sql::count_new(plan, source, bounds);
+        let count = statements::count_new(plan, source, bounds);
         let rows: i64 = catalog::one_now(&count, &[])?;
         if rows == 0 {
             return Ok((0, 0));
@@ -56,9 +56,9 @@ impl Place for Cluster {
         count_late(d, plan, &levels, bounds)?;
         run::prefer_hashing();
         prefer_hashing("off")?;
-        let groups = catalog::modify(&sql::merge_directly(plan, source, target, None, bounds))?;
+        let groups = catalog::modify(&statements::merge_directly(plan, source, target, None, bounds))?;
         for level in &levels {
-            catalog::modify(&sql::merge_directly(plan, source, &level.target, Some(level), bounds))?;
+            catalog::modify(&statements::merge_directly(plan, source, &level.target, Some(level), bounds))?;
         }
         prefer_hashing("DEFAULT")?;
         Ok((rows, groups))
@@ -77,14 +77,14 @@ impl Place for Cluster {
         let plan = d.plan()?;
         let (before, now, _) = ask(d)?;
         let [before, now] = [before.clone(), now].map(Frontier::Cluster);
-        let mut rows = bounds::new(&sql::prefix(&plan), &before, &now);
+        let mut rows = bounds::new(&statements::prefix(&plan), &before, &now);
         if let Some(b) = &d.state.backlog {
-            rows = format!("({rows} OR {})", bounds::piece(&sql::prefix(&plan), plan.time(), b));
+            rows = format!("({rows} OR {})", bounds::piece(&statements::prefix(&plan), plan.time(), b));
         }
         let (source, target, _) = d.parts()?;
-        let mut statements = vec![sql::merge_directly(&plan, source, target, None, &rows)];
+        let mut statements = vec![statements::merge_directly(&plan, source, target, None, &rows)];
         for level in &levels::of(d)? {
-            statements.push(sql::merge_directly(&plan, source, &level.target, Some(level), &rows));
+            statements.push(statements::merge_directly(&plan, source, &level.target, Some(level), &rows));
         }
         Ok(statements.join(";\n"))
     }
@@ -125,7 +125,7 @@ fn count_late(d: &Definition, plan: &Plan, levels: &[Level], bounds: &str) -> Re
     }
     let (source, ..) = d.parts()?;
     let conditions: Vec<&str> = late.iter().map(|l| l.condition.as_str()).collect();
-    let count = sql::count_late(plan, source, bounds, &conditions);
+    let count = statements::count_late(plan, source, bounds, &conditions);
     late::store(&late, &catalog::one_now::<Vec<i64>>(&count, &[])?)
 }
 

@@ -5,8 +5,6 @@
 //! statement's own snapshot sees is compared by the statement (see `text`).
 use super::super::catalog::{self, Definition, Must};
 use super::super::error::Result;
-use super::super::plan::Plan;
-use super::super::sql;
 use super::super::{arrange, maps};
 use super::text;
 use crate::pg::plan::offer::{About, Grid, Offer};
@@ -14,7 +12,7 @@ use crate::pg::plan::{self, Asked, Offers};
 use crate::pg::reach::TimeType;
 use crate::pg::watched;
 use crate::pg::xact::ActingAs;
-use hll_rollup::{Bucket, Kind};
+use hll_rollup::{Bucket, Kind, Plan, statements};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -232,7 +230,7 @@ fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid], histor
         owner,
         source: d.source_oid,
         target: f.relation,
-        raw: sql::aggregate_source(&plan, source, "true", None, ""),
+        raw: statements::aggregate_source(&plan, source, "true", None, ""),
         merged: text::merged(&plan, target),
         keys: plan.keys().map(|c| c.name.clone()).collect(),
         values: values(&plan, &f.partial),
@@ -294,9 +292,8 @@ fn refusal(
 /// are of no use.
 fn grid(d: &Definition, plan: &Plan) -> std::result::Result<(Grid, i64), String> {
     let name = &d.name;
-    let key = plan.column(&plan.time_key).map(|c| c.sql_type.as_str());
     let time = TimeType::of(d.source_oid, &plan.time_column);
-    let zoned = match (key.and_then(Kind::of), time) {
+    let zoned = match (plan.key_kind(), time) {
         (Some(Kind::Zoned), Some(TimeType::ZONED)) => true,
         (Some(Kind::Local), Some(TimeType::LOCAL)) => false,
         _ => {

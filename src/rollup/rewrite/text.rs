@@ -7,14 +7,13 @@
 //! bounds; of those rows the unmerged are read raw. Of all others all rows are read raw, where the time says that they lie.
 //! A backlog, too, has all read raw. That a bucket lies within a bound rests on buckets never decreasing with the time, above the moments at which a zone's
 //! clock was put back into another day.
-use super::super::plan::Plan;
-use super::super::reach;
-use super::super::sql::{self, ident, list, literal};
 use crate::pg::plan::matching::Column;
 use crate::pg::plan::offer::Offer;
 use crate::pg::plan::time::Bound;
 use crate::pg::plan::{Asked, since};
-use hll_rollup::{Bucket, Kind};
+use hll_rollup::sql::{STAMP, ident, literal};
+use hll_rollup::statements::list;
+use hll_rollup::{Bucket, Kind, Plan, statements, times};
 
 const DAY: i64 = 86_400_000_000;
 /// Microseconds since 2000 at which times of an ordinary kind begin.
@@ -58,7 +57,7 @@ fn longest(bucket: Bucket, absolute: bool) -> i64 {
 
 /// Rows that are not merged. The planner does not know the bounds: each part is a range, of which it expects few rows.
 fn unmerged(prefix: &str) -> String {
-    let stamp = format!("{prefix}{}", sql::STAMP);
+    let stamp = format!("{prefix}{}", STAMP);
     let from = |value: &str| {
         format!(
             "{stamp} OPERATOR(pg_catalog.>=) {} AND {stamp} OPERATOR(pg_catalog.<) 9223372036854775807",
@@ -112,9 +111,9 @@ impl<'a> Question<'a> {
         let plan = m.plan;
         let grid = &offer.about.grid;
         let kind = if grid.zoned { Kind::Zoned } else { Kind::Local };
-        let prefix = sql::prefix(plan);
+        let prefix = statements::prefix(plan);
         let time = format!("{prefix}{}", ident(&plan.time_column));
-        let bucket = plan.column(&plan.time_key).map(|c| format!("({})", c.expression)).unwrap_or_default();
+        let bucket = plan.bucket_of_row();
         let width = longest(plan.bucket, grid.absolute);
         Question { m, offer, asked, kind, prefix, time, bucket, width }
     }
@@ -194,7 +193,7 @@ impl<'a> Question<'a> {
             // What is known is added now.
             let high = match b.constant {
                 true => format!("(${at} OPERATOR(pg_catalog.+) '{width} microseconds'::pg_catalog.interval)"),
-                false => reach::later(self.kind, &format!("${at}"), width),
+                false => times::later(self.kind, &format!("${at}"), width),
             };
             return (format!("${at}"), high);
         }
@@ -211,7 +210,7 @@ impl<'a> Question<'a> {
     /// The condition that a row is read from the raw table.
     fn is_read_raw(&self) -> String {
         let timed = if self.asked.timed { "$1 AND " } else { "" };
-        let filter = self.m.plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
+        let filter = self.m.plan.and_filter();
         format!(
             "{timed}({} OR {} IS NOT TRUE AND ({})){filter}",
             unmerged(&self.prefix),
@@ -300,7 +299,7 @@ impl<'a> Question<'a> {
         let floor = format!("CASE WHEN s.good THEN greatest({clear}, {below}) ELSE 'infinity'::{t} END");
         format!(
             "SELECT s.seen_xmax, s.first_open, s.seen_xip, {clear} AS clear, {floor} AS floor, {} AS reach{gone} FROM rollup_internal.state_of({}, {}, {}) s",
-            reach::later(kind, &format!("({floor})"), self.width),
+            times::later(kind, &format!("({floor})"), self.width),
             self.offer.about.id,
             m.generation,
             m.history
@@ -311,7 +310,9 @@ impl<'a> Question<'a> {
 /// The merge of each value, over the table itself.
 pub fn merged(plan: &Plan, table: &str) -> String {
     let columns = list(plan.columns.iter().filter(|c| c.merge().is_some()), |c| {
-        c.merge().map(|m| format!("{} AS {}", sql::merge_many(c, m), ident(&c.name))).unwrap_or_default()
+        c.merge()
+            .map(|m| format!("{} AS {}", statements::merge_many(c, m), ident(&c.name)))
+            .unwrap_or_default()
     });
     format!("SELECT {columns} FROM {table}")
 }

@@ -1,24 +1,26 @@
-//! The SQL by which newcomers are judged and merged: see `newcomers`, which runs it.
-use super::definition::from_clause;
-use super::levels::Level;
-use super::long::{self, FITS};
-use super::plan::{Column, Plan};
-use super::reach;
-use super::sql::{ident, kept_names, key_positions, list, merge_delta, merge_many, prefix};
+//! The statements by which rows that came to a source by another road are judged and merged; [`verdict`] judges a group.
+//!
+//! [`verdict`]: crate::verdict
+use crate::keys;
+use crate::level::Level;
+use crate::plan::{Column, Plan};
+use crate::sql::ident;
+use crate::statements::{kept_names, key_positions, list, merge_delta, merge_many, prefix};
+use crate::times;
 
 /// The column of newcomers that says which transaction, or which table that came as a whole, brought them.
 pub const CAME: &str = "\"rollup came\"";
 
 /// The groups of rows that satisfy `bounds`, those of each `came` apart, with how many they are and from when to when.
 pub fn newcomers(plan: &Plan, source: &str, bounds: &str, came: &str) -> String {
-    let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
+    let filter = plan.and_filter();
     let time = format!("{}{}", prefix(plan), ident(&plan.time_column));
-    let time = if plan.time_zoned { time } else { reach::as_if_utc(&time) };
+    let time = if plan.time_zoned { time } else { times::as_if_utc(&time) };
     format!(
         "SELECT {}, {came} AS {CAME}, pg_catalog.count(*) AS \"rollup rows\", pg_catalog.min({time}) AS \"rollup since\", pg_catalog.max({time}) AS \"rollup until\" \
          FROM {} WHERE {bounds}{filter} GROUP BY {}, {}",
         list(plan.kept(), |c| format!("{} AS {}", c.expression, ident(&c.name))),
-        from_clause(plan.joins.as_ref(), source, &plan.alias),
+        plan.from_clause(source),
         key_positions(plan),
         plan.kept().count() + 1
     )
@@ -37,7 +39,7 @@ pub fn judged(
     stored: &str,
     [gone, lost]: [&str; 2],
 ) -> String {
-    let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
+    let filter = plan.and_filter();
     let names = kept_names(plan);
     let only_keys = |key: &dyn Fn(&Column) -> String| {
         list(plan.kept(), |c| match c.is_key() {
@@ -60,7 +62,7 @@ pub fn judged(
          pg_catalog.array_agg({CAME}) {of}, pg_catalog.array_agg(\"rollup rows\") {of}, {CAME}) END AS \"rollup verdict\" \
          FROM \"the groups\" WINDOW w AS (PARTITION BY {keys})) j WHERE {CAME} IS NOT NULL",
         only_keys(&|c| c.expression.clone()),
-        from_clause(plan.joins.as_ref(), source, &plan.alias),
+        plan.from_clause(source),
         list(plan.keys(), |c| c.expression.clone()),
         only_keys(&|c| ident(&c.name)),
     )
@@ -74,7 +76,7 @@ pub fn merge_judged(plan: &Plan, target: &str, levels: &[Level], late: &[String]
     });
     let merge = merge_delta(plan, target, levels, late);
     let keys: Vec<String> = plan.keys().map(|c| ident(&c.name)).collect();
-    let fits = long::fits_keys(plan, &keys).map(|fits| format!(", {fits} AS {FITS}")).unwrap_or_default();
+    let fits = keys::fits_column(plan, &keys);
     format!(
         "WITH delta AS MATERIALIZED (\n  SELECT {columns}, pg_catalog.sum(\"rollup rows\")::pg_catalog.int8 AS \"rollup rows\"{fits} FROM judged WHERE \"rollup verdict\" OPERATOR(pg_catalog.=) 1 GROUP BY {}),\n{}",
         key_positions(plan),

@@ -1,13 +1,12 @@
-//! The SQL that a plan becomes. Every name in it is qualified and quoted; bounds are constants, so that an
-//! index serves them and the caller's isolation level does not matter.
-use super::definition::from_clause;
-use super::levels::Level;
-use super::long::{self, FITS};
-use super::plan::{Column, Merge, Plan, Role};
-use super::range::Range;
-use hll_rollup::sql as bounds;
-pub use hll_rollup::sql::{STAMP, ident, literal};
-use hll_rollup::{Frontier, State, fill};
+//! The statements that a plan becomes. Every name in them is qualified and quoted; bounds are constants, so that an index
+//! serves them and the caller's isolation level does not matter.
+use crate::backlog::State;
+use crate::frontier::Frontier;
+use crate::keys::{self, FITS};
+use crate::level::Level;
+use crate::plan::{Column, Merge, Plan, Role};
+use crate::sql::{self, STAMP, ident, literal};
+use crate::template::fill;
 use std::ffi::CStr;
 
 /// What `f` makes of each column, with commas between.
@@ -37,11 +36,11 @@ pub fn aggregate_source(
     level: Option<&Level>,
     extra: &str,
 ) -> String {
-    let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
+    let filter = plan.and_filter();
     format!(
         "SELECT {}{extra} FROM {} WHERE {bounds}{filter} GROUP BY {}",
         list(plan.kept(), |c| format!("{} AS {}", source_expression(plan, c, level), ident(&c.name))),
-        from_clause(plan.joins.as_ref(), source, &plan.alias),
+        plan.from_clause(source),
         key_positions(plan)
     )
 }
@@ -51,14 +50,17 @@ pub fn prefix(plan: &Plan) -> String {
     format!("{}.", ident(&plan.alias))
 }
 
-/// Groups of the rows merged so far whose time key, in the buckets of `level`, lies in `range`.
-pub fn recomputed(plan: &Plan, source: &str, state: &State, level: Option<&Level>, range: &Range) -> String {
-    let key = plan.column(&plan.time_key).map(|c| source_expression(plan, c, level)).unwrap_or_default();
-    let bounds = format!(
-        "{} AND {}",
-        bounds::merged_rows(&prefix(plan), plan.time(), state),
-        range.holds(&format!("({key})"))
-    );
+/// Groups of the rows merged so far whose time key, in the buckets of `level`, satisfies `holds`.
+pub fn recomputed(
+    plan: &Plan,
+    source: &str,
+    state: &State,
+    level: Option<&Level>,
+    holds: impl Fn(&str) -> String,
+) -> String {
+    let key = source_expression(plan, plan.key_column(), level);
+    let bounds =
+        format!("{} AND {}", sql::merged_rows(&prefix(plan), plan.time(), state), holds(&format!("({key})")));
     aggregate_source(plan, source, &bounds, level, "")
 }
 
@@ -70,9 +72,9 @@ pub fn recomputed_where(
     rows: &str,
     holds: impl Fn(&str) -> String,
 ) -> String {
-    let key = plan.column(&plan.time_key).map(|c| format!("({})", c.expression)).unwrap_or_default();
+    let key = plan.bucket_of_row();
     let bounds =
-        format!("{} AND {rows} AND {}", bounds::merged_rows(&prefix(plan), plan.time(), state), holds(&key));
+        format!("{} AND {rows} AND {}", sql::merged_rows(&prefix(plan), plan.time(), state), holds(&key));
     aggregate_source(plan, source, &bounds, None, "")
 }
 
@@ -90,7 +92,7 @@ fn upsert(plan: &Plan, target: &str, from: &str) -> String {
 
 /// Merges `groups` into a table of the rollup.
 pub fn add(plan: &Plan, target: &str, groups: &str) -> String {
-    upsert(plan, target, &format!("({groups}) g{}", long::where_fits(plan, "g")))
+    upsert(plan, target, &format!("({groups}) g{}", keys::where_fits(plan, "g")))
 }
 
 fn insert_or(plan: &Plan, target: &str, from: &str, set: &str) -> String {
@@ -104,24 +106,24 @@ fn insert_or(plan: &Plan, target: &str, from: &str, set: &str) -> String {
 /// Puts the columns named, as `groups` has them, into the rows of a table of the rollup.
 pub fn overwrite(plan: &Plan, target: &str, groups: &str, columns: &[&str]) -> String {
     let set: Vec<String> = columns.iter().map(|c| format!("{0} = excluded.{0}", ident(c))).collect();
-    insert_or(plan, target, &format!("({groups}) g{}", long::where_fits(plan, "g")), &set.join(", "))
+    insert_or(plan, target, &format!("({groups}) g{}", keys::where_fits(plan, "g")), &set.join(", "))
 }
 
 /// Puts `groups` into a table from which their like was removed.
 pub fn insert(plan: &Plan, target: &str, groups: &str) -> String {
     let names = list(plan.kept(), |c| ident(&c.name));
-    format!("INSERT INTO {target} ({names}) SELECT {names} FROM ({groups}) g{}", long::where_fits(plan, "g"))
+    format!("INSERT INTO {target} ({names}) SELECT {names} FROM ({groups}) g{}", keys::where_fits(plan, "g"))
 }
 
 /// The rollup's query as it would be written today.
 pub fn query(plan: &Plan, source: &str) -> String {
-    let filter = plan.filter.as_ref().map(|f| format!(" WHERE {f}")).unwrap_or_default();
+    let filter = plan.filter.as_ref().map_or(String::new(), |f| format!(" WHERE {f}"));
     let visible: Vec<&Column> = plan.columns.iter().filter(|c| !c.hidden).collect();
     let keys = visible.iter().enumerate().filter(|(_, c)| c.is_key()).map(|(i, _)| (i + 1).to_string());
     format!(
         "SELECT {} FROM {}{filter} GROUP BY {}",
         list(visible.iter().copied(), |c| format!("{} AS {}", c.written, ident(&c.name))),
-        from_clause(plan.joins.as_ref(), source, &plan.alias),
+        plan.from_clause(source),
         keys.collect::<Vec<_>>().join(", ")
     )
 }
@@ -139,9 +141,9 @@ fn comparison(c: &Column) -> &'static str {
     }
 }
 
-/// What differs between a table of the rollup and `groups`, for time keys in `range`: relation, keys, column, what
+/// What differs between a table of the rollup and `groups`, for time keys that satisfy `holds`: relation, keys, column, what
 /// is stored, what should be.
-pub fn differences(plan: &Plan, target: &str, groups: &str, range: &Range) -> String {
+pub fn differences(plan: &Plan, target: &str, groups: &str, holds: impl Fn(&str) -> String) -> String {
     let keys = list(plan.keys(), |c| ident(&c.name));
     let values = || plan.kept().filter(|c| !c.is_key());
     let texts = list(values(), |c| format!("{}::pg_catalog.text", ident(&c.name)));
@@ -167,7 +169,7 @@ pub fn differences(plan: &Plan, target: &str, groups: &str, range: &Range) -> St
         object.join(", "),
         side(0),
         side(1),
-        rows(0, &format!("{target} WHERE {}", range.holds(&ident(&plan.time_key)))),
+        rows(0, &format!("{target} WHERE {}", holds(&ident(&plan.time_key)))),
         rows(1, &format!("({groups}) r")),
         names.join(", "),
         how.join(", "),
@@ -194,14 +196,14 @@ pub const DELTA: &CStr = c"delta";
 /// that parallel workers may serve it.
 pub fn delta(plan: &Plan, source: &str, bounds: &str) -> String {
     let keys: Vec<String> = plan.keys().map(|c| format!("({})", c.expression)).collect();
-    let fits = long::fits_keys(plan, &keys).map(|fits| format!(", {fits} AS {FITS}")).unwrap_or_default();
+    let fits = keys::fits_column(plan, &keys);
     aggregate_source(plan, source, bounds, None, &format!(", pg_catalog.count(*) AS \"rollup rows\"{fits}"))
 }
 
 /// Merges the groups of `delta` into the rollup and its levels, the levels from the groups of the next finer one; returns
 /// (raw rows, for each condition of `late` the raw rows of groups that satisfy it, and those of groups that are left out).
 pub fn merge_delta(plan: &Plan, target: &str, levels: &[Level], late: &[String]) -> String {
-    let (delta, fit, left_out) = match long::fits(plan, "d") {
+    let (delta, fit, left_out) = match keys::fits(plan, "d") {
         None => ("delta".to_string(), String::new(), Vec::new()),
         Some(_) => {
             (format!("delta WHERE {FITS}"), format!(" FILTER (WHERE {FITS})"), vec![format!("NOT {FITS}")])
@@ -209,8 +211,7 @@ pub fn merge_delta(plan: &Plan, target: &str, levels: &[Level], late: &[String])
     };
     let mut statement = format!("WITH merged AS (\n  {})", upsert(plan, target, &delta));
     for (at, level) in levels.iter().enumerate() {
-        let finer = levels[..at].iter().rposition(|f| f.bucket.nests_in(level.bucket, level.utc));
-        let from = finer.map_or(delta.clone(), |f| format!("delta_{}", f + 1));
+        let from = Level::finer(levels, at).map_or(delta.clone(), |f| format!("delta_{}", f + 1));
         let n = at + 1;
         statement += &format!(
             ",\ndelta_{n} AS MATERIALIZED (\n  {}),\nmerged_{n} AS (\n  {})",
@@ -233,24 +234,21 @@ pub fn merge_delta(plan: &Plan, target: &str, levels: &[Level], late: &[String])
 
 /// Counts the rows of the query that satisfy `bounds`.
 pub fn count_new(plan: &Plan, source: &str, bounds: &str) -> String {
-    let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
-    format!(
-        "SELECT pg_catalog.count(*) FROM {} WHERE {bounds}{filter}",
-        from_clause(plan.joins.as_ref(), source, &plan.alias)
-    )
+    let filter = plan.and_filter();
+    format!("SELECT pg_catalog.count(*) FROM {} WHERE {bounds}{filter}", plan.from_clause(source))
 }
 
 /// Counts, for each condition of `late` on the time key, the rows of the query that satisfy `bounds` and it.
 pub fn count_late(plan: &Plan, source: &str, bounds: &str, late: &[&str]) -> String {
-    let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
-    let key = plan.column(&plan.time_key).map(|c| c.expression.as_str()).unwrap_or_default();
+    let filter = plan.and_filter();
+    let key = &plan.key_column().expression;
     let counts: Vec<String> =
         late.iter().map(|condition| format!("pg_catalog.count(*) FILTER (WHERE {condition})")).collect();
     format!(
         "SELECT ARRAY[{}] FROM (SELECT {key} AS {} FROM {} WHERE {bounds}{filter}) g WHERE {}",
         counts.join(", "),
         ident(&plan.time_key),
-        from_clause(plan.joins.as_ref(), source, &plan.alias),
+        plan.from_clause(source),
         late.join(" OR ")
     )
 }
@@ -277,7 +275,7 @@ pub fn merge_directly(
 
 /// True as soon as there is one row for the next run. Rows that WHERE leaves out count too.
 pub fn is_due(source: &str, seen: &Frontier, now: &Frontier) -> String {
-    format!("SELECT EXISTS (SELECT FROM {source} WHERE {})", bounds::new("", seen, now))
+    format!("SELECT EXISTS (SELECT FROM {source} WHERE {})", sql::new("", seen, now))
 }
 
 /// True where a row that is visible claims a transaction that has not begun: its stamp was written by hand, or
@@ -350,7 +348,7 @@ pub fn would_be(plan: &Plan, source: &str, table: &str, level: Option<&Level>, b
 
 /// The definition of one column of the rollup's table.
 pub fn column_definition(c: &Column) -> String {
-    let collation = c.collation.as_ref().map(|c| format!(" COLLATE {c}")).unwrap_or_default();
+    let collation = c.collation.as_ref().map_or(String::new(), |c| format!(" COLLATE {c}"));
     let rule = match (&c.role, generated_as(c)) {
         (Role::Value(Merge { never_null: true, .. }), _) => " NOT NULL".to_string(),
         (_, Some(expression)) => format!(" GENERATED ALWAYS AS ({expression}) STORED"),

@@ -1,7 +1,49 @@
-//! The plan of a rollup: what the analysed SELECT became, as a typed document kept in `rollup.definition`.
-use crate::pg::query::Joins;
-use hll_rollup::{Bucket, sql::Time};
+//! The plan of a rollup: what its query has become, a typed document that `rollup.definition` stores.
+//!
+//! Expressions in it are SQL texts with qualified names. Nothing here looks into them.
+use crate::bucket::{Bucket, Kind};
+use crate::sql::{Time, ident};
+use crate::template::fill;
 use serde::{Deserialize, Serialize};
+
+/// A FROM clause of several tables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Joins {
+    /// `$1`, `$2`, … stand for the tables.
+    from: String,
+    /// The tables. They are not a part of the document: whoever reads it says what they are called today.
+    #[serde(skip)]
+    pub tables: Vec<Joined>,
+}
+
+/// A table of a FROM clause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// Its object id.
+    pub id: u32,
+    /// Its name, qualified and quoted.
+    pub name: String,
+}
+
+impl Joins {
+    /// The clause `from`, in which `$1`, `$2`, … stand for `tables`.
+    pub fn new(from: String, tables: Vec<Joined>) -> Joins {
+        Joins { from, tables }
+    }
+
+    /// The clause, with the names of the tables.
+    pub fn text(&self) -> String {
+        fill(&self.from, |n| {
+            n.checked_sub(1).and_then(|n| self.tables.get(n)).map(|table| table.name.clone())
+        })
+    }
+
+    /// Whether both are the same clause, whatever the tables are.
+    pub fn same_clause(&self, other: &Joins) -> bool {
+        self.from == other.from
+    }
+}
 
 /// How values of one column become one. `$1` is the column, `$2` the same of another row; `$3` and `$4` are the
 /// companion's, where there is one. In `unite`, `$1` is the column and `$2` the companion.
@@ -115,7 +157,37 @@ pub struct Plan {
     pub rows: Option<String>,
 }
 
+/// A plan that does not hold together: a name that no column of it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing(pub String);
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a plan has no column {}", self.0)
+    }
+}
+
+impl std::error::Error for Missing {}
+
 impl Plan {
+    /// Whether every column that the plan names is one of its columns. Each plan is asked when it is made or read; the other
+    /// functions rely on it.
+    pub fn check(&self) -> Result<(), Missing> {
+        let mut named = vec![&self.time_key];
+        named.extend(&self.rows);
+        for c in &self.columns {
+            match &c.role {
+                Role::Key => {}
+                Role::Value(m) => named.extend(&m.companion),
+                Role::Result { of, .. } => named.extend(of),
+            }
+        }
+        match named.into_iter().find(|name| self.column(name).is_none()) {
+            None => Ok(()),
+            Some(name) => Err(Missing(name.clone())),
+        }
+    }
+
     /// The group keys.
     pub fn keys(&self) -> impl Iterator<Item = &Column> {
         self.columns.iter().filter(|c| c.is_key())
@@ -139,5 +211,37 @@ impl Plan {
     /// The column of this name.
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|c| c.name == name)
+    }
+    /// The column that is the time key.
+    pub fn key_column(&self) -> &Column {
+        self.column(&self.time_key).expect("the plan was checked")
+    }
+
+    /// The bucket of a raw row: the expression of the time key.
+    pub fn bucket_of_row(&self) -> String {
+        format!("({})", self.key_column().expression)
+    }
+
+    /// The kind of the time key; None where it is of none that is known.
+    pub fn key_kind(&self) -> Option<Kind> {
+        Kind::of(&self.key_column().sql_type)
+    }
+
+    /// The FROM clause over `source`, qualified and quoted.
+    pub fn from_clause(&self, source: &str) -> String {
+        from_clause(self.joins.as_ref(), source, &self.alias)
+    }
+
+    /// The condition of the query, behind others; empty where it has none.
+    pub fn and_filter(&self) -> String {
+        self.filter.as_ref().map_or(String::new(), |f| format!(" AND ({f})"))
+    }
+}
+
+/// The FROM clause of a query over `source`, qualified and quoted.
+pub fn from_clause(joins: Option<&Joins>, source: &str, alias: &str) -> String {
+    match joins {
+        Some(joins) => joins.text(),
+        None => format!("{source} AS {}", ident(alias)),
     }
 }
