@@ -13,8 +13,7 @@ use crate::pg::v1::Call;
 use crate::pg::xact::{ActingAs, current_user, in_subtransaction};
 use hll_rollup::sql::literal;
 use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys;
-use pgrx::prelude::*;
+use pgrx::{pg_sys, prelude::*};
 
 /// Sorts behind what users call theirs: a trigger that fires later could change the row once more.
 const ROWS: &str = "zz_rollup_change";
@@ -124,7 +123,7 @@ pub fn strip(table: pg_sys::Oid) -> Result<()> {
     drops.into_iter().flatten().try_for_each(|command| catalog::execute(&command, &[]))
 }
 
-/// Waits for locks shortly: who comes after who waits, waits too.
+/// Waits for locks shortly: who comes later waits, too.
 fn wait_shortly() {
     set_local(c"lock_timeout", c"50ms");
 }

@@ -17,7 +17,6 @@ use hll_rollup::{Bucket, Frontier, Kind, Level, Plan, sql as bounds, statements,
 
 /// Changed buckets are widened until they make so few pieces of time at most.
 const PIECES: i64 = 32;
-
 /// As far as ranges are ever widened: a third of all time there is.
 const MARGIN: i64 = 3_000_000_000_000_000_000;
 const MINUTE: i64 = 60_000_000;
@@ -366,9 +365,8 @@ impl Touched {
                 &[],
                 |row| row.get::<String>(1),
             )?
-            .into_iter()
-            .flatten()
-            .next(),
+            .pop()
+            .flatten(),
         };
         let of_level = Touched { kind: self.kind, fine: coarse, nulls: self.nulls, rows: String::new() };
         Ok(move |key: &str| of_level.condition(key))
