@@ -28,6 +28,7 @@ mod exporter;
 mod faults;
 mod figures;
 mod hostile;
+mod imports;
 mod legacy;
 mod limits;
 mod major;

@@ -163,7 +163,7 @@ fn is_same(c: &Column, t: &Existing, there: &There, target: &str) -> Result<bool
     let Role::Result { of, .. } = &c.role else { return Ok(false) };
     let (true, Some(expression)) = (t.generated, generated_as(c)) else { return Ok(false) };
     let whole = of.iter().all(|part| there.column(part).is_some());
-    let relation = super::citus::create::relation(target)?;
+    let relation = super::naming::relation(target)?;
     Ok(whole && qualified(|| computes(relation, &c.name, &expression)))
 }
 

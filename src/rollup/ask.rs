@@ -163,3 +163,9 @@ pub fn modify(sql: &str) -> Result<i64> {
 pub fn define(sql: &str) -> Result<()> {
     execute(sql, &[])
 }
+
+/// Runs an INSERT; returns how many rows it wrote.
+pub fn inserted(insert: &str) -> Result<i64> {
+    let counted = format!("WITH w AS ({insert} RETURNING 1) SELECT pg_catalog.count(*) FROM w");
+    one_now(&counted, &[])
+}

@@ -4,10 +4,11 @@
 //! has no end is that of a run which was cut off.
 use super::catalog::{Must, OWNER};
 use super::error::Result;
+use super::history::{nothing_to_do, remember};
+use super::settings;
 use super::waiting::New;
 use super::{catalog, partition, run};
 use crate::pg::xact::ActingAs;
-use crate::worker::settings;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -124,36 +125,6 @@ pub fn run(id: i64, how_much: run::HowMuch) -> Result<i64> {
     if first(free) == Some(true) { run::run_one(id, how_much) } else { Ok(0) }
 }
 
-/// Remembers a run that merged rows, in its transaction.
-pub fn succeeded(id: i64, rows: i64, groups: i64) -> Result<()> {
-    let _acting = ActingAs::catalog();
-    catalog::execute_often(
-        "INSERT INTO rollup.attempt AS a (id, last_run, last_rows, runs) VALUES ($1, pg_catalog.clock_timestamp(), $2, 1) \
-         ON CONFLICT (id) DO UPDATE SET last_run = excluded.last_run, last_rows = excluded.last_rows, runs = a.runs + 1, \
-         failures = 0, last_error = NULL, started = NULL, hold_until = NULL",
-        &[id.into(), rows.into()],
-    )?;
-    if groups == 0 {
-        return Ok(());
-    }
-    remember(id, rows, groups, None)
-}
-
-/// Puts a run into the history, and lets the oldest go.
-fn remember(id: i64, rows: i64, groups: i64, error: Option<&str>) -> Result<()> {
-    catalog::execute_often(
-        "INSERT INTO rollup.run (definition, started, finished, rows_in, groups, error) \
-         SELECT d.id, CASE WHEN $4 IS NULL THEN pg_catalog.statement_timestamp() ELSE coalesce(a.started, pg_catalog.statement_timestamp()) END, \
-         pg_catalog.clock_timestamp(), $2, $3, $4 FROM rollup.definition d LEFT JOIN rollup.attempt a ON a.id = d.id WHERE d.id = $1",
-        &[id.into(), rows.into(), groups.into(), error.map(str::to_string).into()],
-    )?;
-    catalog::execute_often(
-        "DELETE FROM rollup.run WHERE definition = $1 AND id <= \
-         (SELECT id FROM rollup.run WHERE definition = $1 ORDER BY id DESC OFFSET $2 LIMIT 1)",
-        &[id.into(), settings::history_keep().into()],
-    )
-}
-
 /// Remembers that a run failed, in a transaction that the run is not part of. The rollup rests, twice as long each
 /// time, give or take a quarter so that those that failed together do not all come back together. After as many
 /// failures in a row as the settings allow it is paused; returns why.
@@ -194,22 +165,6 @@ pub fn said_of(id: i64, message: &str) -> Result<Option<String>> {
         |row| row.get::<String>(1),
     )?;
     Ok(first(said))
-}
-
-/// A rollup was looked at, and there is nothing to merge: what it failed over is over.
-pub fn nothing_to_do(id: i64) -> Result<()> {
-    let _acting = ActingAs::catalog();
-    let failing =
-        catalog::read_often("SELECT failures > 0 FROM rollup.attempt WHERE id = $1", &[id.into()], |row| {
-            row.get::<bool>(1)
-        })?;
-    if first(failing) != Some(true) {
-        return Ok(());
-    }
-    catalog::execute(
-        "UPDATE rollup.attempt SET failures = 0, last_error = NULL, hold_until = NULL WHERE id = $1",
-        &[id.into()],
-    )
 }
 
 /// Forgets failures, for a rollup that is to run again.

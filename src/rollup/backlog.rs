@@ -3,7 +3,7 @@
 //! next run goes on from there.
 use super::catalog::{self, Definition, Must};
 use super::error::{Result, internal};
-use super::run::set_timezone;
+use super::session::set_timezone;
 use crate::pg::deparse::qualified;
 use crate::pg::kept::with_rows;
 use crate::pg::xact::ActingAs;

@@ -8,7 +8,6 @@ use super::error::{Result, fail, internal, report};
 use super::state;
 use crate::pg::deparse::{joined_tables, qualified_name};
 use crate::pg::security;
-use crate::pg::shape::Shape;
 use crate::pg::xact::ActingAs;
 use hll_rollup::sql::literal;
 use hll_rollup::{Frontier, Plan, Snapshot, State};
@@ -69,36 +68,14 @@ pub struct Definition {
     /// The tables that its query joins.
     joined: Vec<pg_sys::Oid>,
     /// Its live view.
-    live: Option<pg_sys::Oid>,
+    pub(super) live: Option<pg_sys::Oid>,
     /// What the live view said when it was made, as JSON.
-    shape: Option<String>,
+    pub(super) shape: Option<String>,
     /// Its last attempt failed.
     pub failing: bool,
 }
 
 impl Definition {
-    /// The plan, in the names of today.
-    pub fn plan(&self) -> Result<Plan> {
-        match self.followed()? {
-            Some((plan, _)) => Ok(plan),
-            None => self.stored_plan(),
-        }
-    }
-
-    /// The plan in the names of today and what its live view says, where that is not what was noted.
-    pub fn followed(&self) -> Result<Option<(Plan, Shape)>> {
-        let Some((shape, live)) = self.shape.as_ref().zip(self.live) else { return Ok(None) };
-        super::names::followed(&self.stored_plan()?, self.source_oid, live, shape)
-    }
-
-    /// What its live view says.
-    pub fn noted(&self) -> Result<Option<Shape>> {
-        if let Some((_, shape)) = self.followed()? {
-            return Ok(Some(shape));
-        }
-        self.shape.as_deref().map(|noted| serde_json::from_str(noted).map_err(internal)).transpose()
-    }
-
     /// The plan in the names that were stored.
     pub fn stored_plan(&self) -> Result<Plan> {
         let mut plan: Plan = serde_json::from_str(&self.plan)

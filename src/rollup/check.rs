@@ -5,7 +5,8 @@ use super::levels;
 use super::lost;
 use super::progress::Progress;
 use super::range::{self, Range};
-use super::run::set_timezone;
+use super::session::set_timezone;
+use super::{ask, caller};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::xact::ActingAs;
 use hll_rollup::sql::{ident, literal};
@@ -63,8 +64,8 @@ pub fn rebuild(
     let floor = range::whole_from(source, &plan)?;
     range::check(d, &asked, floor.as_ref(), "raw rows")?;
     match force {
-        true => lost::forget(d, &plan, &asked)?,
-        false => lost::check(d, &plan, &asked)?,
+        true => super::holes::forget(d, &plan, &asked)?,
+        false => super::holes::check(d, &plan, &asked)?,
     }
     let all = asked.to().is_none() && asked.from() == floor.as_deref();
     let asked = asked.after(&[range::whole_from(target, &plan)?])?;
@@ -91,7 +92,7 @@ pub enum Levels {
 
 /// The same for a range whose raw rows are known to be there.
 pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) -> Result<i64> {
-    super::one_server::settle_partitions(d)?;
+    super::source::settle_partitions(d)?;
     let leaving = lost::leaving_now(d.source_oid)?;
     let (source, target, owner) = d.parts()?;
     let levels = levels::of(d)?;
@@ -115,7 +116,7 @@ pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) 
     };
     remove(target, range)?;
     let groups = statements::recomputed(plan, source, &d.state, None, |key| range.holds(key));
-    let written = count(&statements::insert(plan, target, &groups))?;
+    let written = ask::inserted(&statements::insert(plan, target, &groups))?;
     for (level, span) in levels.iter().zip(&spans) {
         progress.tell(&format!("{written} groups of {target}, those of {}", level.target));
         remove(&level.target, span)?;
@@ -127,11 +128,6 @@ pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) 
     }
     lost::check_stayed(d, &leaving)?;
     Ok(written)
-}
-
-pub fn count(insert: &str) -> Result<i64> {
-    let counted = format!("WITH w AS ({insert} RETURNING 1) SELECT pg_catalog.count(*) FROM w");
-    catalog::one_now(&counted, &[])
 }
 
 /// The buckets of a level that a range of the rollup touches.
@@ -170,8 +166,8 @@ fn rollup_check(
         ),
     >,
 > {
-    let d = super::owned(super::required(name, "name")?)?;
-    let _acting = super::as_owner(&d);
+    let d = caller::owned(caller::required(name, "name")?)?;
+    let _acting = caller::as_owner(&d);
     Ok(TableIterator::new(check(&d, from, to)?))
 }
 
@@ -182,7 +178,7 @@ fn rollup_rebuild(
     to: Option<TimestampWithTimeZone>,
     force: Option<bool>,
 ) -> Result<i64> {
-    let d = super::locked(super::required(name, "name")?)?;
-    let _acting = super::as_owner(&d);
-    rebuild(&d, from, to, super::required(force, "force")?)
+    let d = caller::locked(caller::required(name, "name")?)?;
+    let _acting = caller::as_owner(&d);
+    rebuild(&d, from, to, caller::required(force, "force")?)
 }

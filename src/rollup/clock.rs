@@ -51,6 +51,23 @@ fn within_reach(what: &str, i: &Interval, reached: &str, hint: &str) -> Result<(
     }
 }
 
+/// Refuses a time zone that the server does not know.
+pub fn check_timezone(timezone: &str) -> Result<()> {
+    let known = catalog::read(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_timezone_names WHERE pg_catalog.lower(name) = pg_catalog.lower($1))",
+        &[timezone.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    if known.first().copied().flatten() == Some(true) {
+        return Ok(());
+    }
+    fail(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("time zone {timezone} is not known"),
+        "TABLE pg_timezone_names lists the names, such as UTC or Europe/Berlin.",
+    )
+}
+
 /// How often a rollup runs. One that fails rests for five times as long.
 pub fn check_every(every: &Interval) -> Result<()> {
     const HINT: &str =

@@ -5,37 +5,18 @@ use super::adopt;
 use super::catalog::{self, Definition, Must};
 use super::citus;
 use super::error::{Result, fail, internal};
+use super::options::Options;
 use super::source::{self, Source};
 use super::views::{self, Names};
 use super::watch::{self, OnChange};
-use super::{comments::Said, definition, levels};
+use super::{add_level, clock, comments::Said, definition, naming};
 use crate::pg::deparse;
 use crate::pg::query::Select;
 use crate::pg::xact;
 use hll_rollup::sql::{ident, literal};
 use hll_rollup::{Joins, Plan, State, from_clause, statements};
-use pgrx::datum::Interval;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use std::collections::BTreeMap;
-
-/// What rollup.create is told beside name and query.
-pub struct Options {
-    /// How often the worker runs it.
-    pub every: Option<Interval>,
-    /// Coarser levels: name and width.
-    pub coarser: BTreeMap<String, String>,
-    /// The time zone of its buckets.
-    pub timezone: String,
-    /// Lookup tables may be joined, as they are when a row is counted.
-    pub joins: bool,
-    /// The table that becomes the rollup's, where it is there.
-    pub into: Option<String>,
-    /// Rows that are there are counted.
-    pub backfill: bool,
-    /// What it does when raw rows change.
-    pub on_change: OnChange,
-}
 
 /// A rollup that is about to be made: nothing is written yet.
 struct Draft<'a> {
@@ -85,7 +66,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     if !options.coarser.is_empty() {
         let d = locked(id)?;
         for (level, width) in &options.coarser {
-            levels::add(&d, &draft.plan, level, width)?;
+            add_level::add(&d, &draft.plan, level, width)?;
         }
     }
     std::mem::drop(of_target);
@@ -98,7 +79,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
 /// Reads the query, and refuses what cannot be rolled up, is not the caller's, or has a name that is taken.
 fn draft<'a>(name: &str, text: &'a str, options: &'a Options) -> Result<Draft<'a>> {
     let timezone = options.timezone.as_str();
-    check_timezone(timezone)?;
+    clock::check_timezone(timezone)?;
     let mut select = definition::analyse(text, timezone)?;
     check_source(&select, options.joins)?;
     refuse_rollups(select.source, options.on_change)?;
@@ -118,10 +99,10 @@ fn draft<'a>(name: &str, text: &'a str, options: &'a Options) -> Result<Draft<'a
         plan.follows = Some(timezone.to_string());
     }
     catalog::check_owner(Some(source.owner), &format!("table {}", source.qualified()))?;
-    let (schema, table) = split(name, &source.schema)?;
-    let name = name_in_catalog(&schema, &table, &source.schema)?;
+    let (schema, table) = naming::split(name, &source.schema)?;
+    let name = naming::name_in_catalog(&schema, &table, &source.schema)?;
     let ((target, view), owner) = match &options.into {
-        None => (refuse_taken(&schema, &table)?, source.owner),
+        None => (naming::refuse_taken(&schema, &table)?, source.owner),
         Some(into) => {
             let names = names_beside(into, &source)?;
             let owner = adopt::check_table(&names.0)?;
@@ -145,7 +126,7 @@ fn prepare_source(draft: &Draft) -> Result<()> {
         source::lock_exclusively(source)?;
     }
     source::register(relation, &draft.plan)?;
-    source::add_index(relation, source, &draft.plan)
+    super::maps::add_index(relation, source, &draft.plan)
 }
 
 /// Makes the rollup's table, or has the one that is there fit the plan; `key` distributes it.
@@ -182,9 +163,9 @@ fn locked(id: i64) -> Result<Definition> {
 
 /// A table that is there, and the live view that it gets.
 fn names_beside(into: &str, source: &Source) -> Result<(String, String)> {
-    let (schema, table) = split(into, &source.schema)?;
+    let (schema, table) = naming::split(into, &source.schema)?;
     let view = format!("{}.{}", ident(&schema), ident(&format!("{table}_live")));
-    refuse_existing(&view)?;
+    naming::refuse_existing(&view)?;
     Ok((format!("{}.{}", ident(&schema), ident(&table)), view))
 }
 
@@ -256,93 +237,6 @@ fn say_what_the_table_lacks(plan: &Plan, target: &str, view: &str) {
             format!("column {} is in {view} only, not in {target}: its expression is not immutable", c.name)
         );
     }
-}
-
-/// How a rollup or level is called: with its schema where that is not the usual one, or another schema's rollup has
-/// the name.
-pub fn name_in_catalog(schema: &str, table: &str, usual: &str) -> Result<String> {
-    let _acting = xact::ActingAs::catalog();
-    let taken = catalog::read(
-        "SELECT EXISTS (SELECT FROM rollup.definition WHERE name = $1)",
-        &[table.into()],
-        |row| row.get::<bool>(1),
-    )?;
-    let plain = schema == usual && taken.first().copied().flatten() != Some(true);
-    Ok(if plain { table.to_string() } else { format!("{schema}.{table}") })
-}
-
-/// Refuses a time zone that the server does not know.
-pub fn check_timezone(timezone: &str) -> Result<()> {
-    let known = catalog::read(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_timezone_names WHERE pg_catalog.lower(name) = pg_catalog.lower($1))",
-        &[timezone.into()],
-        |row| row.get::<bool>(1),
-    )?;
-    if known.first().copied().flatten() == Some(true) {
-        return Ok(());
-    }
-    fail(
-        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-        format!("time zone {timezone} is not known"),
-        "TABLE pg_timezone_names lists the names, such as UTC or Europe/Berlin.",
-    )
-}
-
-/// Schema and table of a rollup's name, read as SQL reads it; the source's schema where it names none.
-pub fn split(name: &str, default_schema: &str) -> Result<(String, String)> {
-    let parts: Vec<String> = catalog::one("SELECT pg_catalog.parse_ident($1)", &[name.into()])?;
-    let (schema, table) = match parts.as_slice() {
-        [t] => (default_schema.to_string(), t.clone()),
-        [s, t] => (s.clone(), t.clone()),
-        _ => {
-            return fail(
-                PgSqlErrorCode::ERRCODE_INVALID_NAME,
-                format!("{name} is no name for a table"),
-                "Write name or schema.name.",
-            );
-        }
-    };
-    if ["pg_temp", "pg_toast_temp"].iter().any(|temporary| schema.starts_with(temporary)) {
-        return fail(
-            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
-            format!("table {name} would be temporary"),
-            "The worker cannot see it, and it goes with the session: name a schema that stays.",
-        );
-    }
-    // NAMEDATALEN is 64; the view's name must fit, and be told from another's.
-    if table.len() + "_live".len() > 63 {
-        return fail(
-            PgSqlErrorCode::ERRCODE_NAME_TOO_LONG,
-            format!("name {table} has {} bytes, at most 58 fit beside its view {table}_live", table.len()),
-            "Choose a shorter one.",
-        );
-    }
-    Ok((schema, table))
-}
-
-/// The table and the live view of a new rollup or level, qualified and quoted; neither may be there.
-pub fn refuse_taken(schema: &str, table: &str) -> Result<(String, String)> {
-    let target = format!("{}.{}", ident(schema), ident(table));
-    let view = format!("{}.{}", ident(schema), ident(&format!("{table}_live")));
-    for relation in [&target, &view] {
-        refuse_existing(relation)?;
-    }
-    Ok((target, view))
-}
-
-/// Refuses a name that something has.
-pub fn refuse_existing(relation: &str) -> Result<()> {
-    let there = catalog::read("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[relation.into()], |row| {
-        row.get::<bool>(1)
-    })?;
-    if there.first().copied().flatten() == Some(true) {
-        return fail(
-            PgSqlErrorCode::ERRCODE_DUPLICATE_TABLE,
-            format!("relation {relation} already exists"),
-            "Choose another name, or drop it first; a rollup is dropped by rollup.drop(name).",
-        );
-    }
-    Ok(())
 }
 
 fn insert_definition(draft: &Draft) -> Result<i64> {

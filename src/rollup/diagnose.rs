@@ -3,7 +3,7 @@
 use super::catalog::{self, Definition};
 use super::error::{Result, internal};
 use super::levels;
-use super::run::set_timezone;
+use super::session::set_timezone;
 use crate::pg::xact::{ActingAs, Failure, in_subtransaction};
 use hll_rollup::sql::{ident, literal};
 use hll_rollup::{Column, Level, Plan, Role, sql as bounds, statements};

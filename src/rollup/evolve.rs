@@ -7,7 +7,7 @@ use super::definition;
 use super::error::{Result, fail};
 use super::levels;
 use super::range::{self, Range};
-use super::run::set_timezone;
+use super::session::set_timezone;
 use super::views::{self, Names};
 use crate::pg::query::Entry;
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
@@ -95,7 +95,7 @@ pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
     let alias = select.alias.clone();
     let from = from_clause(old.joins.as_ref(), source, &alias);
     let mut new = definition::plan(&select, &from, &d.timezone)?;
-    super::names::agree(d, &old, &mut new, source)?;
+    super::renamed::agree(d, &old, &mut new, source)?;
     if new.filter != old.filter {
         return other_rows();
     }

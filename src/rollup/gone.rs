@@ -139,9 +139,6 @@ fn forget_in_definitions(dropped: &[pg_sys::Oid]) -> Result<()> {
     )
 }
 
-/// What a stamp column says that the extension has left.
-pub const LEFT: &str = "left by extension hll, which was dropped; rollup.create makes it anew";
-
 /// The event trigger before a command: where the extension goes by CASCADE, and with it the default of the stamps, tables
 /// take rows without.
 fn leave_tables(call: &mut Call) -> pg_sys::Datum {
@@ -187,7 +184,10 @@ fn leave(cascade: &Cascade) -> Result<()> {
     for table in tables.into_iter().flatten() {
         quietly(&table, || {
             catalog::execute(&format!("ALTER TABLE {table} ALTER COLUMN {STAMP} DROP NOT NULL"), &[])?;
-            catalog::execute(&format!("COMMENT ON COLUMN {table}.{STAMP} IS {}", literal(LEFT)), &[])
+            catalog::execute(
+                &format!("COMMENT ON COLUMN {table}.{STAMP} IS {}", literal(super::source::LEFT)),
+                &[],
+            )
         });
     }
     Ok(())

@@ -1,5 +1,5 @@
 //! The live view of a rollup that follows changes of raw rows, and what every live view asks first.
-use super::change::Changes;
+use super::changes::Changes;
 use super::error::{Result, fail};
 use crate::pg::security;
 use crate::pg::v1::Call;

@@ -13,7 +13,7 @@
 //! A rollup that is made later counts what is there, and has lost nothing.
 use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail, report};
-use super::{maps, range, waiting, watch};
+use super::{maps, waiting, watch};
 use crate::pg::ddl::Command;
 use crate::pg::deparse::shown_name;
 use crate::pg::kept::under_latest_snapshot;
@@ -21,7 +21,6 @@ use crate::pg::leaving;
 use crate::pg::trigger::{self, Micros};
 use crate::pg::xact::{ActingAs, in_subtransaction, own_transaction_id};
 use crate::pg::zonemap::extent::{Extent, extent};
-use hll_rollup::Plan;
 use hll_rollup::sql::literal;
 use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
@@ -310,76 +309,4 @@ pub fn times_leaving(d: &Definition, time_column: &str) -> Result<Vec<Option<(Mi
 /// Days go on where time stamps have ended.
 fn ends((least, greatest): (Micros, Micros)) -> (Micros, Micros) {
     (least.min(trigger::END - DAY), if greatest >= trigger::END { i64::MAX } else { greatest })
-}
-
-/// Forgets what a rollup has lost between two moments, as a rebuild that is forced to.
-pub fn forget(d: &Definition, plan: &Plan, asked: &range::Range) -> Result<()> {
-    let _acting = ActingAs::catalog();
-    let since = |end: &str| match plan.time_zoned {
-        true => format!("l.{end}"),
-        false => format!("((l.{end} AT TIME ZONE 'UTC') AT TIME ZONE {})", literal(&d.timezone)),
-    };
-    let utc = |moment: &str| format!("({}::pg_catalog.timestamp AT TIME ZONE 'UTC')", literal(moment));
-    let mut conditions = vec![format!("l.definition = {}", d.id)];
-    conditions.extend(asked.from().map(|from| format!("{} >= {}", since("since"), utc(from))));
-    conditions.extend(asked.to().map(|to| format!("{} < {}", since("until"), utc(to))));
-    catalog::execute(&format!("DELETE FROM rollup.lost l WHERE {}", conditions.join(" AND ")), &[])
-}
-
-/// Refuses a range in which raw rows have left.
-pub fn check(d: &Definition, plan: &Plan, asked: &range::Range) -> Result<()> {
-    if !any(d)? {
-        return Ok(());
-    }
-    let Some((_, _, owner)) = d.parts().ok() else { return Ok(()) };
-    let lost = super::holes::of(d, plan)?;
-    let key_type = lost.key_type;
-    let bound = |moment: Option<&str>| moment.map_or("NULL".to_string(), |m| asked.moment(m));
-    let overlap = match &lost.ranges {
-        None => "true".to_string(),
-        Some(ranges) => format!(
-            "NOT pg_catalog.isempty({ranges} * {key_type}multirange({key_type}range({}, {})))",
-            bound(asked.from()),
-            bound(asked.to())
-        ),
-    };
-    let found = {
-        let _acting = ActingAs::role(owner);
-        super::run::set_timezone(&d.timezone);
-        catalog::read(
-            &format!("SELECT {overlap} OR {}", lost.nulls && asked.from().is_none() && asked.to().is_none()),
-            &[],
-            |row| row.get::<bool>(1),
-        )?
-    };
-    if found.first() != Some(&Some(true)) {
-        return Ok(());
-    }
-    let _acting = ActingAs::catalog();
-    super::run::set_timezone("UTC");
-    let (from, to, after) = catalog::read(
-        "SELECT min(l.since)::pg_catalog.text, max(l.until)::pg_catalog.text, CASE WHEN pg_catalog.isfinite(max(l.until)) THEN (max(l.until) + interval '1 day')::pg_catalog.text END \
-         FROM rollup.lost l WHERE l.definition = $1",
-        &[d.id.into()],
-        |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?, row.get::<String>(3)?)),
-    )?
-    .into_iter()
-    .next()
-    .unwrap_or_default();
-    let name = literal(&d.name);
-    let later =
-        after.map(|after| format!("SELECT rollup.rebuild({name}, {}) begins after them. ", literal(&after)));
-    fail(
-        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!(
-            "raw rows of rollup {} from {} to {} have left with a partition or child that was dropped or detached: what they were counted in cannot be computed again",
-            d.name,
-            from.unwrap_or_else(|| "no time".into()),
-            to.unwrap_or_else(|| "no time".into())
-        ),
-        format!(
-            "{}SELECT rollup.rebuild({name}, force => true) counts the rows that are there, and forgets those that left.",
-            later.unwrap_or_default()
-        ),
-    )
 }

@@ -24,9 +24,9 @@
 //! A run in a transaction that itself brought such rows judges nothing, since its own would be half there: what it finds it
 //! notes again, for the next.
 use super::catalog::{self, Definition, Must};
-use super::change::{Changes, Notes};
+use super::changes::{Changes, Notes};
 use super::error::{Result, internal, report};
-use super::run;
+use super::session::set_timezone;
 use crate::pg::buckets::FewBuckets;
 use crate::pg::kept::{read_active, under_one_snapshot, with_active_rows};
 use crate::pg::xact::{ActingAs, own_transaction_id};
@@ -86,10 +86,10 @@ pub fn merge(d: &Definition, plan: &Plan, now: Frontier) -> Result<(Frontier, i6
             Ok((now, 0))
         }
         Some((true, false)) => {
-            super::one_server::settle_partitions(d)?;
+            super::source::settle_partitions(d)?;
             under_one_snapshot(|| {
                 let now = catalog::active_frontier(d.offset)?;
-                super::one_server::settle_partitions(d)?;
+                super::source::settle_partitions(d)?;
                 let rows = judge(d, plan, &now)?;
                 Ok((now, rows))
             })
@@ -150,10 +150,10 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
     let tables = tables(d.source_oid)?;
 
     let _acting = ActingAs::role(owner);
-    run::set_timezone(&d.timezone);
+    set_timezone(&d.timezone);
     let changes = Changes::of(d, plan, &d.timezone, &d.state.frontier, now, Notes::Arrivals)?;
     let touched = match plan.plain_key && !told.timeless {
-        true => super::change::touched(&changes)?,
+        true => super::changes::touched(&changes)?,
         false => None,
     };
     let key = ident(&plan.time_key);

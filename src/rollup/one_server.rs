@@ -2,14 +2,14 @@
 use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail, internal};
 use super::long::{self, LeftOut};
-use super::place::{Look, Place};
-use super::run::{prefer_hashing, prefer_the_index, set_timezone};
+use super::place::{Look, OneServer, Place};
+use super::session::{prefer_hashing, prefer_the_index, set_timezone};
 use super::waiting::{self, New};
 use crate::pg::batch::Asked;
 use crate::pg::buckets::FewBuckets;
 use crate::pg::deparse::qualified;
 use crate::pg::kept::with_rows;
-use crate::pg::xact::{ActingAs, accept_invalidations, own_transaction_id};
+use crate::pg::xact::{ActingAs, own_transaction_id};
 use crate::pg::zonemap;
 use hll_rollup::sql::STAMP;
 use hll_rollup::{Frontier, Plan, Stamps, keys, sql as bounds, statements};
@@ -18,9 +18,6 @@ use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
-
-/// This server.
-pub struct OneServer;
 
 impl Place for OneServer {
     /// Asked read-only, at every tick. Where not one transaction of the cluster has ended since this session asked last
@@ -45,9 +42,9 @@ impl Place for OneServer {
                 "Try again in a new transaction.",
             );
         }
-        let plan = super::names::stored(d)?;
+        let plan = super::renamed::stored(d)?;
         let (now, rows) = super::newcomers::merge(d, &plan, now)?;
-        settle_partitions(d)?;
+        super::source::settle_partitions(d)?;
         Ok(Look { plan, now, candidate: None, rows })
     }
 
@@ -114,7 +111,7 @@ impl Place for OneServer {
     fn tidy(&self, d: &Definition) -> Result<()> {
         // The next run and the live view are not to read again what has been merged.
         zonemap::summarize(d.source_oid);
-        super::arrange::mend(d)
+        super::mend::mend(d)
     }
 
     fn explain(&self, d: &Definition) -> Result<String> {
@@ -187,14 +184,4 @@ fn finds_rows(d: &Definition, source: &str, owner: pg_sys::Oid, now: &Frontier) 
         .copied()
         .flatten()
         == Some(true))
-}
-
-/// Waits, `now` having been read, for whoever moves rows from one partition to another that is new. A statement that
-/// was planned before that one came, and reads after, would see the rows in neither.
-pub fn settle_partitions(d: &Definition) -> Result<()> {
-    let (source, _, owner) = d.parts()?;
-    let _acting = ActingAs::role(owner);
-    catalog::execute(&format!("LOCK TABLE {source} IN ACCESS SHARE MODE"), &[])?;
-    accept_invalidations();
-    Ok(())
 }

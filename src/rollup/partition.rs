@@ -50,7 +50,7 @@ pub fn partition(
         return Ok(0);
     };
     super::retention::refuse_temporary(relation)?;
-    super::create::check_timezone(timezone)?;
+    super::clock::check_timezone(timezone)?;
     check_width(&width, &ahead, whole_days)?;
     lock::take_partitions(relation);
     {
@@ -172,7 +172,7 @@ pub fn step(relation: pg_sys::Oid) -> Result<bool> {
 
 fn acting(k: &Kept) -> ActingAs {
     let acting = ActingAs::role(k.owner);
-    super::run::set_timezone("UTC");
+    super::session::set_timezone("UTC");
     // Whoever uses the tables is waited for only shortly: others wait behind.
     set_local(c"lock_timeout", c"50ms");
     acting
@@ -377,7 +377,7 @@ pub fn make_due() -> Result<()> {
                 Ok(true) => {}
                 Ok(false) => break,
                 // The next call is another attempt.
-                Err(e) if super::sweep::in_use(e.code) => break,
+                Err(e) if super::patience::in_use(e.code) => break,
                 Err(e) => {
                     failed(relation, &e.message)?;
                     warning!("partitions of {}: {}", shown_name(relation), e.message);

@@ -14,7 +14,7 @@ pub struct Range {
     to: Option<String>,
     kind: Option<Kind>,
     zone: String,
-    holes: Option<super::holes::Holes>,
+    holes: Option<Holes>,
 }
 
 /// A moment as text that means the same in every session.
@@ -56,7 +56,7 @@ impl Range {
     }
 
     /// The range without buckets whose raw rows have left.
-    pub fn without(self, holes: Option<super::holes::Holes>) -> Range {
+    pub fn without(self, holes: Option<Holes>) -> Range {
         Range { holes, ..self }
     }
 
@@ -134,4 +134,22 @@ pub fn check(d: &Definition, range: &Range, floor: Option<&String>, what: &str) 
         ),
         format!("Begin at {} or later.", literal(&format!("{floor}+00"))),
     )
+}
+
+/// Buckets whose raw rows have left.
+#[derive(Debug, Clone)]
+pub struct Holes {
+    /// As an expression; None: it cannot be told which, all of them.
+    pub(super) ranges: Option<String>,
+    /// The one without time, too.
+    pub(super) nulls: bool,
+}
+
+impl Holes {
+    /// The condition that `key` is of one of them.
+    pub fn holds(&self, key: &str) -> String {
+        let Some(ranges) = &self.ranges else { return "true".into() };
+        let null = if self.nulls { format!(" OR {key} IS NULL") } else { String::new() };
+        format!("(coalesce({key} OPERATOR(pg_catalog.<@) {ranges}, false){null})")
+    }
 }

@@ -32,7 +32,7 @@ pub fn guarded(
     let bucket = |at: i64| {
         in_subtransaction(std::panic::AssertUnwindSafe(|| {
             let _acting = ActingAs::role(current_user());
-            super::run::set_timezone(zone);
+            super::session::set_timezone(zone);
             catalog::read(&text, &[time.argument(at)], |row| row.get::<String>(1))
         }))
         .ok()
@@ -45,7 +45,7 @@ pub fn guarded(
     }
     let name = |at: i64| -> Result<String> {
         let _acting = ActingAs::catalog();
-        super::run::set_timezone("UTC");
+        super::session::set_timezone("UTC");
         let text: String = catalog::one("SELECT $1::pg_catalog.text", &[time.argument(at)])?;
         Ok(format!("{}::{}", literal(&text), time.name()))
     };

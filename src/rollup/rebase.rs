@@ -9,7 +9,7 @@ use super::citus;
 use super::error::{Result, fail, internal, report};
 use super::levels;
 use super::range::{self, Range};
-use super::run::set_timezone;
+use super::session::set_timezone;
 use super::source::{self, Source};
 use crate::pg::deparse::shown_name;
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};

@@ -40,9 +40,9 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
             // Triggers of its own stand in the way of those that come from above.
             maps::tables(d.source_oid)?.into_iter().try_for_each(arrange::strip)?;
             watch::forget(d.source_oid, true)?;
-            source::forget(d.source_oid, true)?;
+            super::drop::forget_source(d.source_oid, true)?;
         }
-        source::add_index(to, &whole, &plan)?;
+        maps::add_index(to, &whole, &plan)?;
         arrange::arrange(to)?;
     }
     super::beside::create(to)?;

@@ -3,8 +3,6 @@ use super::catalog::{self, Must};
 use super::citus;
 use super::error::{Result, fail};
 use super::merged::Merged;
-use super::one_server::OneServer;
-use super::sweep::Removal;
 use crate::pg::deparse::shown_name;
 use crate::pg::xact::ActingAs;
 use hll_rollup::sql::{ident, literal};
@@ -42,21 +40,16 @@ impl Retention {
         with_cutoff(catalog::write(RETENTION, &[relation.into()], of_row)?.pop())
     }
 
-    /// Where the table lies, as far as it matters to how its rows go.
-    pub fn place(&self) -> &'static dyn Removal {
-        if self.cutoff.is_some() { &citus::run::Cluster } else { &OneServer }
-    }
-
     /// Acts as the owner of the table, while the value lives, as rows of it are compared with what is kept.
     pub fn acting(&self) -> ActingAs {
         let acting = ActingAs::role(self.owner);
-        super::run::set_timezone(&self.timezone);
+        super::session::set_timezone(&self.timezone);
         acting
     }
 
     /// Remembers that rows have expired.
     pub fn store_expired(&self) -> Result<()> {
-        super::run::set_timezone(&self.timezone);
+        super::session::set_timezone(&self.timezone);
         catalog::execute(
             "INSERT INTO rollup.expired AS e (relation, below) VALUES ($1, pg_catalog.now() - $2::pg_catalog.interval) \
              ON CONFLICT (relation) DO UPDATE SET below = greatest(e.below, excluded.below)",
@@ -108,7 +101,7 @@ pub fn retain(
     let zoned = check_column(relation, &name, &column)?;
     let zone = match timezone {
         Some(zone) => {
-            super::create::check_timezone(zone)?;
+            super::clock::check_timezone(zone)?;
             zone.to_string()
         }
         None => zone_of(relation, &name, zoned)?,
@@ -210,7 +203,7 @@ fn with_cutoff(found: Option<Retention>) -> Result<Option<Retention>> {
     let Some(mut found) = found else { return Ok(None) };
     if citus::place(found.oid)?.is_some() {
         let _acting = ActingAs::catalog();
-        super::run::set_timezone("UTC");
+        super::session::set_timezone("UTC");
         found.cutoff = catalog::read(
             "SELECT (pg_catalog.now() - $1::pg_catalog.interval)::pg_catalog.text",
             &[found.keep.clone().into()],

@@ -2,9 +2,9 @@
 //! by oid: it is told from others of the name, and followed when it is renamed. What its owner has set, options and
 //! grants, and who that is, holds for the one that takes its place; so do comments (see `comments`).
 use super::catalog::{self, Must};
-use super::create::refuse_existing;
 use super::error::{Result, fail, internal};
 use super::live_sql;
+use super::naming::refuse_existing;
 use crate::pg::xact::ActingAs;
 use hll_rollup::sql::ident;
 use hll_rollup::{Level, Plan};

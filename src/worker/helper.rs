@@ -2,10 +2,10 @@
 //! between the runs. It leaves when there has been nothing to do for a while, and after a turn where others wait.
 use super::expiry::Turns;
 use super::partitions::Partitions;
-use super::settings::naptime;
 use super::work::{self, Found, Settings};
 use crate::pg::background;
 use crate::pg::lock::Turn;
+use crate::rollup::settings::naptime;
 use pgrx::prelude::*;
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 use super::work::timed;
 use crate::pg::background;
 use crate::rollup::partition;
-use crate::rollup::sweep::in_use;
+use crate::rollup::patience::in_use;
 use pgrx::prelude::*;
 use std::time::{Duration, Instant};
 

@@ -1,13 +1,14 @@
 //! What an owner's process does: take a source that nobody works on, and run what is due of it, each rollup in
 //! transactions of its own, so that one that fails stops no other. And the look at what is due, the scheduler's too.
-use super::settings;
 use crate::pg::lock::{self, Work};
 use crate::pg::{background, xact};
 use crate::rollup::attempt::{self, Due};
 use crate::rollup::catalog;
 use crate::rollup::diagnose;
 use crate::rollup::error::Result;
+use crate::rollup::history;
 use crate::rollup::run;
+use crate::rollup::settings;
 use crate::rollup::waiting::New;
 use pgrx::prelude::*;
 use std::ffi::CString;
@@ -106,7 +107,7 @@ pub fn may_have_rows(d: &Due) -> bool {
     match timed(|| run::look(d.id)) {
         Ok(New::Nothing) => {
             if d.failing
-                && let Err(e) = timed(|| attempt::nothing_to_do(d.id))
+                && let Err(e) = timed(|| history::nothing_to_do(d.id))
             {
                 log!("rollup {}: {}", d.name, e.message);
             }

@@ -4,8 +4,9 @@ use crate::pg::deparse::shown_name;
 use crate::pg::query::Select;
 use crate::pg::query::set_local;
 use crate::rollup::catalog::{self, Definition};
-use crate::rollup::create::Options;
 use crate::rollup::error::{Result, fail};
+use crate::rollup::naming;
+use crate::rollup::options::Options;
 use crate::rollup::state;
 use crate::rollup::watch::OnChange;
 use hll_rollup::sql::{ident, literal};
@@ -101,7 +102,7 @@ pub fn check_adopted(place: &Place, key: Option<&str>, source: &str, target: &st
             |row| row.get::<i32>(1),
         )
     });
-    let there = super::place(relation(target)?)?;
+    let there = super::place(naming::relation(target)?)?;
     let beside = of_source?.first() == of_target?.first();
     let (fits, call) = match (place, key) {
         (Place::Distributed(_), Some(key)) => (
@@ -144,7 +145,7 @@ pub fn distribute(place: &Place, key: Option<&str>, source: &str, target: &str) 
             )
         }
         // In a schema that is distributed as a whole the table is in its place already.
-        (Place::Single, _) => match super::place(relation(target)?)? {
+        (Place::Single, _) => match super::place(naming::relation(target)?)? {
             Some(Place::Single) => return Ok(()),
             _ => format!("pg_catalog.create_distributed_table({table}, NULL, colocate_with => {source})"),
         },
@@ -179,9 +180,4 @@ pub fn distribute_level(d: &Definition, plan: &Plan, source: &str, target: &str)
         Some(place) => distribute(&place, key(&place, plan, source)?.as_deref(), source, target),
         None => Ok(()),
     }
-}
-
-/// A table that is named, qualified and quoted.
-pub fn relation(table: &str) -> Result<pg_sys::Oid> {
-    catalog::one("SELECT $1::pg_catalog.regclass::pg_catalog.oid", &[table.into()])
 }

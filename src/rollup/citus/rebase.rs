@@ -6,6 +6,7 @@ use crate::pg::xact::ActingAs;
 use crate::rollup::catalog::{self, Definition, Must};
 use crate::rollup::error::{Result, fail};
 use crate::rollup::levels;
+use crate::rollup::naming;
 use crate::rollup::views::{self, Names};
 use crate::rollup::{comments::Said, definition, state};
 use hll_rollup::sql::STAMP;
@@ -84,7 +85,7 @@ pub fn settle(d: &Definition, plan: Plan, levels: &[Level], at: &Place) -> Resul
     add_index(source)?;
     let key = create::key(at, &plan, source)?;
     for table in std::iter::once(target).chain(levels.iter().map(|l| l.target.as_str())) {
-        if place(create::relation(table)?)?.is_none() {
+        if place(naming::relation(table)?)?.is_none() {
             create::distribute(at, key.as_deref(), source, table)?;
         }
     }

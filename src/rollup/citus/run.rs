@@ -4,15 +4,12 @@ use super::{commit, gather};
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use crate::rollup::catalog::{self, Definition};
 use crate::rollup::error::{Result, fail, internal, report};
-use crate::rollup::place::{Look, Place};
-use crate::rollup::{late, levels, run};
+use crate::rollup::place::{Cluster, Look, Place};
+use crate::rollup::{late, levels, session};
 use hll_rollup::{
     Candidate, Frontier, Level, Nodes, Plan, Refused, Stamps, advance, sql as bounds, statements,
 };
 use pgrx::prelude::*;
-
-/// The nodes of a Citus cluster.
-pub struct Cluster;
 
 impl Place for Cluster {
     /// True as soon as one row is not merged that can be seen. Asks no node for more.
@@ -20,7 +17,7 @@ impl Place for Cluster {
         let (source, _, owner) = d.parts()?;
         let unmerged = bounds::unmerged_rows("", d.plan()?.time(), &d.state);
         let _acting = ActingAs::role(owner);
-        run::prefer_the_index();
+        session::prefer_the_index();
         let rows = format!("SELECT true FROM {source} WHERE {unmerged} LIMIT 1");
         Ok(!catalog::read(&rows, &[], |row| row.get::<bool>(1))?.is_empty())
     }
@@ -45,7 +42,7 @@ impl Place for Cluster {
         let (source, target, owner) = d.parts()?;
         let levels = levels::of(d)?;
         let _acting = ActingAs::role(owner);
-        run::set_timezone(&d.timezone);
+        session::set_timezone(&d.timezone);
         let count = statements::count_new(plan, source, bounds);
         let rows: i64 = catalog::one_now(&count, &[])?;
         if rows == 0 {
@@ -54,7 +51,7 @@ impl Place for Cluster {
         commit::in_two_phases()?;
         crate::pg::lock::take_state(d.id);
         count_late(d, plan, &levels, bounds)?;
-        run::prefer_hashing();
+        session::prefer_hashing();
         prefer_hashing("off")?;
         let groups = catalog::modify(&statements::merge_directly(plan, source, target, None, bounds))?;
         for level in &levels {
@@ -129,7 +126,7 @@ fn count_late(d: &Definition, plan: &Plan, levels: &[Level], bounds: &str) -> Re
     late::store(&late, &catalog::one_now::<Vec<i64>>(&count, &[])?)
 }
 
-/// What `run::prefer_hashing` sets for the planner here, for those of the nodes. Citus hands settings on that are made
+/// What `session::prefer_hashing` sets for the planner here, for those of the nodes. Citus hands settings on that are made
 /// in a block.
 fn prefer_hashing(sort: &str) -> Result<()> {
     let _acting = ActingAs::catalog();
