@@ -1,9 +1,9 @@
 //! Background workers: registration, signals, the wait between ticks, the list of databases.
+use crate::pg::ctext::c_text;
 use pgrx::bgworkers::{
     BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker,
 };
 use pgrx::pg_sys;
-use std::ffi::CString;
 use std::time::Duration;
 
 /// True while the postmaster loads libraries of shared_preload_libraries, unless for pg_upgrade, which wants no
@@ -159,8 +159,8 @@ pub fn pause(milliseconds: i64) {
 
 /// Says in pg_stat_activity who this is and what it does (None: idle).
 pub fn report(application: &str, activity: Option<&str>) {
-    let app = CString::new(application).unwrap_or_default();
-    let text = CString::new(activity.unwrap_or("")).unwrap_or_default();
+    let app = c_text(application);
+    let text = c_text(activity.unwrap_or(""));
     let state = match activity {
         Some(_) => pg_sys::BackendState::STATE_RUNNING,
         None => pg_sys::BackendState::STATE_IDLE,
@@ -174,7 +174,7 @@ pub fn report(application: &str, activity: Option<&str>) {
 
 /// Says in pg_stat_activity what this process is doing; None: what its client sent it to do.
 pub fn tell(activity: Option<&str>) {
-    let text = activity.map(|text| CString::new(text).unwrap_or_default());
+    let text = activity.map(|text| c_text(text));
     // SAFETY: the text is copied by the callee; the client's own lives as long as the statement that runs.
     unsafe {
         let own = text.as_ref().map_or(pg_sys::debug_query_string, |text| text.as_ptr());

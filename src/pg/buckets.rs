@@ -2,9 +2,9 @@
 //!
 //! It takes an expression to have as many values as the column in it: a group to each row, where rows carry their own
 //! times. Told so, it never has parallel workers form groups, since it would hand on as many as there are rows.
+use crate::pg::ctext::c_text;
 use pgrx::prelude::*;
 use std::cell::Cell;
-use std::ffi::CString;
 use std::sync::OnceLock;
 
 const DAY: i64 = 86_400_000_000;
@@ -40,7 +40,7 @@ pub struct FewBuckets(Option<Grouped>);
 impl FewBuckets {
     /// Of column `column` of `table`.
     pub fn of(table: pg_sys::Oid, column: &str, length: i64) -> FewBuckets {
-        let name = CString::new(column).unwrap_or_default();
+        let name = c_text(column);
         // SAFETY: a look-up in the catalog of columns; 0 where there is none of that name.
         let column = unsafe { pg_sys::get_attnum(table, name.as_ptr()) };
         FewBuckets(GROUPED.replace(Some(Grouped { table, column, length })))

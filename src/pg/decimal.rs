@@ -3,8 +3,8 @@
 //! numeric's short form (src/backend/utils/adt/numeric.c) is a header word, which holds the sign, the number of decimals
 //! shown (the scale) and the weight of the first digit, and digits of base 10,000 without zeros at either end.
 use super::numeric::Num;
+use crate::pg::ctext::c_text;
 use std::cmp::Ordering;
-use std::ffi::CString;
 
 /// A number of at most sixteen decimals: `mantissa` divided by ten to the power of `scale`.
 ///
@@ -190,7 +190,7 @@ impl Number {
         });
         Some(match small {
             Some(small) => Number::Small(small),
-            None => Number::from_num(Num::parse(&CString::new(text).unwrap_or_default())),
+            None => Number::from_num(Num::parse(&c_text(text))),
         })
     }
 
@@ -254,7 +254,7 @@ impl Number {
     /// A double as a number of so many decimals, the nearest; None for NaN and the infinities.
     pub fn rounded(value: f64, scale: i32) -> Option<Number> {
         let text = value.is_finite().then(|| format!("{value:.*}", scale.max(0) as usize))?;
-        Some(Number::from_num(Num::parse(&CString::new(text).unwrap_or_default())))
+        Some(Number::from_num(Num::parse(&c_text(text))))
     }
 
     /// Whether it is below 0.

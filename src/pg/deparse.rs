@@ -1,7 +1,8 @@
 //! Expressions back as text, every name in it qualified.
+use crate::pg::ctext::c_text;
 use hll_rollup::{Joined, Joins};
 use pgrx::{PgList, pg_sys};
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, c_char};
 
 /// What the columns of an expression belong to: the tables of one query.
 #[derive(Clone, Copy)]
@@ -77,7 +78,8 @@ pub unsafe fn from_clause(query: &pg_sys::Query) -> Joins {
         (*(*copy).jointree).quals = std::ptr::null_mut();
         let text = || {
             let text = qualified(|| string(pg_sys::pg_get_querydef(copy, false)));
-            text.split_once("FROM ").map(|(_, from)| from.to_string()).unwrap_or_default()
+            let from = text.split_once("FROM ").expect("what is left is SELECT true FROM …").1;
+            from.to_string()
         };
         let mut mark = "rollup_table".to_string();
         while text().contains(&mark) {
@@ -89,7 +91,7 @@ pub unsafe fn from_clause(query: &pg_sys::Query) -> Joins {
             if (*rte).rtekind == pg_sys::RTEKind::RTE_RELATION {
                 tables.push((*rte).relid);
                 only.push(!(*rte).inh);
-                let name = CString::new(format!("{mark}_{}_", tables.len())).unwrap_or_default();
+                let name = c_text(format!("{mark}_{}_", tables.len()));
                 (*(*rte).eref).colnames = column_names((*rte).relid, (*(*rte).eref).colnames);
                 (*rte).rtekind = pg_sys::RTEKind::RTE_CTE;
                 (*rte).ctename = pg_sys::pstrdup(name.as_ptr());
@@ -185,7 +187,7 @@ pub fn qualified<T>(f: impl FnOnce() -> T) -> T {
 
 /// Runs `f` in a time zone.
 pub fn in_zone<T>(zone: &str, f: impl FnOnce() -> T) -> T {
-    let zone = CString::new(zone).unwrap_or_default();
+    let zone = c_text(zone);
     with_settings(|| set_local(c"timezone", &zone), f)
 }
 

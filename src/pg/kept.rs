@@ -1,9 +1,10 @@
 //! The rows of a SELECT, kept as a relation that the statements after it read, as a trigger reads its transition tables.
 //!
 //! A SELECT by itself may be served by parallel workers; a part of a statement that writes may not.
+use crate::pg::ctext::c_text;
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiResult};
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, c_int};
 
 /// Puts rows into a tuplestore. The server has such a receiver, which the bindings leave out.
 #[repr(C)]
@@ -65,7 +66,7 @@ pub fn read_active<T>(
     select: &str,
     f: impl Fn(&pgrx::spi::SpiHeapTupleData) -> SpiResult<T>,
 ) -> SpiResult<Vec<T>> {
-    let select = CString::new(select).unwrap_or_default();
+    let select = c_text(select);
     with_active_rows(&select, c"active rows", |client, _| {
         client.select("SELECT * FROM \"active rows\"", None, &[])?.map(|row| f(&row)).collect()
     })

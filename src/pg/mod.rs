@@ -7,6 +7,7 @@ pub mod background;
 pub mod batch;
 pub mod buckets;
 pub mod counter_map;
+pub mod ctext;
 pub mod ddl;
 pub mod decimal;
 pub mod deparse;

@@ -56,7 +56,7 @@ impl Num {
         // SAFETY: numeric_out returns a palloc'd C string; callers copy it within the call.
         match unsafe { pgrx::direct_function_call_as_datum(pg_sys::numeric_out, &args) } {
             // SAFETY: the string ends in NUL.
-            Some(d) => unsafe { CStr::from_ptr(d.cast_mut_ptr()) }.to_str().unwrap_or_default(),
+            Some(d) => unsafe { CStr::from_ptr(d.cast_mut_ptr()) }.to_str().expect("digits"),
             None => unreachable!("numeric_out returned NULL"),
         }
     }

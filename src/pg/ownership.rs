@@ -1,8 +1,9 @@
 //! For tests: a call of a function by its OID as PostgreSQL's code in C makes it, which frees what it gets.
+use crate::pg::ctext::c_text;
 use crate::pg::xact::{Failure, in_subtransaction};
 use pgrx::pg_sys;
 use pgrx::pg_sys::{Datum, Oid};
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 /// How arguments of variable length lie.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +108,7 @@ fn bytes(range: &std::ops::Range<usize>) -> &[u8] {
 /// # Safety
 /// There is a type of that OID with an input function that SQL may call.
 unsafe fn make(kind: Oid, text: &str, header: Header) -> Made {
-    let text = CString::new(text).unwrap_or_default();
+    let text = c_text(text);
     // SAFETY: the input function of the type makes one of its values, whose length the type tells.
     unsafe {
         let (mut input, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);

@@ -1,7 +1,7 @@
 //! Waits with an end.
 use super::deparse::set_local;
+use crate::pg::ctext::c_text;
 use pgrx::pg_sys;
-use std::ffi::CString;
 
 /// Runs `f`; what it waits for locks, names and rows of other transactions ends after so many milliseconds each time,
 /// or sooner where the session says so.
@@ -12,7 +12,7 @@ pub fn within<T>(milliseconds: i32, f: impl FnOnce() -> T) -> T {
         let own = pg_sys::LockTimeout;
         let limit = if own > 0 { own.min(milliseconds) } else { milliseconds };
         let level = pg_sys::NewGUCNestLevel();
-        set_local(c"lock_timeout", &CString::new(limit.to_string()).unwrap_or_default());
+        set_local(c"lock_timeout", &c_text(limit.to_string()));
         let out = f();
         pg_sys::AtEOXact_GUC(true, level);
         out

@@ -1,24 +1,37 @@
-//! A hook that prices hashed aggregation over sketches out of the plan, for those who ask for it.
+//! The hook of the planner by which two have a say in how groups are formed: who offers to group by pages, and who prices
+//! hashed aggregation over sketches out of the plan.
+use super::batch;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
-static WANTED: OnceLock<fn() -> bool> = OnceLock::new();
+static SORTS: OnceLock<fn() -> bool> = OnceLock::new();
 static NEXT: OnceLock<pg_sys::create_upper_paths_hook_type> = OnceLock::new();
 /// A price that no other plan asks.
 const FORBIDDEN: f64 = i32::MAX as f64;
 const AGGREGATES: [&CStr; 2] = [c"hll_add_agg", c"hll_union_agg"];
 
-/// Installs the hook once; while `wanted` says so, sketches are aggregated over sorted input.
-pub fn install(wanted: fn() -> bool) {
-    if WANTED.set(wanted).is_err() {
-        return;
+/// While `wanted` says so, sketches are aggregated over sorted input.
+pub fn sort_sketches(wanted: fn() -> bool) {
+    if SORTS.set(wanted).is_ok() {
+        install();
     }
+}
+
+/// Queries are offered to be grouped by pages, as far as `wanted` says.
+pub fn group_by_pages(wanted: fn() -> batch::Wanted) {
+    batch::install(wanted);
+    install();
+}
+
+/// Installs the hook once.
+fn install() {
     // SAFETY: the library is loaded by the only thread of the process; the next hook is kept and called.
     unsafe {
-        let _ = NEXT.set(pg_sys::create_upper_paths_hook);
-        pg_sys::create_upper_paths_hook = Some(upper_paths);
+        if NEXT.set(pg_sys::create_upper_paths_hook).is_ok() {
+            pg_sys::create_upper_paths_hook = Some(upper_paths);
+        }
     }
 }
 
@@ -30,23 +43,22 @@ unsafe extern "C-unwind" fn upper_paths(
     output: *mut pg_sys::RelOptInfo,
     extra: *mut std::ffi::c_void,
 ) {
-    // SAFETY: the planner's arguments are passed on as they came, and its path lists are live for the call.
+    let groups = stage == pg_sys::UpperRelationKind::UPPERREL_GROUP_AGG;
+    let sorts = SORTS.get().is_some_and(|wanted| wanted());
+    // SAFETY: the planner's arguments are passed on as they came, and its structures are live for the call.
     unsafe {
+        // Others may price what is offered; sketches are priced when they have.
+        if groups && !sorts {
+            batch::offer(root, input, output, extra);
+        }
         if let Some(Some(next)) = NEXT.get() {
             // an error of the next hook must unwind these frames, not jump over them
             pg_sys::ffi::pg_guard_ffi_boundary(|| next(root, stage, input, output, extra));
         }
-        let last = stage == pg_sys::UpperRelationKind::UPPERREL_GROUP_AGG
-            || stage == pg_sys::UpperRelationKind::UPPERREL_FINAL;
-        if last && WANTED.get().is_some_and(|wanted| wanted()) {
+        if sorts && (groups || stage == pg_sys::UpperRelationKind::UPPERREL_FINAL) {
             forbid_hashed(output);
         }
     }
-}
-
-/// Whether sketches are to be aggregated over sorted input alone.
-pub fn sorts() -> bool {
-    WANTED.get().is_some_and(|wanted| wanted())
 }
 
 /// # Safety

@@ -3,7 +3,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 use std::ffi::{CStr, CString};
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 /// The top-level transaction's 64-bit id, assigned now if it had none. Every inserted row asks.
 pub fn own_transaction_id() -> i64 {
@@ -186,7 +186,7 @@ fn setting(name: &CStr) -> Option<CString> {
 }
 
 fn lasting_settings() -> Vec<(&'static CStr, CString)> {
-    let names = LASTING.lock().map(|names| names.clone()).unwrap_or_default();
+    let names = LASTING.lock().unwrap_or_else(PoisonError::into_inner).clone();
     names.into_iter().filter_map(|name| Some((name, setting(name)?))).collect()
 }
 

@@ -25,7 +25,7 @@ pub fn named(coarser: Option<Jsonb>) -> Result<BTreeMap<String, String>> {
         Some(Err(e)) => {
             let why = e.to_string();
             // Nobody wrote the lines and columns of the text that is read here.
-            let why = why.split(" at line ").next().unwrap_or_default();
+            let why = why.split_once(" at line ").map_or(why.as_str(), |(why, _)| why);
             fail(
                 WRONG,
                 format!("coarser is no object of names and widths: {why}"),

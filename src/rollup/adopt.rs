@@ -202,7 +202,7 @@ fn compare(c: &Column, t: &Existing, keys_never_null: bool, is_same: bool) -> Op
             ),
             format!(
                 "ALTER COLUMN {name} TYPE {wanted}{}",
-                c.collation.as_ref().map(|c| format!(" COLLATE {c}")).unwrap_or_default()
+                c.collation.as_ref().map_or(String::new(), |c| format!(" COLLATE {c}"))
             ),
         ));
     }

@@ -59,6 +59,7 @@ pub fn settings_of_database() -> Result<String> {
         &[],
         |row| row.get::<String>(1),
     )?;
+    // Where nothing is set there is nothing to put together.
     Ok(first(found).unwrap_or_default())
 }
 
@@ -143,7 +144,9 @@ pub fn failed(id: i64, message: &str) -> Result<Option<String>> {
         &[id.into(), message.into(), settings::retry_delay().into()],
         |row| row.get::<i32>(1),
     )?;
-    let (failures, most) = (first(failures).unwrap_or_default(), settings::max_failures());
+    // The rollup may have been dropped just now.
+    let Some(failures) = first(failures) else { return Ok(None) };
+    let most = settings::max_failures();
     if most == 0 || failures < most {
         return Ok(None);
     }

@@ -120,13 +120,10 @@ pub fn store_progress(d: &Definition, rows: i64) -> Result<()> {
 /// Rows of the backlog that are left: at least 1 while there is one.
 pub fn rest(id: i64) -> Result<i64> {
     let _acting = ActingAs::catalog();
-    Ok(catalog::write(
+    let rest = catalog::maybe_now(
         "SELECT CASE WHEN backlog_to_xmax IS NULL THEN 0 ELSE greatest(backlog_rows - backlog_done, 1) END FROM rollup.definition WHERE id = $1",
         &[id.into()],
-        |row| row.get::<i64>(1),
-    )?
-    .into_iter()
-    .flatten()
-    .next()
-    .unwrap_or_default())
+    )?;
+    // A rollup that has just been dropped has none.
+    Ok(rest.unwrap_or(0))
 }

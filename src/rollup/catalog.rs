@@ -180,6 +180,7 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<(Definition, state::Columns)>
         offset: row.get(10)?.unwrap_or(0),
         same_cluster,
         follows: row.must(11)?,
+        // A query without joins.
         joined: row.get(12)?.unwrap_or_default(),
         live: row.get(13)?,
         shape: row.get(14)?,

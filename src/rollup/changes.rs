@@ -1,5 +1,5 @@
 //! Which buckets the change records of a rollup concern, as SQL. How they are computed again is in `change`.
-use super::catalog::{self, Definition};
+use super::catalog::{self, Definition, Must};
 use super::error::Result;
 use super::reach;
 use crate::pg::reach::TimeType;
@@ -257,13 +257,13 @@ pub fn touched(c: &Changes) -> Result<Option<Touched>> {
                 Ok((
                     row.get::<String>(1)?,
                     row.get::<bool>(2)? == Some(true),
-                    row.get::<i64>(3)?,
+                    row.must::<i64>(3)?,
                     row.get::<String>(4)?,
                 ))
             },
         )?;
         let Some((fine, nulls, pieces, rows)) = found.into_iter().next() else { return Ok(None) };
-        if pieces.unwrap_or_default() > PIECES {
+        if pieces > PIECES {
             slack = slack.max(MINUTE).saturating_mul(8);
             continue;
         }

@@ -330,7 +330,7 @@ impl Builder<'_> {
 
     /// The calls of a rule over the arguments and the FILTER of `a`, as PostgreSQL reads them.
     fn over_the_same(&self, calls: &[String], a: &Aggregate) -> Result<Vec<Aggregate>> {
-        let filter = a.filter.as_ref().map(|f| format!(" FILTER (WHERE {f})")).unwrap_or_default();
+        let filter = a.filter.as_ref().map_or(String::new(), |f| format!(" FILTER (WHERE {f})"));
         let argument = |n: usize| a.arguments.get(n.wrapping_sub(1)).map(|t| format!("({t})"));
         let calls: Vec<String> = calls.iter().map(|c| fill(c, argument) + &filter).collect();
         let text = format!("SELECT {} FROM {}", calls.join(", "), self.from);

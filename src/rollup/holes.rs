@@ -1,7 +1,7 @@
 //! Buckets whose raw rows have left with their table (see `lost`): which they are, as SQL, for a rollup and its levels.
 use super::catalog::{self, Definition};
 use super::changes::{Changes, Notes, coarse_of};
-use super::error::{Result, fail};
+use super::error::{Result, fail, internal};
 use super::lost::any;
 use super::range::{Holes, Range};
 use super::session::set_timezone;
@@ -123,12 +123,12 @@ pub fn check(d: &Definition, plan: &Plan, asked: &Range) -> Result<()> {
         &[d.id.into()],
         |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?, row.get::<String>(3)?)),
     )?
-    .into_iter()
-    .next()
-    .unwrap_or_default();
+    .pop()
+    .ok_or_else(|| internal("a statement gives no row where it must"))?;
     let name = literal(&d.name);
-    let later =
-        after.map(|after| format!("SELECT rollup.rebuild({name}, {}) begins after them. ", literal(&after)));
+    let later = after.map_or(String::new(), |after| {
+        format!("SELECT rollup.rebuild({name}, {}) begins after them. ", literal(&after))
+    });
     fail(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!(
@@ -138,8 +138,7 @@ pub fn check(d: &Definition, plan: &Plan, asked: &Range) -> Result<()> {
             to.unwrap_or_else(|| "no time".into())
         ),
         format!(
-            "{}SELECT rollup.rebuild({name}, force => true) counts the rows that are there, and forgets those that left.",
-            later.unwrap_or_default()
+            "{later}SELECT rollup.rebuild({name}, force => true) counts the rows that are there, and forgets those that left."
         ),
     )
 }

@@ -119,7 +119,8 @@ fn of_rollup(table: pg_sys::Oid, source: pg_sys::Oid, d: &Definition) -> Result<
         rollup: d.name.clone(),
         times: times.map(ends),
         some_without,
-        unmerged: waiting::unmerged_in(d, &plan, table)?.unwrap_or_default(),
+        // Of what cannot be told nothing is said.
+        unmerged: waiting::unmerged_in(d, &plan, table)?.unwrap_or(0),
         place: String::new(),
     }))
 }
@@ -127,6 +128,7 @@ fn of_rollup(table: pg_sys::Oid, source: pg_sys::Oid, d: &Definition) -> Result<
 const DAY: i64 = 86_400_000_000;
 
 fn place(parent: pg_sys::Oid, table: pg_sys::Oid) -> String {
+    // A child that is no partition has no bounds.
     format!("{} {}", parent.to_u32(), leaving::bounds(table).unwrap_or_default())
 }
 

@@ -72,9 +72,7 @@ impl Place for OneServer {
                 None => None,
                 Some(rows) => {
                     let longest = client.select(&*keys::longest(plan), None, &[])?.first();
-                    let (key, bytes) =
-                        (longest.get(1)?.unwrap_or_default(), longest.get(2)?.unwrap_or_default());
-                    Some(LeftOut { rows, key, bytes })
+                    Some(LeftOut { rows, key: longest.must(1)?, bytes: longest.must(2)? })
                 }
             };
             Ok((rows, groups, counts, left_out))

@@ -199,7 +199,7 @@ fn lock(k: &Kept) -> Result<Option<Kept>> {
 /// Where a partition lacks: from now to as far ahead as is wanted, and where rows lie in the default partition. As it is
 /// now, not as the calling statement saw it: that may have made others.
 fn lacking(k: &Kept) -> Result<Option<String>> {
-    let (ahead, since, until) = {
+    let found = {
         let _acting = ActingAs::catalog();
         set_local(c"timezone", c"UTC");
         catalog::write(
@@ -213,10 +213,9 @@ fn lacking(k: &Kept) -> Result<Option<String>> {
             &[k.oid.into()],
             |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?, row.get::<String>(3)?)),
         )?
-        .into_iter()
-        .next()
-        .unwrap_or_default()
     };
+    // Nobody partitions it any more.
+    let Some((ahead, since, until)) = found.into_iter().next() else { return Ok(None) };
     if ahead.is_some() || k.default.is_none() {
         return Ok(ahead);
     }
@@ -314,9 +313,10 @@ fn slot(k: &Kept, bound: &str) -> Result<Option<Slot>> {
             Ok((
                 row.must::<String>(1)?,
                 row.must::<String>(2)?,
+                // Most tables have no options.
                 row.get::<String>(5)?.unwrap_or_default(),
                 row.get::<String>(6)?,
-                row.get::<String>(7)?.unwrap_or_default(),
+                row.must::<String>(7)?,
                 row.get::<bool>(8)? == Some(true),
             ))
         },

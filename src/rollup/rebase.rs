@@ -144,7 +144,8 @@ fn above_stamps(name: &str, before: i64) -> Result<i64> {
              pg_catalog.count(*) FILTER (WHERE {STAMP} OPERATOR(pg_catalog.>=) {limit}::pg_catalog.int8) FROM {name}"
         ),
         &[],
-        |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.must::<i64>(2)?)),
+        // An empty table has no highest stamp.
+        |row| Ok((row.get::<i64>(1)?.unwrap_or(0), row.must::<i64>(2)?)),
     )?;
     let (highest, left_out) = found.into_iter().next().ok_or_else(|| internal("no count"))?;
     if left_out > 0 {

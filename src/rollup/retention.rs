@@ -144,28 +144,24 @@ fn zone_of(relation: pg_sys::Oid, name: &str, zoned: bool) -> Result<String> {
     if zoned {
         return Ok("UTC".into());
     }
-    let session =
-        catalog::read("SELECT pg_catalog.current_setting('TimeZone')", &[], |row| row.get::<String>(1))?;
+    let session = catalog::one("SELECT pg_catalog.current_setting('TimeZone')", &[])?;
     let _acting = ActingAs::catalog();
     let zones = catalog::read(
         "SELECT DISTINCT d.timezone FROM rollup.definition d WHERE d.source = $1 OR d.relation = $1 \
          OR d.id IN (SELECT l.definition FROM rollup.level l WHERE l.relation = $1) ORDER BY 1",
         &[relation.into()],
-        |row| row.get::<String>(1),
+        |row| row.must::<String>(1),
     )?;
     match zones.as_slice() {
-        [Some(one)] => Ok(one.clone()),
-        [] => session.into_iter().flatten().next().ok_or_else(|| super::error::internal("no time zone")),
+        [one] => Ok(one.clone()),
+        [] => Ok(session),
         [a, b, ..] => fail(
             PgSqlErrorCode::ERRCODE_AMBIGUOUS_PARAMETER,
             format!(
-                "rollups of {name} have time zones {} and {}, in which its times mean different moments",
-                a.as_deref().unwrap_or_default(),
-                b.as_deref().unwrap_or_default()
+                "rollups of {name} have time zones {a} and {b}, in which its times mean different moments"
             ),
             "Say which one its times are in: rollup.retain(relation, keep, timezone => 'Europe/Berlin').",
         ),
-        [None] => Err(super::error::internal("a rollup without time zone")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Settings of the session for statements of the engine, until the current role ends.
+use crate::pg::ctext::c_text;
 use crate::pg::query::set_local;
-use std::ffi::CString;
 
 /// New rows lie at the end of the table, all of them: to the planner, which takes them to be anywhere, reading the
 /// table until one comes looks cheap. Until the current role ends.
@@ -16,5 +16,5 @@ pub fn prefer_hashing() {
 
 /// Sets the time zone until the current role ends.
 pub fn set_timezone(zone: &str) {
-    set_local(c"timezone", &CString::new(zone).unwrap_or_default());
+    set_local(c"timezone", &c_text(zone));
 }

@@ -89,7 +89,7 @@ fn beside(table: &str) -> Result<String> {
 /// Makes the live view of a rollup or a level, or makes it what the plan says; returns its name.
 pub fn make(nodes: bool, plan: &Plan, names: Names, level: Option<&Level>, id: i64) -> Result<String> {
     let there = of(id, level)?;
-    let options = there.as_deref().map(options).transpose()?.unwrap_or_default();
+    let options = there.as_deref().map_or(Ok(Vec::new()), options)?;
     let view = match there.or(names.view.map(str::to_string)) {
         Some(view) => view,
         None => beside(level.map_or(names.target, |l| &l.target))?,
@@ -174,7 +174,7 @@ struct Grant {
 
 impl Grant {
     fn on(&self, view: &str) -> String {
-        let column = self.column.as_ref().map(|c| format!(" ({})", ident(c))).unwrap_or_default();
+        let column = self.column.as_ref().map_or(String::new(), |c| format!(" ({})", ident(c)));
         format!("{}{column} ON {view}", self.privilege)
     }
 }

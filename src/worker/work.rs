@@ -1,5 +1,6 @@
 //! What an owner's process does: take a source that nobody works on, and run what is due of it, each rollup in
 //! transactions of its own, so that one that fails stops no other. And the look at what is due, the scheduler's too.
+use crate::pg::ctext::c_text;
 use crate::pg::lock::{self, Work};
 use crate::pg::{background, xact};
 use crate::rollup::attempt::{self, Due};
@@ -11,7 +12,6 @@ use crate::rollup::run;
 use crate::rollup::settings;
 use crate::rollup::waiting::New;
 use pgrx::prelude::*;
-use std::ffi::CString;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub fn timed<T>(
 ) -> std::result::Result<T, xact::Failure> {
     background::start_clock(settings::timeout());
     let done = xact::in_transaction(|| {
-        let wait = CString::new(settings::lock_timeout().to_string()).unwrap_or_default();
+        let wait = c_text(settings::lock_timeout().to_string());
         crate::pg::query::set_local(c"lock_timeout", &wait);
         body().unwrap_or_else(|report| {
             report.report(PgLogLevel::ERROR);

@@ -33,6 +33,6 @@ mod walk;
 
 pub use column::{Column, ROWS, Rows};
 pub use known::{Function, Hash, Kernel, know};
-pub use offer::{Asked, Wanted, install};
+pub use offer::{Asked, Wanted, install, offer};
 pub use plan::PLAIN_NAME as NODE;
 pub use states::States;

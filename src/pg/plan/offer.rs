@@ -4,13 +4,13 @@
 //! them computed, as the owner; what is put into a reader's statement is what the reader has written too, by functions of
 //! PostgreSQL's own (the bucket of a time), or the merge of an aggregate that the reader calls.
 use super::tree::{self, Memory, Node};
+use crate::pg::ctext::c_text;
 use crate::pg::deparse::string;
 use crate::pg::xact::ActingAs;
 use hll_rollup::Bucket;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::CString;
 
 /// Columns of pg_aggregate, and a support function of B-trees, which the bindings leave out.
 const FINAL_FUNCTION: i16 = 5;
@@ -128,7 +128,7 @@ impl Offer {
                     .map(|t| memory.keep(tree::folded((*t).expr.cast())))
                     .ok_or_else(|| format!("column {name} of rollup {} is not found", about.name))
             };
-            let column = CString::new(about.time_column.as_str()).unwrap_or_default();
+            let column = c_text(about.time_column.as_str());
             let time = pg_sys::get_attnum(about.source, column.as_ptr());
             let (mut keys, mut values) = (Vec::new(), Vec::new());
             for name in about.keys.iter().filter(|name| **name != about.time_key) {

@@ -33,7 +33,7 @@ pub fn begin(table: &str) -> Result<(i64, Nodes)> {
         &[],
         |row| Ok((row.must::<i64>(1)?, row.must::<i64>(2)?)),
     )?;
-    let offset = found.iter().map(|(_, id)| *id).max().unwrap_or_default() + 1;
+    let offset = found.iter().map(|(_, id)| *id).max().unwrap_or(0) + 1;
     let seen = Snapshot { xmax: offset, xip: Vec::new() };
     let node = Node { seen: seen.clone(), safe: seen, ..Node::default() };
     // A stamp has 16 bits for the group.

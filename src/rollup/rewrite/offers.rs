@@ -81,13 +81,7 @@ fn load_sources() -> Result<(HashSet<pg_sys::Oid>, HashSet<pg_sys::Oid>)> {
     let found = catalog::read(
         "SELECT d.source::pg_catalog.oid, d.live::pg_catalog.oid, ARRAY(SELECT l.live::pg_catalog.oid FROM rollup.level l WHERE l.definition = d.id AND l.live IS NOT NULL) FROM rollup.definition d",
         &[],
-        |row| {
-            Ok((
-                row.get::<pg_sys::Oid>(1)?,
-                row.get::<pg_sys::Oid>(2)?,
-                row.get::<Vec<pg_sys::Oid>>(3)?.unwrap_or_default(),
-            ))
-        },
+        |row| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<pg_sys::Oid>(2)?, row.must::<Vec<pg_sys::Oid>>(3)?)),
     )?;
     let (mut sources, mut live) = (HashSet::new(), HashSet::new());
     for (source, view, of_levels) in found {

@@ -42,6 +42,7 @@ fn told(call: &mut Call) -> Result<pg_sys::Datum> {
             ))
         })?
     };
+    // Of a rollup that was dropped nothing is known: all is read raw.
     let (good, xmax, xip, kept, raw, source) = found.into_iter().next().unwrap_or_default();
     // A plan that was made before may be executed by a transaction that is told of others by locks.
     if let Some(source) = source {

@@ -12,7 +12,6 @@ use crate::pg::plan::offer::Offer;
 use crate::pg::plan::time::Bound;
 use crate::pg::plan::{Asked, since};
 use hll_rollup::sql::{STAMP, ident, literal};
-use hll_rollup::statements::list;
 use hll_rollup::{Bucket, Kind, Plan, statements, times};
 
 const DAY: i64 = 86_400_000_000;
@@ -246,8 +245,8 @@ impl<'a> Question<'a> {
                     n + 1
                 ),
                 _ => {
-                    let expression = self.m.plan.column(self.name(c)).map(|c| c.expression.as_str());
-                    format!("{} AS c{}", expression.unwrap_or_default(), n + 1)
+                    let column = self.m.plan.column(self.name(c)).expect("an offer is of the plan's columns");
+                    format!("{} AS c{}", column.expression, n + 1)
                 }
             })
             .collect()
@@ -309,10 +308,9 @@ impl<'a> Question<'a> {
 
 /// The merge of each value, over the table itself.
 pub fn merged(plan: &Plan, table: &str) -> String {
-    let columns = list(plan.columns.iter().filter(|c| c.merge().is_some()), |c| {
-        c.merge()
-            .map(|m| format!("{} AS {}", statements::merge_many(c, m), ident(&c.name)))
-            .unwrap_or_default()
-    });
-    format!("SELECT {columns} FROM {table}")
+    let columns: Vec<String> = plan
+        .values()
+        .map(|(c, m)| format!("{} AS {}", statements::merge_many(c, m), ident(&c.name)))
+        .collect();
+    format!("SELECT {} FROM {table}", columns.join(", "))
 }
