@@ -9,10 +9,13 @@
 //! itself, which run as an owner in a restricted operation, as REFRESH and CREATE MATERIALIZED VIEW do; nor where row
 //! security is in play, nor where a transaction is serializable.
 pub mod aggregates;
+pub mod buckets;
 pub mod graft;
 pub mod matching;
 pub mod offer;
+pub mod planner;
 pub mod refusal;
+pub mod split;
 pub mod time;
 pub mod tree;
 
