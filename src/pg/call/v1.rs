@@ -273,6 +273,8 @@ unsafe fn detoasted(d: pg_sys::Datum) -> *mut u8 {
 #[macro_export]
 macro_rules! v1 {
     ($name:ident, $body:path) => {
+        // The code is that of the fence, wherever it is asked for.
+        #[allow(unsafe_code)]
         const _: () = {
             #[unsafe(export_name = concat!("pg_finfo_", stringify!($name)))]
             extern "C" fn finfo() -> &'static pgrx::pg_sys::Pg_finfo_record {

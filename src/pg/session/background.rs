@@ -233,6 +233,7 @@ pub fn extension_installed() -> bool {
 #[macro_export]
 macro_rules! worker_entry {
     ($name:ident, $body:path) => {
+        #[allow(unsafe_code)]
         const _: () = {
             #[pgrx::pg_guard]
             #[unsafe(export_name = stringify!($name))]
