@@ -12,9 +12,9 @@ const FLOORS: [(&str, &str); 4] = [
     ("stored", "catalog citus citus::places naming state"),
     (
         "parts",
-        "adopt anew arrange arrival backlog beside caller changes citus::commit citus::create citus::gather citus::status \
+        "adopt arrange arrival backlog beside caller changes citus::commit citus::create citus::gather citus::status \
          citus::view clock comments definition diagnose history holes identity late leaving levels live live_sql long lost \
-         maps merged moved names options place range reach records removal retention rewrite::explain rewrite::state \
+         maps merged moved names options place range reach records recreated removal retention rewrite::explain rewrite::state \
          rewrite::text rules source time_key views waiting watch",
     ),
     (

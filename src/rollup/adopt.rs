@@ -158,7 +158,7 @@ fn without_modifier(sql_type: &str) -> String {
     }
 }
 
-/// True of a column that is computed from others, and is so there: a table that has been a rollup's has such.
+/// Whether it is a column that is computed from others, and is so there: a table that has been a rollup's has such.
 fn is_same(c: &Column, t: &Existing, there: &There, target: &str) -> Result<bool> {
     let Role::Result { of, .. } = &c.role else { return Ok(false) };
     let (true, Some(expression)) = (t.generated, generated_as(c)) else { return Ok(false) };

@@ -1,9 +1,9 @@
-//! The triggers of sources and of what lies below them: which there are to be, who makes them, and where one lacks.
+//! The triggers of sources and of what lies below them: which there are to be, who makes them, and where one is missing.
 //!
 //! Invariant: a command fails or waits because of nobody's tables but its own. `rollup.create` and `rollup.drop` arrange
 //! their source, as its owner. The event trigger looks at the objects of the command that fired it, and at what lies
 //! above and below these, acts as who gave the command, waits for locks shortly, and where it cannot act says so and lets
-//! the command be. What lacks is no state that is kept but what the catalogs say: `rollup.status` shows it, and the next
+//! the command be. What is missing is no state that is kept but what the catalogs say: `rollup.status` shows it, and the next
 //! run of a rollup of the source makes it as the source's owner. A trigger that the owner has switched off stays off, and is shown.
 use super::catalog::{self, Must};
 use super::error::{Result, fail, report};
@@ -31,7 +31,7 @@ pub struct Odd {
     pub commands: Vec<String>,
 }
 
-/// True where a trigger lacks, or is switched off, on a table or below it.
+/// Whether a trigger is missing, or is switched off, on a table or below it.
 pub fn lacks(root: pg_sys::Oid) -> Result<bool> {
     Ok(odd(root)?.iter().any(|o| o.lacks))
 }
@@ -81,7 +81,7 @@ fn put_right(all: &[Odd]) -> Result<()> {
 }
 
 /// Puts triggers on a source and what is below it, where a rollup wants them, or takes them away: those on changes,
-/// and where a subscription brings rows one that gives these stamps of this server. The source is locked, but for
+/// and where a subscription brings rows one that gives these stamps of this server. The source is locked, except for
 /// those below it that come later.
 pub fn arrange(source: pg_sys::Oid) -> Result<()> {
     put_right(&odd(source)?)
@@ -200,7 +200,7 @@ pub fn sources_above(table: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     )
 }
 
-/// A trigger may lack on the source or below it.
+/// A trigger may be missing on the source or below it.
 pub fn is_watched(source: pg_sys::Oid) -> Result<bool> {
     let _acting = ActingAs::catalog();
     let found = catalog::read_often(

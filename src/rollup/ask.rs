@@ -80,7 +80,7 @@ pub fn read<T>(
 }
 
 /// As `read`, for a statement of one fixed text that runs with every look or run: its plan is kept for the session, since
-/// planning it takes longer than running it. PostgreSQL plans anew where what it names has changed.
+/// planning it takes longer than running it. PostgreSQL plans again where what it names has changed.
 pub fn read_often<T>(
     sql: &str,
     args: &[DatumWithOid],

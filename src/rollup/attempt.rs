@@ -34,7 +34,7 @@ pub struct Due {
     pub failing: bool,
 }
 
-/// True of a row of `rollup.attempt`, `a`, and `rollup.definition`, `d`, whose run is due. A clock that was set
+/// The condition that a run is due, of a row of `rollup.attempt`, `a`, and one of `rollup.definition`, `d`. A clock that was set
 /// back makes it due: its last run seems to lie ahead. So does a backlog, at once.
 const IS_DUE: &str = "d.state = 'active' AND d.every IS NOT NULL AND (a.last_run IS NULL \
     OR (d.backlog_to_xmax IS NOT NULL AND a.failures = 0) OR pg_catalog.clock_timestamp() >= coalesce(a.hold_until, a.last_run + d.every) \
@@ -160,7 +160,7 @@ pub fn failed(id: i64, message: &str) -> Result<Option<String>> {
 }
 
 /// What was said of the last failure of a rollup, where it failed in the same way.
-pub fn said_of(id: i64, message: &str) -> Result<Option<String>> {
+pub fn previous_message(id: i64, message: &str) -> Result<Option<String>> {
     let _acting = ActingAs::catalog();
     let said = catalog::read(
         "SELECT last_error FROM rollup.attempt WHERE id = $1 AND pg_catalog.starts_with(last_error, $2)",
@@ -217,7 +217,7 @@ pub fn after_start() -> Result<Vec<String>> {
     Ok(crashed.into_iter().map(|(_, name)| name).collect())
 }
 
-/// Makes partitions that lack, and runs what is due and the caller may run, in the caller's transaction, each in a part of it that can fail alone;
+/// Makes missing partitions, and runs what is due and the caller may run, in the caller's transaction, each in a part of it that can fail alone;
 /// returns the raw rows merged.
 pub fn run_due() -> Result<i64> {
     partition::make_due()?;

@@ -1,5 +1,5 @@
 //! A backlog: rows that are too many for one transaction are merged in pieces by time, newest first, a transaction a
-//! piece, while new rows go on being merged beside them. What is left is in the state row; whoever is killed, the
+//! piece, while new rows go on being merged alongside them. What is left is in the state row; whoever is killed, the
 //! next run goes on from there.
 use super::catalog::{self, Definition, Must};
 use super::error::{Result, internal};
@@ -16,7 +16,7 @@ use std::ffi::CString;
 static PIECE: GucSetting<i32> = GucSetting::<i32>::new(500_000);
 
 /// A rollup that has not run for so long may have a backlog.
-const AWAY: &str = "1 hour";
+const IDLE: &str = "1 hour";
 
 /// Called once when the library is loaded.
 pub fn init() {
@@ -35,7 +35,7 @@ pub fn init() {
 /// Where the pieces of the backlog begin that `rows` make, the rows of the next run, and how many rows it has; None
 /// where they are few. `first`: nothing was merged before.
 pub fn begin(d: &Definition, plan: &Plan, rows: &str, first: bool) -> Result<Option<(Vec<String>, i64)>> {
-    if !first && !away(d.id)? {
+    if !first && !was_idle(d.id)? {
         return Ok(None);
     }
     let (source, _, owner) = d.parts()?;
@@ -86,11 +86,11 @@ fn is_date(source: pg_sys::Oid, column: &str) -> Result<bool> {
         == Some(true))
 }
 
-fn away(id: i64) -> Result<bool> {
+fn was_idle(id: i64) -> Result<bool> {
     let _acting = ActingAs::catalog();
     Ok(catalog::read_often(
         "SELECT last_run < pg_catalog.clock_timestamp() - $2::pg_catalog.interval FROM rollup.attempt WHERE id = $1 AND failures = 0",
-        &[id.into(), AWAY.into()],
+        &[id.into(), IDLE.into()],
         |row| row.get::<bool>(1),
     )?
     .into_iter()

@@ -15,7 +15,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
-/// Whether rows came to a source by another road that some rollup has not judged, as the calling statement sees it.
+/// Whether rows came to a source in another way that some rollup has not judged, as the calling statement sees it.
 pub fn has_arrivals(source: pg_sys::Oid) -> Result<bool> {
     let found = read_often(ARRIVALS, &[source.into()], |row| row.get::<bool>(1))?;
     Ok(found.first() == Some(&Some(true)))
@@ -278,7 +278,7 @@ pub fn check_owner_of(d: &Definition) -> Result<()> {
     check_owner(d.owner, &format!("rollup {}", d.name))
 }
 
-/// True of a caller who monitors the server.
+/// Whether it is a caller who monitors the server.
 pub fn is_monitor() -> Result<bool> {
     let sql = "SELECT pg_catalog.pg_has_role('pg_monitor', 'USAGE')";
     Ok(read(sql, &[], |row| row.get::<bool>(1))?.first().copied().flatten() == Some(true))

@@ -1,8 +1,8 @@
 //! Buckets whose raw rows have changed: which they are, and how they are computed again.
 //!
-//! A change is noted by minute with the stamp of the transaction that made it, and so is followed by exactly one run
-//! of each rollup, as a new row is. That run reads the rows after it has read the notes: a change that it sees and
-//! whose note it does not is followed once more by the next. What is computed again is what the merge rules need not
+//! A change is recorded by minute with the stamp of the transaction that made it, and so is followed by exactly one run
+//! of each rollup, as a new row is. That run reads the rows after it has read the records: a change that it sees and
+//! whose record it does not is followed once more by the next. What is computed again is what the merge rules need not
 //! know: rows merged so far, as they are now.
 use super::ask;
 use super::catalog::{self, Definition};
@@ -14,7 +14,7 @@ use crate::pg::xact::ActingAs;
 use hll_rollup::sql::ident;
 use hll_rollup::{Frontier, Level, Plan, sql as bounds, statements};
 
-/// True where a change waits for a run of the rollup.
+/// Whether a change waits for a run of the rollup.
 pub fn wait(d: &Definition, now: &Frontier) -> Result<bool> {
     if !d.follows {
         return Ok(false);

@@ -13,30 +13,30 @@ const MARGIN: i64 = 3_000_000_000_000_000_000;
 const MINUTE: i64 = 60_000_000;
 const DAY: i64 = 86_400_000_000;
 
-/// Which notes concern a rollup, and how its buckets are written.
+/// Which records concern a rollup, and how its buckets are written.
 pub struct Changes<'a> {
     plan: &'a Plan,
     zone: &'a str,
     /// The source and the rollup's table, as expressions that give their ids.
     pub source: String,
     pub target: String,
-    /// The condition that a note has not been followed.
+    /// The condition that a record has not been followed.
     pending: String,
     notes: Notes,
     id: i64,
 }
 
-/// Which notes.
+/// Which records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notes {
     /// Of rows that changed: what can be computed again counts.
     Changes,
-    /// Of rows that came by another road.
+    /// Of rows that came in another way.
     Arrivals,
 }
 
 impl<'a> Changes<'a> {
-    /// The notes that the run from `seen` to `now` follows.
+    /// The records that the run from `seen` to `now` follows.
     pub fn of(
         d: &Definition,
         plan: &'a Plan,
@@ -58,7 +58,7 @@ impl<'a> Changes<'a> {
         })
     }
 
-    /// The notes that no run has followed, the state read by the statement itself: for views.
+    /// The records that no run has followed, the state read by the statement itself: for views.
     pub fn of_view(plan: &'a Plan, zone: &'a str, id: i64) -> Changes<'a> {
         let of = |column: &str| format!("(SELECT d.{column} FROM rollup.definition d WHERE d.id = {id})");
         Changes {
@@ -102,7 +102,7 @@ impl<'a> Changes<'a> {
         self.pending.clone()
     }
 
-    /// A select of the bucket of a note's moment, as `k`.
+    /// A select of the bucket of a record's moment, as `k`.
     pub fn bucket_of(&self, moment: &str) -> String {
         let time =
             if self.plan.time_zoned { moment.to_string() } else { format!("({moment} AT TIME ZONE 'UTC')") };
@@ -128,7 +128,7 @@ impl<'a> Changes<'a> {
         format!("(SELECT {below} FROM rollup.expired e WHERE e.relation = {relation})")
     }
 
-    /// The buckets of the notes, each `slack` longer than it is; of changes, where raw rows are all there.
+    /// The buckets of the records, each `slack` longer than it is; of changes, where raw rows are all there.
     pub fn fine(&self, slack: i64) -> String {
         let r = self.ranges();
         let whole = match self.notes {
@@ -232,7 +232,7 @@ pub struct Touched {
     pub rows: String,
 }
 
-/// The buckets of all notes; None where there are none.
+/// The buckets of all records; None where there are none.
 pub fn touched(c: &Changes) -> Result<Option<Touched>> {
     let time = ident(&c.plan.time_column);
     let prefix = statements::prefix(c.plan);

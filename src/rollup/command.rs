@@ -24,7 +24,7 @@ fn watch(command: &Command) -> Result<()> {
     for (table, was, now) in &command.renamed {
         super::renamed::column_renamed(*table, was, now);
     }
-    command.made.iter().try_for_each(|table| super::anew::made(*table))?;
+    command.made.iter().try_for_each(|table| super::recreated::made(*table))?;
     super::leaving::told(command)?;
     let mut children = command.children.clone();
     for (parent, name) in &command.attached {
@@ -51,7 +51,7 @@ fn watch(command: &Command) -> Result<()> {
     Ok(())
 }
 
-/// A table has come to stand below another: where a rollup is above, its rows are noted, and told of from now on.
+/// A table has come to stand below another: where a rollup is above, its rows are recorded, and told of from now on.
 fn come(table: pg_sys::Oid) -> Result<()> {
     let above = sources_of_rows(table)?;
     for (_, time_column) in above.iter().filter(|(source, _)| *source != table).take(1) {

@@ -99,7 +99,7 @@ pub fn plan(select: &Select, from: &str, zone: &str) -> Result<Plan> {
 }
 
 /// Sees that a column counts the rows of each group, a hidden one where the query has none: by it is told whether rows that
-/// come by another road were counted.
+/// come in another way were counted.
 pub fn count_rows(plan: &mut Plan, from: &str, zone: &str) -> Result<()> {
     let calls = query::aggregates(&format!("SELECT pg_catalog.count(*) FROM {from}"), zone)
         .map_err(|u| report(UNSUPPORTED, u.what, u.hint))?;

@@ -15,7 +15,7 @@ use std::panic::AssertUnwindSafe;
 const DATA_EXCEPTION: i32 = 2 + (2 << 6);
 
 /// What is to be said of a failure: its message, with column and group where one of a generated column's is at fault.
-/// Costs about what the run did; the next run of the rollup begins anew.
+/// Costs about what the run did; the next run of the rollup begins again.
 pub fn explain(id: i64, failure: &Failure) -> String {
     let is_data = failure.code as i32 & 0xfff == DATA_EXCEPTION;
     let found = is_data.then(|| in_subtransaction(AssertUnwindSafe(|| find(id))).ok().flatten()).flatten();

@@ -7,7 +7,7 @@ use crate::pg::{lock, xact};
 use pgrx::pg_sys;
 
 /// Removes a rollup: its levels, its view, its table unless the data is kept, and with the last one of a source
-/// the two functions beside it.
+/// the two functions next to it.
 pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
     let relations = {
         let _acting = xact::ActingAs::catalog();
@@ -61,7 +61,7 @@ pub fn drop_table(relation: pg_sys::Oid, live: pg_sys::Oid, keep_data: bool) -> 
     Ok(())
 }
 
-/// Forgets a source that has no rollup any more, and drops the functions beside it. Its row is locked before it is asked
+/// Forgets a source that has no rollup any more, and drops the functions next to it. Its row is locked before it is asked
 /// whether it has one, as `register` locks it before it makes one: of two who come and go at once one waits for the other.
 pub fn forget_source(relation: pg_sys::Oid, there: bool) -> Result<()> {
     {

@@ -184,7 +184,7 @@ fn remake_views(
 ) -> Result<()> {
     let (source, target, _) = d.parts()?;
     let table = |level: Option<&Level>| level.map_or(target.to_string(), |l| l.target.clone());
-    // A view takes columns at its end; otherwise it is made anew. Those of levels may read the rollup's table too.
+    // A view takes columns at its end; otherwise it is recreated. Those of levels may read the rollup's table too.
     let shown = |p: &Plan| {
         let columns = p.columns.iter().filter(|c| !c.hidden);
         columns.map(|c| (c.name.clone(), c.sql_type.clone())).collect::<Vec<_>>()
@@ -212,7 +212,7 @@ fn remake_views(
     Ok(())
 }
 
-/// Notes which columns lack the rows that were there before them.
+/// Records which columns lack the rows that were there before them.
 fn store_partial(d: &Definition, gone: &[&Column], lacking: &[&Column]) -> Result<()> {
     let names = |columns: &[&Column]| -> Vec<String> {
         columns.iter().filter(|c| c.merge().is_some()).map(|c| c.name.clone()).collect()

@@ -3,8 +3,8 @@
 //! Invariant: an oid of a table that was dropped stays nowhere where something is run, made or removed by it, so that a
 //! table which comes to have that oid inherits nothing. Where another transaction holds such a row it is left, and found
 //! to be of no table later; nobody's DROP waits for us, or fails. A definition stays until rollup.drop, without the oid, and knows who owned its table:
-//! while it counts in this cluster, whose roles they are. A table that Citus makes anew under another oid is
-//! followed before (see `anew`).
+//! while it counts in this cluster, whose roles they are. A table that Citus recreates under another oid is
+//! followed before (see `recreated`).
 use super::catalog::{self, Must};
 use super::error::Result;
 use crate::pg::ddl::owner_before;
@@ -33,14 +33,14 @@ fn quietly(what: &str, body: impl FnOnce() -> Result<()>) {
 fn forget_dropped(call: &mut Call) -> pg_sys::Datum {
     if trigger::is_event(call) {
         // Citus' own command may fail rather than lose rollups.
-        super::anew::dropped().unwrap_or_else(super::error::raise);
+        super::recreated::dropped().unwrap_or_else(super::error::raise);
         quietly("rows of dropped tables stay in the catalog", forget);
         quietly("what dropped tables took along is not noted", lose);
     }
     call.null()
 }
 
-/// Notes what left a source with tables that were dropped.
+/// Records what left a source with tables that were dropped.
 fn lose() -> Result<()> {
     let _acting = ActingAs::catalog();
     let gone = catalog::read(

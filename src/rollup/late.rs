@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 /// Buckets of one table of a rollup that have expired.
 pub struct Late {
     relation: pg_sys::Oid,
-    /// True of the groups that belong there.
+    /// The condition that a group belongs there.
     pub condition: String,
 }
 

@@ -5,10 +5,10 @@
 //! - whatever command drops a table that lies below a source, its rows are looked at before it goes, with the table locked
 //!   (`pg::leaving`); one that is detached is looked at by the event trigger of that command. Both write down the times of
 //!   its rows, for each rollup that there is, in their own transaction. They lock the table above against readers, so that
-//!   no run reads raw rows without the table and without the note;
-//! - a table that comes back takes its notes along, and so does one that takes its place in the same transaction: its
+//!   no run reads raw rows without the table and without the record;
+//! - a table that comes back takes its records along, and so does one that takes its place in the same transaction: its
 //!   rows are judged as any that come (see `newcomers`);
-//! - what our own expiry drops is known by `rollup.expired`, and noted nowhere else.
+//! - what our own expiry drops is known by `rollup.expired`, and recorded nowhere else.
 //!
 //! A rollup that is made later counts what is there, and has lost nothing.
 use super::catalog::{self, Definition, Must};
@@ -36,7 +36,7 @@ struct Left {
     times: Option<(Micros, Micros)>,
     some_without: bool,
     unmerged: i64,
-    /// The table above and the bounds there: what takes the same place in this transaction takes the note away.
+    /// The table above and the bounds there: what takes the same place in this transaction takes the record away.
     place: String,
 }
 
@@ -266,8 +266,8 @@ pub fn any(d: &Definition) -> Result<bool> {
     Ok(found.first() == Some(&Some(true)) || !leaving_now(d.source_oid)?.is_empty())
 }
 
-/// Partitions that are being detached beside readers: a statement that begins now reads them no more, and what they take
-/// along is noted by the transaction that ends it, which waits for who holds a lock on the table above.
+/// Partitions that are being detached concurrently with readers: a statement that begins now reads them no more, and what they take
+/// along is recorded by the transaction that ends it, which waits for whoever holds a lock on the table above.
 pub fn leaving_now(source: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     let _acting = ActingAs::catalog();
     catalog::write(

@@ -40,7 +40,7 @@ pub fn tables(root: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     .collect())
 }
 
-/// Makes the index where it lacks, on a source and below it; insertions look up anew whom they tell.
+/// Makes the index where it is missing, on a source and below it; insertions look up again whom they tell.
 pub fn complete(root: pg_sys::Oid, table: &str, time_column: &str) -> Result<()> {
     let columns = format!("{}, {STAMP}", ident(time_column));
     let create = |table: &str| {
@@ -80,7 +80,7 @@ pub fn complete(root: pg_sys::Oid, table: &str, time_column: &str) -> Result<()>
     tell_anew(root)
 }
 
-/// The index that runs find new rows by, and that tells of rows which come by another road: on every leaf that lacks it.
+/// The index that runs find new rows by, and that tells of rows which come in another way: on every leaf that does not have it.
 ///
 /// It must never leave a row out, and costs every insertion: `crate::pg::zonemap` says how it does both, and why BRIN
 /// would not do. In a cluster the rows are in shards, whose zones no run closes, and stamps of different nodes lie far
@@ -103,7 +103,7 @@ pub fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<
     catalog::execute(&format!("CREATE INDEX ON {table} USING {} ({time})", zonemap::NAME), &[])
 }
 
-/// Has insertions into a table, and what is below it, look up anew whom they tell of rows that come.
+/// Has insertions into a table, and what is below it, look up again whom they tell of rows that come.
 pub fn tell_anew(root: pg_sys::Oid) -> Result<()> {
     tables(root)?.into_iter().for_each(arrival::forget);
     Ok(())

@@ -1,4 +1,4 @@
-//! Triggers of a source that lack are made by a run: see `arrange`.
+//! Missing triggers of a source are made by a run: see `arrange`.
 use super::arrange::{is_watched, odd, tables, try_as, warn};
 use super::catalog::Definition;
 use super::error::Result;
@@ -20,7 +20,11 @@ pub fn mend(d: &Definition) -> Result<()> {
     }
     leaving::unseen(d.source_oid)?;
     warn(
-        format!("rollup {}: {} lacked triggers of rollups, and has them again", d.name, tables(&all)),
+        format!(
+            "rollup {}: triggers of rollups were missing on {}, and are there again",
+            d.name,
+            tables(&all)
+        ),
         format!(
             "Changes of rows that were made without them are not in the rollups of {}. SELECT rollup.rebuild({}) computes all again, its second and third argument say from when to when.",
             source.qualified(),

@@ -11,7 +11,6 @@ use pgrx::prelude::*;
 
 mod add_level;
 mod adopt;
-mod anew;
 mod arrange;
 mod arrival;
 mod ask;
@@ -64,6 +63,7 @@ mod range;
 mod reach;
 mod rebase;
 mod records;
+mod recreated;
 mod relocate;
 mod removal;
 mod renamed;

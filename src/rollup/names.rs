@@ -3,7 +3,7 @@
 //! Invariant: the names in a plan are those of today. PostgreSQL keeps the live view as a tree, in which names are ids, so
 //! that it follows every renaming; what its SELECT over the source computes is written out when the view is made, and again
 //! whenever the plan is asked for. Where the two differ, names have changed and nothing else, since only the extension makes
-//! the view anew, and then notes what it says. Where the view was dropped the plan stays as it is. Of expressions that names
+//! the view again, and then records what it says. Where the view was dropped the plan stays as it is. Of expressions that names
 //! stand in beside, in merge rules and in results, the names are not followed.
 //!
 //! It rests on the view being the rollup's own: see `views`. On a Citus cluster, whose live views are made otherwise,
@@ -25,7 +25,7 @@ pub fn wanted(plan: &Plan, source: pg_sys::Oid) -> Wanted<'_> {
     }
 }
 
-/// Notes what the live view of a rollup says, which has just been made of `plan`.
+/// Records what the live view of a rollup says, which has just been made of `plan`.
 pub fn note(id: i64, plan: &Plan) -> Result<()> {
     let _acting = ActingAs::catalog();
     let found = catalog::write(
@@ -42,7 +42,7 @@ pub fn note(id: i64, plan: &Plan) -> Result<()> {
     )
 }
 
-/// The plan with the names of today, and what its live view says, where that is not what was noted.
+/// The plan with the names of today, and what its live view says, where that is not what was recorded.
 pub fn followed(
     plan: &Plan,
     source: pg_sys::Oid,
@@ -91,7 +91,7 @@ impl Definition {
         }
     }
 
-    /// The plan in the names of today and what its live view says, where that is not what was noted.
+    /// The plan in the names of today and what its live view says, where that is not what was recorded.
     pub fn followed(&self) -> Result<Option<(Plan, Shape)>> {
         let Some((shape, live)) = self.shape.as_ref().zip(self.live) else { return Ok(None) };
         followed(&self.stored_plan()?, self.source_oid, live, shape)

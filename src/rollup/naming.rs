@@ -43,7 +43,10 @@ pub fn split(name: &str, default_schema: &str) -> Result<(String, String)> {
     if table.len() + "_live".len() > 63 {
         return fail(
             PgSqlErrorCode::ERRCODE_NAME_TOO_LONG,
-            format!("name {table} has {} bytes, at most 58 fit beside its view {table}_live", table.len()),
+            format!(
+                "name {table} has {} bytes, at most 58 leave room for the name of its view, {table}_live",
+                table.len()
+            ),
             "Choose a shorter one.",
         );
     }

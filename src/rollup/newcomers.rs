@@ -1,28 +1,28 @@
-//! What a run does with rows that came by another road, whose stamps it takes for merged: it judges whether they were
+//! What a run does with rows that came in another way, whose stamps it takes for merged: it judges whether they were
 //! counted, and adds those that were not.
 //!
 //! Of each group that they are in, `stored` is how many rows the rollup has counted, `raw` how many there are with merged
 //! stamps, newcomers among them, and each transaction, or table that came as a whole, has brought so many. Those that are
 //! new are the ones that `raw` has and `stored` has not. Where one choice of transactions, and no other, gives their
 //! number, it is taken: none of them where `stored` = `raw` (rows that were moved, or came back with their partition), all
-//! where they lack altogether. Where none gives it, rows of the group have been changed or deleted otherwise: the
+//! where all of them are missing. Where none gives it, rows of the group have been changed or deleted otherwise: the
 //! newcomers are left out, with a warning and a number in `rollup.status`; a rollup that follows changes computes the bucket
 //! again. Groups are never replaced by what raw rows give without that: history must not go.
 //!
 //! Invariant: a row with a merged stamp is counted once, or came in a transaction that had not ended in `seen` and whose
-//! note is there. It rests on this:
+//! record is there. It rests on this:
 //! - `stored` is changed by who holds the state row alone, as this run does;
 //! - `raw` and the newcomers are read under one snapshot, which becomes the run's `now`: of a transaction that has ended in
-//!   it all rows that it brought, took away and moved are seen, with its notes, and of others nothing;
+//!   it all rows that it brought, took away and moved are seen, with its records, and of others nothing;
 //! - tables are as that snapshot sees them. Whoever empties, rewrites or detaches one waits for this run, or the snapshot
 //!   comes after it; one that is attached after the snapshot is left out by its id. Its lock is waited for, and what it
 //!   says to other sessions taken notice of, after the snapshot: so that a statement that is planned then reads all tables
 //!   that the snapshot sees;
-//! - newcomers are known by the id of who inserted them, which goes round after four billion transactions: a note is not
+//! - newcomers are known by the id of who inserted them, which goes round after four billion transactions: a record is not
 //!   to be as old as that.
 //!
 //! A run in a transaction that itself brought such rows judges nothing, since its own would be half there: what it finds it
-//! notes again, for the next.
+//! records again, for the next.
 use super::catalog::{self, Definition, Must};
 use super::changes::{Changes, Notes};
 use super::error::{Result, internal, report};
@@ -36,7 +36,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::ffi::CString;
 
-/// True where notes wait for a run of the rollup at `now`.
+/// Whether records wait for a run of the rollup at `now`.
 pub fn wait(d: &Definition, now: &Frontier) -> Result<bool> {
     if !catalog::has_arrivals(d.source_oid)? {
         return Ok(false);
@@ -56,7 +56,7 @@ pub fn wait(d: &Definition, now: &Frontier) -> Result<bool> {
 /// Adds newcomers that were not counted to a rollup whose state row is locked, before anything else is merged. Returns up
 /// to where the run is to merge what is new, no less than `now`, and the raw rows added.
 pub fn merge(d: &Definition, plan: &Plan, now: Frontier) -> Result<(Frontier, i64)> {
-    // What has ended in `now` has its notes where this looks.
+    // What has ended in `now` has its records where this looks.
     if !catalog::has_arrivals_now(d.source_oid)? {
         return Ok((now, 0));
     }
@@ -98,14 +98,14 @@ pub fn merge(d: &Definition, plan: &Plan, now: Frontier) -> Result<(Frontier, i6
     }
 }
 
-/// What the notes of a run say.
+/// What the records of a run say.
 struct Told {
     /// Tables that came as a whole.
     tables: String,
     /// Tables that rows came to, and who inserted them.
     leaves: String,
     xids: String,
-    /// Notes say nothing of this rollup's time column: it came after them.
+    /// Records say nothing of this rollup's time column: it came after them.
     timeless: bool,
     /// A stamp of one of who brought them.
     stamp: i64,
@@ -174,7 +174,7 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
     let who = told.who(d, plan, &pending);
     let came = format!("({who}) IS NOT NULL");
     let gone = format!("coalesce({key} OPERATOR(pg_catalog.<) {}, false)", changes.floor(&changes.target));
-    // Where rows left with their table, what is lacking is told from what is new where all is the one or the other.
+    // Where rows left with their table, missing rows are told from new ones where all is the one or the other.
     let lost = super::holes::whole(d, plan, None)?.map_or("false".to_string(), |holes| holes.holds(&key));
     let newcomers = judged::newcomers(plan, source, &format!("{merged} AND {came}"), &who);
     let judged = judged::judged(plan, source, target, &newcomers, &merged, &groups, [&gone, &lost]);
@@ -206,14 +206,14 @@ fn tables(source: pg_sys::Oid) -> Result<String> {
 
 impl Told {
     /// The expression that says of a raw row who brought it: a stamp, or what stands for a table that came as a whole;
-    /// NULL where it did not come by another road.
+    /// NULL where it did not come in another way.
     fn who(&self, d: &Definition, plan: &Plan, pending: &str) -> String {
         let p = statements::prefix(plan);
         let any = |column: &str, list: &str, of: &str| {
             format!("{p}{column} OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.{of}[])", literal(list))
         };
         // The same transaction may have moved other rows, which were counted: of those that it inserted, the ones of the times
-        // that it noted came. Tables of other kinds than a heap know no xmin.
+        // that it recorded came. Tables of other kinds than a heap know no xmin.
         let time = format!("{p}{}", ident(&plan.time_column));
         let time = if plan.time_zoned { time } else { hll_rollup::times::as_if_utc(&time) };
         let at = match self.timeless {
@@ -279,7 +279,7 @@ struct Left {
     until: Option<TimestampWithTimeZone>,
 }
 
-/// Notes their times as changed, in the name of who brought them: this run computes the buckets again.
+/// Records their times as changed, in the name of who brought them: this run computes the buckets again.
 fn compute_again(d: &Definition, plan: &Plan, stamp: i64, left: &[Left]) -> Result<()> {
     let _acting = ActingAs::catalog();
     for group in left {
@@ -326,7 +326,7 @@ fn leave_out(d: &Definition, source: &str, left: &[Left]) -> Result<()> {
         report(
             PgSqlErrorCode::ERRCODE_WARNING,
             format!(
-                "rollup {}: {rows} rows of {groups} groups that came to {source} with {who}, bringing stamps of their own, are left out: it cannot be told whether they were counted, since other rows of their groups have changed, or came beside them",
+                "rollup {}: {rows} rows of {groups} groups that came to {source} with {who}, bringing stamps of their own, are left out: it cannot be told whether they were counted, since other rows of their groups have changed, or came with them",
                 d.name
             ),
             format!(

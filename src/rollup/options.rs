@@ -3,7 +3,7 @@ use super::watch::OnChange;
 use pgrx::datum::Interval;
 use std::collections::BTreeMap;
 
-/// What rollup.create is told beside name and query.
+/// What rollup.create is told besides name and query.
 pub struct Options {
     /// How often the worker runs it.
     pub every: Option<Interval>,

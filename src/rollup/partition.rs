@@ -33,7 +33,7 @@ struct Kept {
     default: Option<(pg_sys::Oid, String)>,
 }
 
-/// Makes partitions of `width` exist for `ahead`; without a width ends that. Makes those that lack now, and returns
+/// Makes partitions of `width` exist for `ahead`; without a width ends that. Makes those that are missing now, and returns
 /// how many.
 pub fn partition(
     relation: pg_sys::Oid,
@@ -155,7 +155,7 @@ fn find(relation: pg_sys::Oid) -> Result<Option<Kept>> {
     Ok(found.into_iter().next())
 }
 
-/// Makes the next partition that lacks, if one does. Takes no transaction id where none does.
+/// Makes the next missing partition, if there is one. Takes no transaction id where none does.
 pub fn step(relation: pg_sys::Oid) -> Result<bool> {
     let Some(k) = find(relation)? else { return Ok(false) };
     let Some(bound) = lacking(&k)? else { return Ok(false) };
@@ -196,7 +196,7 @@ fn lock(k: &Kept) -> Result<Option<Kept>> {
     find(k.oid)
 }
 
-/// Where a partition lacks: from now to as far ahead as is wanted, and where rows lie in the default partition. As it is
+/// Where a partition is missing: from now to as far ahead as is wanted, and where rows lie in the default partition. As it is
 /// now, not as the calling statement saw it: that may have made others.
 fn lacking(k: &Kept) -> Result<Option<String>> {
     let found = {
@@ -347,7 +347,7 @@ fn free_name(k: &Kept, suffix: &str) -> Result<String> {
     found.into_iter().flatten().next().ok_or_else(|| internal("no name for a partition is free"))
 }
 
-/// Stores why partitions could not be made; true where it is not the same as before.
+/// Stores why partitions could not be made; true if it is not the same as before.
 pub fn failed(relation: pg_sys::Oid, message: &str) -> Result<bool> {
     let _acting = ActingAs::catalog();
     let news = catalog::read(
@@ -365,7 +365,7 @@ pub fn failed(relation: pg_sys::Oid, message: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// Makes what lacks of tables that the caller may act for, each partition in a part of the transaction that can fail
+/// Makes what is missing of tables that the caller may act for, each partition in a part of the transaction that can fail
 /// alone.
 pub fn make_due() -> Result<()> {
     for (relation, owner) in kept()? {

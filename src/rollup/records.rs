@@ -1,4 +1,4 @@
-//! What the catalog holds of rows that changed, that came by another road, or that left: the minutes in which they lie. They are for
+//! What the catalog holds of rows that changed, that came in another way, or that left: the minutes in which they lie. They are for
 //! those who may read these rows' times, and no grant can say so, since one table holds the records of all sources.
 //!
 //! Invariant: whoever asks gets all records of a source, or an error; never a part. A run, an expiry or a live view that

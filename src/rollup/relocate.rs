@@ -1,7 +1,7 @@
 //! rollup.move: the source of a rollup has become a part of another table, whose rows it counts from then on.
 //!
 //! Invariant: rows that were counted stay counted, once. The state stays, since stamps of the parts count in the same ids;
-//! rows of the other parts, which may have stamps that are merged, are noted as tables that came as a whole, and judged by
+//! rows of the other parts, which may have stamps that are merged, are recorded as tables that came as a whole, and judged by
 //! the next run (see `newcomers`). Who writes to the whole table is waited for.
 use super::catalog::{self, Definition};
 use super::error::{Result, fail};
@@ -107,7 +107,7 @@ fn move_definition(d: &Definition, to: pg_sys::Oid, name: &str) -> Result<()> {
         return fail(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             format!("{name} has rollups whose stamps begin elsewhere than those of rollup {}", d.name),
-            "Make the rollup anew over that table.",
+            "Create the rollup again, over that table.",
         );
     }
     catalog::execute("UPDATE rollup.definition SET source = $2 WHERE id = $1", &[d.id.into(), to.into()])

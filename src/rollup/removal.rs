@@ -103,7 +103,7 @@ pub fn of(r: &Retention) -> &'static dyn Removal {
 pub struct Rule {
     /// The retention.
     pub r: Retention,
-    /// True of rows that may go.
+    /// The condition that a row may go.
     pub old: String,
     /// What every rollup has merged.
     pub merged: Merged,

@@ -29,7 +29,7 @@ pub fn agree(d: &Definition, old: &Plan, new: &mut Plan, source: &str) -> Result
     Ok(())
 }
 
-/// The plan in the names of today, which are stored where they are not those that were noted, with all that goes by the name
+/// The plan in the names of today, which are stored where they are not those that were recorded, with all that goes by the name
 /// of the time column. The state row is locked.
 pub fn stored(d: &Definition) -> Result<Plan> {
     let Some((plan, shape)) = d.followed()? else { return d.stored_plan() };

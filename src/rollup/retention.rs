@@ -224,7 +224,7 @@ pub fn retention(relation: pg_sys::Oid) -> Result<Retention> {
     Ok(found)
 }
 
-/// True of an expression that lies before what is kept.
+/// The condition that an expression lies before what is kept.
 pub fn past(expression: &str, r: &Retention, operator: &str) -> String {
     if let Some(cutoff) = &r.cutoff {
         let cutoff = literal(cutoff);
@@ -241,7 +241,7 @@ pub fn old_rows(r: &Retention, merged: &Merged) -> String {
     format!("{} AND {merged}", past(&ident(&r.time_column), r, "<"))
 }
 
-/// True where a row may go. Takes no lock, and no transaction id.
+/// Whether a row may go. Takes no lock, and no transaction id.
 pub fn any_old(r: &Retention, old: &str) -> Result<bool> {
     let _acting = r.acting();
     let found = catalog::read(&format!("SELECT true FROM {} WHERE {old} LIMIT 1", r.relation), &[], |row| {

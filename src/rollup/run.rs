@@ -111,7 +111,7 @@ fn store(d: &Definition, rows: i64, groups: i64) -> Result<()> {
     history::succeeded(d.id, rows, groups)
 }
 
-/// True where an active rollup has rows to merge. Takes no transaction id.
+/// Whether an active rollup has rows to merge. Takes no transaction id.
 pub fn has_rows(id: i64) -> Result<bool> {
     match catalog::by_id(id)? {
         Some(d) if d.active => has_work(&d),
@@ -123,7 +123,7 @@ fn has_work(d: &Definition) -> Result<bool> {
     Ok(!d.same_cluster || d.state.backlog.is_some() || was_given(d)? || place::of(d).is_due(d)?)
 }
 
-/// True of a rollup that was made before its source was given to Citus: its rows are written on every node now.
+/// Whether it is a rollup that was made before its source was given to Citus: its rows are written on every node now.
 fn was_given(d: &Definition) -> Result<bool> {
     Ok(d.state.nodes().is_none() && citus::place(d.source_oid)?.is_some())
 }

@@ -58,12 +58,12 @@ pub fn history_keep() -> i64 {
     i64::from(HISTORY_KEEP.get())
 }
 
-/// True where rollup.databases names this database.
+/// Whether rollup.databases names this database.
 pub fn serves(database: &str) -> bool {
     DATABASES.get().is_none_or(|list| named(&list.to_string_lossy(), database))
 }
 
-/// True where `list`, names with commas between (those with a comma or a quote in them quoted), has `name` or `*`.
+/// Whether `list`, names with commas between (those with a comma or a quote in them quoted), has `name` or `*`.
 fn named(list: &str, name: &str) -> bool {
     let (mut entry, mut quoted, mut was_quoted) = (String::new(), false, false);
     let mut entries = Vec::new();

@@ -44,7 +44,7 @@ pub fn describe(relation: pg_sys::Oid) -> Result<Source> {
 }
 
 /// What a stamp column says that the extension has left.
-pub const LEFT: &str = "left by extension hll, which was dropped; rollup.create makes it anew";
+pub const LEFT: &str = "left by extension hll, which was dropped; rollup.create recreates it";
 
 /// The stamp of rows that were there before the column: an id lower than that of every transaction that writes rows, and
 /// higher than what those give who write into the column.

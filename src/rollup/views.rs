@@ -1,4 +1,4 @@
-//! Live views: made, and made anew where their columns change. Which view is the one of a table is kept in the catalog,
+//! Live views: made, and recreated where their columns change. Which view is the one of a table is kept in the catalog,
 //! by oid: it is told from others of the name, and followed when it is renamed. What its owner has set, options and
 //! grants, and who that is, holds for the one that takes its place; so do comments (see `comments`).
 use super::catalog::{self, Must};
@@ -47,8 +47,8 @@ pub fn of(id: i64, level: Option<&Level>) -> Result<Option<String>> {
     }
 }
 
-/// The live view on a table of a rollup, of which `live` is what is known. Citus drops views of a table that it makes
-/// anew, and makes them again: where the one that is known has gone, it is the view that stands beside the table, belongs
+/// The live view on a table of a rollup, of which `live` is what is known. Citus drops views of a table that it
+/// recreates, and makes them again: where the one that is known has gone, it is the view that stands next to the table, belongs
 /// to the same role, has the name that it was given, and reads both the table and the state of rollups.
 pub fn on(relation: pg_sys::Oid, live: Option<pg_sys::Oid>) -> Result<Option<String>> {
     let found = catalog::write(
@@ -152,7 +152,7 @@ fn refuse_temporary(view: &str) -> Result<()> {
     }
 }
 
-/// A live view that was dropped, to be made anew.
+/// A live view that was dropped, to be recreated.
 pub struct Kept {
     level: Option<String>,
     /// Its name, qualified and quoted.

@@ -19,7 +19,7 @@ fn main(argument: u64) {
     background::take_signals();
     background::connect(Some(pg_sys::Oid::from(argument as u32)));
     let owner = pg_sys::Oid::from((argument >> 32) as u32);
-    // A scheduler that was started anew does not know of those that the one before has started.
+    // A scheduler that was restarted does not know of those that the one before has started.
     let Some(_turn) = Turn::of(owner) else { background::exit_done() };
     let name = background::own_database_name();
     let mut expiry = Turns::new(owner);

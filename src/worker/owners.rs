@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// An owner of tables whose rows expire, or whose partitions are made ahead, is served at least this often.
 const TENDED: Duration = Duration::from_secs(10);
-/// Owners who have waited this long are served beside those that the settings allow.
+/// Owners who have waited this long are served in addition to those that the settings allow.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A process that has not left for so long, while others wait and there is no room, is cancelled.
 const LONGEST: Duration = Duration::from_secs(60);

@@ -20,7 +20,7 @@ impl Partitions {
         Partitions { owner, next: Instant::now() }
     }
 
-    /// Makes what lacks, if it is time to look.
+    /// Makes what is missing, if it is time to look.
     pub fn work(&mut self) {
         if Instant::now() < self.next {
             return;

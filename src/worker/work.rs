@@ -63,7 +63,7 @@ pub fn look(name: &str) -> std::result::Result<Found, xact::Failure> {
     })
 }
 
-/// A database in which transactions may not write is looked at anew after this.
+/// A database in which transactions may not write is looked at again after this.
 const READ_ONLY: Duration = Duration::from_secs(60);
 
 /// What was set for sessions of the database when this one began: another one begins with what is set by now.
@@ -139,7 +139,7 @@ pub fn with_rows(scheduled: Vec<Due>) -> Vec<Vec<Due>> {
     sources
 }
 
-/// Runs the rollups of each source that no other process works on; true where a piece of a backlog was done, and there
+/// Runs the rollups of each source that no other process works on; true if a piece of a backlog was done, and there
 /// may be more of it. Others that are due come first: the next look has those that waited longest in front.
 pub fn run_all(sources: Vec<Vec<Due>>) -> bool {
     let mut more = false;
@@ -164,7 +164,7 @@ fn run_one(d: &Due) -> bool {
     };
     let Err(e) = done else { return true };
     // Looking for whose value it was costs what a run does: once is enough.
-    let message = match timed(|| attempt::said_of(d.id, &e.message)) {
+    let message = match timed(|| attempt::previous_message(d.id, &e.message)) {
         Ok(Some(said)) => said,
         _ => timed(|| Ok(diagnose::explain(d.id, &e))).unwrap_or(e.message),
     };

@@ -248,7 +248,7 @@ impl<M: Memory> DdSketch<M> {
         Ok(Some((first, last)))
     }
 
-    /// min and max, which lie in the outermost buckets or beside them: who finds buckets by logarithms may be one off.
+    /// min and max, which lie in the outermost buckets or next to them: who finds buckets by logarithms may be one off.
     fn extremes(
         &mut self,
         rest: &mut Rest,

@@ -24,7 +24,7 @@ const SHORT: [&str; 18] = [
     "name",
 ];
 
-/// True of groups whose keys, given as expressions, fit into the index; None where all do.
+/// The condition that the keys of a group, given as expressions, fit into the index; None where all do.
 pub fn fits_keys(plan: &Plan, keys: &[String]) -> Option<String> {
     let plain = |sql_type: &str| sql_type.trim_start_matches("pg_catalog.").to_string();
     if plan.keys().all(|c| SHORT.contains(&plain(&c.sql_type).as_str())) {

@@ -20,7 +20,7 @@
 //! was merged at first they are what is merged at last: each row is merged by exactly one run. `tests/exactly_once.rs`
 //! holds it over random histories. [`sql`] writes the same sets as conditions; `tests/text.rs` holds that they agree.
 //!
-//! Beside that are parts of a rollup's definition that need no server: [`Bucket`]s of time, and templates ([`fill`]); and
+//! Besides, there are parts of a rollup's definition that need no server: [`Bucket`]s of time, and templates ([`fill`]); and
 //! the [`verdict`] on rows that came with stamps that are merged.
 #![deny(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The statements by which rows that came to a source by another road are judged and merged; [`verdict`] judges a group.
+//! The statements by which rows that came to a source in another way are judged and merged; [`verdict`] judges a group.
 //!
 //! [`verdict`]: crate::verdict
 use crate::keys;

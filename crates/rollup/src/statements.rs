@@ -273,12 +273,12 @@ pub fn merge_directly(
     )
 }
 
-/// True as soon as there is one row for the next run. Rows that WHERE leaves out count too.
+/// Whether there is one row for the next run. Rows that WHERE leaves out count too.
 pub fn is_due(source: &str, seen: &Frontier, now: &Frontier) -> String {
     format!("SELECT EXISTS (SELECT FROM {source} WHERE {})", sql::new("", seen, now))
 }
 
-/// True where a row that is visible claims a transaction that has not begun: its stamp was written by hand, or
+/// Whether a row that is visible claims a transaction that has not begun: its stamp was written by hand, or
 /// comes from another cluster. `own` is the stamp of this transaction, whose rows are visible to it; `offset` is
 /// added to every stamp of the table.
 pub fn has_foreign_stamp(source: &str, own: i64, offset: i64) -> String {

@@ -1,4 +1,4 @@
-//! Whether rows that came to a source by another road were counted, told from numbers of rows alone.
+//! Whether rows that came to a source in another way were counted, told from numbers of rows alone.
 
 /// As many transactions of one group as every choice of them is tried.
 const MOST: usize = 16;
@@ -17,7 +17,7 @@ pub enum Verdict {
 /// Of a group that has `stored` rows in the rollup and `raw` in the source, of which each of `came` has brought so many:
 /// what became of those that `one` has brought.
 ///
-/// Where one choice of `came`, and no other, gives the number of rows that lack in the rollup, these are new.
+/// Where one choice of `came`, and no other, gives the number of rows that the rollup does not have, these are new.
 pub fn verdict(stored: i64, raw: i64, came: &[(i64, i64)], one: i64) -> Verdict {
     let all = came.iter().fold(0i64, |all, (_, rows)| all.saturating_add(*rows));
     let missing = raw.saturating_sub(stored);

@@ -148,7 +148,7 @@ impl Condition {
         }
     }
 
-    /// True of what is computed here, the executor left out.
+    /// Whether it is computed here, the executor left out.
     pub fn is_known(&self) -> bool {
         match self {
             Condition::Executor(_) => false,
@@ -325,7 +325,7 @@ pub unsafe fn text(text: *mut pg_sys::Const) -> Vec<u8> {
     unsafe { varlena_payload((*text).constvalue) }.to_vec()
 }
 
-/// True of a type whose values are words that are ordered as numbers.
+/// Whether it is a type whose values are words that are ordered as numbers.
 pub fn is_number(of: pg_sys::Oid) -> bool {
     [
         pg_sys::INT2OID,

@@ -97,7 +97,7 @@ pub fn state_mut<T: State>(call: &mut Call, n: usize) -> Option<&mut T> {
     pointer(call, n).map(|p| unsafe { &mut *p })
 }
 
-/// True where rows come from a plan node that aggregates what it is given, false in a window's frame, whose rows were
+/// Whether rows come from a plan node that aggregates what it is given, false in a window's frame, whose rows were
 /// copied and come again and again.
 #[inline(always)]
 fn is_scan(call: &Call) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! `v1!(symbol, body)` exports `symbol` and `pg_finfo_symbol` and runs the safe `body(&mut Call) -> Datum`
 //! inside pgrx's guard. What a `Call` hands out is right when the SQL declaration of the symbol names the
-//! same argument types; sql/ is written by hand beside the bodies, and that is the invariant of this file.
+//! same argument types; sql/ is written by hand next to the bodies, and that is the invariant of this file.
 //!
 //! What a body returns belongs to its caller. One in C frees what it asked for and reads it under a header of four bytes:
 //! `logicalrep_write_tuple` and `array_send` do both to what a send function gave. So a value that is returned by address
@@ -201,7 +201,7 @@ pub fn new_varlena_with(len: usize, write: impl FnOnce(&mut [u8])) -> pg_sys::Da
     }
 }
 
-/// True where the varlena `d` lies in line and uncompressed.
+/// Whether the varlena `d` lies in line and uncompressed.
 ///
 /// # Safety
 /// `d` must point at a valid varlena.

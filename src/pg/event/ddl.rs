@@ -7,7 +7,7 @@ use std::ffi::CStr;
 /// The catalog of subscriptions, which every version of PostgreSQL calls by this id.
 const SUBSCRIPTION: pg_sys::Oid = pg_sys::Oid::from_u32(6100);
 
-/// What a command did that may bring rows to a table by another road than an INSERT into it.
+/// What a command did that may bring rows to a table in another way than an INSERT into it.
 #[derive(Debug, Default)]
 pub struct Command {
     /// Tables that were made.

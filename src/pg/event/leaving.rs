@@ -35,7 +35,7 @@ unsafe extern "C-unwind" fn accessed(
         if access != pg_sys::ObjectAccessType::OAT_DROP || class != pg_sys::RelationRelationId || part != 0 {
             return;
         }
-        // Indexes that are dropped beside readers and writers go alone, as REINDEX CONCURRENTLY has it.
+        // Indexes that are dropped concurrently with readers and writers go alone, as REINDEX CONCURRENTLY has it.
         let beside =
             (pg_sys::PERFORM_DELETION_CONCURRENTLY | pg_sys::PERFORM_DELETION_CONCURRENT_LOCK) as i32;
         if argument.is_null() || (*argument.cast::<pg_sys::ObjectAccessDrop>()).dropflags & beside != 0 {

@@ -153,7 +153,7 @@ fn parse_tree(call: &Call) -> Option<*mut pg_sys::Node> {
     }
 }
 
-/// True where this function is an event trigger's.
+/// Whether this function is an event trigger's.
 pub fn is_event(call: &Call) -> bool {
     parse_tree(call).is_some()
 }

@@ -36,7 +36,7 @@ impl Names {
         }
     }
 
-    /// True where columns carry the name of their table.
+    /// Whether columns carry the name of their table.
     pub fn prefixed(self) -> bool {
         self.prefix
     }
@@ -144,7 +144,7 @@ pub fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
     }
 }
 
-/// True of a relation that goes with its session.
+/// Whether it is a relation that goes with its session.
 pub fn is_temporary(relation: pg_sys::Oid) -> bool {
     // SAFETY: look-ups in the catalog, which tolerate that there is no such relation.
     unsafe { pg_sys::isAnyTempNamespace(pg_sys::get_rel_namespace(relation)) }

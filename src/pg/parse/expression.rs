@@ -128,22 +128,22 @@ impl Rewriter {
         }
     }
 
-    /// True where PostgreSQL takes a text that was put in to be less than IMMUTABLE.
+    /// Whether PostgreSQL takes a text that was put in to be less than IMMUTABLE.
     pub fn put_in_a_stable_function(&self) -> bool {
         self.stable.get()
     }
 
-    /// A part of what was noted that no rollup can hold, or perhaps none.
+    /// A part of what was recorded that no rollup can hold, or perhaps none.
     pub fn unsteady(&self) -> Option<(String, Unsteady)> {
         self.unsteady.clone()
     }
 
-    /// An expression that was noted to depend on the session, or on the moment.
+    /// An expression that was recorded to depend on the session, or on the moment.
     pub fn session_dependent(&self) -> Option<String> {
         self.session.clone()
     }
 
-    /// Notes an expression that depends on the session or the moment, what was pinned apart.
+    /// Records an expression that depends on the session or the moment, what was pinned apart.
     ///
     /// # Safety
     /// `node` is an expression of the query.

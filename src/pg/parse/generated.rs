@@ -5,7 +5,7 @@ use std::ffi::CString;
 /// The letter of a column that is generated and stored.
 const STORED: std::ffi::c_char = b's' as std::ffi::c_char;
 
-/// True of a generated column that is computed by what `expression` says, an expression over its table as a column
+/// Whether it is a generated column that is computed by what `expression` says, an expression over its table as a column
 /// definition has it: PostgreSQL makes the same of both. An error where it makes nothing of it.
 pub fn computes(table: pg_sys::Oid, column: &str, expression: &str) -> bool {
     let (Ok(name), Ok(query)) = (CString::new(column), CString::new(format!("SELECT ({expression})"))) else {

@@ -63,7 +63,7 @@ pub unsafe fn pinned(node: *mut pg_sys::Node, zone: &str, names: Names) -> Optio
     }
 }
 
-/// True of an expression that PostgreSQL writes without its operator, though that is a user's: where the text is read again,
+/// Whether it is an expression that PostgreSQL writes without its operator, though that is a user's: where the text is read again,
 /// under another search_path, it would be another one. `CASE x WHEN y` is the third kind: see `compare_in_full`.
 ///
 /// # Safety

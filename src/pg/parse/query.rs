@@ -19,7 +19,7 @@ pub enum Entry {
         time_columns: Vec<String>,
         /// The last of them is a timestamptz.
         zoned: bool,
-        /// True where the value can never be NULL.
+        /// Whether the value can never be NULL.
         never_null: bool,
         /// What makes the buckets: a column is `("", [])`, `date_trunc('hour', at)` is
         /// `("date_trunc", ["hour", None])`; None for a function outside pg_catalog or an operator.
@@ -261,7 +261,7 @@ unsafe fn flatten(q: &mut pg_sys::Query, tables: &Tables, entries: &[*mut pg_sys
     }
 }
 
-/// Notes what the conditions of joins depend on.
+/// Records what the conditions of joins depend on.
 ///
 /// # Safety
 /// The tables are those of the query that the rewriter is for.

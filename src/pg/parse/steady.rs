@@ -6,7 +6,7 @@ use crate::pg::deparse::string;
 use crate::pg::expression::{constant, constant_interval};
 use pgrx::{PgList, pg_sys};
 
-/// True of a function of PostgreSQL's own.
+/// Whether it is a function of PostgreSQL's own.
 ///
 /// # Safety
 /// The function exists.
@@ -15,7 +15,7 @@ pub unsafe fn in_pg_catalog(function: pg_sys::Oid) -> bool {
     unsafe { pg_sys::get_func_namespace(function) == pg_sys::Oid::from(pg_sys::PG_CATALOG_NAMESPACE) }
 }
 
-/// True of a function that is called STABLE.
+/// Whether it is a function that is called STABLE.
 ///
 /// # Safety
 /// The function exists.
@@ -74,7 +74,7 @@ pub unsafe fn unsteady(node: *mut pg_sys::Node) -> Option<Unsteady> {
     }
 }
 
-/// True of a function of pg_catalog that is called STABLE, and gives the same in every session for what it is given.
+/// Whether it is a function of pg_catalog that is called STABLE, and gives the same in every session for what it is given.
 ///
 /// # Safety
 /// The function is one that `node` calls.
@@ -108,7 +108,7 @@ unsafe fn is_known(function: pg_sys::Oid, node: *mut pg_sys::Node) -> bool {
     }
 }
 
-/// True of an interval that has no months and no days, whatever the row.
+/// Whether it is an interval that has no months and no days, whatever the row.
 ///
 /// # Safety
 /// `node` is an expression.
@@ -166,7 +166,7 @@ pub unsafe fn arguments(node: *mut pg_sys::Node) -> Vec<*mut pg_sys::Node> {
     }
 }
 
-/// True where values of the type are written alike in every session.
+/// Whether values of the type are written alike in every session.
 ///
 /// # Safety
 /// The type exists.

@@ -189,7 +189,7 @@ impl Tables {
     }
 }
 
-/// True of a table that holds rows itself.
+/// Whether it is a table that holds rows itself.
 pub fn is_stored(table: pg_sys::Oid) -> bool {
     // SAFETY: a look-up in the catalog, which tolerates absence.
     unsafe { pg_sys::get_rel_relkind(table) as u8 == pg_sys::RELKIND_RELATION }

@@ -129,7 +129,7 @@ unsafe fn aggregate_name(a: &pg_sys::Aggref) -> String {
     unsafe { string(pg_sys::get_func_name(a.aggfnoid)) }
 }
 
-/// True of a count of what is never NULL.
+/// Whether it is a count of what is never NULL.
 ///
 /// # Safety
 /// The aggregate is one over entry `rt` of the query.

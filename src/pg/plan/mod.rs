@@ -66,7 +66,7 @@ pub struct Asked<'a> {
     pub timed: bool,
 }
 
-/// One query of a statement, for who asks why.
+/// One query of a statement, for users who ask why.
 pub struct Told {
     /// The table.
     pub source: pg_sys::Oid,
@@ -110,7 +110,7 @@ pub fn install(engine: Engine) {
     }
 }
 
-/// Plans made so far are made anew at their next use.
+/// Plans made so far are recreated at their next use.
 pub fn forget_plans() {
     // SAFETY: marks entries of this process.
     unsafe { pg_sys::ResetPlanCache() }
@@ -189,7 +189,7 @@ enum Walk {
     End,
 }
 
-/// Shows the queries of a statement to `see`, each before those inside it; true where that has ended the walk.
+/// Shows the queries of a statement to `see`, each before those inside it; true if that has ended the walk.
 ///
 /// # Safety
 /// `query` is an analysed statement.
@@ -276,7 +276,7 @@ unsafe fn exchange(
     }
 }
 
-/// The queries of a statement, but for those of live views.
+/// The queries of a statement, except for those of live views.
 ///
 /// # Safety
 /// `query` is analysed.

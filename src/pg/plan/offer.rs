@@ -231,7 +231,7 @@ unsafe fn of_nothing(a: &pg_sys::Aggref, merged: Node, ours: pg_sys::Oid) -> (No
     }
 }
 
-/// True where equal values of an expression are the same value, as an index that keeps each once asks.
+/// Whether equal values of an expression are the same value, as an index that keeps each once asks.
 ///
 /// # Safety
 /// `node` is an expression.
@@ -257,7 +257,7 @@ unsafe fn is_exact(node: Node) -> bool {
     }
 }
 
-/// True of an expression of functions and operators of PostgreSQL's own alone.
+/// Whether it is an expression of functions and operators of PostgreSQL's own alone.
 ///
 /// # Safety
 /// `node` is an expression.

@@ -1,6 +1,6 @@
 //! A hook that lets Citus split `approx_count_distinct` between workers and coordinator.
 //!
-//! Citus 11 to 14 sends every row to the coordinator where the state of an aggregate is internal, but for aggregates of
+//! Citus 11 to 14 sends every row to the coordinator where the state of an aggregate is internal, except for aggregates of
 //! two names, one of which is `hll_add_agg`. So before a query over one of its tables is planned, the call is put in
 //! the words of that one, over the same hash and with the same parameters, which gives the same number.
 use crate::pg::deparse::string;

@@ -95,7 +95,7 @@ pub unsafe fn copied<T>(node: *mut T) -> *mut T {
     unsafe { pg_sys::copyObjectImpl(node.cast()).cast() }
 }
 
-/// True of equal trees, places in the text apart.
+/// Whether two trees are equal, places in the text apart.
 ///
 /// # Safety
 /// Both are NULL or trees.

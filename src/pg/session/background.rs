@@ -53,7 +53,7 @@ unsafe extern "C-unwind" {
 /// TimeoutId of a statement's time.
 const STATEMENT_TIMEOUT: i32 = 3;
 
-/// True of a process that no client waits for.
+/// Whether it is a process that no client waits for.
 pub fn serves_nobody() -> bool {
     // SAFETY: reads a variable of this process.
     unsafe { !pg_sys::MyBgworkerEntry.is_null() }
@@ -222,7 +222,7 @@ pub fn databases() -> Vec<(u32, String)> {
     }
 }
 
-/// True where this database has the extension. Call inside a transaction.
+/// Whether this database has the extension. Call inside a transaction.
 pub fn extension_installed() -> bool {
     // SAFETY: a catalog lookup that tolerates absence.
     unsafe { pg_sys::get_extension_oid(c"hll".as_ptr(), true) != pg_sys::InvalidOid }

@@ -201,7 +201,7 @@ thread_local! {
     static LAST: RefCell<Last> = RefCell::default();
 }
 
-/// True where the row that an index is handed with this `info` was not inserted but moves, from a partition that an UPDATE
+/// Whether the row that an index is handed with this `info` was not inserted but moves, from a partition that an UPDATE
 /// or a MERGE takes it out of.
 ///
 /// # Safety

@@ -130,7 +130,7 @@ impl Drop for Work {
     }
 }
 
-/// True where somebody is dropping this database, or copying it, and waits for everyone to leave. Call inside a
+/// Whether somebody is dropping this database, or copying it, and waits for everyone to leave. Call inside a
 /// transaction.
 pub fn asked_to_leave(database: pg_sys::Oid) -> bool {
     // SAFETY: as above; the lock is one that every session takes as it connects, and is given back at once.
@@ -154,7 +154,7 @@ pub fn asked_to_leave(database: pg_sys::Oid) -> bool {
 /// such relation, any more.
 ///
 /// Once it is had, even the weakest, the relation keeps its name within its schema: RENAME and SET SCHEMA take the
-/// lock that nothing goes beside. Its schema may be renamed still.
+/// lock that no other lock is compatible with. Its schema may be renamed still.
 pub fn relation(oid: pg_sys::Oid, mode: Mode) -> bool {
     // SAFETY: the lock is the transaction's; taking it takes notice of what others have changed, so that the look-up
     // says what is there now.
@@ -190,7 +190,7 @@ pub fn tree(oid: pg_sys::Oid, mode: Mode) -> Option<Vec<pg_sys::Oid>> {
     }
 }
 
-/// True where there is a relation with this oid, as this transaction sees the catalog now.
+/// Whether there is a relation with this oid, as this transaction sees the catalog now.
 pub fn there(oid: pg_sys::Oid) -> bool {
     let key = pg_sys::Datum::from(oid);
     let none = pg_sys::Datum::from(0);
@@ -206,7 +206,7 @@ pub enum Mode {
     Read = pg_sys::AccessShareLock as i32,
     /// As that of whoever writes rows.
     Write = pg_sys::RowExclusiveLock as i32,
-    /// Beside readers and writers: nobody attaches or detaches a partition of it.
+    /// Concurrently with readers and writers: nobody attaches or detaches a partition of it.
     Shape = pg_sys::ShareUpdateExclusiveLock as i32,
     /// Nobody reads it.
     All = pg_sys::AccessExclusiveLock as i32,

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::OnceLock;
 
-/// True where the library of Citus is loaded, which happens as the server starts or never.
+/// Whether the library of Citus is loaded, which happens as the server starts or never.
 pub fn citus_loaded() -> bool {
     static LOADED: OnceLock<bool> = OnceLock::new();
     // SAFETY: looks a setting up by name; that of Citus is there once its library is.
@@ -14,7 +14,7 @@ pub fn citus_loaded() -> bool {
     })
 }
 
-/// True where another node opened this connection for work of Citus. Read from how the session began, which no SET
+/// Whether another node opened this connection for work of Citus. Read from how the session began, which no SET
 /// changes.
 pub fn opened_by_citus() -> bool {
     static OPENED: OnceLock<bool> = OnceLock::new();

@@ -32,7 +32,7 @@ pub fn next_transaction_id() -> i64 {
     full_id(unsafe { pg_sys::ReadNextFullTransactionId() })
 }
 
-/// True of an id as rows bear it of this transaction or a part of it that was not rolled back.
+/// Whether it is an id as rows bear it of this transaction or a part of it that was not rolled back.
 pub fn is_own_transaction(id: pg_sys::TransactionId) -> bool {
     // SAFETY: a look at what this process knows of its transaction; raises no error.
     unsafe { pg_sys::TransactionIdIsCurrentTransactionId(id) }
@@ -42,13 +42,13 @@ fn full_id(x: pg_sys::FullTransactionId) -> i64 {
     x.value as i64
 }
 
-/// True where the whole transaction keeps one snapshot (REPEATABLE READ and up).
+/// Whether the whole transaction keeps one snapshot (REPEATABLE READ and up).
 pub fn keeps_one_snapshot() -> bool {
     // SAFETY: reads a variable of this process.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
-/// True where transactions of this session may not write unless they say so.
+/// Whether transactions of this session may not write unless they say so.
 pub fn read_only_by_default() -> bool {
     // SAFETY: reads a variable of this process.
     unsafe { pg_sys::DefaultXactReadOnly }

@@ -138,7 +138,7 @@ fn understood(d: &Definition, old: Plan, at: &Place) -> Result<Plan> {
     Ok(new)
 }
 
-/// Makes the live views anew, which differ between a rollup on one node and on several.
+/// Recreates the live views, which differ between a rollup on one node and on several.
 pub fn views(d: &Definition, plan: &Plan, levels: &[Level], nodes: bool) -> Result<()> {
     let (source, target, _) = d.parts()?;
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {

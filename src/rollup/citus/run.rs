@@ -12,7 +12,7 @@ use hll_rollup::{
 use pgrx::prelude::*;
 
 impl Place for Cluster {
-    /// True as soon as one row is not merged that can be seen. Asks no node for more.
+    /// Whether one row is not merged that can be seen. Asks no node for more.
     fn is_due(&self, d: &Definition) -> Result<bool> {
         let (source, _, owner) = d.parts()?;
         let unmerged = bounds::unmerged_rows("", d.plan()?.time(), &d.state);

@@ -155,7 +155,7 @@ fn make(source: pg_sys::Oid, history: bool) -> Result<Found> {
     Ok((all, known))
 }
 
-/// What is asked of the catalog about a rollup beside its definition.
+/// What is asked of the catalog about a rollup besides its definition.
 struct Facts {
     generation: i64,
     whole: bool,

@@ -18,7 +18,7 @@ fn state_of(call: &mut Call) -> pg_sys::Datum {
     told(call).unwrap_or_else(super::super::error::raise)
 }
 
-/// What no run has judged or followed has notes. With $3 a rollup is good that knows more than the raw table, or other.
+/// What no run has judged or followed has records. With $3 a rollup is good that knows more than the raw table, or other.
 const STATE: &str = "SELECT d.generation = $2 AND d.backlog_from_xmax IS NULL AND ($3 OR d.left_out = 0 AND d.long_keys = 0 AND d.refused_changes IS NULL) \
   AND NOT EXISTS (SELECT FROM rollup.arrival n WHERE n.source = d.source AND (n.rollup_stamp >= d.seen_xmax OR n.rollup_stamp = ANY (d.seen_xip))) \
   AND (d.on_change <> 'recompute' OR NOT EXISTS (SELECT FROM rollup.change n WHERE n.source = d.source AND (n.rollup_stamp >= d.seen_xmax OR n.rollup_stamp = ANY (d.seen_xip)))), \

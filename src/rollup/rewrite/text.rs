@@ -19,7 +19,7 @@ const DAY: i64 = 86_400_000_000;
 const FIRST: &str = "4712-01-01 00:00:00 BC";
 const LAST: &str = "290000-01-01 00:00:00";
 
-/// What the text is made of beside the question.
+/// What the text is made of besides the question.
 pub struct Made<'a> {
     pub plan: &'a Plan,
     /// The source, qualified and quoted.

@@ -1,4 +1,4 @@
-//! Tables that Citus makes anew: what the catalog says of the old one holds for the new one.
+//! Tables that Citus recreates: what the catalog says of the old one holds for the new one.
 //!
 //! `alter_distributed_table`, `undistribute_table` and what calls them copy a table with every row, stamps too, drop it
 //! and give its name to the copy, in one transaction. `citus_add_local_table_to_metadata`, also by a foreign key to a
