@@ -174,7 +174,7 @@ pub fn report(application: &str, activity: Option<&str>) {
 
 /// Says in pg_stat_activity what this process is doing; None: what its client sent it to do.
 pub fn tell(activity: Option<&str>) {
-    let text = activity.map(|text| c_text(text));
+    let text = activity.map(c_text);
     // SAFETY: the text is copied by the callee; the client's own lives as long as the statement that runs.
     unsafe {
         let own = text.as_ref().map_or(pg_sys::debug_query_string, |text| text.as_ptr());
