@@ -17,7 +17,10 @@ pub use call::{
     interrupt, jsonb, memory, moments, native, numeric, rows, v1,
 };
 pub use event::{ddl, leaving, trigger};
-pub use parse::{deparse, expression, generated, pinned, query, reach, shape, steady, tables, target, zones};
+pub use parse::{
+    constant, deparse, expression, generated, pinned, query, reach, select, shape, steady, tables, target,
+    zones,
+};
 pub use plan::{buckets, planner, split};
 pub use session::{background, executing, kept, libpq, lock, node, patience, security, watched, xact};
 

@@ -5,8 +5,8 @@
 //! different sessions, at different moments, and must agree. PostgreSQL calls a function IMMUTABLE where this holds;
 //! here it is told for the others of pg_catalog, one by one: what is not known to be steady is refused. The locale aside,
 //! which is the database's.
+use crate::pg::constant::{constant, constant_interval};
 use crate::pg::deparse::{Names, string};
-use crate::pg::expression::{constant, constant_interval};
 use crate::pg::steady::{arguments, in_pg_catalog, is_stable, only_time};
 use hll_rollup::bin;
 use pgrx::{PgList, pg_sys};

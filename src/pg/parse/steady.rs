@@ -2,8 +2,8 @@
 //!
 //! PostgreSQL calls a function IMMUTABLE where that holds. Of the others of pg_catalog it is told here, one by one: what is
 //! not known to be steady is refused (see `pinned`). The locale aside, which is the database's.
+use crate::pg::constant::{constant, constant_interval};
 use crate::pg::deparse::string;
-use crate::pg::expression::{constant, constant_interval};
 use pgrx::{PgList, pg_sys};
 
 /// Whether it is a function of PostgreSQL's own.

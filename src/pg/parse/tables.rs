@@ -1,6 +1,6 @@
 //! The tables that a query reads: the one whose rows are counted, and those it looks things up in.
 use crate::pg::deparse::string;
-use crate::pg::query::{Unsupported, no};
+use crate::pg::select::{Unsupported, no};
 use pgrx::{PgList, pg_sys};
 
 /// Puts the group keys where 18 refers to them: it appends a list of them to the tables and makes columns of it.

@@ -1,7 +1,8 @@
 //! Entries of the select list of a query: group keys and values.
+use crate::pg::constant::constant;
 use crate::pg::deparse::{string, type_of};
-use crate::pg::expression::{Rewriter, collation, constant};
-use crate::pg::query::{Entry, Target, attribute_not_null};
+use crate::pg::expression::{Rewriter, collation};
+use crate::pg::select::{Entry, Target, attribute_not_null};
 use crate::pg::tables::Tables;
 use pgrx::{PgList, pg_sys};
 

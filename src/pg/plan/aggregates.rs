@@ -151,7 +151,7 @@ unsafe fn counts_rows(a: &pg_sys::Aggref, arguments: &[Node], offer: &Offer, rt:
                     && v.varno == rt
                     && v.varattno > 0
                     && (partitioned || offer.about.parts.is_empty())
-                    && crate::pg::query::attribute_not_null(offer.about.source, v.varattno)
+                    && crate::pg::select::attribute_not_null(offer.about.source, v.varattno)
             }
             _ => false,
         }
