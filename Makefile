@@ -26,7 +26,7 @@ else
 SETUP     := setup
 .DEFAULT_GOAL := help
 endif
-.PHONY: help all installcheck setup setup-test setup-bench setup-deb build scripts demo picture test test-citus install uninstall psql torture bench figures fuzz deb check-deb reference clean
+.PHONY: help all installcheck setup setup-test setup-bench setup-deb build scripts demo picture test test-citus install uninstall psql torture bench figures fuzz miri deb check-deb reference clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ figures: ## draw docs/bench and the README's charts anew of docs/bench/figures.j
 # The compiler's address sanitizer is not stable yet, hence the variable.
 fuzz: ## hostile bytes under the address sanitizer (SECONDS=60); needs cargo-fuzz
 	@for crate in sketch ddsketch; do (cd crates/$$crate && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run stored -- -max_total_time=$(or $(SECONDS),60) -max_len=4096) || exit 1; done
+
+miri: ## the crate of rollups under Miri, with fewer cases; needs a nightly toolchain with Miri
+	@MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) +nightly miri test --quiet -p hll-rollup --lib --test exactly_once --test levels --test statements
 
 deb: setup-deb ## the Debian package of PG and its debug symbols, reproducibly, into target/deb
 	@debian/build

@@ -115,7 +115,7 @@ COMMENT ON FUNCTION ddsketch_percentile(ddsketch, double precision[]) IS
 CREATE FUNCTION ddsketch_rank(ddsketch, x double precision) RETURNS double precision
 AS 'MODULE_PATHNAME', 'ddsketch_rank' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION ddsketch_rank(ddsketch, double precision) IS
-'The share of numbers that are at most x, 0 to 1: exact but for those in the bucket of x, which are taken to be spread evenly over it. NULL of no numbers; SQLSTATE 22023 for NaN';
+'The share of numbers that are at most x, 0 to 1: exact except for those in the bucket of x, which are taken to be spread evenly over it. NULL of no numbers; SQLSTATE 22023 for NaN';
 
 CREATE FUNCTION ddsketch_fraction_between(ddsketch, a double precision, b double precision) RETURNS double precision
 AS 'MODULE_PATHNAME', 'ddsketch_fraction_between' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
@@ -130,12 +130,12 @@ COMMENT ON FUNCTION ddsketch_count(ddsketch) IS
 CREATE FUNCTION ddsketch_sum(ddsketch) RETURNS double precision
 AS 'MODULE_PATHNAME', 'ddsketch_sum' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION ddsketch_sum(ddsketch) IS
-'Sum of the numbers, exact but for being rounded to a double at the end. NULL of no numbers, and where a part came without';
+'Sum of the numbers, exact except for rounding to a double at the end. NULL of no numbers, and where a part came without';
 
 CREATE FUNCTION ddsketch_avg(ddsketch) RETURNS double precision
 AS 'MODULE_PATHNAME', 'ddsketch_avg' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION ddsketch_avg(ddsketch) IS
-'Mean of the numbers, exact but for being rounded to a double at the end. NULL of no numbers, and where a part came without sum';
+'Mean of the numbers, exact except for rounding to a double at the end. NULL of no numbers, and where a part came without sum';
 
 CREATE FUNCTION ddsketch_min(ddsketch) RETURNS double precision
 AS 'MODULE_PATHNAME', 'ddsketch_min' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;

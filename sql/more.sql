@@ -236,7 +236,7 @@ CREATE AGGREGATE approx_count_distinct(anyelement, integer) (
 );
 COMMENT ON AGGREGATE approx_count_distinct(anyelement, integer) IS 'About how many distinct values there are: value, log2m (0 to 17). 2^log2m bytes a group; the standard error is 1.04 / sqrt(2^log2m), 0.81 % at 14';
 
--- The same in two words, between which Citus splits it: src/pg/split.rs puts the one in the place of the other.
+-- Two parts, into which Citus splits it: src/pg/plan/split.rs puts them in its place.
 
 CREATE FUNCTION approx_count_distinct_hash(anyelement) RETURNS hll_hashval
 AS 'MODULE_PATHNAME', 'approx_count_distinct_hash' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;

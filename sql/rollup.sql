@@ -8,7 +8,7 @@
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
 CREATE SCHEMA rollup;
-COMMENT ON SCHEMA rollup IS 'Exact, continuous rollups: rollup.create defines one, rollup.status shows how they fare';
+COMMENT ON SCHEMA rollup IS 'Exact, continuous rollups: rollup.create defines one, rollup.status shows the status of each';
 GRANT USAGE ON SCHEMA rollup TO PUBLIC;
 
 -- What users call is in rollup. What triggers, views and the extension itself call is here, and may change with any release.
@@ -83,7 +83,7 @@ COMMENT ON COLUMN rollup.definition.shape IS 'what the live view computes, in th
 COMMENT ON COLUMN rollup.definition.long_keys IS 'raw rows that are left out: a group key of theirs is too long for the index';
 COMMENT ON COLUMN rollup.definition.adopted IS 'its table was there before, by rollup.create(into_table), and stays when the rollup is dropped';
 COMMENT ON COLUMN rollup.definition.refused_changes IS 'times of rows that changed when their bucket could not be computed again';
-COMMENT ON COLUMN rollup.definition.left_out IS 'rows that came by another road, with stamps of rows that are rolled up, of which it cannot be told whether they were counted: they were not counted again';
+COMMENT ON COLUMN rollup.definition.left_out IS 'rows that came in another way, with stamps of rows that are rolled up, of which it cannot be told whether they were counted: they were not counted again';
 COMMENT ON COLUMN rollup.definition.generation IS 'counts changes of what it is, by which a statement that is answered from it knows whether it is what it was when the statement was planned';
 COMMENT ON COLUMN rollup.definition.whole IS 'every raw row that is there was counted, and every change of one followed, as far as raw rows have not expired';
 COMMENT ON COLUMN rollup.definition.partial IS 'columns that were added without backfill';
@@ -190,7 +190,7 @@ CREATE TABLE rollup.change (
   until        timestamptz
 );
 CREATE INDEX ON rollup.change (source, rollup_stamp);
--- A publication FOR ALL TABLES has the tables of the catalog, too: each has a primary key, but for this one.
+-- A publication FOR ALL TABLES has the tables of the catalog, too: each has a primary key, except for this one.
 ALTER TABLE rollup.change REPLICA IDENTITY FULL;
 COMMENT ON TABLE rollup.change IS 'Minutes in which rows of a source lay, or have come to lie, that were changed: until every rollup made with on_change ''recompute'' has computed their buckets again';
 COMMENT ON COLUMN rollup.change.rollup_stamp IS 'the stamp of the transaction that changed them';
@@ -210,7 +210,7 @@ CREATE TABLE rollup.arrival (
 );
 ALTER TABLE rollup.arrival REPLICA IDENTITY FULL;
 CREATE INDEX ON rollup.arrival (source, rollup_stamp);
-COMMENT ON TABLE rollup.arrival IS 'Where rows of a source lie that came by another road than an INSERT or COPY which leaves rollup_stamp to its default: until every rollup of the source has judged whether it has counted them';
+COMMENT ON TABLE rollup.arrival IS 'Where rows of a source lie that came in another way than an INSERT or COPY which leaves rollup_stamp to its default: until every rollup of the source has judged whether it has counted them';
 COMMENT ON COLUMN rollup.arrival.relation IS 'the table, or the partition, that they lie in';
 COMMENT ON COLUMN rollup.arrival.rollup_stamp IS 'the stamp of the transaction that brought them; their own are those of others';
 COMMENT ON COLUMN rollup.arrival.xid IS 'the (sub)transaction that inserted them; NULL: the whole table came, by ATTACH PARTITION or INHERIT';

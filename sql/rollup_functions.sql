@@ -38,7 +38,7 @@ SET search_path TO pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM rollup_internal.watch_command(c.command) FROM pg_event_trigger_ddl_commands() c WHERE c.classid IN ('pg_class'::regclass, 'pg_subscription'::regclass);
 EXCEPTION WHEN OTHERS THEN
-  -- Citus makes a table anew while a run of its rollup is on.
+  -- Citus recreates a table while a run of its rollup is on.
   IF SQLSTATE IN ('40P01', '55P03') THEN
     RAISE;
   END IF;
@@ -77,7 +77,7 @@ COMMENT ON EVENT TRIGGER rollup_leave_tables IS 'Sees that tables take rows when
 CREATE FUNCTION rollup.move(name text, relation regclass) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_move_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.move(text, regclass) IS
-'Has a rollup count the rows of RELATION, of which its source has become a partition or a child: what was counted stays, rows of the other parts are counted by the next run, and RELATION gets the functions beside it. Needs ownership of both. NULL does nothing';
+'Has a rollup count the rows of RELATION, of which its source has become a partition or a child: what was counted stays, rows of the other parts are counted by the next run, and RELATION gets the functions next to it. Needs ownership of both. NULL does nothing';
 
 CREATE FUNCTION rollup.add_level(name text, level text, width interval) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_add_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -148,7 +148,7 @@ COMMENT ON PROCEDURE rollup.catch_up(text) IS
 CREATE FUNCTION rollup.run_due() RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_run_due_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.run_due() IS
-'Makes partitions that lack, by rollup.partition, and runs every active rollup of the caller that is due, for any scheduler; returns the raw rows merged';
+'Makes missing partitions, by rollup.partition, and runs every active rollup of the caller that is due, for any scheduler; returns the raw rows merged';
 
 CREATE FUNCTION rollup.rebase(source regclass) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_rebase_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -168,7 +168,7 @@ COMMENT ON FUNCTION rollup.expire(regclass, boolean, boolean) IS
 CREATE FUNCTION rollup.partition(relation regclass, width interval, ahead interval DEFAULT NULL, timezone text DEFAULT 'UTC') RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_partition_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.partition(regclass, interval, interval, text) IS
-'Keeps partitions of WIDTH in existence for AHEAD from now (NULL: three widths) for a table partitioned by range of one date or time column: makes those that lack now, and returns how many; the worker and rollup.run_due go on. They continue those that are there; days and longer begin in TIMEZONE. Rows that lie in a default partition move to theirs and are not counted again. WIDTH NULL: makes no more. Needs ownership of the table';
+'Keeps partitions of WIDTH in existence for AHEAD from now (NULL: three widths) for a table partitioned by range of one date or time column: makes those that are missing now, and returns how many; the worker and rollup.run_due go on. They continue those that are there; days and longer begin in TIMEZONE. Rows that lie in a default partition move to theirs and are not counted again. WIDTH NULL: makes no more. Needs ownership of the table';
 
 CREATE FUNCTION rollup.pause(name text) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_pause_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -207,7 +207,7 @@ CREATE FUNCTION rollup_internal.forget_rewriting(VARIADIC relations regclass[]) 
 AS 'MODULE_PATHNAME', 'rollup_forget_rewriting' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION rollup_internal.forget_rewriting(regclass[]) FROM PUBLIC;
 COMMENT ON FUNCTION rollup_internal.forget_rewriting(regclass[]) IS
-'For triggers of the catalog: plans over RELATIONS are made anew at their next use, and sessions look up anew what rollups of them offer';
+'For triggers of the catalog: plans over RELATIONS are recreated at their next use, and sessions look up again what rollups of them offer';
 
 CREATE FUNCTION rollup_internal.definition_changes() RETURNS trigger LANGUAGE plpgsql
 SET search_path TO pg_catalog, pg_temp AS $$
@@ -358,7 +358,7 @@ COMMENT ON FUNCTION rollup_internal.counters_agree(jsonb, jsonb) IS
 CREATE FUNCTION rollup_internal.sees_all(relation regclass, source regclass, joined regclass[] DEFAULT NULL) RETURNS boolean
 AS 'MODULE_PATHNAME', 'rollup_sees_all' LANGUAGE c STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION rollup_internal.sees_all(regclass, regclass, regclass[]) IS
-'For live views: true where row-level security hides no row of SOURCE, and of JOINED tables, from the owner of RELATION, the table of a rollup; an error where it does, since the view would be without them. NULL is no table';
+'For live views: true if row-level security hides no row of SOURCE, and of JOINED tables, from the owner of RELATION, the table of a rollup; an error where it does, since the view would be without them. NULL is no table';
 
 CREATE FUNCTION rollup_internal.changes(source regclass, time_column name DEFAULT NULL, OUT rollup_stamp bigint, OUT since timestamptz, OUT until timestamptz, OUT relation regclass, OUT xid xid)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'rollup_changes' LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10;
@@ -368,7 +368,7 @@ COMMENT ON FUNCTION rollup_internal.changes(regclass, name) IS
 CREATE FUNCTION rollup_internal.arrivals(source regclass, time_column name DEFAULT NULL, OUT rollup_stamp bigint, OUT since timestamptz, OUT until timestamptz, OUT relation regclass, OUT xid xid)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'rollup_arrivals' LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10;
 COMMENT ON FUNCTION rollup_internal.arrivals(regclass, name) IS
-'The same of rows that came by another road: RELATION is the table or partition in which they lie, XID the transaction that inserted them, NULL where the whole table came';
+'The same of rows that came in another way: RELATION is the table or partition in which they lie, XID the transaction that inserted them, NULL where the whole table came';
 
 CREATE FUNCTION rollup_internal.lost_rows(id bigint, OUT since timestamptz, OUT until timestamptz) RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'rollup_lost_rows' LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10;
@@ -378,7 +378,7 @@ COMMENT ON FUNCTION rollup_internal.lost_rows(bigint) IS
 CREATE FUNCTION rollup_internal.unwatched(id bigint) RETURNS text
 AS 'MODULE_PATHNAME', 'rollup_unwatched_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup_internal.unwatched(bigint) IS
-'What the rollup with this id needs to be told of changes and of rows that come by another road, and is missing or switched off on its source, a partition or a child: triggers, and the index; also that the source has become a partition. NULL where nothing is missing, and for NULL';
+'What the rollup with this id needs to be told of changes and of rows that come in another way, and is missing or switched off on its source, a partition or a child: triggers, and the index; also that the source has become a partition. NULL where nothing is missing, and for NULL';
 
 -- No part of the view: where that is read beside a distributed table, Citus takes no query that is recursive.
 CREATE FUNCTION rollup_internal.open_writers(source regclass) RETURNS text LANGUAGE sql STABLE PARALLEL RESTRICTED
@@ -447,10 +447,10 @@ COMMENT ON COLUMN rollup.status.lag_seconds IS 'longest that any committed row c
 COMMENT ON COLUMN rollup.status.oldest_row IS 'least time of the rows that wait';
 COMMENT ON COLUMN rollup.status.open_writers IS 'whose transactions have the source open for writing: their rows come when they end, and hold no others back';
 COMMENT ON COLUMN rollup.status.held_back_by IS 'what the next run waits for: a lock on the source or a part of it; on a Citus cluster, node by node, as rollup.nodes says. NULL: nothing';
-COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was. NULL for who may not read the source';
-COMMENT ON COLUMN rollup.status.missing_rows IS 'times of raw rows that left with a partition or child which was dropped or detached: their buckets are not computed again, nor compared. NULL for who may not read the source';
-COMMENT ON COLUMN rollup.status.left_out IS 'rows that came by another road with stamps of rows that are rolled up, of which it could not be told whether they were counted: they were not counted again; rollup.rebuild takes them in';
-COMMENT ON COLUMN rollup.status.unwatched IS 'triggers that are missing or switched off, without which changes of raw rows are not seen; the next run makes those that are missing. Also tables without the index that tells of rows that come by another road, and that the source has become a partition';
+COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was. NULL for roles that may not read the source';
+COMMENT ON COLUMN rollup.status.missing_rows IS 'times of raw rows that left with a partition or child which was dropped or detached: their buckets are not computed again, nor compared. NULL for roles that may not read the source';
+COMMENT ON COLUMN rollup.status.left_out IS 'rows that came in another way with stamps of rows that are rolled up, of which it could not be told whether they were counted: they were not counted again; rollup.rebuild takes them in';
+COMMENT ON COLUMN rollup.status.unwatched IS 'triggers that are missing or switched off, without which changes of raw rows are not seen; the next run makes those that are missing. Also tables without the index that tells of rows that come in another way, and that the source has become a partition';
 COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';
 COMMENT ON COLUMN rollup.status.partitions_until IS 'up to when rows find a partition in the source and the tables of the rollup, of those that rollup.partition keeps ahead';
 COMMENT ON COLUMN rollup.status.long_keys IS 'raw rows that are left out: a group key of theirs is too long for the index';

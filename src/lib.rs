@@ -2,11 +2,14 @@
 //!
 //! `crates/sketch` and `crates/ddsketch` hold the mathematics and know no PostgreSQL; `pg` is the fence behind which every
 //! raw pointer is handled; each other module is the PostgreSQL face of one feature.
+#![deny(unsafe_code)]
+
 use pgrx::prelude::*;
 
 pub mod counters;
 pub mod ddsketch;
 pub mod hll;
+#[allow(unsafe_code)]
 pub mod pg;
 pub mod rollup;
 pub mod series;

@@ -24,8 +24,11 @@ mod tests {
         assert_eq!(one::<i64>("SELECT pg_current_xact_id()::text::bigint"), own);
     }
 
+    /// A value: the name of its type, the type, and the text.
+    type Sample = (String, pg_sys::Oid, String);
+
     /// Values of the types that functions of the extension take, for the test below.
-    fn samples() -> Vec<(String, pg_sys::Oid, String)> {
+    fn samples() -> Vec<Sample> {
         Spi::run("CREATE AGGREGATE kept_state(text) (SFUNC = jsonb_counter_agg_trans, STYPE = jsonb_counter_state)")
             .expect("runs");
         let sql = "SELECT k, k::regtype::oid, v FROM (
@@ -51,11 +54,42 @@ mod tests {
         rows.map(|(k, t, v)| (k.expect("a name"), t.expect("a type"), v.expect("a text"))).collect()
     }
 
+    /// Calls `f` with arguments of these types, every choice of the samples and NULL up to a number, with either header of
+    /// varlenas; returns how often it was true.
+    fn each_call(
+        kinds: &[pg_sys::Oid],
+        samples: &[Sample],
+        mut f: impl FnMut(&[Argument], Header) -> bool,
+    ) -> usize {
+        const MOST: usize = 400;
+        let choices: Vec<Vec<Argument>> = kinds
+            .iter()
+            .map(|kind| {
+                let of_kind = samples.iter().filter(|(_, k, _)| k == kind);
+                of_kind.map(|(_, k, v)| (*k, Some(v.clone()))).chain([(*kind, None)]).collect()
+            })
+            .collect();
+        let all: usize = choices.iter().map(Vec::len).product();
+        let mut seen = 0;
+        for number in 0..all.min(MOST) {
+            let mut rest = number;
+            let arguments: Vec<Argument> = choices
+                .iter()
+                .map(|choice| {
+                    let at = rest % choice.len();
+                    rest /= choice.len();
+                    choice[at].clone()
+                })
+                .collect();
+            seen += usize::from(f(&arguments, Header::Long)) + usize::from(f(&arguments, Header::Short));
+        }
+        seen
+    }
+
     /// What callers in C rely on, and what a send function that gave back its argument broke. Records are left out:
     /// PostgreSQL's own way to return one gives an address inside of a chunk, and nobody frees it.
     #[pg_test]
     fn what_a_function_returns_belongs_to_its_caller() {
-        const MOST: usize = 400;
         let samples = samples();
         let sql = "SELECT p.oid, p.oid::regprocedure::text, p.proargtypes::oid[], p.prorettype = ANY(p.proargtypes::oid[])
              FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang JOIN pg_type t ON t.oid = p.prorettype
@@ -76,40 +110,20 @@ mod tests {
         });
         let (mut wrong, mut sound, mut silent) = (Vec::new(), 0, Vec::new());
         for (function, name, kinds, may_alias) in functions.expect("runs") {
-            let choices: Vec<Vec<Argument>> = kinds
-                .iter()
-                .map(|kind| {
-                    let of_kind = samples.iter().filter(|(_, k, _)| k == kind);
-                    of_kind.map(|(_, k, v)| (*k, Some(v.clone()))).chain([(*kind, None)]).collect()
-                })
-                .collect();
-            let all: usize = choices.iter().map(Vec::len).product();
-            let mut seen = 0;
-            for number in 0..all.min(MOST) {
-                let mut rest = number;
-                let arguments: Vec<Argument> = choices
-                    .iter()
-                    .map(|choice| {
-                        let at = rest % choice.len();
-                        rest /= choice.len();
-                        choice[at].clone()
-                    })
-                    .collect();
-                for header in [Header::Long, Header::Short] {
-                    match look(function, &arguments, header) {
-                        Ok(Some(Ok(()))) => seen += 1,
-                        Ok(Some(Err(what))) => {
-                            wrong.push(format!("{name} of {arguments:?}, {header:?}: {what}"))
-                        }
-                        Ok(None) => {}
-                        // SQL has no NULL of type internal; this call has.
-                        Err(failure) if failure.code == PgSqlErrorCode::ERRCODE_INTERNAL_ERROR => {
-                            wrong.push(format!("{name} of {arguments:?}: XX000 {}", failure.message))
-                        }
-                        Err(_) => {}
+            let seen =
+                each_call(&kinds, &samples, |arguments, header| match look(function, arguments, header) {
+                    Ok(Some(Ok(()))) => true,
+                    Ok(Some(Err(what))) => {
+                        wrong.push(format!("{name} of {arguments:?}, {header:?}: {what}"));
+                        false
                     }
-                }
-            }
+                    // SQL has no NULL of type internal; this call has.
+                    Err(failure) if failure.code == PgSqlErrorCode::ERRCODE_INTERNAL_ERROR => {
+                        wrong.push(format!("{name} of {arguments:?}: XX000 {}", failure.message));
+                        false
+                    }
+                    Ok(None) | Err(_) => false,
+                });
             sound += seen;
             if seen == 0 && may_alias {
                 silent.push(name);

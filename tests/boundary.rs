@@ -40,67 +40,9 @@ fn unsafe_stays_behind_the_fence() {
     assert!(offending.is_empty(), "unsafe outside the fence:\n{}", offending.join("\n"));
 }
 
-/// Files of src/rollup on which the others stand, floor by floor: each names files of the floors below it, and no others.
-const FLOORS: [&[&str]; 3] = [&["error", "plan", "progress"], &["ask", "patience"], &["state"]];
-
-/// The files of src/rollup that a file of it names, in `use` lines and elsewhere.
-fn named(code: &str, files: &[String]) -> Vec<String> {
-    let mut found = Vec::new();
-    for (at, _) in code.match_indices("super::").chain(code.match_indices("crate::rollup::")) {
-        let path = code[at..].split_once("::").map_or("", |(_, path)| path);
-        let path = path.strip_prefix("rollup::").unwrap_or(path);
-        // A list in braces names several, each at its beginning.
-        let (list, many) = match path.strip_prefix('{') {
-            Some(list) => (list.split("};").next().unwrap_or_default(), true),
-            None => (path, false),
-        };
-        let first = |item: &str| -> String {
-            item.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
-        };
-        let names = list.split(',').map(first).take(if many { usize::MAX } else { 1 });
-        found.extend(names.filter(|name| files.contains(name)));
-    }
-    found
-}
-
+/// Crates of mathematics depend on nothing but serde.
 #[test]
-fn floors_name_what_lies_below_them() {
-    let all = root().join("src/rollup");
-    let stem = |path: &Path| path.file_stem().unwrap().to_string_lossy().into_owned();
-    let mut paths = Vec::new();
-    sources(&all, &mut paths);
-    let files: Vec<String> = paths.iter().filter(|p| p.parent() == Some(&all)).map(|p| stem(p)).collect();
-    let files: Vec<String> = files.into_iter().chain(["citus".to_string()]).collect();
-    let mut below: Vec<&str> = Vec::new();
-    for floor in FLOORS {
-        for file in floor {
-            let code = fs::read_to_string(all.join(file).with_extension("rs")).unwrap();
-            let code = code.split("#[cfg(test)]").next().unwrap();
-            let up: Vec<String> =
-                named(code, &files).into_iter().filter(|name| !below.contains(&name.as_str())).collect();
-            assert!(up.is_empty(), "{file}.rs names {up:?}, which do not lie below it");
-        }
-        below.extend(floor);
-    }
-    // What it looks for is what is written there.
-    assert_eq!(
-        named("use super::{ask, sql as text};\nsuper::catalog::read(", &files),
-        ["ask", "sql", "catalog"]
-    );
-    assert_eq!(named("use crate::rollup::ask::Must;\nuse crate::pg::xact;", &files), ["ask"]);
-}
-
-/// The fence knows nothing of what is built on it, and crates of mathematics nothing of PostgreSQL.
-#[test]
-fn what_lies_below_knows_nothing_of_what_lies_above() {
-    let mut found = Vec::new();
-    sources(&root().join("src/pg"), &mut found);
-    for path in found {
-        let code = fs::read_to_string(&path).unwrap();
-        for above in ["crate::rollup", "crate::worker"] {
-            assert!(!code.contains(above), "{} names {above}", path.display());
-        }
-    }
+fn the_mathematics_depends_on_nothing() {
     for name in ["sketch", "ddsketch", "rollup"] {
         let text = fs::read_to_string(root().join("crates").join(name).join("Cargo.toml")).unwrap();
         let dependencies: Vec<&str> = text.split("[dependencies]").skip(1).collect();

@@ -1,4 +1,4 @@
-//! Writers that insert, update, delete, move and truncate rows at once, in partitions and beside them: a rollup that
+//! Writers that insert, update, delete, move and truncate rows at once, in partitions and next to them: a rollup that
 //! follows changes equals the raw rows, its live views do so at every moment.
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;

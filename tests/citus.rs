@@ -1,5 +1,5 @@
 //! The extension on a Citus cluster: it is there on every node, its aggregates are split between nodes, and rollups
-//! lie beside the rows that they count.
+//! lie next to the rows that they count.
 
 use crate::citus_split::{aggregates_are_split, plan};
 use hll_lab::{Citus, wait_for};

@@ -1,4 +1,4 @@
-//! A table that Citus makes anew keeps its rollups, with what has expired of them, and nothing else does that a user
+//! A table that Citus recreates keeps its rollups, with what has expired of them, and nothing else does that a user
 //! drops, renames or calls the same. Shards move as they do by default, whatever rollups a table has.
 use hll_lab::{Citus, wait_for, wait_until};
 use hll_tests::nodes::KINDS;
@@ -92,7 +92,7 @@ impl Kept {
         assert_eq!(number(client, &retained), 1, "{what}: its retention");
     }
 
-    /// Has `call` make the table anew, or move its rows, undone at first where that can be.
+    /// Has `call` recreate the table, or move its rows, undone at first where that can be.
     fn through(&self, citus: &Citus, client: &mut Client, call: &str) {
         let before = number(client, &format!("SELECT '{}'::regclass::oid::bigint", self.table));
         if !call.contains("concurrently") {

@@ -1,5 +1,6 @@
 //! The tests on private clusters, a module per subject. One of them: `cargo test --profile programs -p hll-tests --test
 //! clusters worker::`
+#![allow(clippy::too_many_lines, reason = "a test is one story, told from its first statement to its last")]
 mod backlog;
 mod batch;
 mod binary;
@@ -27,6 +28,7 @@ mod exporter;
 mod faults;
 mod figures;
 mod hostile;
+mod imports;
 mod legacy;
 mod limits;
 mod major;

@@ -1,4 +1,4 @@
-//! The query file for Prometheus, with Debian's exporter itself. Skipped where its package is not to be had.
+//! The query file for Prometheus, with Debian's exporter itself. Skipped where its package is not available.
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};

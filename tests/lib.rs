@@ -1,4 +1,5 @@
 //! What the tests share: the events table, its rollup, and the comparison of the two.
+#![allow(clippy::too_many_lines, reason = "a test is one story, told from its first statement to its last")]
 pub mod dumped;
 pub mod every_road;
 pub mod forgive;

@@ -295,7 +295,7 @@ const ERRORS: [&str; 29] = [
     "CREATE UNIQUE INDEX refuses ON kept (k); SELECT rollup.resume('kept'); SELECT rollup.run('event')",
 ];
 
-/// What a client is told of an error, but for where in which source it was raised.
+/// What a client is told of an error, except for where in which source it was raised.
 fn told(error: postgres::Error) -> String {
     let Some(e) = error.as_db_error() else { panic!("no error of the server: {error:?}") };
     let place = (e.schema(), e.table(), e.column(), e.datatype(), e.constraint());

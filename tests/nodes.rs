@@ -40,7 +40,7 @@ impl Kind {
         format!("{}_min", self.table.replace('.', "_"))
     }
 
-    /// The table of its rollup: beside its source.
+    /// The table of its rollup: next to its source.
     pub fn target(&self) -> String {
         let schema = self.table.split_once('.').map(|(schema, _)| format!("{schema}.")).unwrap_or_default();
         schema + &self.rollup()

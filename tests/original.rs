@@ -1,5 +1,5 @@
 //! Beside postgresql-hll itself, the C extension: the same catalog, bytes and numbers, and a database of its making
-//! that is handed over. Skipped where its package is not to be had.
+//! that is handed over. Skipped where its package is not available.
 use hll_lab::{Cluster, Tree, skip};
 use postgres::{Client, SimpleQueryMessage};
 

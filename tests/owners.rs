@@ -390,7 +390,7 @@ fn a_rollup_follows_the_owner_of_its_table() {
     .unwrap();
     let left = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'honest'::regnamespace";
     assert_eq!(number(&mut admin, left), 0);
-    // A table alone goes to another: the function beside it may stay with who made it, and says so.
+    // A table alone goes to another: the function next to it may stay with who made it, and says so.
     rollup(&mut heir, "honest", "event", "", "NULL");
     admin.batch_execute("ALTER TABLE honest.event OWNER TO hostile; ALTER TABLE honest.event_d OWNER TO hostile; ALTER VIEW honest.event_d_live OWNER TO hostile; GRANT ALL ON SCHEMA honest TO hostile").unwrap();
     let mut other = connect_as(&cluster, "followed", "hostile");

@@ -205,7 +205,7 @@ fn what_is_not_whole() {
     equal(&mut c, HALF);
     old.batch_execute("COMMIT").unwrap();
     equal(&mut c, HALF);
-    // Rows that have changed, and rows that come by another road.
+    // Rows that have changed, and rows that come in another way.
     c.batch_execute("UPDATE hit SET v = 10000, site = 2 WHERE v = 49; DELETE FROM hit WHERE v = 7").unwrap();
     equal(&mut c, HALF);
     each(

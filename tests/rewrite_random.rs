@@ -108,7 +108,7 @@ fn write(client: &mut Client, dice: &mut Dice, calm: bool) -> Result<(), postgre
         8 => client.batch_execute(&delete),
         9 => client.batch_execute(&update),
         10 | 11 => client.batch_execute(&clock),
-        // Rows that come by another road.
+        // Rows that come in another way.
         12 if dice.roll(4) == 0 => client.batch_execute("INSERT INTO event SELECT * FROM event_1 WHERE v % 200 = 3 LIMIT 5"),
         _ => client.batch_execute(&insert),
     }

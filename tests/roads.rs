@@ -1,5 +1,5 @@
 //! Rows that come by every road at once: staging tables, moves, partitions that are attached, detached, exchanged and
-//! rewritten, prepared and rolled back, COPY out and in, names that change, dumps, with runs beside them. Each is counted once. In a rollup that ignores changes each
+//! rewritten, prepared and rolled back, COPY out and in, names that change, dumps, with concurrent runs. Each is counted once. In a rollup that ignores changes each
 //! batch of rows is a group of its own, so that what is new can always be told; one that follows them takes all. What the
 //! rollup holds is compared with the raw rows, and with what the writers know to have committed. TORTURE_SECONDS says for how
 //! long, TORTURE_SEED what the dice begin with.

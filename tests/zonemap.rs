@@ -30,7 +30,7 @@ const DIFFERS: &str =
     "WITH every AS MATERIALIZED (SELECT rollup_stamp AS s, count(*) AS n FROM event GROUP BY 1)
     SELECT count(*) FROM every WHERE n <> (SELECT count(*) FROM event WHERE rollup_stamp = every.s)";
 
-/// What closes zones, or builds the index anew.
+/// What closes zones, or builds the index again.
 const CLOSING: [&str; 3] =
     ["SELECT rollup_event()", "VACUUM event", "REINDEX INDEX CONCURRENTLY event_at_rollup_stamp_idx"];
 

@@ -24,7 +24,7 @@ use pgrx::pg_sys::Datum;
 /// The key of all that has no key of its own.
 pub const REST: &[u8] = b"*";
 
-/// What a bounded state knows beside its numbers.
+/// What a bounded state knows besides its numbers.
 pub struct Bound {
     max_keys: u32,
     floor: f64,
@@ -32,7 +32,7 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// A bound of that many keys beside `*`.
+    /// A bound of that many keys besides `*`.
     pub fn new(max_keys: u32) -> Bound {
         Bound { max_keys, floor: 0.0, behind: Array::EMPTY }
     }

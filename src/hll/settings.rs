@@ -3,6 +3,7 @@
 //! The session defaults are held in two settings nobody may SET: `hll_set_*` must not be undone by
 //! ROLLBACK, yet parallel workers must see what their leader set. Writing a setting with the `override`
 //! source gives both.
+use crate::pg::ctext::c_text;
 use crate::pg::error::{OrRaise, raise};
 use crate::pg::native;
 use crate::pg::v1::Call;
@@ -11,7 +12,7 @@ use hll_sketch::{Estimator, Params};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 /// The values of `hll.estimator`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
@@ -59,7 +60,7 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::default(),
     );
-    crate::pg::planner::install(|| FORCE_GROUPAGG.get());
+    crate::pg::planner::sort_sketches(|| FORCE_GROUPAGG.get());
     let hidden = GucFlags::NO_SHOW_ALL | GucFlags::DISALLOW_IN_FILE;
     GucRegistry::define_int_guc(
         DEFAULTS_NAME,
@@ -106,7 +107,7 @@ pub fn max_sparse() -> i32 {
 }
 
 fn store(name: &CStr, value: i32) {
-    let text = CString::new(value.to_string()).unwrap_or_default();
+    let text = c_text(value.to_string());
     native::set_session_setting(name, &text);
 }
 

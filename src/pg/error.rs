@@ -23,9 +23,9 @@ pub fn raise_with_hint(code: PgSqlErrorCode, message: impl Into<String>, hint: i
 
 /// Keeps traces out of errors. For the start of the library.
 ///
-/// An error, PostgreSQL's own too, unwinds this library's frames as a panic, and pgrx's hook notes a trace of each where
+/// An error, PostgreSQL's own too, unwinds this library's frames as a panic, and pgrx's hook records a trace of each where
 /// RUST_BACKTRACE or RUST_LIB_BACKTRACE is set: pgrx appends it to what the client gets as DETAIL, and finding it takes
-/// milliseconds. In the hook's place stands one that notes nothing. A panic that is no error on its way is a mistake
+/// milliseconds. In the hook's place stands one that records nothing. A panic that is no error on its way is a mistake
 /// in this library; where it happened goes to the server's log. The hook is that of this library's copy of std alone.
 pub fn keep_traces_out() {
     std::panic::set_hook(Box::new(|panic| {

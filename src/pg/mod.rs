@@ -1,54 +1,27 @@
 //! The fence: every raw pointer of PostgreSQL is handled in this folder and nowhere else.
-pub mod aggcontext;
-pub mod aggregate;
-pub mod anyhash;
-pub mod array;
-pub mod background;
+//!
+//! Its rooms are folders. Files of the first four are known by their names alone: `pg::xact`, `pg::v1`.
 pub mod batch;
-pub mod buckets;
-pub mod counter_map;
-pub mod ddl;
-pub mod decimal;
-pub mod deparse;
-pub mod distinct;
-pub mod entry;
+pub mod call;
 pub mod error;
-pub mod executing;
-pub mod expanded;
-pub mod expression;
-pub mod extreme;
-pub mod generated;
-pub mod interrupt;
-pub mod jsonb;
-pub mod kept;
-pub mod leaving;
-pub mod libpq;
-pub mod lock;
-pub mod memory;
-pub mod moments;
-pub mod native;
-pub mod node;
-pub mod numeric;
-#[cfg(any(test, feature = "pg_test"))]
-pub mod ownership;
-pub mod patience;
-pub mod pinned;
+pub mod event;
+pub mod parse;
 pub mod plan;
-pub mod planner;
-pub mod query;
-pub mod reach;
-pub mod rows;
-pub mod security;
-pub mod shape;
-pub mod split;
-pub mod steady;
-pub mod tables;
-pub mod trigger;
-pub mod v1;
-pub mod watched;
-pub mod window;
-pub mod xact;
+pub mod session;
 pub mod zonemap;
-pub mod zones;
+
+#[cfg(any(test, feature = "pg_test"))]
+pub use call::ownership;
+pub use call::{
+    aggcontext, aggregate, anyhash, array, counter_map, ctext, decimal, distinct, entry, expanded, extreme,
+    interrupt, jsonb, memory, moments, native, numeric, rows, v1, window,
+};
+pub use event::{ddl, leaving, trigger};
+pub use parse::{
+    constant, deparse, expression, generated, pinned, query, reach, select, shape, steady, tables, target,
+    zones,
+};
+pub use plan::{buckets, planner, split};
+pub use session::{background, executing, kept, libpq, lock, node, patience, security, watched, xact};
 
 pub use hll_rollup::sql::literal;

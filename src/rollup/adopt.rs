@@ -1,22 +1,48 @@
 //! A table that is there becomes the table of a rollup, where it fits: columns by name and type, and a unique key.
 use super::catalog::{self, Must};
 use super::error::{Result, fail};
-use super::plan::{Column, Plan, Role};
-use super::sql::{column_definition, generated_as, ident};
 use crate::pg::deparse::qualified;
 use crate::pg::generated::computes;
 use crate::pg::xact::ActingAs;
+use hll_rollup::sql::ident;
+use hll_rollup::statements::{column_definition, generated_as};
+use hll_rollup::{Column, Plan, Role};
 use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
 
 /// A column that is there.
-struct There {
+struct Existing {
     name: String,
     sql_type: String,
     collation: Option<String>,
     not_null: bool,
     generated: bool,
     has_default: bool,
+}
+
+/// The table that is there.
+struct There {
+    columns: Vec<Existing>,
+    /// It has no rows.
+    empty: bool,
+}
+
+impl There {
+    fn column(&self, name: &str) -> Option<&Existing> {
+        self.columns.iter().find(|c| c.name == name)
+    }
+
+    /// Columns that want a value of which the query gives none.
+    fn demanding<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = Misfit> + 'a {
+        let demands = |c: &&Existing| c.not_null && !c.has_default && !c.generated;
+        let given = |c: &Existing| plan.columns.iter().any(|p| p.name == c.name && p.in_table());
+        self.columns.iter().filter(demands).filter(move |c| !given(c)).map(|c| {
+            (
+                format!("column {} is NOT NULL without a default, and the query does not give it", c.name),
+                may_be_null(&c.name),
+            )
+        })
+    }
 }
 
 /// What does not fit: what is there, and the part of an ALTER TABLE that puts it right.
@@ -32,63 +58,19 @@ pub fn adopt(plan: &mut Plan, source: &str, target: &str, backfill: bool) -> Res
             "INTO_TABLE names the table that holds the groups.",
         );
     }
-    let (there, empty) = (columns(target)?, is_empty(target)?);
-    let mut misfits: Vec<Misfit> = Vec::new();
-    let mut missing: Vec<(bool, String)> = Vec::new();
-    let keys_never_null = plan.keys_never_null;
-    // What is counted so far without a column that counts rows, none can tell.
-    let rows = plan.rows.clone();
-    plan.columns.retain(|c| {
-        let counts = c.hidden && rows.as_ref() == Some(&c.name);
-        !counts || empty || there.iter().any(|t| t.name == c.name)
-    });
-    plan.rows = rows.filter(|name| plan.column(name).is_some());
-    for c in plan.columns.iter_mut().filter(|c| c.in_table()) {
-        match there.iter().find(|t| t.name == c.name) {
-            // What a result is made of must be right in rows that are there: nobody but the user can fill it in.
-            None if !c.is_kept() || c.hidden && empty => {
-                missing.push((!c.is_kept(), column_definition(&nullable(c))))
-            }
-            None => misfits.push((
-                format!("it has no column {} of type {}, for {}", c.name, shown(&c.sql_type), c.written),
-                format!("ADD COLUMN {}", column_definition(&nullable(c))),
-            )),
-            Some(t) => misfits.extend(compare(c, t, keys_never_null, is_same(c, t, &there, target)?)),
-        }
-        if let Role::Value(m) = &mut c.role {
-            m.never_null &= there.iter().any(|t| t.name == c.name && t.not_null);
-        }
-    }
-    for t in there.iter().filter(|t| t.not_null && !t.has_default && !t.generated) {
-        if !plan.columns.iter().any(|c| c.name == t.name && c.in_table()) {
-            misfits.push((
-                format!("column {} is NOT NULL without a default, and the query does not give it", t.name),
-                may_be_null(&t.name),
-            ));
-        }
-    }
+    let there = There { columns: columns(target)?, empty: is_empty(target)? };
+    forget_row_count(plan, &there);
+    let (mut missing, mut misfits) = compare_columns(plan, &there, target)?;
+    misfits.extend(there.demanding(plan));
     if !has_key(plan, target)? {
-        let keys: Vec<String> = plan.keys().map(|c| ident(&c.name)).collect();
-        let kind = match keys_never_null {
-            false => "UNIQUE NULLS NOT DISTINCT",
-            true if has_primary_key(target)? => "UNIQUE",
-            true => "PRIMARY KEY",
-        };
-        let keys = keys.join(", ");
-        misfits.push((
-            format!("it has no unique key on its group keys, ({keys})"),
-            format!("ADD {kind} ({keys})"),
-        ));
+        misfits.push(key_misfit(plan, target)?);
     }
     if !misfits.is_empty() {
-        let freed: Vec<String> = there
-            .iter()
-            .filter(|t| misfits.iter().any(|(_, how)| *how == may_be_null(&t.name)))
-            .map(|t| t.name.clone())
-            .collect();
+        let is_freed = |c: &Existing| misfits.iter().any(|(_, how)| *how == may_be_null(&c.name));
+        let freed = there.columns.iter().filter(|c| is_freed(c)).map(|c| c.name.clone()).collect();
         return Err(refusal(target, &misfits, in_the_way(target, freed)?));
     }
-    if backfill && !empty {
+    if backfill && !there.empty {
         return fail(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("table {target} is not empty: raw rows that it has counted would be counted again"),
@@ -102,6 +84,56 @@ pub fn adopt(plan: &mut Plan, source: &str, target: &str, backfill: bool) -> Res
         catalog::define(&format!("ALTER TABLE {target} ADD COLUMN {column}"))?;
     }
     Ok(())
+}
+
+/// A column to add: whether it is generated, and its definition.
+type Missing = (bool, String);
+
+/// Leaves the count of rows out of the plan where the table has rows and no such column: how many rows its groups have
+/// counted so far cannot be told.
+fn forget_row_count(plan: &mut Plan, there: &There) {
+    let rows = plan.rows.take();
+    plan.columns.retain(|c| {
+        let counts = c.hidden && rows.as_ref() == Some(&c.name);
+        !counts || there.empty || there.column(&c.name).is_some()
+    });
+    plan.rows = rows.filter(|name| plan.column(name).is_some());
+}
+
+/// The columns of the plan that the table lacks, and those that do not fit. Columns of the plan become what the table has.
+fn compare_columns(plan: &mut Plan, there: &There, target: &str) -> Result<(Vec<Missing>, Vec<Misfit>)> {
+    let (mut missing, mut misfits) = (Vec::new(), Vec::new());
+    let keys_never_null = plan.keys_never_null;
+    for c in plan.columns.iter_mut().filter(|c| c.in_table()) {
+        let found = there.column(&c.name);
+        match found {
+            // What a result is made of must be right in rows that are there: nobody but the user can fill it in.
+            None if !c.is_kept() || c.hidden && there.empty => {
+                missing.push((!c.is_kept(), column_definition(&nullable(c))))
+            }
+            None => misfits.push((
+                format!("it has no column {} of type {}, for {}", c.name, shown(&c.sql_type), c.written),
+                format!("ADD COLUMN {}", column_definition(&nullable(c))),
+            )),
+            Some(t) => misfits.extend(compare(c, t, keys_never_null, is_same(c, t, there, target)?)),
+        }
+        if let Role::Value(m) = &mut c.role {
+            m.never_null &= found.is_some_and(|t| t.not_null);
+        }
+    }
+    Ok((missing, misfits))
+}
+
+/// The table has no unique key on the group keys: what is said of it, and how it gets one.
+fn key_misfit(plan: &Plan, target: &str) -> Result<Misfit> {
+    let keys: Vec<String> = plan.keys().map(|c| ident(&c.name)).collect();
+    let kind = match plan.keys_never_null {
+        false => "UNIQUE NULLS NOT DISTINCT",
+        true if has_primary_key(target)? => "UNIQUE",
+        true => "PRIMARY KEY",
+    };
+    let keys = keys.join(", ");
+    Ok((format!("it has no unique key on its group keys, ({keys})"), format!("ADD {kind} ({keys})")))
 }
 
 /// A column as it is added to a table that may have rows.
@@ -126,16 +158,16 @@ fn without_modifier(sql_type: &str) -> String {
     }
 }
 
-/// True of a column that is computed from others, and is so there: a table that has been a rollup's has such.
-fn is_same(c: &Column, t: &There, there: &[There], target: &str) -> Result<bool> {
+/// Whether it is a column that is computed from others, and is so there: a table that has been a rollup's has such.
+fn is_same(c: &Column, t: &Existing, there: &There, target: &str) -> Result<bool> {
     let Role::Result { of, .. } = &c.role else { return Ok(false) };
     let (true, Some(expression)) = (t.generated, generated_as(c)) else { return Ok(false) };
-    let whole = of.iter().all(|part| there.iter().any(|t| t.name == *part));
-    let relation = super::citus::create::relation(target)?;
+    let whole = of.iter().all(|part| there.column(part).is_some());
+    let relation = super::naming::relation(target)?;
     Ok(whole && qualified(|| computes(relation, &c.name, &expression)))
 }
 
-fn compare(c: &Column, t: &There, keys_never_null: bool, is_same: bool) -> Option<Misfit> {
+fn compare(c: &Column, t: &Existing, keys_never_null: bool, is_same: bool) -> Option<Misfit> {
     let name = ident(&c.name);
     if !c.is_kept() && !is_same {
         return Some((
@@ -170,7 +202,7 @@ fn compare(c: &Column, t: &There, keys_never_null: bool, is_same: bool) -> Optio
             ),
             format!(
                 "ALTER COLUMN {name} TYPE {wanted}{}",
-                c.collation.as_ref().map(|c| format!(" COLLATE {c}")).unwrap_or_default()
+                c.collation.as_ref().map_or(String::new(), |c| format!(" COLLATE {c}"))
             ),
         ));
     }
@@ -274,7 +306,7 @@ pub fn check_table(target: &str) -> Result<pg_sys::Oid> {
     Ok(owner)
 }
 
-fn columns(target: &str) -> Result<Vec<There>> {
+fn columns(target: &str) -> Result<Vec<Existing>> {
     // So that types outside pg_catalog, and they alone, are written with their schema.
     let _acting = ActingAs::catalog();
     catalog::read(
@@ -284,7 +316,7 @@ fn columns(target: &str) -> Result<Vec<There>> {
          WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
         &[target.into()],
         |row| {
-            Ok(There {
+            Ok(Existing {
                 name: row.must(1)?,
                 sql_type: row.must(2)?,
                 collation: row.get(3)?,

@@ -1,19 +1,17 @@
-//! The triggers of sources and of what lies below them: which there are to be, who makes them, and where one lacks.
+//! The triggers of sources and of what lies below them: which there are to be, who makes them, and where one is missing.
 //!
 //! Invariant: a command fails or waits because of nobody's tables but its own. `rollup.create` and `rollup.drop` arrange
 //! their source, as its owner. The event trigger looks at the objects of the command that fired it, and at what lies
 //! above and below these, acts as who gave the command, waits for locks shortly, and where it cannot act says so and lets
-//! the command be. What lacks is no state that is kept but what the catalogs say: `rollup.status` shows it, and the next
+//! the command be. What is missing is no state that is kept but what the catalogs say: `rollup.status` shows it, and the next
 //! run of a rollup of the source makes it as the source's owner. A trigger that the owner has switched off stays off, and is shown.
-use super::catalog::{self, Definition, Must};
-use super::error::{Result, fail, raise, report};
-use crate::pg::ddl::{self, Command};
+use super::catalog::{self, Must};
+use super::error::{Result, fail, report};
 use crate::pg::query::set_local;
-use crate::pg::v1::Call;
 use crate::pg::xact::{ActingAs, current_user, in_subtransaction};
+use hll_rollup::sql::literal;
 use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys;
-use pgrx::prelude::*;
+use pgrx::{pg_sys, prelude::*};
 
 /// Sorts behind what users call theirs: a trigger that fires later could change the row once more.
 const ROWS: &str = "zz_rollup_change";
@@ -23,24 +21,24 @@ const STAMPS: &str = "zz_rollup_stamp";
 const KEPT: &str = "zz_rollup_kept";
 
 /// A trigger that is not as it is to be.
-struct Odd {
+pub struct Odd {
     /// The table, qualified and quoted.
     table: String,
     trigger: String,
     /// It is not there, or does not fire for all who change rows.
-    lacks: bool,
+    pub lacks: bool,
     /// What puts it right; none where the owner has switched it off.
-    commands: Vec<String>,
+    pub commands: Vec<String>,
 }
 
-/// True where a trigger lacks, or is switched off, on a table or below it.
+/// Whether a trigger is missing, or is switched off, on a table or below it.
 pub fn lacks(root: pg_sys::Oid) -> Result<bool> {
     Ok(odd(root)?.iter().any(|o| o.lacks))
 }
 
 /// What is not as it is to be of a table and everything below it, whatever sources lie above. Row triggers come to
 /// partitions from above by themselves.
-fn odd(root: pg_sys::Oid) -> Result<Vec<Odd>> {
+pub fn odd(root: pg_sys::Oid) -> Result<Vec<Odd>> {
     let _acting = ActingAs::catalog();
     catalog::write_often(
         "WITH RECURSIVE up (relation) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation), \
@@ -83,7 +81,7 @@ fn put_right(all: &[Odd]) -> Result<()> {
 }
 
 /// Puts triggers on a source and what is below it, where a rollup wants them, or takes them away: those on changes,
-/// and where a subscription brings rows one that gives these stamps of this server. The source is locked, but for
+/// and where a subscription brings rows one that gives these stamps of this server. The source is locked, except for
 /// those below it that come later.
 pub fn arrange(source: pg_sys::Oid) -> Result<()> {
     put_right(&odd(source)?)
@@ -123,13 +121,13 @@ pub fn strip(table: pg_sys::Oid) -> Result<()> {
     drops.into_iter().flatten().try_for_each(|command| catalog::execute(&command, &[]))
 }
 
-/// Waits for locks shortly: who comes after who waits, waits too.
-fn wait_shortly() {
+/// Waits for locks shortly: who comes later waits, too.
+pub fn wait_shortly() {
     set_local(c"lock_timeout", c"50ms");
 }
 
 /// The same as `role`, of which nothing stays where it fails; says why it did.
-fn try_as(role: pg_sys::Oid, all: &[Odd]) -> Result<Option<String>> {
+pub fn try_as(role: pg_sys::Oid, all: &[Odd]) -> Result<Option<String>> {
     let done = in_subtransaction(std::panic::AssertUnwindSafe(|| {
         let _acting = ActingAs::role(role);
         wait_shortly();
@@ -145,7 +143,7 @@ fn try_as(role: pg_sys::Oid, all: &[Odd]) -> Result<Option<String>> {
     }
 }
 
-fn tables(all: &[Odd]) -> String {
+pub fn tables(all: &[Odd]) -> String {
     let mut names: Vec<&str> = all.iter().map(|o| o.table.as_str()).collect();
     names.dedup();
     match names.len() {
@@ -154,98 +152,17 @@ fn tables(all: &[Odd]) -> String {
     }
 }
 
-fn warn(message: String, hint: impl Into<String>) {
+pub fn warn(message: String, hint: impl Into<String>) {
     report(PgSqlErrorCode::ERRCODE_WARNING, message, hint).report(PgLogLevel::WARNING);
 }
 
-crate::v1!(rollup_watch_command, watch_command);
-
-/// Called for each command that an event trigger is told of.
-fn watch_command(call: &mut Call) -> pg_sys::Datum {
-    watch(&ddl::command(call)).unwrap_or_else(raise);
-    pg_sys::Datum::from(0)
-}
-
-/// Tables that came to stand below a source are watched as it is, and rows that a subscription brings get stamps.
-fn watch(command: &Command) -> Result<()> {
-    for (table, was, now) in &command.renamed {
-        super::names::column_renamed(*table, was, now);
-    }
-    command.made.iter().try_for_each(|table| super::anew::made(*table))?;
-    super::leaving::told(command)?;
-    let mut children = command.children.clone();
-    for (parent, name) in &command.attached {
-        children.extend(partitions_named(*parent, name)?);
-    }
-    for &table in &children {
-        come(table)?;
-    }
-    super::lost::left(command)?;
-    for table in children {
-        identify(table)?;
-        let sources = sources_above(table)?;
-        // Where a subscription fills it, its rows get stamps from the top on.
-        let roots = match sources.is_empty() {
-            true => continue,
-            false if super::identity::is_subscribed(table)? => sources,
-            false => vec![table],
-        };
-        roots.into_iter().try_for_each(attempt)?;
-    }
-    for subscription in &command.subscriptions {
-        super::identity::sources_of(*subscription)?.into_iter().try_for_each(attempt)?;
-    }
-    Ok(())
-}
-
-/// A table has come to stand below another: where a rollup is above, its rows are noted, and told of from now on.
-fn come(table: pg_sys::Oid) -> Result<()> {
-    let above = sources_of_rows(table)?;
-    for (_, time_column) in above.iter().filter(|(source, _)| *source != table).take(1) {
-        if !super::maps::lacking(table)?.is_empty() {
-            let done = in_subtransaction(std::panic::AssertUnwindSafe(|| {
-                let _acting = ActingAs::role(current_user());
-                wait_shortly();
-                super::maps::complete(table, &super::source::describe(table)?.qualified(), time_column)
-            }));
-            if let Err(e) = done {
-                warn(
-                    format!(
-                        "{} gets no index that tells of rows which come with stamps: {}",
-                        crate::pg::deparse::shown_name(table),
-                        e.message
-                    ),
-                    "Until it has one rollup.status names it.",
-                );
-            }
-        }
-    }
-    if !above.is_empty() {
-        super::lost::back(table)?;
-        super::maps::tell_anew(table)?;
-        super::arrival::note_tables(&super::maps::tables(table)?)?;
-    }
-    if above.iter().all(|(source, _)| *source == table) {
-        for (name, whole) in partitions_with_rollups(table)? {
-            warn(
-                format!(
-                    "{} has a rollup, {name}, and is a partition of {whole} now: rows of the other partitions are not in it",
-                    crate::pg::deparse::shown_name(table)
-                ),
-                move_hint(&name, &whole),
-            );
-        }
-    }
-    Ok(())
-}
-
-fn move_hint(name: &str, whole: &str) -> String {
-    let (name, whole) = (super::sql::literal(name), super::sql::literal(whole));
+pub fn move_hint(name: &str, whole: &str) -> String {
+    let (name, whole) = (literal(name), literal(whole));
     format!("SELECT rollup.move({name}, {whole}); has it count all of them.")
 }
 
 /// The rollups of a table that is a partition, each with the table of which it is a part, all the way up.
-fn partitions_with_rollups(table: pg_sys::Oid) -> Result<Vec<(String, String)>> {
+pub fn partitions_with_rollups(table: pg_sys::Oid) -> Result<Vec<(String, String)>> {
     let _acting = ActingAs::catalog();
     catalog::write_often(
         "SELECT d.name, (SELECT a.relid::pg_catalog.text FROM pg_catalog.pg_partition_ancestors($1) WITH ORDINALITY a (relid, n) ORDER BY n DESC LIMIT 1) \
@@ -258,7 +175,7 @@ fn partitions_with_rollups(table: pg_sys::Oid) -> Result<Vec<(String, String)>> 
 
 /// The sources among a table and what lies above it whose rows tell of themselves, with the time column of one of the
 /// rollups.
-fn sources_of_rows(table: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, String)>> {
+pub fn sources_of_rows(table: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, String)>> {
     let _acting = ActingAs::catalog();
     catalog::write_often(
         "WITH RECURSIVE up (relation) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation) \
@@ -269,53 +186,9 @@ fn sources_of_rows(table: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, String)>> {
     )
 }
 
-/// Gives a new partition of a rollup's table a replica identity, as who gave the command.
-fn identify(table: pg_sys::Oid) -> Result<()> {
-    let done = in_subtransaction(std::panic::AssertUnwindSafe(|| {
-        let _acting = ActingAs::role(current_user());
-        wait_shortly();
-        super::identity::give_below(table)
-    }));
-    match done {
-        Ok(()) => Ok(()),
-        Err(e) if e.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED => {
-            fail(e.code, e.message, "Give the command again.")
-        }
-        Err(e) => {
-            warn(
-                format!("the new partition of a rollup has no replica identity: {}", e.message),
-                "Where it is published, runs of the rollup fail: ALTER TABLE … REPLICA IDENTITY FULL.",
-            );
-            Ok(())
-        }
-    }
-}
-
-/// Does what is to be done of a table and what is below it, as who gave the command, or says why it cannot be.
-fn attempt(root: pg_sys::Oid) -> Result<()> {
-    let all = odd(root)?;
-    if all.iter().all(|o| o.commands.is_empty()) {
-        return Ok(());
-    }
-    if let Some(why) = try_as(current_user(), &all)? {
-        warn(
-            format!("rollups are not told of changes in {}: {why}", tables(&all)),
-            "The next run of a rollup of the table puts that right, as its owner; until then rollup.status names it.",
-        );
-    }
-    Ok(())
-}
-
-fn ids(sql: &str, args: &[DatumWithOid]) -> Result<Vec<pg_sys::Oid>> {
+pub fn ids(sql: &str, args: &[DatumWithOid]) -> Result<Vec<pg_sys::Oid>> {
     let _acting = ActingAs::catalog();
     Ok(catalog::write(sql, args, |row| row.get::<pg_sys::Oid>(1))?.into_iter().flatten().collect())
-}
-
-fn partitions_named(parent: pg_sys::Oid, name: &str) -> Result<Vec<pg_sys::Oid>> {
-    ids(
-        "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid WHERE c.relname = $2::pg_catalog.name AND i.inhparent = $1",
-        &[parent.into(), name.into()],
-    )
 }
 
 /// The sources among a table and what lies above it.
@@ -327,33 +200,8 @@ pub fn sources_above(table: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     )
 }
 
-/// Makes, as the owner of a source whose rollup is run, what lacks: changes were made unseen. At the end of the run: its locks
-/// keep writers out until then.
-pub fn mend(d: &Definition) -> Result<()> {
-    if !is_watched(d.source_oid)? {
-        return Ok(());
-    }
-    let mut all = odd(d.source_oid)?;
-    all.retain(|o| o.lacks && !o.commands.is_empty());
-    let source = super::source::describe(d.source_oid)?;
-    // What cannot be made now, rollup.status names: a line in the log with every run would be none the better.
-    if all.is_empty() || try_as(source.owner, &all)?.is_some() {
-        return Ok(());
-    }
-    super::leaving::unseen(d.source_oid)?;
-    warn(
-        format!("rollup {}: {} lacked triggers of rollups, and has them again", d.name, tables(&all)),
-        format!(
-            "Changes of rows that were made without them are not in the rollups of {}. SELECT rollup.rebuild({}) computes all again, its second and third argument say from when to when.",
-            source.qualified(),
-            super::sql::literal(&d.name)
-        ),
-    );
-    Ok(())
-}
-
-/// A trigger may lack on the source or below it.
-fn is_watched(source: pg_sys::Oid) -> Result<bool> {
+/// A trigger may be missing on the source or below it.
+pub fn is_watched(source: pg_sys::Oid) -> Result<bool> {
     let _acting = ActingAs::catalog();
     let found = catalog::read_often(
         "SELECT EXISTS (SELECT FROM rollup.definition WHERE source = $1 AND on_change <> 'ignore') OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel) \

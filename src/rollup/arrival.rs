@@ -1,13 +1,13 @@
-//! Rows that come to a source by another road than an INSERT or COPY that leaves the stamp to its default: with the
-//! stamps of those who wrote them elsewhere, which a run may have passed. They are noted, and the next run of each rollup
+//! Rows that come to a source in another way than an INSERT or COPY that leaves the stamp to its default: with the
+//! stamps of those who wrote them elsewhere, which a run may have passed. They are recorded, and the next run of each rollup
 //! judges them (see `newcomers`).
 //!
 //! Invariant: every row of a source whose stamp is not that of the transaction that put it there is a new version of a row
-//! that was there (an UPDATE, also one that moves it to another partition), or is noted in that transaction.
+//! that was there (an UPDATE, also one that moves it to another partition), or is recorded in that transaction.
 //! It rests on this: the index tells of each row that is inserted (`pg::zonemap::arrival`), which is why every leaf has it;
 //! the commands that bring a table as a whole are told of by an event trigger (`arrange`); a row that is inserted has its
 //! `xmin`, which outlives freezing, VACUUM FULL and CLUSTER; and before a source has its first rollup, whoever writes to it
-//! is waited for. A note is a row, written by the transaction itself: rolled back with it, with a part of it, prepared
+//! is waited for. A record is a row, written by the transaction itself: rolled back with it, with a part of it, prepared
 //! with it.
 //!
 //! Stamps that no transaction of this server has are an error: they would be taken for merged, or be merged when their
@@ -16,11 +16,11 @@
 use super::catalog::{self, Must};
 use super::citus;
 use super::error::{Result, fail, raise};
-use super::sql::STAMP;
 use crate::pg::trigger::{self, Micros};
 use crate::pg::xact::{ActingAs, next_transaction_id, own_transaction_id};
 use crate::pg::zonemap::arrival::{self, Came, Watcher};
 use crate::pg::zonemap::extent::{Extent, extent};
+use hll_rollup::sql::STAMP;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -42,11 +42,11 @@ struct Source {
 }
 
 const MINUTE: i64 = 60_000_000;
-/// Notes of one table that a part of a transaction writes by the minute, by the hour, and by the day. More are one: all
+/// Records of one table that a part of a transaction writes by the minute, by the hour, and by the day. More are one: all
 /// times.
 const MANY: [(usize, i64); 3] = [(500, MINUTE), (1000, 60 * MINUTE), (1500, 1440 * MINUTE)];
 
-/// What a part of a transaction has noted of a table and a time column.
+/// What a part of a transaction has recorded of a table and a time column.
 #[derive(Default)]
 struct Noted {
     spans: HashSet<(Option<Micros>, Option<Micros>)>,
@@ -54,9 +54,9 @@ struct Noted {
 }
 
 thread_local! {
-    /// What is known of tables, until their index is looked up anew.
+    /// What is known of tables, until their index is looked up again.
     static SOURCES: RefCell<HashMap<pg_sys::Oid, Rc<Vec<Source>>>> = RefCell::default();
-    /// What this part of the transaction has noted: written once, it need not be again.
+    /// What this part of the transaction has recorded: written once, it need not be again.
     #[allow(clippy::type_complexity)]
     static NOTED: RefCell<((i64, u32), HashMap<(pg_sys::Oid, pg_sys::Oid, String), Noted>)> = RefCell::default();
 }
@@ -131,7 +131,7 @@ fn note_row(source: &Source, row: &Came) -> Result<()> {
     Ok(())
 }
 
-/// The span of time that is noted for a row: the longer, the more there are.
+/// The span of time that is recorded for a row: the longer, the more there are.
 fn around(source: &Source, table: pg_sys::Oid, column: &str, at: Micros) -> (Micros, Micros) {
     let noted = with_noted(source.id, table, column, |noted| (noted.spans.len(), noted.all));
     let unit = MANY.iter().find(|(many, _)| noted.0 < *many).map(|(_, unit)| *unit);
@@ -176,7 +176,7 @@ fn write(
         noted.all |= all;
         is_new
     });
-    // A table that comes as a whole is noted whatever was noted of rows in it.
+    // A table that comes as a whole is recorded whatever was recorded of rows in it.
     if !is_new && xid.is_some() {
         return Ok(());
     }
@@ -195,7 +195,7 @@ fn write(
     )
 }
 
-/// Notes that tables came to stand below a source, each as a whole. The caller's command has them locked.
+/// Records that tables came to stand below a source, each as a whole. The caller's command has them locked.
 pub fn note_tables(tables: &[pg_sys::Oid]) -> Result<()> {
     for &table in tables {
         for source in sources(table)?.iter().filter(|s| s.id != table) {
@@ -223,7 +223,7 @@ pub fn note_tables(tables: &[pg_sys::Oid]) -> Result<()> {
     Ok(())
 }
 
-/// Notes that came along in a dump, into another database of this cluster: its ids are those of here, but who inserted the rows
+/// Records that came along in a dump, into another database of this cluster: its ids are those of here, but who inserted the rows
 /// is whoever restored them. What is to be judged then is all of the table, as after a restore into another cluster.
 pub fn came_along(source: pg_sys::Oid) -> Result<bool> {
     if !catalog::has_arrivals(source)? {

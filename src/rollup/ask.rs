@@ -80,7 +80,7 @@ pub fn read<T>(
 }
 
 /// As `read`, for a statement of one fixed text that runs with every look or run: its plan is kept for the session, since
-/// planning it takes longer than running it. PostgreSQL plans anew where what it names has changed.
+/// planning it takes longer than running it. PostgreSQL plans again where what it names has changed.
 pub fn read_often<T>(
     sql: &str,
     args: &[DatumWithOid],
@@ -162,4 +162,10 @@ pub fn modify(sql: &str) -> Result<i64> {
 /// Runs a statement of generated text, which has no arguments.
 pub fn define(sql: &str) -> Result<()> {
     execute(sql, &[])
+}
+
+/// Runs an INSERT; returns how many rows it wrote.
+pub fn inserted(insert: &str) -> Result<i64> {
+    let counted = format!("WITH w AS ({insert} RETURNING 1) SELECT pg_catalog.count(*) FROM w");
+    one_now(&counted, &[])
 }

@@ -4,10 +4,11 @@
 //! has no end is that of a run which was cut off.
 use super::catalog::{Must, OWNER};
 use super::error::Result;
+use super::history::{nothing_to_do, remember};
+use super::settings;
 use super::waiting::New;
 use super::{catalog, partition, run};
 use crate::pg::xact::ActingAs;
-use crate::worker::settings;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -33,7 +34,7 @@ pub struct Due {
     pub failing: bool,
 }
 
-/// True of a row of `rollup.attempt`, `a`, and `rollup.definition`, `d`, whose run is due. A clock that was set
+/// The condition that a run is due, of a row of `rollup.attempt`, `a`, and one of `rollup.definition`, `d`. A clock that was set
 /// back makes it due: its last run seems to lie ahead. So does a backlog, at once.
 const IS_DUE: &str = "d.state = 'active' AND d.every IS NOT NULL AND (a.last_run IS NULL \
     OR (d.backlog_to_xmax IS NOT NULL AND a.failures = 0) OR pg_catalog.clock_timestamp() >= coalesce(a.hold_until, a.last_run + d.every) \
@@ -58,6 +59,7 @@ pub fn settings_of_database() -> Result<String> {
         &[],
         |row| row.get::<String>(1),
     )?;
+    // Where nothing is set there is nothing to put together.
     Ok(first(found).unwrap_or_default())
 }
 
@@ -124,36 +126,6 @@ pub fn run(id: i64, how_much: run::HowMuch) -> Result<i64> {
     if first(free) == Some(true) { run::run_one(id, how_much) } else { Ok(0) }
 }
 
-/// Remembers a run that merged rows, in its transaction.
-pub fn succeeded(id: i64, rows: i64, groups: i64) -> Result<()> {
-    let _acting = ActingAs::catalog();
-    catalog::execute_often(
-        "INSERT INTO rollup.attempt AS a (id, last_run, last_rows, runs) VALUES ($1, pg_catalog.clock_timestamp(), $2, 1) \
-         ON CONFLICT (id) DO UPDATE SET last_run = excluded.last_run, last_rows = excluded.last_rows, runs = a.runs + 1, \
-         failures = 0, last_error = NULL, started = NULL, hold_until = NULL",
-        &[id.into(), rows.into()],
-    )?;
-    if groups == 0 {
-        return Ok(());
-    }
-    remember(id, rows, groups, None)
-}
-
-/// Puts a run into the history, and lets the oldest go.
-fn remember(id: i64, rows: i64, groups: i64, error: Option<&str>) -> Result<()> {
-    catalog::execute_often(
-        "INSERT INTO rollup.run (definition, started, finished, rows_in, groups, error) \
-         SELECT d.id, CASE WHEN $4 IS NULL THEN pg_catalog.statement_timestamp() ELSE coalesce(a.started, pg_catalog.statement_timestamp()) END, \
-         pg_catalog.clock_timestamp(), $2, $3, $4 FROM rollup.definition d LEFT JOIN rollup.attempt a ON a.id = d.id WHERE d.id = $1",
-        &[id.into(), rows.into(), groups.into(), error.map(str::to_string).into()],
-    )?;
-    catalog::execute_often(
-        "DELETE FROM rollup.run WHERE definition = $1 AND id <= \
-         (SELECT id FROM rollup.run WHERE definition = $1 ORDER BY id DESC OFFSET $2 LIMIT 1)",
-        &[id.into(), settings::history_keep().into()],
-    )
-}
-
 /// Remembers that a run failed, in a transaction that the run is not part of. The rollup rests, twice as long each
 /// time, give or take a quarter so that those that failed together do not all come back together. After as many
 /// failures in a row as the settings allow it is paused; returns why.
@@ -172,7 +144,9 @@ pub fn failed(id: i64, message: &str) -> Result<Option<String>> {
         &[id.into(), message.into(), settings::retry_delay().into()],
         |row| row.get::<i32>(1),
     )?;
-    let (failures, most) = (first(failures).unwrap_or_default(), settings::max_failures());
+    // The rollup may have been dropped just now.
+    let Some(failures) = first(failures) else { return Ok(None) };
+    let most = settings::max_failures();
     if most == 0 || failures < most {
         return Ok(None);
     }
@@ -186,7 +160,7 @@ pub fn failed(id: i64, message: &str) -> Result<Option<String>> {
 }
 
 /// What was said of the last failure of a rollup, where it failed in the same way.
-pub fn said_of(id: i64, message: &str) -> Result<Option<String>> {
+pub fn previous_message(id: i64, message: &str) -> Result<Option<String>> {
     let _acting = ActingAs::catalog();
     let said = catalog::read(
         "SELECT last_error FROM rollup.attempt WHERE id = $1 AND pg_catalog.starts_with(last_error, $2)",
@@ -194,22 +168,6 @@ pub fn said_of(id: i64, message: &str) -> Result<Option<String>> {
         |row| row.get::<String>(1),
     )?;
     Ok(first(said))
-}
-
-/// A rollup was looked at, and there is nothing to merge: what it failed over is over.
-pub fn nothing_to_do(id: i64) -> Result<()> {
-    let _acting = ActingAs::catalog();
-    let failing =
-        catalog::read_often("SELECT failures > 0 FROM rollup.attempt WHERE id = $1", &[id.into()], |row| {
-            row.get::<bool>(1)
-        })?;
-    if first(failing) != Some(true) {
-        return Ok(());
-    }
-    catalog::execute(
-        "UPDATE rollup.attempt SET failures = 0, last_error = NULL, hold_until = NULL WHERE id = $1",
-        &[id.into()],
-    )
 }
 
 /// Forgets failures, for a rollup that is to run again.
@@ -259,7 +217,7 @@ pub fn after_start() -> Result<Vec<String>> {
     Ok(crashed.into_iter().map(|(_, name)| name).collect())
 }
 
-/// Makes partitions that lack, and runs what is due and the caller may run, in the caller's transaction, each in a part of it that can fail alone;
+/// Makes missing partitions, and runs what is due and the caller may run, in the caller's transaction, each in a part of it that can fail alone;
 /// returns the raw rows merged.
 pub fn run_due() -> Result<i64> {
     partition::make_due()?;

@@ -1,14 +1,14 @@
 //! A backlog: rows that are too many for one transaction are merged in pieces by time, newest first, a transaction a
-//! piece, while new rows go on being merged beside them. What is left is in the state row; whoever is killed, the
+//! piece, while new rows go on being merged alongside them. What is left is in the state row; whoever is killed, the
 //! next run goes on from there.
 use super::catalog::{self, Definition, Must};
 use super::error::{Result, internal};
-use super::plan::Plan;
-use super::run::set_timezone;
-use super::sql::ident;
+use super::session::set_timezone;
 use crate::pg::deparse::qualified;
 use crate::pg::kept::with_rows;
 use crate::pg::xact::ActingAs;
+use hll_rollup::Plan;
+use hll_rollup::sql::ident;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 use std::ffi::CString;
 
@@ -16,7 +16,7 @@ use std::ffi::CString;
 static PIECE: GucSetting<i32> = GucSetting::<i32>::new(500_000);
 
 /// A rollup that has not run for so long may have a backlog.
-const AWAY: &str = "1 hour";
+const IDLE: &str = "1 hour";
 
 /// Called once when the library is loaded.
 pub fn init() {
@@ -35,7 +35,7 @@ pub fn init() {
 /// Where the pieces of the backlog begin that `rows` make, the rows of the next run, and how many rows it has; None
 /// where they are few. `first`: nothing was merged before.
 pub fn begin(d: &Definition, plan: &Plan, rows: &str, first: bool) -> Result<Option<(Vec<String>, i64)>> {
-    if !first && !away(d.id)? {
+    if !first && !was_idle(d.id)? {
         return Ok(None);
     }
     let (source, _, owner) = d.parts()?;
@@ -62,7 +62,7 @@ pub fn begin(d: &Definition, plan: &Plan, rows: &str, first: bool) -> Result<Opt
                     "SELECT coalesce(max(above), 0)::pg_catalog.int8, coalesce(array_agg(pg_catalog.timezone('UTC', {})::pg_catalog.text ORDER BY c DESC) \
                      FILTER (WHERE div(above, {piece}) > div(above - n, {piece}) AND above < total AND c IS NOT NULL), '{{}}') \
                      FROM (SELECT c, n, sum(n) OVER (ORDER BY c DESC NULLS LAST) AS above, sum(n) OVER () AS total FROM minutes) m",
-                    super::reach::zoned("c")
+                    hll_rollup::times::zoned("c")
                 ),
                 None,
                 &[],
@@ -86,11 +86,11 @@ fn is_date(source: pg_sys::Oid, column: &str) -> Result<bool> {
         == Some(true))
 }
 
-fn away(id: i64) -> Result<bool> {
+fn was_idle(id: i64) -> Result<bool> {
     let _acting = ActingAs::catalog();
     Ok(catalog::read_often(
         "SELECT last_run < pg_catalog.clock_timestamp() - $2::pg_catalog.interval FROM rollup.attempt WHERE id = $1 AND failures = 0",
-        &[id.into(), AWAY.into()],
+        &[id.into(), IDLE.into()],
         |row| row.get::<bool>(1),
     )?
     .into_iter()
@@ -120,13 +120,10 @@ pub fn store_progress(d: &Definition, rows: i64) -> Result<()> {
 /// Rows of the backlog that are left: at least 1 while there is one.
 pub fn rest(id: i64) -> Result<i64> {
     let _acting = ActingAs::catalog();
-    Ok(catalog::write(
+    let rest = catalog::maybe_now(
         "SELECT CASE WHEN backlog_to_xmax IS NULL THEN 0 ELSE greatest(backlog_rows - backlog_done, 1) END FROM rollup.definition WHERE id = $1",
         &[id.into()],
-        |row| row.get::<i64>(1),
-    )?
-    .into_iter()
-    .flatten()
-    .next()
-    .unwrap_or_default())
+    )?;
+    // A rollup that has just been dropped has none.
+    Ok(rest.unwrap_or(0))
 }

@@ -1,5 +1,6 @@
 //! The setting that says which queries are grouped a page at a time.
-use crate::pg::batch::{Asked, Wanted, install};
+use crate::pg::batch::{Asked, Wanted};
+use crate::pg::planner;
 use pgrx::guc::PostgresGucEnum;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
@@ -29,7 +30,7 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::default(),
     );
-    install(|| match BATCH.get() {
+    planner::group_by_pages(|| match BATCH.get() {
         Batch::Off => Wanted::Nothing,
         Batch::On => Wanted::Ours,
         Batch::Always => Wanted::Everything,

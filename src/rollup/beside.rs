@@ -1,4 +1,4 @@
-//! `rollup_<source>()` and `expire_<source>()`, beside a source, for who would rather call than name a table.
+//! `rollup_<source>()` and `expire_<source>()`, next to a source, for users who would rather call a function than name a table.
 //!
 //! Invariant: one is made where nobody else's function would answer to the call, and none is dropped that was not made
 //! here. Ours are told by what the catalogs say and never by their name: the body is bound to the source and to the
@@ -8,9 +8,9 @@
 use super::catalog::{self, Must};
 use super::error::{Result, report};
 use super::source::{Source, describe};
-use super::sql::{ident, literal};
 use crate::pg::query::set_local;
 use crate::pg::{node, xact};
+use hll_rollup::sql::{ident, literal};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -47,7 +47,7 @@ fn ours(source: pg_sys::Oid, verb: &str) -> Result<Vec<Ours>> {
     )
 }
 
-/// How a function beside a source is to be called.
+/// How a function next to a source is to be called.
 struct Call {
     /// With its schema and (), quoted, and no longer than names are.
     name: String,
@@ -87,7 +87,7 @@ impl Call {
     }
 }
 
-/// Makes the functions that lack, as the owner of the source, or says what to call instead.
+/// Makes the missing functions, as the owner of the source, or says what to call instead.
 pub fn create(relation: pg_sys::Oid) -> Result<()> {
     let source = describe(relation)?;
     for (prefix, verb, what) in KINDS {
@@ -133,7 +133,7 @@ pub fn follow(old: pg_sys::Oid, new: pg_sys::Oid) -> Result<()> {
     Ok(())
 }
 
-/// The function depends on the extension anew: replacing it forgets that.
+/// The function depends on the extension again: replacing it forgets that.
 fn define(name: &str, verb: &str, source: &Source, create: &str) -> Result<()> {
     let table = literal(&source.qualified());
     for command in [

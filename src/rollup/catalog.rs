@@ -5,18 +5,17 @@ pub use super::ask::{
 };
 use super::citus;
 use super::error::{Result, fail, internal, report};
-use super::plan::Plan;
 use super::state;
-use crate::pg::deparse::qualified_name;
+use crate::pg::deparse::{joined_tables, qualified_name};
 use crate::pg::security;
-use crate::pg::shape::Shape;
 use crate::pg::xact::ActingAs;
-use hll_rollup::{Frontier, Snapshot, State};
+use hll_rollup::sql::literal;
+use hll_rollup::{Frontier, Plan, Snapshot, State};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
-/// Whether rows came to a source by another road that some rollup has not judged, as the calling statement sees it.
+/// Whether rows came to a source in another way that some rollup has not judged, as the calling statement sees it.
 pub fn has_arrivals(source: pg_sys::Oid) -> Result<bool> {
     let found = read_often(ARRIVALS, &[source.into()], |row| row.get::<bool>(1))?;
     Ok(found.first() == Some(&Some(true)))
@@ -69,49 +68,28 @@ pub struct Definition {
     /// The tables that its query joins.
     joined: Vec<pg_sys::Oid>,
     /// Its live view.
-    live: Option<pg_sys::Oid>,
+    pub(super) live: Option<pg_sys::Oid>,
     /// What the live view said when it was made, as JSON.
-    shape: Option<String>,
+    pub(super) shape: Option<String>,
     /// Its last attempt failed.
     pub failing: bool,
 }
 
 impl Definition {
-    /// The plan, in the names of today.
-    pub fn plan(&self) -> Result<Plan> {
-        match self.followed()? {
-            Some((plan, _)) => Ok(plan),
-            None => self.stored_plan(),
-        }
-    }
-
-    /// The plan in the names of today and what its live view says, where that is not what was noted.
-    pub fn followed(&self) -> Result<Option<(Plan, Shape)>> {
-        let Some((shape, live)) = self.shape.as_ref().zip(self.live) else { return Ok(None) };
-        super::names::followed(&self.stored_plan()?, self.source_oid, live, shape)
-    }
-
-    /// What its live view says.
-    pub fn noted(&self) -> Result<Option<Shape>> {
-        if let Some((_, shape)) = self.followed()? {
-            return Ok(Some(shape));
-        }
-        self.shape.as_deref().map(|noted| serde_json::from_str(noted).map_err(internal)).transpose()
-    }
-
     /// The plan in the names that were stored.
     pub fn stored_plan(&self) -> Result<Plan> {
         let mut plan: Plan = serde_json::from_str(&self.plan)
             .map_err(|e| internal(format!("the plan of rollup {} cannot be read: {e}", self.name)))?;
         if let Some(joins) = &mut plan.joins {
-            joins.tables = self.joined.clone();
+            joins.tables = joined_tables(&self.joined);
         }
+        plan.check().map_err(|e| internal(format!("the plan of rollup {}: {e}", self.name)))?;
         Ok(plan)
     }
 
     /// Source, target and owner, or which of them is gone.
     pub fn parts(&self) -> Result<(&str, &str, pg_sys::Oid)> {
-        let hint = || format!("SELECT rollup.drop({}) removes the rollup.", super::sql::literal(&self.name));
+        let hint = || format!("SELECT rollup.drop({}) removes the rollup.", literal(&self.name));
         let gone = |what: &str| {
             report(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -202,6 +180,7 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<(Definition, state::Columns)>
         offset: row.get(10)?.unwrap_or(0),
         same_cluster,
         follows: row.must(11)?,
+        // A query without joins.
         joined: row.get(12)?.unwrap_or_default(),
         live: row.get(13)?,
         shape: row.get(14)?,
@@ -299,7 +278,7 @@ pub fn check_owner_of(d: &Definition) -> Result<()> {
     check_owner(d.owner, &format!("rollup {}", d.name))
 }
 
-/// True of a caller who monitors the server.
+/// Whether it is a caller who monitors the server.
 pub fn is_monitor() -> Result<bool> {
     let sql = "SELECT pg_catalog.pg_has_role('pg_monitor', 'USAGE')";
     Ok(read(sql, &[], |row| row.get::<bool>(1))?.first().copied().flatten() == Some(true))

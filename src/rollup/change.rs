@@ -1,240 +1,20 @@
 //! Buckets whose raw rows have changed: which they are, and how they are computed again.
 //!
-//! A change is noted by minute with the stamp of the transaction that made it, and so is followed by exactly one run
-//! of each rollup, as a new row is. That run reads the rows after it has read the notes: a change that it sees and
-//! whose note it does not is followed once more by the next. What is computed again is what the merge rules need not
+//! A change is recorded by minute with the stamp of the transaction that made it, and so is followed by exactly one run
+//! of each rollup, as a new row is. That run reads the rows after it has read the records: a change that it sees and
+//! whose record it does not is followed once more by the next. What is computed again is what the merge rules need not
 //! know: rows merged so far, as they are now.
+use super::ask;
 use super::catalog::{self, Definition};
+use super::changes::{Changes, Notes, touched};
 use super::error::Result;
-use super::levels::{self, Level};
-use super::plan::Plan;
-use super::reach;
-use super::run::set_timezone;
-use super::sql::{self, ident, literal};
-use super::watch;
-use crate::pg::reach::TimeType;
+use super::session::set_timezone;
+use super::{holes, levels, lost, watch};
 use crate::pg::xact::ActingAs;
-use hll_rollup::{Bucket, Frontier, Kind, sql as bounds};
+use hll_rollup::sql::ident;
+use hll_rollup::{Frontier, Level, Plan, sql as bounds, statements};
 
-/// Changed buckets are widened until they make so few pieces of time at most.
-const PIECES: i64 = 32;
-
-/// As far as ranges are ever widened: a third of all time there is.
-const MARGIN: i64 = 3_000_000_000_000_000_000;
-const MINUTE: i64 = 60_000_000;
-const DAY: i64 = 86_400_000_000;
-
-/// Which notes concern a rollup, and how its buckets are written.
-pub struct Changes<'a> {
-    plan: &'a Plan,
-    zone: &'a str,
-    /// The source and the rollup's table, as expressions that give their ids.
-    source: String,
-    pub target: String,
-    /// The condition that a note has not been followed.
-    pending: String,
-    notes: Notes,
-    id: i64,
-}
-
-/// Which notes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notes {
-    /// Of rows that changed: what can be computed again counts.
-    Changes,
-    /// Of rows that came by another road.
-    Arrivals,
-}
-
-impl<'a> Changes<'a> {
-    /// The notes that the run from `seen` to `now` follows.
-    pub fn of(
-        d: &Definition,
-        plan: &'a Plan,
-        zone: &'a str,
-        seen: &Frontier,
-        now: &Frontier,
-        notes: Notes,
-    ) -> Result<Changes<'a>> {
-        let (source, target, _) = d.parts()?;
-        let oid = |name: &str| format!("{}::pg_catalog.regclass", literal(name));
-        Ok(Changes {
-            plan,
-            zone,
-            source: oid(source),
-            target: oid(target),
-            pending: bounds::new("n.", seen, now),
-            notes,
-            id: d.id,
-        })
-    }
-
-    /// The notes that no run has followed, the state read by the statement itself: for views.
-    pub fn of_view(plan: &'a Plan, zone: &'a str, id: i64) -> Changes<'a> {
-        let of = |column: &str| format!("(SELECT d.{column} FROM rollup.definition d WHERE d.id = {id})");
-        Changes {
-            plan,
-            zone,
-            source: of("source"),
-            target: of("relation"),
-            pending: bounds::current::unmerged("n.", id),
-            notes: Notes::Changes,
-            id,
-        }
-    }
-
-    pub fn kind(&self) -> Kind {
-        self.plan.column(&self.plan.time_key).and_then(|c| Kind::of(&c.sql_type)).unwrap_or(Kind::Zoned)
-    }
-
-    fn key_type(&self) -> &'static str {
-        self.kind().type_name()
-    }
-
-    /// The type of ranges of keys, without `range` or `multirange`.
-    pub fn ranges(&self) -> &'static str {
-        match self.kind() {
-            Kind::Zoned => "pg_catalog.tstz",
-            Kind::Local => "pg_catalog.ts",
-            Kind::Date => "pg_catalog.date",
-        }
-    }
-
-    /// The records, by the rights of the run's role or of the live view's owner.
-    pub fn records(&self) -> String {
-        let of = match self.notes {
-            Notes::Changes => "rollup_internal.changes",
-            Notes::Arrivals => "rollup_internal.arrivals",
-        };
-        format!("{of}({}, {})", self.source, literal(&self.plan.time_column))
-    }
-
-    pub fn notes(&self) -> String {
-        self.pending.clone()
-    }
-
-    /// A select of the bucket of a note's moment, as `k`.
-    pub fn bucket_of(&self, moment: &str) -> String {
-        let time =
-            if self.plan.time_zoned { moment.to_string() } else { format!("({moment} AT TIME ZONE 'UTC')") };
-        let key = self.plan.column(&self.plan.time_key).map_or("", |c| c.expression.as_str());
-        format!(
-            "(SELECT ({key})::{} AS k FROM (SELECT {time} AS {}) AS {})",
-            self.key_type(),
-            ident(&self.plan.time_column),
-            ident(&self.plan.alias)
-        )
-    }
-
-    /// The first bucket of which everything is in a relation; NULL where nothing has gone.
-    pub fn floor(&self, relation: &str) -> String {
-        let below = match self.kind() {
-            Kind::Zoned => "e.below".to_string(),
-            _ => format!(
-                "((e.below + interval '1 day') AT TIME ZONE {})::{}",
-                literal(self.zone),
-                self.key_type()
-            ),
-        };
-        format!("(SELECT {below} FROM rollup.expired e WHERE e.relation = {relation})")
-    }
-
-    /// The buckets of the notes, each `slack` longer than it is; of changes, where raw rows are all there.
-    pub fn fine(&self, slack: i64) -> String {
-        let r = self.ranges();
-        let whole = match self.notes {
-            Notes::Changes => {
-                format!(" * {r}multirange({r}range({}, NULL)) - {}", self.floor(&self.source), self.lost())
-            }
-            Notes::Arrivals => String::new(),
-        };
-        format!(
-            "(SELECT pg_catalog.range_agg({r}range(least(lo.k, hi.k), {}, '[]')) \
-             FROM {} n, LATERAL {} lo, LATERAL {} hi WHERE n.since IS NOT NULL AND {}){whole}",
-            reach::later(
-                self.kind(),
-                "greatest(lo.k, hi.k)",
-                width(self.plan.bucket).saturating_add(slack).min(MARGIN)
-            ),
-            self.records(),
-            self.bucket_of("n.since"),
-            self.bucket_of("n.until"),
-            self.notes()
-        )
-    }
-
-    /// The buckets of which raw rows have left (see `lost`).
-    pub fn lost(&self) -> String {
-        let r = self.ranges();
-        format!(
-            "(SELECT coalesce(pg_catalog.range_agg({r}range(least(lo.k, hi.k), greatest(lo.k, hi.k), '[]')), '{{}}'::{r}multirange) \
-             FROM rollup_internal.lost_rows({}) n, LATERAL {} lo, LATERAL {} hi WHERE n.since IS NOT NULL)",
-            self.id,
-            self.bucket_of("n.since"),
-            self.bucket_of("n.until")
-        )
-    }
-
-    /// A row without time has changed, and none has left.
-    pub fn nulls(&self) -> String {
-        let changed =
-            format!("EXISTS (SELECT FROM {} n WHERE n.since IS NULL AND {})", self.records(), self.notes());
-        match self.notes {
-            Notes::Changes => format!(
-                "({changed} AND NOT EXISTS (SELECT FROM rollup_internal.lost_rows({}) l WHERE l.since IS NULL))",
-                self.id
-            ),
-            Notes::Arrivals => changed,
-        }
-    }
-
-    /// The buckets of a level that these ranges of buckets touch.
-    pub fn coarse(&self, level: &Level, fine: &str) -> String {
-        coarse_of(self.ranges(), level, fine)
-    }
-
-    /// The least and the greatest time of rows in a range of buckets, `r`.
-    pub fn times(&self) -> [String; 2] {
-        let exact = match self.kind() {
-            Kind::Zoned => self.plan.time_zoned && self.zone.eq_ignore_ascii_case("utc"),
-            _ => !self.plan.time_zoned,
-        };
-        // Clocks have been set by a day where a country changed sides of the date line.
-        let margin =
-            width(self.plan.bucket).saturating_add(if exact { 0 } else { DAY + DAY / 24 }).min(MARGIN);
-        let zone = literal(self.zone);
-        let moment = |end: &str| match (self.kind(), self.plan.time_zoned) {
-            (Kind::Zoned, true) => end.to_string(),
-            (Kind::Zoned, false) => format!("({end} AT TIME ZONE {zone})"),
-            (_, true) => format!("({end}::pg_catalog.timestamp AT TIME ZONE {zone})"),
-            (_, false) => format!("{end}::pg_catalog.timestamp"),
-        };
-        let time = if self.plan.time_zoned { TimeType::ZONED } else { TimeType::LOCAL };
-        let ends = ["pg_catalog.lower(r)", "pg_catalog.upper(r)"];
-        reach::around(self.kind(), time, ends, moment, margin)
-    }
-}
-
-/// The buckets of a level that ranges of buckets touch, whose type is `r` without `range` or `multirange`.
-pub fn coarse_of(r: &str, level: &Level, fine: &str) -> String {
-    let k = |end: &str| level.bucket_of(&format!("pg_catalog.{end}(r)"));
-    format!(
-        "(SELECT pg_catalog.range_agg({r}range({}, {}, '[]')) FROM pg_catalog.unnest({fine}) r)",
-        k("lower"),
-        k("upper")
-    )
-}
-
-/// How long a bucket is at most.
-fn width(bucket: Bucket) -> i64 {
-    match bucket {
-        Bucket::Unknown => 0,
-        Bucket::Fixed { length, .. } => length,
-        Bucket::Months(m) => 31 * DAY * i64::from(m),
-    }
-}
-
-/// True where a change waits for a run of the rollup.
+/// Whether a change waits for a run of the rollup.
 pub fn wait(d: &Definition, now: &Frontier) -> Result<bool> {
     if !d.follows {
         return Ok(false);
@@ -260,7 +40,7 @@ pub fn follow(d: &Definition, plan: &Plan, seen: &Frontier) -> Result<i64> {
     let (source, target, owner) = d.parts()?;
     let changes = Changes::of(d, plan, &d.timezone, seen, &d.state.frontier, Notes::Changes)?;
     let levels = levels::of(d)?;
-    let leaving = super::lost::leaving_now(d.source_oid)?;
+    let leaving = lost::leaving_now(d.source_oid)?;
     let mut written = 0;
     {
         let _acting = ActingAs::role(owner);
@@ -269,107 +49,25 @@ pub fn follow(d: &Definition, plan: &Plan, seen: &Frontier) -> Result<i64> {
             let key = ident(&plan.time_key);
             let condition = touched.condition(&key);
             catalog::execute(&format!("DELETE FROM {target} WHERE {condition}"), &[])?;
-            let groups =
-                sql::recomputed_where(plan, source, &d.state, &touched.rows, |key| touched.condition(key));
-            written = super::check::count(&sql::insert(plan, target, &groups))?;
+            let groups = statements::recomputed_where(plan, source, &d.state, &touched.rows, |key| {
+                touched.condition(key)
+            });
+            written = ask::inserted(&statements::insert(plan, target, &groups))?;
             for level in &levels {
                 let condition = touched.level_condition(&changes, level)?;
                 catalog::execute(&format!("DELETE FROM {} WHERE {}", level.target, condition(&key)), &[])?;
                 let fine = format!("(SELECT * FROM {target} WHERE {}) f", condition(&level.bucket_of(&key)));
-                catalog::execute(&sql::insert(plan, &level.target, &sql::coarser(plan, level, &fine)), &[])?;
+                catalog::execute(
+                    &statements::insert(plan, &level.target, &statements::coarser(plan, level, &fine)),
+                    &[],
+                )?;
             }
         }
     }
-    super::lost::check_stayed(d, &leaving)?;
+    lost::check_stayed(d, &leaving)?;
     refuse(d, &changes, &levels)?;
     watch::forget(d.source_oid, false)?;
     Ok(written)
-}
-
-/// Buckets to compute again.
-pub struct Touched {
-    kind: &'static str,
-    fine: Option<String>,
-    nulls: bool,
-    /// The condition that only their rows satisfy, and others that lie beside.
-    pub rows: String,
-}
-
-/// The buckets of all notes; None where there are none.
-pub fn touched(c: &Changes) -> Result<Option<Touched>> {
-    let time = ident(&c.plan.time_column);
-    let prefix = sql::prefix(c.plan);
-    let time_type = if c.plan.time_zoned { "pg_catalog.timestamptz" } else { "pg_catalog.timestamp" };
-    let [from, to] = c.times();
-    let between = literal(&format!(
-        "{} BETWEEN %L::{time_type} AND %L::{time_type}",
-        format!("{prefix}{time}").replace('%', "%%")
-    ));
-    let mut slack = 0;
-    loop {
-        let found = catalog::write(
-            &format!(
-                "WITH f AS MATERIALIZED (SELECT {} AS fine, {} AS nulls) SELECT f.fine::pg_catalog.text, f.nulls, \
-                 (SELECT count(*) FROM pg_catalog.unnest(f.fine) r), \
-                 (SELECT pg_catalog.string_agg(pg_catalog.format({between}, {from}, {to}), ' OR ') FROM pg_catalog.unnest(f.fine) r) FROM f",
-                c.fine(slack),
-                c.nulls(),
-            ),
-            &[],
-            |row| {
-                Ok((
-                    row.get::<String>(1)?,
-                    row.get::<bool>(2)? == Some(true),
-                    row.get::<i64>(3)?,
-                    row.get::<String>(4)?,
-                ))
-            },
-        )?;
-        let Some((fine, nulls, pieces, rows)) = found.into_iter().next() else { return Ok(None) };
-        if pieces.unwrap_or_default() > PIECES {
-            slack = slack.max(MINUTE).saturating_mul(8);
-            continue;
-        }
-        let fine = fine.filter(|f| f != "{}");
-        if fine.is_none() && !nulls {
-            return Ok(None);
-        }
-        let no_time = nulls.then(|| format!("{prefix}{time} IS NULL"));
-        let rows: Vec<String> = rows.into_iter().chain(no_time).collect();
-        return Ok(Some(Touched { kind: c.ranges(), fine, nulls, rows: format!("({})", rows.join(" OR ")) }));
-    }
-}
-
-impl Touched {
-    /// The condition that a key is of one of the buckets.
-    pub fn condition(&self, key: &str) -> String {
-        let fine = self.fine.as_ref().map(|f| format!("{key} <@ {}::{}multirange", literal(f), self.kind));
-        let null = self.nulls.then(|| format!("{key} IS NULL"));
-        let both: Vec<String> = fine.into_iter().chain(null).collect();
-        format!("({})", both.join(" OR "))
-    }
-
-    /// The same of a level's buckets: those whose groups are all in the rollup's table.
-    fn level_condition(&self, c: &Changes, level: &Level) -> Result<impl Fn(&str) -> String> {
-        let coarse = match &self.fine {
-            None => None,
-            Some(f) => catalog::write(
-                &format!(
-                    "SELECT ({} * {k}multirange({k}range({}, NULL)))::pg_catalog.text",
-                    c.coarse(level, &format!("{}::{}multirange", literal(f), self.kind)),
-                    c.floor(&c.target),
-                    k = self.kind
-                ),
-                &[],
-                |row| row.get::<String>(1),
-            )?
-            .into_iter()
-            .flatten()
-            .next(),
-        };
-        let of_level = Touched { kind: self.kind, fine: coarse, nulls: self.nulls, rows: String::new() };
-        Ok(move |key: &str| of_level.condition(key))
-    }
 }
 
 /// Remembers, for `rollup.status`, changes in buckets that cannot be computed again.
@@ -395,5 +93,5 @@ fn refuse(d: &Definition, c: &Changes, levels: &[Level]) -> Result<()> {
             &[],
         )?;
     }
-    super::holes::refuse(d, c)
+    holes::refuse(d, c)
 }

@@ -1,15 +1,16 @@
 //! rollup.check and rollup.rebuild: raw rows are aggregated again, to compare or to replace.
 use super::catalog::{self, Definition, Must};
 use super::error::Result;
-use super::levels::{self, Level};
+use super::levels;
 use super::lost;
-use super::plan::Plan;
 use super::progress::Progress;
 use super::range::{self, Range};
-use super::run::set_timezone;
-use super::sql::{self, ident};
+use super::session::set_timezone;
+use super::{ask, caller};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::xact::ActingAs;
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::{Level, Plan, statements};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -39,8 +40,8 @@ pub fn check(
         let table = level.map_or(target, |l| l.target.as_str());
         let range = asked.after(&[raw.clone(), range::whole_from(table, &plan)?])?;
         let range = range.without(super::holes::whole(d, &plan, level)?);
-        let groups = sql::recomputed(&plan, source, &d.state, level, &range);
-        let statement = sql::differences(&plan, table, &groups, &range);
+        let groups = statements::recomputed(&plan, source, &d.state, level, |key| range.holds(key));
+        let statement = statements::differences(&plan, table, &groups, |key| range.holds(key));
         let _acting = ActingAs::role(owner);
         set_timezone(&d.timezone);
         all.extend(catalog::read(&statement, &[], difference)?);
@@ -63,8 +64,8 @@ pub fn rebuild(
     let floor = range::whole_from(source, &plan)?;
     range::check(d, &asked, floor.as_ref(), "raw rows")?;
     match force {
-        true => lost::forget(d, &plan, &asked)?,
-        false => lost::check(d, &plan, &asked)?,
+        true => super::holes::forget(d, &plan, &asked)?,
+        false => super::holes::check(d, &plan, &asked)?,
     }
     let all = asked.to().is_none() && asked.from() == floor.as_deref();
     let asked = asked.after(&[range::whole_from(target, &plan)?])?;
@@ -91,7 +92,7 @@ pub enum Levels {
 
 /// The same for a range whose raw rows are known to be there.
 pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) -> Result<i64> {
-    super::one_server::settle_partitions(d)?;
+    super::source::settle_partitions(d)?;
     let leaving = lost::leaving_now(d.source_oid)?;
     let (source, target, owner) = d.parts()?;
     let levels = levels::of(d)?;
@@ -114,33 +115,31 @@ pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) 
         catalog::execute(&format!("DELETE FROM {table} WHERE {}", range.holds(&key)), &[])
     };
     remove(target, range)?;
-    let groups = sql::recomputed(plan, source, &d.state, None, range);
-    let written = count(&sql::insert(plan, target, &groups))?;
+    let groups = statements::recomputed(plan, source, &d.state, None, |key| range.holds(key));
+    let written = ask::inserted(&statements::insert(plan, target, &groups))?;
     for (level, span) in levels.iter().zip(&spans) {
         progress.tell(&format!("{written} groups of {target}, those of {}", level.target));
         remove(&level.target, span)?;
         let fine = format!("(SELECT * FROM {target} WHERE {}) f", span.holds(&level.bucket_of(&key)));
-        catalog::execute(&sql::insert(plan, &level.target, &sql::coarser(plan, level, &fine)), &[])?;
+        catalog::execute(
+            &statements::insert(plan, &level.target, &statements::coarser(plan, level, &fine)),
+            &[],
+        )?;
     }
     lost::check_stayed(d, &leaving)?;
     Ok(written)
 }
 
-pub fn count(insert: &str) -> Result<i64> {
-    let counted = format!("WITH w AS ({insert} RETURNING 1) SELECT pg_catalog.count(*) FROM w");
-    catalog::one_now(&counted, &[])
-}
-
 /// The buckets of a level that a range of the rollup touches.
 pub fn level_span(d: &Definition, plan: &Plan, level: &Level, range: &Range) -> Result<Range> {
     let Some(from) = range.from() else { return Ok(range.clone().without(None)) };
-    let key_type = plan.column(&plan.time_key).map(|c| c.sql_type.clone()).unwrap_or_default();
+    let key_type = plan.key_column().sql_type.clone();
     let key = format!("{}::{key_type}", range.moment(from));
     let first = level.bucket_of(&key);
     let back = if key_type.ends_with("with time zone") {
         first
     } else {
-        format!("(({first})::pg_catalog.timestamp AT TIME ZONE {})", sql::literal(&d.timezone))
+        format!("(({first})::pg_catalog.timestamp AT TIME ZONE {})", literal(&d.timezone))
     };
     let begin =
         catalog::read(&format!("SELECT pg_catalog.timezone('UTC', {back})::pg_catalog.text"), &[], |row| {
@@ -167,8 +166,8 @@ fn rollup_check(
         ),
     >,
 > {
-    let d = super::owned(super::required(name, "name")?)?;
-    let _acting = super::as_owner(&d);
+    let d = caller::owned(caller::required(name, "name")?)?;
+    let _acting = caller::as_owner(&d);
     Ok(TableIterator::new(check(&d, from, to)?))
 }
 
@@ -179,7 +178,7 @@ fn rollup_rebuild(
     to: Option<TimestampWithTimeZone>,
     force: Option<bool>,
 ) -> Result<i64> {
-    let d = super::locked(super::required(name, "name")?)?;
-    let _acting = super::as_owner(&d);
-    rebuild(&d, from, to, super::required(force, "force")?)
+    let d = caller::locked(caller::required(name, "name")?)?;
+    let _acting = caller::as_owner(&d);
+    rebuild(&d, from, to, caller::required(force, "force")?)
 }

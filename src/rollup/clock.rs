@@ -24,14 +24,14 @@ fn text(i: &Interval) -> Result<String> {
     catalog::one("SELECT $1::pg_catalog.text", &[(*i).into()])
 }
 
-/// Refuses an interval that may come to nothing, or less.
-fn more_than_nothing(what: &str, i: &Interval, hint: &str) -> Result<()> {
+/// Refuses an interval that may be zero or negative.
+fn always_positive(what: &str, i: &Interval, hint: &str) -> Result<()> {
     if least(i.months(), i.days(), i.micros()) > 0 {
         return Ok(());
     }
     fail(
         PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-        format!("{what} is {}, which is not always more than nothing", text(i)?),
+        format!("{what} is {}, which is not always positive", text(i)?),
         hint,
     )
 }
@@ -51,18 +51,35 @@ fn within_reach(what: &str, i: &Interval, reached: &str, hint: &str) -> Result<(
     }
 }
 
+/// Refuses a time zone that the server does not know.
+pub fn check_timezone(timezone: &str) -> Result<()> {
+    let known = catalog::read(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_timezone_names WHERE pg_catalog.lower(name) = pg_catalog.lower($1))",
+        &[timezone.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    if known.first().copied().flatten() == Some(true) {
+        return Ok(());
+    }
+    fail(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("time zone {timezone} is not known"),
+        "TABLE pg_timezone_names lists the names, such as UTC or Europe/Berlin.",
+    )
+}
+
 /// How often a rollup runs. One that fails rests for five times as long.
 pub fn check_every(every: &Interval) -> Result<()> {
     const HINT: &str =
         "Write an interval such as '10 seconds' or '1 hour', or NULL: then it runs only when it is called.";
-    more_than_nothing("every", every, HINT)?;
+    always_positive("every", every, HINT)?;
     within_reach("every", every, "pg_catalog.now() + 5 * $1", HINT)
 }
 
 /// How long rows are kept.
 pub fn check_keep(keep: &Interval) -> Result<()> {
     const HINT: &str = "Write an interval such as '30 days' or '1 year', or NULL: then everything is kept.";
-    more_than_nothing("keep", keep, HINT)?;
+    always_positive("keep", keep, HINT)?;
     within_reach("keep", keep, "pg_catalog.now() - $1", HINT)
 }
 

@@ -2,10 +2,9 @@
 //! place, or takes away, stays so.
 use super::catalog::{self, Definition};
 use super::error::Result;
-use super::levels::Level;
-use super::plan::{Plan, Role};
-use super::sql::{ident, literal};
 use super::views;
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::{Level, Plan, Role};
 use std::collections::HashMap;
 
 /// What a comment is on: the table (or the view), and its column, if it is one's.
@@ -20,7 +19,7 @@ const MARK: &str = " not yet rolled up";
 
 /// The comments that belong to a table of a rollup, its view and the columns of both.
 fn texts(plan: &Plan, source: &str, target: &str, view: &str, level: Option<&str>) -> Vec<(On, String)> {
-    let width = level.map(|l| format!(" per {l}")).unwrap_or_default();
+    let width = level.map_or(String::new(), |l| format!(" per {l}"));
     let mut all = vec![
         (On { view: false, column: None }, format!("rollup of {source}{width}; {view} adds the rows{MARK}")),
         (

@@ -2,40 +2,38 @@
 //! views and functions are made as the owner of the source, who then owns the rollup; the catalog rows are written by
 //! the extension itself. An error leaves nothing behind.
 use super::adopt;
-use super::catalog::{self, Must};
+use super::catalog::{self, Definition, Must};
 use super::citus;
 use super::error::{Result, fail, internal};
-use super::plan::Plan;
-use super::source;
-use super::sql::{self, ident};
+use super::options::Options;
+use super::source::{self, Source};
 use super::views::{self, Names};
 use super::watch::{self, OnChange};
-use super::{comments::Said, definition, levels};
+use super::{add_level, clock, comments::Said, definition, naming};
 use crate::pg::deparse;
 use crate::pg::query::Select;
 use crate::pg::xact;
-use hll_rollup::State;
-use pgrx::datum::Interval;
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::{Joins, Plan, State, from_clause, statements};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use std::collections::BTreeMap;
 
-/// What rollup.create is told beside name and query.
-pub struct Options {
-    /// How often the worker runs it.
-    pub every: Option<Interval>,
-    /// Coarser levels: name and width.
-    pub coarser: BTreeMap<String, String>,
-    /// The time zone of its buckets.
-    pub timezone: String,
-    /// Lookup tables may be joined, as they are when a row is counted.
-    pub joins: bool,
-    /// The table that becomes the rollup's, where it is there.
-    pub into: Option<String>,
-    /// Rows that are there are counted.
-    pub backfill: bool,
-    /// What it does when raw rows change.
-    pub on_change: OnChange,
+/// A rollup that is about to be made: nothing is written yet.
+struct Draft<'a> {
+    options: &'a Options,
+    text: &'a str,
+    source_oid: pg_sys::Oid,
+    source: Source,
+    /// Where the source lies in a Citus cluster.
+    place: Option<citus::Place>,
+    plan: Plan,
+    /// The name in the catalog.
+    name: String,
+    /// The rollup's table and its live view, qualified and quoted.
+    target: String,
+    view: String,
+    /// The owner of that table.
+    owner: pg_sys::Oid,
 }
 
 /// Defines a rollup; returns its id.
@@ -47,18 +45,51 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
             "SET TRANSACTION ISOLATION LEVEL READ COMMITTED.",
         );
     }
+    let mut draft = draft(name, text, &options)?;
+    // From here on what the owners of the tables define may be planned and run: as they, whoever calls.
+    let of_source = xact::ActingAs::role(draft.source.owner);
+    let key = match &draft.place {
+        Some(place) => citus::create::key(place, &draft.plan, &draft.source.qualified())?,
+        None => None,
+    };
+    prepare_source(&draft)?;
+    let of_target = xact::ActingAs::role(draft.owner);
+    let said = Said::of_others(&draft.target)?;
+    make_table(&mut draft, key.as_deref())?;
+    let id = insert_definition(&draft)?;
+    begin(&draft, id)?;
+    let source = draft.source.qualified();
+    let names = Names { source: &source, target: &draft.target, view: None };
+    views::make(draft.place.is_some(), &draft.plan, names, None, id)?;
+    said.again(&draft.plan, &source, &draft.target, &draft.view, None)?;
+    say_what_the_table_lacks(&draft.plan, &draft.target, &draft.view);
+    if !options.coarser.is_empty() {
+        let d = locked(id)?;
+        for (level, width) in &options.coarser {
+            add_level::add(&d, &draft.plan, level, width)?;
+        }
+    }
+    std::mem::drop(of_target);
+    super::arrange::arrange(draft.source_oid)?;
+    std::mem::drop(of_source);
+    super::beside::create(draft.source_oid)?;
+    Ok(id)
+}
+
+/// Reads the query, and refuses what cannot be rolled up, is not the caller's, or has a name that is taken.
+fn draft<'a>(name: &str, text: &'a str, options: &'a Options) -> Result<Draft<'a>> {
     let timezone = options.timezone.as_str();
-    check_timezone(timezone)?;
+    clock::check_timezone(timezone)?;
     let mut select = definition::analyse(text, timezone)?;
     check_source(&select, options.joins)?;
     refuse_rollups(select.source, options.on_change)?;
     let place = citus::place(select.source)?;
     if let Some(place) = &place {
         citus::create::prepare(place, &mut select)?;
-        citus::create::refuse_options(&options)?;
+        citus::create::refuse_options(options)?;
     }
     let source = source::describe(select.source)?;
-    let from = definition::from_clause(select.joins.as_ref(), &source.qualified(), &select.alias);
+    let from = from_clause(select.joins.as_ref(), &source.qualified(), &select.alias);
     let mut plan = definition::plan(&select, &from, timezone)?;
     if place.is_none() {
         definition::count_rows(&mut plan, &from, timezone)?;
@@ -68,100 +99,74 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         plan.follows = Some(timezone.to_string());
     }
     catalog::check_owner(Some(source.owner), &format!("table {}", source.qualified()))?;
-    let (schema, table) = split(name, &source.schema)?;
-    let in_catalog = name_in_catalog(&schema, &table, &source.schema)?;
-    let (target, view) = match &options.into {
-        None => refuse_taken(&schema, &table)?,
-        Some(into) => names_beside(into, &source)?,
+    let (schema, table) = naming::split(name, &source.schema)?;
+    let name = naming::name_in_catalog(&schema, &table, &source.schema)?;
+    let ((target, view), owner) = match &options.into {
+        None => (naming::refuse_taken(&schema, &table)?, source.owner),
+        Some(into) => {
+            let names = names_beside(into, &source)?;
+            let owner = adopt::check_table(&names.0)?;
+            (names, owner)
+        }
     };
-    let owner = match &options.into {
-        None => source.owner,
-        Some(_) => adopt::check_table(&target)?,
-    };
-    // From here on what the owners of the tables define may be planned and run: as they, whoever calls.
-    let of_source = xact::ActingAs::role(source.owner);
-    let place = match place {
-        Some(place) => Some((citus::create::key(&place, &plan, &source.qualified())?, place)),
-        None => None,
-    };
+    Ok(Draft { options, text, source_oid: select.source, source, place, plan, name, target, view, owner })
+}
 
-    let is_new = source::add_stamp(&source)?;
+/// Gives the source its stamp column and zone map, as its owner.
+fn prepare_source(draft: &Draft) -> Result<()> {
+    let (options, source, relation) = (draft.options, &draft.source, draft.source_oid);
+    let is_new = source::add_stamp(source)?;
     if is_new {
-        super::identity::tell_publishers(select.source, &source.qualified())?;
-    } else if place.is_none() {
-        super::maps::settle(select.source, &source)?;
+        super::identity::tell_publishers(relation, &source.qualified())?;
+    } else if draft.place.is_none() {
+        super::maps::settle(relation, source)?;
     }
-    if options.on_change != OnChange::Ignore || place.is_some() && !options.backfill {
+    if options.on_change != OnChange::Ignore || draft.place.is_some() && !options.backfill {
         // Whoever has changed rows before has committed; whoever will finds the triggers.
-        source::lock_exclusively(&source)?;
+        source::lock_exclusively(source)?;
     }
-    source::register(select.source, &plan)?;
-    source::add_index(select.source, &source, &plan)?;
-    let of_target = xact::ActingAs::role(owner);
-    let said = Said::of_others(&target)?;
-    match &options.into {
-        None => catalog::define(&sql::create_table(&plan, &target))?,
-        Some(_) => adopt::adopt(&mut plan, &source.qualified(), &target, options.backfill)?,
+    source::register(relation, &draft.plan)?;
+    super::maps::add_index(relation, source, &draft.plan)
+}
+
+/// Makes the rollup's table, or has the one that is there fit the plan; `key` distributes it.
+fn make_table(draft: &mut Draft, key: Option<&str>) -> Result<()> {
+    let (source, target) = (draft.source.qualified(), &draft.target);
+    match &draft.options.into {
+        None => catalog::define(&statements::create_table(&draft.plan, target))?,
+        Some(_) => adopt::adopt(&mut draft.plan, &source, target, draft.options.backfill)?,
     }
-    super::identity::give(&target)?;
-    if let Some((key, place)) = &place {
-        let (key, source) = (key.as_deref(), source.qualified());
-        match &options.into {
-            None => citus::create::distribute(place, key, &source, &target)?,
-            Some(_) => citus::create::check_adopted(place, key, &source, &target)?,
+    super::identity::give(target)?;
+    let Some(place) = &draft.place else { return Ok(()) };
+    match &draft.options.into {
+        None => citus::create::distribute(place, key, &source, target),
+        Some(_) => citus::create::check_adopted(place, key, &source, target),
+    }
+}
+
+/// Says where counting begins.
+fn begin(draft: &Draft, id: i64) -> Result<()> {
+    match (&draft.place, draft.options.backfill) {
+        (Some(_), backfill) => citus::create::begin(id, locked(id)?.offset, !backfill),
+        (None, true) => Ok(()),
+        // The rows that are there are taken as counted.
+        (None, false) => {
+            let d = locked(id)?;
+            super::state::store(id, &State::at(catalog::current_frontier(true, d.offset)?), 0)
         }
     }
-    let id = insert_definition(
-        in_catalog,
-        &target,
-        select.source,
-        text,
-        &plan,
-        options.every,
-        timezone,
-        options.on_change,
-        options.into.is_some(),
-        options.backfill && options.into.is_none(),
-    )?;
-    match (&place, options.backfill) {
-        (Some(_), backfill) => begin_on_nodes(id, !backfill)?,
-        (None, true) => {}
-        (None, false) => begin_now(id)?,
-    }
-    let names = Names { source: &source.qualified(), target: &target, view: None };
-    views::make(place.is_some(), &plan, names, None, id)?;
-    said.again(&plan, &source.qualified(), &target, &view, None)?;
-    say_what_the_table_lacks(&plan, &target, &view);
-    if !options.coarser.is_empty() {
-        let d = catalog::lock(id)?.ok_or_else(|| internal("the rollup is not there"))?;
-        for (level, width) in &options.coarser {
-            levels::add(&d, &plan, level, width)?;
-        }
-    }
-    std::mem::drop(of_target);
-    super::arrange::arrange(select.source)?;
-    std::mem::drop(of_source);
-    super::beside::create(select.source)?;
-    Ok(id)
+}
+
+fn locked(id: i64) -> Result<Definition> {
+    catalog::lock(id)?.ok_or_else(|| internal("the rollup is not there"))
 }
 
 /// A table that is there, and the live view that it gets.
-fn names_beside(into: &str, source: &source::Source) -> Result<(String, String)> {
-    let (schema, table) = split(into, &source.schema)?;
+fn names_beside(into: &str, source: &Source) -> Result<(String, String)> {
+    let (schema, table) = naming::split(into, &source.schema)?;
     let view = format!("{}.{}", ident(&schema), ident(&format!("{table}_live")));
-    refuse_existing(&view)?;
+    naming::refuse_existing(&view)?;
     Ok((format!("{}.{}", ident(&schema), ident(&table)), view))
-}
-
-fn begin_on_nodes(id: i64, everything: bool) -> Result<()> {
-    let d = catalog::lock(id)?.ok_or_else(|| internal("the rollup is not there"))?;
-    citus::create::begin(id, d.offset, everything)
-}
-
-/// Takes the rows that are there as counted.
-fn begin_now(id: i64) -> Result<()> {
-    let d = catalog::lock(id)?.ok_or_else(|| internal("the rollup is not there"))?;
-    super::state::store(id, &State::at(catalog::current_frontier(true, d.offset)?), 0)
 }
 
 /// Refuses what is no table that rows are added to, and joins that were not asked for.
@@ -180,9 +185,10 @@ fn check_source(select: &Select, joins: bool) -> Result<()> {
     if select.temporary {
         return wrong(format!("{name} is temporary"), "The worker cannot see it: use a table that stays.");
     }
-    let passing = select.joins.iter().flat_map(|j| &j.tables).find(|table| deparse::is_temporary(**table));
+    let passing =
+        select.joins.iter().flat_map(|j| &j.tables).find(|table| deparse::is_temporary(table.id.into()));
     if let Some(table) = passing {
-        let table = crate::pg::deparse::shown_name(*table);
+        let table = crate::pg::deparse::shown_name(table.id.into());
         return wrong(format!("{table} is temporary"), "The worker cannot see it: join a table that stays.");
     }
     if select.joins.is_some() && !joins {
@@ -218,7 +224,7 @@ fn refuse_rollups(source: pg_sys::Oid, on_change: OnChange) -> Result<()> {
         ),
         format!(
             "on_change => 'recompute' follows the changes. Longer buckets alone are a level: SELECT rollup.add_level({}, 'name', '1 day').",
-            sql::literal(&rollup)
+            literal(&rollup)
         ),
     )
 }
@@ -233,130 +239,34 @@ fn say_what_the_table_lacks(plan: &Plan, target: &str, view: &str) {
     }
 }
 
-/// How a rollup or level is called: with its schema where that is not the usual one, or another schema's rollup has
-/// the name.
-pub fn name_in_catalog(schema: &str, table: &str, usual: &str) -> Result<String> {
-    let _acting = xact::ActingAs::catalog();
-    let taken = catalog::read(
-        "SELECT EXISTS (SELECT FROM rollup.definition WHERE name = $1)",
-        &[table.into()],
-        |row| row.get::<bool>(1),
-    )?;
-    let plain = schema == usual && taken.first().copied().flatten() != Some(true);
-    Ok(if plain { table.to_string() } else { format!("{schema}.{table}") })
-}
-
-/// Refuses a time zone that the server does not know.
-pub fn check_timezone(timezone: &str) -> Result<()> {
-    let known = catalog::read(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_timezone_names WHERE pg_catalog.lower(name) = pg_catalog.lower($1))",
-        &[timezone.into()],
-        |row| row.get::<bool>(1),
-    )?;
-    if known.first().copied().flatten() == Some(true) {
-        return Ok(());
-    }
-    fail(
-        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-        format!("time zone {timezone} is not known"),
-        "TABLE pg_timezone_names lists the names, such as UTC or Europe/Berlin.",
-    )
-}
-
-/// Schema and table of a rollup's name, read as SQL reads it; the source's schema where it names none.
-pub fn split(name: &str, default_schema: &str) -> Result<(String, String)> {
-    let parts: Vec<String> = catalog::one("SELECT pg_catalog.parse_ident($1)", &[name.into()])?;
-    let (schema, table) = match parts.as_slice() {
-        [t] => (default_schema.to_string(), t.clone()),
-        [s, t] => (s.clone(), t.clone()),
-        _ => {
-            return fail(
-                PgSqlErrorCode::ERRCODE_INVALID_NAME,
-                format!("{name} is no name for a table"),
-                "Write name or schema.name.",
-            );
-        }
-    };
-    if ["pg_temp", "pg_toast_temp"].iter().any(|temporary| schema.starts_with(temporary)) {
-        return fail(
-            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
-            format!("table {name} would be temporary"),
-            "The worker cannot see it, and it goes with the session: name a schema that stays.",
-        );
-    }
-    // NAMEDATALEN is 64; the view's name must fit, and be told from another's.
-    if table.len() + "_live".len() > 63 {
-        return fail(
-            PgSqlErrorCode::ERRCODE_NAME_TOO_LONG,
-            format!("name {table} has {} bytes, at most 58 fit beside its view {table}_live", table.len()),
-            "Choose a shorter one.",
-        );
-    }
-    Ok((schema, table))
-}
-
-/// The table and the live view of a new rollup or level, qualified and quoted; neither may be there.
-pub fn refuse_taken(schema: &str, table: &str) -> Result<(String, String)> {
-    let target = format!("{}.{}", ident(schema), ident(table));
-    let view = format!("{}.{}", ident(schema), ident(&format!("{table}_live")));
-    for relation in [&target, &view] {
-        refuse_existing(relation)?;
-    }
-    Ok((target, view))
-}
-
-/// Refuses a name that something has.
-pub fn refuse_existing(relation: &str) -> Result<()> {
-    let there = catalog::read("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[relation.into()], |row| {
-        row.get::<bool>(1)
-    })?;
-    if there.first().copied().flatten() == Some(true) {
-        return fail(
-            PgSqlErrorCode::ERRCODE_DUPLICATE_TABLE,
-            format!("relation {relation} already exists"),
-            "Choose another name, or drop it first; a rollup is dropped by rollup.drop(name).",
-        );
-    }
-    Ok(())
-}
-
-#[allow(clippy::too_many_arguments)]
-fn insert_definition(
-    name: String,
-    target: &str,
-    source: pg_sys::Oid,
-    text: &str,
-    plan: &Plan,
-    every: Option<Interval>,
-    timezone: &str,
-    on_change: OnChange,
-    adopted: bool,
-    whole: bool,
-) -> Result<i64> {
-    let joined = plan.joins.as_ref().map(|joins| joins.tables.clone());
+fn insert_definition(draft: &Draft) -> Result<i64> {
+    let (options, plan) = (draft.options, &draft.plan);
+    let oids = |joins: &Joins| joins.tables.iter().map(|table| table.id.into()).collect::<Vec<pg_sys::Oid>>();
+    let joined = plan.joins.as_ref().map(oids);
     let plan = serde_json::to_string(plan).map_err(internal)?;
+    let adopted = options.into.is_some();
+    let whole = options.backfill && !adopted;
     let _acting = xact::ActingAs::catalog();
     catalog::write(
         "INSERT INTO rollup.definition (name, relation, source, query, plan, timezone, every, on_change, adopted, joined, whole, system_id) \
          SELECT $1, $2::pg_catalog.regclass, $3, $4, $5::pg_catalog.jsonb, $6, $7, $8, $9, $10::pg_catalog.regclass[], $11, system_identifier \
          FROM pg_catalog.pg_control_system() RETURNING id",
         &[
-            name.into(),
-            target.into(),
-            source.into(),
-            text.into(),
+            draft.name.as_str().into(),
+            draft.target.as_str().into(),
+            draft.source_oid.into(),
+            draft.text.into(),
             plan.into(),
-            timezone.into(),
-            every.into(),
-            on_change.text().into(),
+            options.timezone.as_str().into(),
+            options.every.into(),
+            options.on_change.text().into(),
             adopted.into(),
             joined.into(),
             whole.into(),
         ],
-        |row| row.get::<i64>(1),
+        |row| row.must::<i64>(1),
     )?
     .into_iter()
     .next()
-    .flatten()
     .ok_or_else(|| internal("no id"))
 }

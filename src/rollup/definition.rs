@@ -1,13 +1,12 @@
 //! From the analysed SELECT to the plan: keys, values that merge, and results computed from them.
 use super::error::{Result, fail, internal, report};
-use super::plan::{Column, Merge, Plan, Role};
 use super::reach;
 use super::rules::{self, Rule};
-use super::sql::ident;
 use super::time_key;
-use crate::pg::query::{self, Aggregate, Entry, Joins, Part, Select, Target, Unsteady};
+use crate::pg::query::{self, Aggregate, Entry, Part, Select, Target, Unsteady};
 use crate::pg::reach::TimeType;
-use hll_rollup::{Bucket, Kind, fill};
+use hll_rollup::sql::{STAMP, ident};
+use hll_rollup::{Bucket, Column, Kind, Merge, Plan, Role, fill};
 use pgrx::prelude::*;
 
 const UNSUPPORTED: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
@@ -81,7 +80,7 @@ pub fn plan(select: &Select, from: &str, zone: &str) -> Result<Plan> {
         };
         column.expression = reach::guarded(time, kind, zone, &format!("{alias}.{name}"), expression, of)?;
     }
-    Ok(Plan {
+    let plan = Plan {
         bucket,
         plain_key: *plain && bucket != Bucket::Unknown && Kind::of(&key.sql_type).is_some(),
         follows: None,
@@ -94,11 +93,13 @@ pub fn plan(select: &Select, from: &str, zone: &str) -> Result<Plan> {
         time_key: key.name.clone(),
         keys_never_null,
         rows: None,
-    })
+    };
+    plan.check().map_err(internal)?;
+    Ok(plan)
 }
 
 /// Sees that a column counts the rows of each group, a hidden one where the query has none: by it is told whether rows that
-/// come by another road were counted.
+/// come in another way were counted.
 pub fn count_rows(plan: &mut Plan, from: &str, zone: &str) -> Result<()> {
     let calls = query::aggregates(&format!("SELECT pg_catalog.count(*) FROM {from}"), zone)
         .map_err(|u| report(UNSUPPORTED, u.what, u.hint))?;
@@ -125,7 +126,7 @@ pub fn columns(targets: &[Target], there: Vec<Column>, from: &str, zone: &str) -
             "Name each: expression AS name.",
         );
     }
-    if let Some(t) = targets.iter().find(|t| t.name == super::sql::STAMP) {
+    if let Some(t) = targets.iter().find(|t| t.name == STAMP) {
         return fail(
             PgSqlErrorCode::ERRCODE_RESERVED_NAME,
             format!("column {} has a name that the engine needs", t.name),
@@ -329,7 +330,7 @@ impl Builder<'_> {
 
     /// The calls of a rule over the arguments and the FILTER of `a`, as PostgreSQL reads them.
     fn over_the_same(&self, calls: &[String], a: &Aggregate) -> Result<Vec<Aggregate>> {
-        let filter = a.filter.as_ref().map(|f| format!(" FILTER (WHERE {f})")).unwrap_or_default();
+        let filter = a.filter.as_ref().map_or(String::new(), |f| format!(" FILTER (WHERE {f})"));
         let argument = |n: usize| a.arguments.get(n.wrapping_sub(1)).map(|t| format!("({t})"));
         let calls: Vec<String> = calls.iter().map(|c| fill(c, argument) + &filter).collect();
         let text = format!("SELECT {} FROM {}", calls.join(", "), self.from);
@@ -352,13 +353,5 @@ impl Builder<'_> {
             }
             number += 1;
         }
-    }
-}
-
-/// The FROM clause of a query over `source`, qualified and quoted.
-pub fn from_clause(joins: Option<&Joins>, source: &str, alias: &str) -> String {
-    match joins {
-        Some(joins) => joins.text(),
-        None => format!("{source} AS {}", ident(alias)),
     }
 }

@@ -2,12 +2,11 @@
 //! what was wrong with the value and not whose it was.
 use super::catalog::{self, Definition};
 use super::error::{Result, internal};
-use super::levels::{self, Level};
-use super::plan::{Column, Plan, Role};
-use super::run::set_timezone;
-use super::sql;
+use super::levels;
+use super::session::set_timezone;
 use crate::pg::xact::{ActingAs, Failure, in_subtransaction};
-use hll_rollup::sql as bounds;
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::{Column, Level, Plan, Role, sql as bounds, statements};
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
@@ -16,7 +15,7 @@ use std::panic::AssertUnwindSafe;
 const DATA_EXCEPTION: i32 = 2 + (2 << 6);
 
 /// What is to be said of a failure: its message, with column and group where one of a generated column's is at fault.
-/// Costs about what the run did; the next run of the rollup begins anew.
+/// Costs about what the run did; the next run of the rollup begins again.
 pub fn explain(id: i64, failure: &Failure) -> String {
     let is_data = failure.code as i32 & 0xfff == DATA_EXCEPTION;
     let found = is_data.then(|| in_subtransaction(AssertUnwindSafe(|| find(id))).ok().flatten()).flatten();
@@ -36,7 +35,7 @@ fn find(id: i64) -> Result<Option<String>> {
     }
     let (_, target, owner) = d.parts()?;
     let now = catalog::current_frontier(true, d.offset)?;
-    let prefix = sql::prefix(&plan);
+    let prefix = statements::prefix(&plan);
     let new = bounds::new(&prefix, &d.state.frontier, &now);
     let rows = match &d.state.backlog {
         None => new,
@@ -65,9 +64,9 @@ fn bad_group(
     c: &Column,
 ) -> Result<Option<String>> {
     let (source, target, _) = d.parts()?;
-    let groups = sql::would_be(plan, source, level.map_or(target, |l| &l.target), level, rows);
+    let groups = statements::would_be(plan, source, level.map_or(target, |l| &l.target), level, rows);
     let good = Cell::new(0i64);
-    let values = format!("SELECT {} FROM ({groups}) g", sql::computed(c));
+    let values = format!("SELECT {} FROM ({groups}) g", statements::computed(c));
     let all_good = in_subtransaction(AssertUnwindSafe(|| {
         Spi::connect_mut(|client| {
             let mut cursor = client.open_cursor_mut(values.as_str(), &[]);
@@ -83,7 +82,7 @@ fn bad_group(
         return Ok(None);
     }
     let keys: Vec<String> =
-        plan.keys().map(|k| format!("{}, g.{}", sql::literal(&k.name), sql::ident(&k.name))).collect();
+        plan.keys().map(|k| format!("{}, g.{}", literal(&k.name), ident(&k.name))).collect();
     let sql = format!(
         "SELECT pg_catalog.jsonb_build_object({})::pg_catalog.text FROM ({groups}) g OFFSET {} LIMIT 1",
         keys.join(", "),

@@ -7,7 +7,7 @@ use crate::pg::{lock, xact};
 use pgrx::pg_sys;
 
 /// Removes a rollup: its levels, its view, its table unless the data is kept, and with the last one of a source
-/// the two functions beside it.
+/// the two functions next to it.
 pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
     let relations = {
         let _acting = xact::ActingAs::catalog();
@@ -36,7 +36,7 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
         super::arrange::release(d.source_oid)?;
     }
     watch::forget(d.source_oid, false)?;
-    source::forget(d.source_oid, d.source.is_some())
+    forget_source(d.source_oid, d.source.is_some())
 }
 
 /// Drops a table of a rollup, unless its data is kept, and its view: the one that was made for it, whatever they are
@@ -59,4 +59,21 @@ pub fn drop_table(relation: pg_sys::Oid, live: pg_sys::Oid, keep_data: bool) -> 
         catalog::execute(&format!("DELETE FROM rollup.{table} WHERE relation = $1"), &[relation.into()])?;
     }
     Ok(())
+}
+
+/// Forgets a source that has no rollup any more, and drops the functions next to it. Its row is locked before it is asked
+/// whether it has one, as `register` locks it before it makes one: of two who come and go at once one waits for the other.
+pub fn forget_source(relation: pg_sys::Oid, there: bool) -> Result<()> {
+    {
+        let _acting = xact::ActingAs::catalog();
+        catalog::execute("SELECT FROM rollup.source WHERE relation = $1 FOR UPDATE", &[relation.into()])?;
+    }
+    if !catalog::of_source(relation, true)?.is_empty() {
+        return Ok(());
+    }
+    if there {
+        super::beside::drop(relation)?;
+    }
+    let _acting = xact::ActingAs::catalog();
+    catalog::execute("DELETE FROM rollup.source WHERE relation = $1", &[relation.into()])
 }

@@ -5,14 +5,14 @@ use super::citus;
 use super::comments::Said;
 use super::definition;
 use super::error::{Result, fail};
-use super::levels::{self, Level};
-use super::plan::{Column, Plan, Role};
+use super::levels;
 use super::range::{self, Range};
-use super::run::set_timezone;
-use super::sql::{self, ident};
+use super::session::set_timezone;
 use super::views::{self, Names};
 use crate::pg::query::Entry;
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
+use hll_rollup::sql::ident;
+use hll_rollup::{Column, Level, Plan, Role, from_clause, statements};
 use pgrx::prelude::*;
 
 const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
@@ -21,7 +21,7 @@ const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
 pub fn add_column(d: &Definition, name: &str, expression: &str, backfill: bool) -> Result<()> {
     let old = d.plan()?;
     let (source, _, _) = d.parts()?;
-    let from = definition::from_clause(old.joins.as_ref(), source, &old.alias);
+    let from = old.from_clause(source);
     let keys: Vec<String> = old.keys().map(|c| format!("{} AS {}", c.written, ident(&c.name))).collect();
     let positions: Vec<String> = (1..=keys.len()).map(|n| n.to_string()).collect();
     let text = format!(
@@ -93,9 +93,9 @@ pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
         return other_rows();
     }
     let alias = select.alias.clone();
-    let from = definition::from_clause(old.joins.as_ref(), source, &alias);
+    let from = from_clause(old.joins.as_ref(), source, &alias);
     let mut new = definition::plan(&select, &from, &d.timezone)?;
-    super::names::agree(d, &old, &mut new, source)?;
+    super::renamed::agree(d, &old, &mut new, source)?;
     if new.filter != old.filter {
         return other_rows();
     }
@@ -159,48 +159,60 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
         plan.columns.iter().filter(|c| !old.columns.iter().any(|o| same(o, c))).collect();
     let (source, target, _) = d.parts()?;
     let levels = levels::of(d)?;
-    let tables = || std::iter::once(None).chain(levels.iter().map(Some));
-    // A view takes columns at its end; otherwise it is made anew. Those of levels may read the rollup's table too.
-    let shown = |p: &Plan| {
-        p.columns
-            .iter()
-            .filter(|c| !c.hidden)
-            .map(|c| (c.name.clone(), c.sql_type.clone()))
-            .collect::<Vec<_>>()
-    };
-    let anew = !shown(&plan).starts_with(&shown(old)) || !gone.is_empty();
+    let levels: Vec<Option<&Level>> = std::iter::once(None).chain(levels.iter().map(Some)).collect();
     let table = |level: Option<&Level>| level.map_or(target.to_string(), |l| l.target.clone());
-    let mut said = Vec::new();
-    for level in tables() {
-        let width = level.map(Level::width).transpose()?;
-        said.push((Said::before(d, old, source, &table(level), level, width.as_deref())?, width));
-    }
-    let mut kept = Vec::new();
-    for level in tables().filter(|_| anew) {
-        kept.extend(views::drop(d.id, level)?);
-    }
-    for level in tables() {
-        alter(&table(level), &gone, &come)?;
-    }
-    for (level, (said, width)) in tables().zip(said) {
-        let before = kept.iter().find(|k| k.is_of(level));
-        let names = Names { source, target, view: before.map(|k| k.name.as_str()) };
-        let view = views::make(d.state.nodes().is_some(), &plan, names, level, d.id)?;
-        if let Some(before) = before {
-            before.restore(&plan)?;
-        }
-        said.again(&plan, source, &table(level), &view, width.as_deref())?;
-    }
+    remake_views(d, old, &plan, &levels, !gone.is_empty(), || {
+        levels.iter().try_for_each(|level| alter(&table(*level), &gone, &come))
+    })?;
     if backfill {
-        for level in tables() {
-            fill(d, &plan, level, level.map_or(target, |l| &l.target), &come)?;
+        for level in levels {
+            fill(d, &plan, level, &table(level), &come)?;
         }
     }
     store_partial(d, &gone, if backfill { &[] } else { &come })?;
-    d.store_plan(&plan, &sql::query(&plan, source))
+    d.store_plan(&plan, &statements::query(&plan, source))
 }
 
-/// Notes which columns lack the rows that were there before them.
+/// Has the live views show the columns of the plan, and keeps comments; `alter` changes the tables below them.
+fn remake_views(
+    d: &Definition,
+    old: &Plan,
+    plan: &Plan,
+    levels: &[Option<&Level>],
+    drops: bool,
+    alter: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let (source, target, _) = d.parts()?;
+    let table = |level: Option<&Level>| level.map_or(target.to_string(), |l| l.target.clone());
+    // A view takes columns at its end; otherwise it is recreated. Those of levels may read the rollup's table too.
+    let shown = |p: &Plan| {
+        let columns = p.columns.iter().filter(|c| !c.hidden);
+        columns.map(|c| (c.name.clone(), c.sql_type.clone())).collect::<Vec<_>>()
+    };
+    let anew = drops || !shown(plan).starts_with(&shown(old));
+    let mut said = Vec::new();
+    for level in levels {
+        let width = level.map(levels::width).transpose()?;
+        said.push((Said::before(d, old, source, &table(*level), *level, width.as_deref())?, width));
+    }
+    let mut kept = Vec::new();
+    for level in levels.iter().filter(|_| anew) {
+        kept.extend(views::drop(d.id, *level)?);
+    }
+    alter()?;
+    for (level, (said, width)) in levels.iter().zip(said) {
+        let before = kept.iter().find(|k| k.is_of(*level));
+        let names = Names { source, target, view: before.map(|k| k.name.as_str()) };
+        let view = views::make(d.state.nodes().is_some(), plan, names, *level, d.id)?;
+        if let Some(before) = before {
+            before.restore(plan)?;
+        }
+        said.again(plan, source, &table(*level), &view, width.as_deref())?;
+    }
+    Ok(())
+}
+
+/// Records which columns lack the rows that were there before them.
 fn store_partial(d: &Definition, gone: &[&Column], lacking: &[&Column]) -> Result<()> {
     let names = |columns: &[&Column]| -> Vec<String> {
         columns.iter().filter(|c| c.merge().is_some()).map(|c| c.name.clone()).collect()
@@ -235,7 +247,7 @@ fn alter(table: &str, gone: &[&Column], come: &[&Column]) -> Result<()> {
         catalog::define(&format!("ALTER TABLE {table} DROP COLUMN {}", ident(&c.name)))?;
     }
     for c in come.iter().filter(|c| !results(c)).chain(come.iter().filter(results)).filter(|c| c.in_table()) {
-        catalog::define(&format!("ALTER TABLE {table} ADD COLUMN {}", sql::column_definition(c)))?;
+        catalog::define(&format!("ALTER TABLE {table} ADD COLUMN {}", statements::column_definition(c)))?;
     }
     Ok(())
 }
@@ -251,8 +263,8 @@ fn fill(d: &Definition, plan: &Plan, level: Option<&Level>, table: &str, come: &
     let range = Range::of(plan, &d.timezone, None, None)
         .after(&floors)?
         .without(super::holes::whole(d, plan, level)?);
-    let groups = sql::recomputed(plan, source, &d.state, level, &range);
-    let statement = sql::overwrite(plan, table, &groups, &columns);
+    let groups = statements::recomputed(plan, source, &d.state, level, |key| range.holds(key));
+    let statement = statements::overwrite(plan, table, &groups, &columns);
     {
         let _acting = ActingAs::role(owner);
         set_timezone(&d.timezone);

@@ -7,10 +7,11 @@
 use super::catalog;
 use super::error::Result;
 use super::merged::Merged;
-use super::old_partitions::{self, Dropped, Partition};
+use super::old_partitions::{self, Dropped};
 use super::progress::Progress;
+use super::removal::{self, Leaf, Partition};
 use super::retention::{self, Retention, any_old, old_rows, store_swept};
-use super::sweep::{self, Leaf};
+use super::{patience, sweep};
 use crate::pg::xact::{Failure, in_subtransaction};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -134,7 +135,7 @@ impl Expiry {
                         return Ok(self.stays(p, "rows of it are not rolled up yet".to_string()));
                     }
                     // The table is in use; this partition may not be.
-                    Err(e) if sweep::in_use(e.code) => {
+                    Err(e) if patience::in_use(e.code) => {
                         self.in_use = Some(e.message);
                         self.partitions.push_front(p);
                     }
@@ -150,7 +151,7 @@ impl Expiry {
                         return Ok(self.stays(p, format!("{why}; its rows are gone")));
                     }
                     // The partition itself is in use: the next look is another attempt.
-                    Err(e) if sweep::in_use(e.code) => return Ok(self.stays(p, e.message)),
+                    Err(e) if patience::in_use(e.code) => return Ok(self.stays(p, e.message)),
                     Err(e) => return Ok(self.fails(p, e)),
                 }
             }
@@ -192,7 +193,7 @@ impl Expiry {
 /// Tables with rows to remove, beside partitions that could not be dropped just now and will be.
 fn find_rows(r: &Retention, force: bool, waiting: &[Partition]) -> Result<Vec<Leaf>> {
     let old = old_rows(r, &merged_by(r.oid, force)?);
-    if any_old(r, &old)? { r.place().leaves(r, &old, waiting) } else { Ok(Vec::new()) }
+    if any_old(r, &old)? { removal::of(r).leaves(r, &old, waiting) } else { Ok(Vec::new()) }
 }
 
 fn merged_by(relation: pg_sys::Oid, force: bool) -> Result<Merged> {

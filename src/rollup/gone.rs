@@ -3,16 +3,16 @@
 //! Invariant: an oid of a table that was dropped stays nowhere where something is run, made or removed by it, so that a
 //! table which comes to have that oid inherits nothing. Where another transaction holds such a row it is left, and found
 //! to be of no table later; nobody's DROP waits for us, or fails. A definition stays until rollup.drop, without the oid, and knows who owned its table:
-//! while it counts in this cluster, whose roles they are. A table that Citus makes anew under another oid is
-//! followed before (see `anew`).
-use super::catalog;
+//! while it counts in this cluster, whose roles they are. A table that Citus recreates under another oid is
+//! followed before (see `recreated`).
+use super::catalog::{self, Must};
 use super::error::Result;
-use super::sql::STAMP;
 use crate::pg::ddl::owner_before;
 use crate::pg::query::set_local;
 use crate::pg::trigger::{self, Cascade};
 use crate::pg::v1::Call;
 use crate::pg::xact::{ActingAs, in_subtransaction};
+use hll_rollup::sql::{STAMP, literal};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::panic::AssertUnwindSafe;
@@ -33,14 +33,14 @@ fn quietly(what: &str, body: impl FnOnce() -> Result<()>) {
 fn forget_dropped(call: &mut Call) -> pg_sys::Datum {
     if trigger::is_event(call) {
         // Citus' own command may fail rather than lose rollups.
-        super::anew::dropped().unwrap_or_else(super::error::raise);
+        super::recreated::dropped().unwrap_or_else(super::error::raise);
         quietly("rows of dropped tables stay in the catalog", forget);
         quietly("what dropped tables took along is not noted", lose);
     }
     call.null()
 }
 
-/// Notes what left a source with tables that were dropped.
+/// Records what left a source with tables that were dropped.
 fn lose() -> Result<()> {
     let _acting = ActingAs::catalog();
     let gone = catalog::read(
@@ -55,44 +55,12 @@ fn lose() -> Result<()> {
 fn forget() -> Result<()> {
     let _acting = ActingAs::catalog();
     set_local(c"lock_timeout", c"100ms");
-    let left = catalog::read(
-        "SELECT objid, CASE WHEN object_type = 'trigger' AND pg_catalog.starts_with(address_names[3], 'zz_rollup') THEN address_names END, \
-         classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0 AND object_type = 'table' FROM pg_catalog.pg_event_trigger_dropped_objects() \
-         WHERE object_type IN ('trigger', 'table')",
-        &[],
-        |row| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<Vec<String>>(2)?, row.get::<bool>(3)? == Some(true))),
-    )?;
-    let tables: Vec<pg_sys::Oid> =
-        left.iter().filter(|(_, _, table)| *table).filter_map(|(id, _, _)| *id).collect();
-    let triggers: Vec<(String, String)> = (left.into_iter().filter_map(|(_, names, _)| names))
-        .filter_map(|names| names.first().cloned().zip(names.get(1).cloned()))
-        .collect();
-    super::leaving::dropped(&tables)?;
-    super::leaving::untold(&triggers)?;
-    let dropped = catalog::read(
-        "WITH o AS MATERIALIZED (SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects() WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0) \
-         SELECT objid FROM o WHERE EXISTS (SELECT FROM rollup.source WHERE relation = objid) OR EXISTS (SELECT FROM rollup.definition WHERE relation = objid OR source = objid OR live = objid) \
-         OR EXISTS (SELECT FROM rollup.level WHERE relation = objid OR live = objid) OR EXISTS (SELECT FROM rollup.retention WHERE relation = objid) \
-         OR EXISTS (SELECT FROM rollup.expired WHERE relation = objid) OR EXISTS (SELECT FROM rollup.partitioning WHERE relation = objid) \
-         OR EXISTS (SELECT FROM rollup.change WHERE source = objid) OR EXISTS (SELECT FROM rollup.departure WHERE source = objid) OR EXISTS (SELECT FROM rollup.arrival WHERE source = objid OR relation = objid)",
-        &[],
-        |row| row.get::<pg_sys::Oid>(1),
-    )?;
-    let dropped: Vec<pg_sys::Oid> = dropped.into_iter().flatten().collect();
+    tell_leaving()?;
+    let dropped = known_dropped()?;
     if dropped.is_empty() {
         return Ok(());
     }
-    let (tables, owners): (Vec<pg_sys::Oid>, Vec<pg_sys::Oid>) =
-        dropped.iter().filter_map(|table| Some((*table, owner_before(*table)?))).unzip();
-    catalog::execute(
-        "WITH free AS MATERIALIZED (SELECT id FROM rollup.definition WHERE relation = ANY ($1) OR source = ANY ($1) FOR UPDATE SKIP LOCKED), \
-         was AS MATERIALIZED (SELECT * FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) w (oid, owner)) \
-         UPDATE rollup.definition d SET last_owner = coalesce((SELECT w.owner FROM was w WHERE w.oid = d.relation), \
-           (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = d.relation), d.last_owner, (SELECT w.owner FROM was w WHERE w.oid = d.source)), \
-         relation = CASE WHEN d.relation = ANY ($1) THEN NULL ELSE d.relation END, source = CASE WHEN d.source = ANY ($1) THEN NULL ELSE d.source END \
-         FROM free WHERE d.id = free.id",
-        &[dropped.clone().into(), tables.into(), owners.into()],
-    )?;
+    forget_in_definitions(&dropped)?;
     for table in ["definition", "level"] {
         catalog::execute(
             &format!(
@@ -125,8 +93,51 @@ fn forget() -> Result<()> {
     )
 }
 
-/// What a stamp column says that the extension has left.
-pub const LEFT: &str = "left by extension hll, which was dropped; rollup.create makes it anew";
+/// Tells `leaving` which tables were dropped, and which of the extension's triggers.
+fn tell_leaving() -> Result<()> {
+    let left = catalog::read(
+        "SELECT objid, CASE WHEN object_type = 'trigger' AND pg_catalog.starts_with(address_names[3], 'zz_rollup') THEN address_names END, \
+         classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0 AND object_type = 'table' FROM pg_catalog.pg_event_trigger_dropped_objects() \
+         WHERE object_type IN ('trigger', 'table')",
+        &[],
+        |row| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<Vec<String>>(2)?, row.get::<bool>(3)? == Some(true))),
+    )?;
+    let tables: Vec<pg_sys::Oid> =
+        left.iter().filter(|(_, _, table)| *table).filter_map(|(id, _, _)| *id).collect();
+    let triggers: Vec<(String, String)> = (left.into_iter().filter_map(|(_, names, _)| names))
+        .filter_map(|names| names.first().cloned().zip(names.get(1).cloned()))
+        .collect();
+    super::leaving::dropped(&tables)?;
+    super::leaving::untold(&triggers)
+}
+
+/// The dropped tables that the catalog of rollups names.
+fn known_dropped() -> Result<Vec<pg_sys::Oid>> {
+    catalog::read(
+        "WITH o AS MATERIALIZED (SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects() WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0) \
+         SELECT objid FROM o WHERE EXISTS (SELECT FROM rollup.source WHERE relation = objid) OR EXISTS (SELECT FROM rollup.definition WHERE relation = objid OR source = objid OR live = objid) \
+         OR EXISTS (SELECT FROM rollup.level WHERE relation = objid OR live = objid) OR EXISTS (SELECT FROM rollup.retention WHERE relation = objid) \
+         OR EXISTS (SELECT FROM rollup.expired WHERE relation = objid) OR EXISTS (SELECT FROM rollup.partitioning WHERE relation = objid) \
+         OR EXISTS (SELECT FROM rollup.change WHERE source = objid) OR EXISTS (SELECT FROM rollup.departure WHERE source = objid) OR EXISTS (SELECT FROM rollup.arrival WHERE source = objid OR relation = objid)",
+        &[],
+        |row| row.must::<pg_sys::Oid>(1),
+    )
+}
+
+/// Definitions name dropped tables no longer, and know who owned them.
+fn forget_in_definitions(dropped: &[pg_sys::Oid]) -> Result<()> {
+    let (tables, owners): (Vec<pg_sys::Oid>, Vec<pg_sys::Oid>) =
+        dropped.iter().filter_map(|table| Some((*table, owner_before(*table)?))).unzip();
+    catalog::execute(
+        "WITH free AS MATERIALIZED (SELECT id FROM rollup.definition WHERE relation = ANY ($1) OR source = ANY ($1) FOR UPDATE SKIP LOCKED), \
+         was AS MATERIALIZED (SELECT * FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) w (oid, owner)) \
+         UPDATE rollup.definition d SET last_owner = coalesce((SELECT w.owner FROM was w WHERE w.oid = d.relation), \
+           (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = d.relation), d.last_owner, (SELECT w.owner FROM was w WHERE w.oid = d.source)), \
+         relation = CASE WHEN d.relation = ANY ($1) THEN NULL ELSE d.relation END, source = CASE WHEN d.source = ANY ($1) THEN NULL ELSE d.source END \
+         FROM free WHERE d.id = free.id",
+        &[dropped.to_vec().into(), tables.into(), owners.into()],
+    )
+}
 
 /// The event trigger before a command: where the extension goes by CASCADE, and with it the default of the stamps, tables
 /// take rows without.
@@ -174,7 +185,7 @@ fn leave(cascade: &Cascade) -> Result<()> {
         quietly(&table, || {
             catalog::execute(&format!("ALTER TABLE {table} ALTER COLUMN {STAMP} DROP NOT NULL"), &[])?;
             catalog::execute(
-                &format!("COMMENT ON COLUMN {table}.{STAMP} IS {}", super::sql::literal(LEFT)),
+                &format!("COMMENT ON COLUMN {table}.{STAMP} IS {}", literal(super::source::LEFT)),
                 &[],
             )
         });

@@ -6,8 +6,8 @@
 //! has set stays. The tables of the catalog are seen to where they are made.
 use super::catalog;
 use super::error::{Result, report};
-use super::sql::STAMP;
 use crate::pg::xact::ActingAs;
+use hll_rollup::sql::STAMP;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 

@@ -2,17 +2,16 @@
 //! they are counted, lest it be lost silently.
 use super::catalog::{self, Definition, Must};
 use super::error::Result;
-use super::levels::Level;
-use super::plan::Plan;
 use super::range::Range;
-use super::sql::ident;
 use crate::pg::xact::ActingAs;
+use hll_rollup::sql::ident;
+use hll_rollup::{Level, Plan};
 use pgrx::pg_sys;
 
 /// Buckets of one table of a rollup that have expired.
 pub struct Late {
     relation: pg_sys::Oid,
-    /// True of the groups that belong there.
+    /// The condition that a group belongs there.
     pub condition: String,
 }
 

@@ -2,7 +2,7 @@
 //! are not the same as the raw rows any more. Statements over the source are not answered from what may differ (see
 //! `rewrite`); `rollup.rebuild` puts the rest right.
 //!
-//! Of a partition that goes, by DETACH or DROP, it is noted up to when its rows reached, in `rollup.departure`, for which
+//! Of a partition that goes, by DETACH or DROP, it is recorded up to when its rows reached, in `rollup.departure`, for which
 //! nobody is waited for. What begins there or later is as it was.
 use super::arrange::sources_above;
 use super::catalog::{self, Must};
@@ -50,7 +50,7 @@ fn is_stored(table: pg_sys::Oid) -> bool {
     crate::pg::tables::is_stored(table)
 }
 
-/// Tables were dropped by the command at hand: those that stood below a source are noted.
+/// Tables were dropped by the command at hand: those that stood below a source are recorded.
 pub fn dropped(tables: &[pg_sys::Oid]) -> Result<()> {
     for table in tables {
         let (mut part, mut ends) = (*table, Vec::new());

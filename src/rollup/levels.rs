@@ -1,79 +1,18 @@
-//! Levels: tables with the same columns in coarser buckets of time, kept in the same transactions.
+//! The levels of a rollup: tables with the same columns in longer buckets, kept in the same transactions.
 use super::catalog::{self, Definition, Must};
-use super::citus;
-use super::comments;
-use super::create;
-use super::error::{Result, fail, internal, report};
-use super::plan::Plan;
-use super::reach;
-use super::sql::{self, ident};
-use super::views::{self, Names};
-use crate::pg::jsonb::Jsonb;
-use crate::pg::reach::TimeType;
+use super::error::{Result, internal, report};
 use crate::pg::xact::ActingAs;
-use hll_rollup::{Bucket, Kind, fill, level_of};
+use hll_rollup::Level;
+use hll_rollup::sql::literal;
 use pgrx::prelude::*;
-use std::collections::BTreeMap;
 
-const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
-
-/// One level of a rollup.
-#[derive(Debug, Clone)]
-pub struct Level {
-    /// Its name in `rollup.level`.
-    pub name: String,
-    /// Its table, qualified and quoted.
-    pub target: String,
-    /// Its buckets.
-    pub bucket: Bucket,
-    /// Its bucket of `$1`, a time key of the rollup.
-    expression: String,
-    /// The rollup's time zone is UTC.
-    pub utc: bool,
-}
-
-impl Level {
-    /// How long its buckets are.
-    pub fn width(&self) -> Result<String> {
-        let _acting = ActingAs::catalog();
-        catalog::read(
-            "SELECT width::pg_catalog.text FROM rollup.level WHERE name = $1",
-            &[self.name.clone().into()],
-            |row| row.get::<String>(1),
-        )?
-        .into_iter()
-        .flatten()
-        .next()
-        .ok_or_else(|| internal("the level is gone"))
-    }
-
-    /// The level's bucket of a time key.
-    pub fn bucket_of(&self, key: &str) -> String {
-        fill(&self.expression, |n| (n == 1).then(|| key.to_string()))
-    }
-
-    /// The level's bucket of the expression of a time key.
-    pub fn bucket_of_expression(&self, key: &str) -> String {
-        level_of(&self.expression, key).unwrap_or_else(|| self.bucket_of(&format!("({key})")))
-    }
-}
-
-/// The option COARSER of rollup.create: names and widths.
-pub fn named(coarser: Option<Jsonb>) -> Result<BTreeMap<String, String>> {
-    match coarser.map(|coarser| serde_json::from_str(&coarser.text())) {
-        None => Ok(BTreeMap::new()),
-        Some(Ok(levels)) => Ok(levels),
-        Some(Err(e)) => {
-            let why = e.to_string();
-            // Nobody wrote the lines and columns of the text that is read here.
-            let why = why.split(" at line ").next().unwrap_or_default();
-            fail(
-                WRONG,
-                format!("coarser is no object of names and widths: {why}"),
-                "Write it as in '{\"http_request_1hour\": \"1 hour\", \"http_request_1day\": \"1 day\"}'.",
-            )
-        }
-    }
+/// How long the buckets of a level are.
+pub fn width(level: &Level) -> Result<String> {
+    let _acting = ActingAs::catalog();
+    catalog::one(
+        "SELECT width::pg_catalog.text FROM rollup.level WHERE name = $1",
+        &[level.name.as_str().into()],
+    )
 }
 
 /// The levels of a rollup, finest first.
@@ -102,8 +41,8 @@ pub fn of(d: &Definition) -> Result<Vec<Level>> {
                     format!("the table of level {name} of rollup {} is gone", d.name),
                     format!(
                         "SELECT rollup.drop_level({}, {}) forgets the level.",
-                        sql::literal(&d.name),
-                        sql::literal(&name)
+                        literal(&d.name),
+                        literal(&name)
                     ),
                 )
             })?;
@@ -112,86 +51,4 @@ pub fn of(d: &Definition) -> Result<Vec<Level>> {
             Ok(Level { name, target, bucket, expression, utc })
         })
         .collect()
-}
-
-/// Adds a level to a rollup whose state row is locked, and fills it from the rollup's table.
-pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
-    let (source, target, _) = d.parts()?;
-    let width = catalog::read("SELECT $1::pg_catalog.interval", &[text.into()], |row| {
-        row.get::<pgrx::datum::Interval>(1)
-    })?;
-    let width = width.into_iter().flatten().next().ok_or_else(|| internal("an interval is none"))?;
-    let bucket = Bucket::of_level(width.months(), width.days(), width.micros()).map_err(|why| {
-        report(
-            WRONG,
-            format!("{text} makes no level: {why}"),
-            "Levels are such as 1 hour, 1 day, 7 days, 1 month, 3 months or 1 year.",
-        )
-    })?;
-    let key = plan.column(&plan.time_key).ok_or_else(|| internal("the time key is no column"))?;
-    let kind = Kind::of(&key.sql_type);
-    let (Some(kind), true) = (kind, plan.bucket.nests_in(bucket, d.timezone.eq_ignore_ascii_case("utc")))
-    else {
-        let hint = if plan.bucket == Bucket::Unknown || kind.is_none() {
-            "Of this expression it is not known where its buckets begin: use date_trunc or date_bin with constants, and create the rollup with timezone => the zone that the expression names."
-        } else {
-            "Each bucket of the rollup must lie inside one of the level: take a multiple, or make a rollup of its own."
-        };
-        return fail(WRONG, format!("buckets of {} do not nest in {text}", key.written), hint);
-    };
-    let schema = d.schema()?;
-    let (schema, table) = create::split(name, &schema)?;
-    let (relation, view) = create::refuse_taken(&schema, &table)?;
-    catalog::define(&sql::create_table(plan, &relation))?;
-    super::identity::give(&relation)?;
-    citus::create::distribute_level(d, plan, source, &relation)?;
-    let expression = bucket.expression(kind, &d.timezone);
-    let at_time = |at: &str| fill(&expression, |n| (n == 1).then(|| format!("({at}::{})", kind.type_name())));
-    let expression = reach::guarded(TimeType::from(kind), kind, &d.timezone, "$1", &expression, at_time)?;
-    let level_name = create::name_in_catalog(&schema, &table, &d.schema()?)?;
-    {
-        let _acting = ActingAs::catalog();
-        let json = serde_json::to_string(&bucket).map_err(internal)?;
-        catalog::execute(
-            "INSERT INTO rollup.level (definition, name, relation, width, bucket, expression) \
-             VALUES ($1, $2, $3::pg_catalog.regclass, $4, $5::pg_catalog.jsonb, $6)",
-            &[
-                d.id.into(),
-                level_name.clone().into(),
-                relation.clone().into(),
-                width.into(),
-                json.into(),
-                expression.into(),
-            ],
-        )?;
-    }
-    let level = of(d)?
-        .into_iter()
-        .find(|l| l.name == level_name)
-        .ok_or_else(|| internal("the level is not there"))?;
-    let names: Vec<String> = plan.kept().map(|c| ident(&c.name)).collect();
-    let groups = sql::coarser(plan, &level, target);
-    catalog::define(&format!("INSERT INTO {relation} ({}) {groups}", names.join(", ")))?;
-    views::make(d.state.nodes().is_some(), plan, Names { source, target, view: None }, Some(&level), d.id)?;
-    comments::write(plan, source, &relation, &view, Some(text))
-}
-
-/// Takes a level away: its view, and its table unless the data is kept.
-pub fn drop(d: &Definition, level: &str, keep_data: bool) -> Result<()> {
-    let relation = {
-        let _acting = ActingAs::catalog();
-        catalog::write(
-            "DELETE FROM rollup.level WHERE definition = $1 AND name = $2 RETURNING relation::pg_catalog.oid, live::pg_catalog.oid",
-            &[d.id.into(), level.into()],
-            |row| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<pg_sys::Oid>(2)?.unwrap_or(pg_sys::InvalidOid))),
-        )?
-    };
-    let Some((Some(relation), live)) = relation.first().copied() else {
-        return fail(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            format!("rollup {} has no level {level}", d.name),
-            "SELECT * FROM rollup.level lists the levels.",
-        );
-    };
-    super::drop::drop_table(relation, live, keep_data)
 }

@@ -1,13 +1,11 @@
 //! The live view of a rollup that follows changes of raw rows, and what every live view asks first.
-use super::change::Changes;
+use super::changes::Changes;
 use super::error::{Result, fail};
-use super::levels::Level;
-use super::plan::Plan;
-use super::sql::{self, ident};
 use crate::pg::security;
 use crate::pg::v1::Call;
 use crate::pg::xact::role_name;
-use hll_rollup::sql as bounds;
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::{Level, Plan, sql as bounds, statements};
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 
@@ -41,7 +39,7 @@ fn sees_all(call: &Call) -> Result<()> {
 
 /// The same as a condition of a view.
 pub fn whole(plan: &Plan, source: &str, table: &str, id: i64) -> String {
-    let name = |relation: &str| format!("{}::pg_catalog.regclass", sql::literal(relation));
+    let name = |relation: &str| format!("{}::pg_catalog.regclass", literal(relation));
     let joined = match plan.joins {
         Some(_) => {
             format!(", (SELECT d.joined FROM rollup.definition d WHERE d.id OPERATOR(pg_catalog.=) {id})")
@@ -61,24 +59,7 @@ pub fn view_parts(
     id: i64,
 ) -> (String, String) {
     let c = Changes::of_view(plan, zone, id);
-    let key = ident(&plan.time_key);
-    let raw_key = plan.column(&plan.time_key).map(|k| format!("({})", k.expression)).unwrap_or_default();
-    let of = |column: &str| format!("(SELECT f.{column} FROM \"the changes\" f)");
-    let changed = |k: &str| format!("(({k} <@ {}) IS TRUE OR {k} IS NULL AND {})", of("fine"), of("nulls"));
-    let [from, to] = c.times();
-    let span = |end: &str, at: &str| {
-        format!(
-            "(SELECT {at} FROM (SELECT pg_catalog.range_merge(f.fine) AS r FROM \"the changes\" f) {end})"
-        )
-    };
-    let time = format!("{}{}", sql::prefix(plan), ident(&plan.time_column));
-    let any = format!("({} OR {})", of("fine IS NOT NULL AND NOT pg_catalog.isempty(f.fine)"), of("nulls"));
-    let rows = format!(
-        "({time} >= {} AND {time} <= {} OR {time} IS NULL AND {})",
-        span("a", &from),
-        span("b", &to),
-        of("nulls")
-    );
+    let raw_key = plan.bucket_of_row();
     let mut with = format!(
         "WITH \"the changes\" AS MATERIALIZED (SELECT {} AS fine, {} AS nulls)",
         c.fine(0),
@@ -86,12 +67,15 @@ pub fn view_parts(
     );
     let whole = whole(plan, source, target, id);
     let unmerged =
-        format!("{} AND {whole}", bounds::current::unmerged_rows(&sql::prefix(plan), plan.time(), id));
-    let mut parts = Vec::new();
-    let again = match level {
+        format!("{} AND {whole}", bounds::current::unmerged_rows(&statements::prefix(plan), plan.time(), id));
+    let (mut parts, again) = match level {
         None => {
-            parts.push(format!("SELECT {} FROM {target} WHERE NOT {}", sql::kept_names(plan), changed(&key)));
-            changed(&raw_key)
+            let stored = format!(
+                "SELECT {} FROM {target} WHERE NOT {}",
+                statements::kept_names(plan),
+                is_changed(&ident(&plan.time_key))
+            );
+            (vec![stored], is_changed(&raw_key))
         }
         Some(level) => {
             with = format!(
@@ -99,39 +83,85 @@ pub fn view_parts(
                 c.coarse(level, "c.fine"),
                 c.floor(&c.target)
             );
-            let of_level = |column: &str| format!("(SELECT b.{column} FROM \"the buckets\" b)");
-            let whole =
-                |k: &str| format!("({k} >= {f} OR {f} IS NULL OR {k} IS NULL)", f = of_level("floor"));
-            let touched = |k: &str| {
-                format!(
-                    "(({k} <@ {}) IS TRUE AND {} OR {k} IS NULL AND {})",
-                    of_level("coarse"),
-                    whole(k),
-                    of("nulls")
-                )
-            };
-            let finer = format!(
-                "(SELECT * FROM {target} f WHERE {any} AND {} AND NOT {}) f",
-                touched(&level.bucket_of(&key)),
-                changed(&key)
-            );
-            parts.push(format!(
-                "SELECT {} FROM {} WHERE NOT {}",
-                sql::kept_names(plan),
-                level.target,
-                touched(&key)
-            ));
-            parts.push(sql::coarser(plan, level, &finer));
-            format!("({} AND {})", changed(&raw_key), whole(&level.bucket_of(&raw_key)))
+            let again =
+                format!("({} AND {})", is_changed(&raw_key), lies_above_floor(&level.bucket_of(&raw_key)));
+            (level_parts(plan, target, level), again)
         }
     };
-    parts.push(sql::aggregate_source(plan, source, &format!("{unmerged} AND NOT {again}"), level, ""));
-    parts.push(sql::aggregate_source(
+    parts.push(statements::aggregate_source(plan, source, &format!("{unmerged} AND NOT {again}"), level, ""));
+    let rows = changed_rows(plan, &c);
+    parts.push(statements::aggregate_source(
         plan,
         source,
-        &format!("{any} AND {rows} AND {again} AND {whole}"),
+        &format!("{} AND {rows} AND {again} AND {whole}", any_changed()),
         level,
         "",
     ));
     (with + " ", parts.join(" UNION ALL "))
+}
+
+/// A column of the changed buckets of the rollup's own table, which the view computes once.
+fn of_changes(column: &str) -> String {
+    format!("(SELECT f.{column} FROM \"the changes\" f)")
+}
+
+/// A column of the changed buckets of a level.
+fn of_buckets(column: &str) -> String {
+    format!("(SELECT b.{column} FROM \"the buckets\" b)")
+}
+
+/// The condition that the bucket `k` of the rollup's own table has changed.
+fn is_changed(k: &str) -> String {
+    format!("(({k} <@ {}) IS TRUE OR {k} IS NULL AND {})", of_changes("fine"), of_changes("nulls"))
+}
+
+/// The condition that anything has changed.
+fn any_changed() -> String {
+    let fine = of_changes("fine IS NOT NULL AND NOT pg_catalog.isempty(f.fine)");
+    format!("({fine} OR {})", of_changes("nulls"))
+}
+
+/// The condition that a raw row lies between the first and the last changed bucket.
+fn changed_rows(plan: &Plan, c: &Changes) -> String {
+    let time = format!("{}{}", statements::prefix(plan), ident(&plan.time_column));
+    let [from, to] = c.times();
+    let span = |end: &str, at: &str| {
+        format!(
+            "(SELECT {at} FROM (SELECT pg_catalog.range_merge(f.fine) AS r FROM \"the changes\" f) {end})"
+        )
+    };
+    format!(
+        "({time} >= {} AND {time} <= {} OR {time} IS NULL AND {})",
+        span("a", &from),
+        span("b", &to),
+        of_changes("nulls")
+    )
+}
+
+/// The condition that all rows of a level's bucket `k` are there.
+fn lies_above_floor(k: &str) -> String {
+    format!("({k} >= {f} OR {f} IS NULL OR {k} IS NULL)", f = of_buckets("floor"))
+}
+
+/// The stored groups of a level, and in the place of those that a change has touched the rollup's own, of buckets that have
+/// not changed.
+fn level_parts(plan: &Plan, target: &str, level: &Level) -> Vec<String> {
+    let key = ident(&plan.time_key);
+    let touched = |k: &str| {
+        format!(
+            "(({k} <@ {}) IS TRUE AND {} OR {k} IS NULL AND {})",
+            of_buckets("coarse"),
+            lies_above_floor(k),
+            of_changes("nulls")
+        )
+    };
+    let finer = format!(
+        "(SELECT * FROM {target} f WHERE {} AND {} AND NOT {}) f",
+        any_changed(),
+        touched(&level.bucket_of(&key)),
+        is_changed(&key)
+    );
+    let stored =
+        format!("SELECT {} FROM {} WHERE NOT {}", statements::kept_names(plan), level.target, touched(&key));
+    vec![stored, statements::coarser(plan, level, &finer)]
 }

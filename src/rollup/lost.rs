@@ -5,17 +5,15 @@
 //! - whatever command drops a table that lies below a source, its rows are looked at before it goes, with the table locked
 //!   (`pg::leaving`); one that is detached is looked at by the event trigger of that command. Both write down the times of
 //!   its rows, for each rollup that there is, in their own transaction. They lock the table above against readers, so that
-//!   no run reads raw rows without the table and without the note;
-//! - a table that comes back takes its notes along, and so does one that takes its place in the same transaction: its
+//!   no run reads raw rows without the table and without the record;
+//! - a table that comes back takes its records along, and so does one that takes its place in the same transaction: its
 //!   rows are judged as any that come (see `newcomers`);
-//! - what our own expiry drops is known by `rollup.expired`, and noted nowhere else.
+//! - what our own expiry drops is known by `rollup.expired`, and recorded nowhere else.
 //!
 //! A rollup that is made later counts what is there, and has lost nothing.
 use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail, report};
-use super::plan::Plan;
-use super::sql::literal;
-use super::{maps, range, waiting, watch};
+use super::{maps, waiting, watch};
 use crate::pg::ddl::Command;
 use crate::pg::deparse::shown_name;
 use crate::pg::kept::under_latest_snapshot;
@@ -23,6 +21,7 @@ use crate::pg::leaving;
 use crate::pg::trigger::{self, Micros};
 use crate::pg::xact::{ActingAs, in_subtransaction, own_transaction_id};
 use crate::pg::zonemap::extent::{Extent, extent};
+use hll_rollup::sql::literal;
 use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -37,7 +36,7 @@ struct Left {
     times: Option<(Micros, Micros)>,
     some_without: bool,
     unmerged: i64,
-    /// The table above and the bounds there: what takes the same place in this transaction takes the note away.
+    /// The table above and the bounds there: what takes the same place in this transaction takes the record away.
     place: String,
 }
 
@@ -120,7 +119,8 @@ fn of_rollup(table: pg_sys::Oid, source: pg_sys::Oid, d: &Definition) -> Result<
         rollup: d.name.clone(),
         times: times.map(ends),
         some_without,
-        unmerged: waiting::unmerged_in(d, &plan, table)?.unwrap_or_default(),
+        // Of what cannot be told nothing is said.
+        unmerged: waiting::unmerged_in(d, &plan, table)?.unwrap_or(0),
         place: String::new(),
     }))
 }
@@ -128,6 +128,7 @@ fn of_rollup(table: pg_sys::Oid, source: pg_sys::Oid, d: &Definition) -> Result<
 const DAY: i64 = 86_400_000_000;
 
 fn place(parent: pg_sys::Oid, table: pg_sys::Oid) -> String {
+    // A child that is no partition has no bounds.
     format!("{} {}", parent.to_u32(), leaving::bounds(table).unwrap_or_default())
 }
 
@@ -265,8 +266,8 @@ pub fn any(d: &Definition) -> Result<bool> {
     Ok(found.first() == Some(&Some(true)) || !leaving_now(d.source_oid)?.is_empty())
 }
 
-/// Partitions that are being detached beside readers: a statement that begins now reads them no more, and what they take
-/// along is noted by the transaction that ends it, which waits for who holds a lock on the table above.
+/// Partitions that are being detached concurrently with readers: a statement that begins now reads them no more, and what they take
+/// along is recorded by the transaction that ends it, which waits for whoever holds a lock on the table above.
 pub fn leaving_now(source: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     let _acting = ActingAs::catalog();
     catalog::write(
@@ -310,76 +311,4 @@ pub fn times_leaving(d: &Definition, time_column: &str) -> Result<Vec<Option<(Mi
 /// Days go on where time stamps have ended.
 fn ends((least, greatest): (Micros, Micros)) -> (Micros, Micros) {
     (least.min(trigger::END - DAY), if greatest >= trigger::END { i64::MAX } else { greatest })
-}
-
-/// Forgets what a rollup has lost between two moments, as a rebuild that is forced to.
-pub fn forget(d: &Definition, plan: &Plan, asked: &range::Range) -> Result<()> {
-    let _acting = ActingAs::catalog();
-    let since = |end: &str| match plan.time_zoned {
-        true => format!("l.{end}"),
-        false => format!("((l.{end} AT TIME ZONE 'UTC') AT TIME ZONE {})", literal(&d.timezone)),
-    };
-    let utc = |moment: &str| format!("({}::pg_catalog.timestamp AT TIME ZONE 'UTC')", literal(moment));
-    let mut conditions = vec![format!("l.definition = {}", d.id)];
-    conditions.extend(asked.from().map(|from| format!("{} >= {}", since("since"), utc(from))));
-    conditions.extend(asked.to().map(|to| format!("{} < {}", since("until"), utc(to))));
-    catalog::execute(&format!("DELETE FROM rollup.lost l WHERE {}", conditions.join(" AND ")), &[])
-}
-
-/// Refuses a range in which raw rows have left.
-pub fn check(d: &Definition, plan: &Plan, asked: &range::Range) -> Result<()> {
-    if !any(d)? {
-        return Ok(());
-    }
-    let Some((_, _, owner)) = d.parts().ok() else { return Ok(()) };
-    let lost = super::holes::of(d, plan)?;
-    let key_type = lost.key_type;
-    let bound = |moment: Option<&str>| moment.map_or("NULL".to_string(), |m| asked.moment(m));
-    let overlap = match &lost.ranges {
-        None => "true".to_string(),
-        Some(ranges) => format!(
-            "NOT pg_catalog.isempty({ranges} * {key_type}multirange({key_type}range({}, {})))",
-            bound(asked.from()),
-            bound(asked.to())
-        ),
-    };
-    let found = {
-        let _acting = ActingAs::role(owner);
-        super::run::set_timezone(&d.timezone);
-        catalog::read(
-            &format!("SELECT {overlap} OR {}", lost.nulls && asked.from().is_none() && asked.to().is_none()),
-            &[],
-            |row| row.get::<bool>(1),
-        )?
-    };
-    if found.first() != Some(&Some(true)) {
-        return Ok(());
-    }
-    let _acting = ActingAs::catalog();
-    super::run::set_timezone("UTC");
-    let (from, to, after) = catalog::read(
-        "SELECT min(l.since)::pg_catalog.text, max(l.until)::pg_catalog.text, CASE WHEN pg_catalog.isfinite(max(l.until)) THEN (max(l.until) + interval '1 day')::pg_catalog.text END \
-         FROM rollup.lost l WHERE l.definition = $1",
-        &[d.id.into()],
-        |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?, row.get::<String>(3)?)),
-    )?
-    .into_iter()
-    .next()
-    .unwrap_or_default();
-    let name = literal(&d.name);
-    let later =
-        after.map(|after| format!("SELECT rollup.rebuild({name}, {}) begins after them. ", literal(&after)));
-    fail(
-        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!(
-            "raw rows of rollup {} from {} to {} have left with a partition or child that was dropped or detached: what they were counted in cannot be computed again",
-            d.name,
-            from.unwrap_or_else(|| "no time".into()),
-            to.unwrap_or_else(|| "no time".into())
-        ),
-        format!(
-            "{}SELECT rollup.rebuild({name}, force => true) counts the rows that are there, and forgets those that left.",
-            later.unwrap_or_default()
-        ),
-    )
 }

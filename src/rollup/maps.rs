@@ -1,11 +1,13 @@
 //! The zone map with the stamp on every leaf of a source: runs find new rows by it, and it alone tells of rows that come
 //! with stamps of others (see `arrival`). A leaf without one is named in `rollup.status`.
 use super::catalog::{self, Must};
+use super::citus;
 use super::error::{Result, report};
 use super::source::{self, Source};
-use super::sql::{STAMP, ident};
 use crate::pg::xact::{ActingAs, in_subtransaction};
 use crate::pg::zonemap::{self, arrival};
+use hll_rollup::Plan;
+use hll_rollup::sql::{STAMP, ident};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -38,7 +40,7 @@ pub fn tables(root: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     .collect())
 }
 
-/// Makes the index where it lacks, on a source and below it; insertions look up anew whom they tell.
+/// Makes the index where it is missing, on a source and below it; insertions look up again whom they tell.
 pub fn complete(root: pg_sys::Oid, table: &str, time_column: &str) -> Result<()> {
     let columns = format!("{}, {STAMP}", ident(time_column));
     let create = |table: &str| {
@@ -78,7 +80,30 @@ pub fn complete(root: pg_sys::Oid, table: &str, time_column: &str) -> Result<()>
     tell_anew(root)
 }
 
-/// Has insertions into a table, and what is below it, look up anew whom they tell of rows that come.
+/// The index that runs find new rows by, and that tells of rows which come in another way: on every leaf that does not have it.
+///
+/// It must never leave a row out, and costs every insertion: `crate::pg::zonemap` says how it does both, and why BRIN
+/// would not do. In a cluster the rows are in shards, whose zones no run closes, and stamps of different nodes lie far
+/// apart: there the stamp has a B-tree, and the map, which VACUUM closes, is for expiry.
+pub fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<()> {
+    if citus::place(relation)?.is_none() {
+        return complete(relation, &source.qualified(), &plan.time_column);
+    }
+    let there = catalog::read(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid \
+         AND a.attnum = ANY (i.indkey::pg_catalog.int2[]) WHERE i.indrelid = $1 AND a.attname = $2::pg_catalog.name)",
+        &[relation.into(), STAMP.into()],
+        |row| row.get::<bool>(1),
+    )?;
+    if there.first().copied().flatten() == Some(true) {
+        return Ok(());
+    }
+    let (table, time) = (source.qualified(), ident(&plan.time_column));
+    catalog::execute(&format!("CREATE INDEX ON {table} ({STAMP})"), &[])?;
+    catalog::execute(&format!("CREATE INDEX ON {table} USING {} ({time})", zonemap::NAME), &[])
+}
+
+/// Has insertions into a table, and what is below it, look up again whom they tell of rows that come.
 pub fn tell_anew(root: pg_sys::Oid) -> Result<()> {
     tables(root)?.into_iter().for_each(arrival::forget);
     Ok(())

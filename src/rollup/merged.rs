@@ -21,7 +21,7 @@ impl Merged {
                 )
             };
             if d.state.nodes().is_none() {
-                // Rows that came with stamps of others are to be judged first, and need those beside them for that.
+                // Rows that came with stamps of others are to be judged first, and need those next to them for that.
                 rules.push(noted("arrivals"));
             }
             if d.follows {

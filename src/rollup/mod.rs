@@ -2,14 +2,15 @@
 //! `rules`), the plan becomes SQL (`sql`), is run (`run`) and lets old rows go (`expire`).
 use crate::pg::xact::{self, ActingAs};
 use crate::pg::{jsonb::Jsonb, v1::Call};
-use catalog::Definition;
+use caller::{as_owner, locked, owned, required};
 use error::Result;
+use hll_rollup::Verdict;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
+mod add_level;
 mod adopt;
-mod anew;
 mod arrange;
 mod arrival;
 pub mod ask;
@@ -17,11 +18,14 @@ pub mod attempt;
 mod backlog;
 mod batch;
 mod beside;
+mod caller;
 pub mod catalog;
 mod change;
+mod changes;
 mod check;
 mod citus;
 mod clock;
+mod command;
 mod comments;
 mod create;
 mod definition;
@@ -31,9 +35,9 @@ pub mod error;
 mod evolve;
 pub mod expire;
 mod gone;
+pub mod history;
 mod holes;
 mod identity;
-mod judged_sql;
 mod late;
 mod leaving;
 mod levels;
@@ -42,28 +46,34 @@ mod live_sql;
 mod long;
 mod lost;
 mod maps;
+mod mend;
 mod merged;
 mod moved;
 mod names;
+mod naming;
 mod newcomers;
 pub mod old_partitions;
 mod one_server;
+mod options;
 pub mod partition;
-mod patience;
+pub mod patience;
 mod place;
-mod plan;
 mod progress;
 mod range;
 mod reach;
 mod rebase;
 mod records;
+mod recreated;
 mod relocate;
+mod removal;
+mod renamed;
 pub mod retention;
 mod rewrite;
 mod rules;
 pub mod run;
+mod session;
+pub mod settings;
 mod source;
-mod sql;
 mod state;
 pub mod sweep;
 mod time_key;
@@ -75,7 +85,11 @@ mod watch;
 pub fn init() {
     backlog::init();
     batch::init();
-    citus::init();
+    citus::gather::init();
+    citus::commit::init();
+    if crate::pg::node::citus_loaded() {
+        crate::pg::split::install(|table| citus::place(table).is_ok_and(|place| place.is_some()));
+    }
     crate::pg::buckets::install();
     crate::pg::executing::install();
     arrival::init();
@@ -95,21 +109,15 @@ fn flush_log(_: &mut Call) -> pg_sys::Datum {
 fn rollup_verdict(stored: i64, raw: i64, came: Vec<Option<i64>>, rows: Vec<Option<i64>>, one: i64) -> i32 {
     let rows: Vec<(i64, i64)> =
         came.into_iter().zip(rows).filter_map(|(who, rows)| Some((who?, rows?))).collect();
-    newcomers::verdict(stored, raw, &rows, one)
+    match hll_rollup::verdict(stored, raw, &rows, one) {
+        Verdict::New => 1,
+        Verdict::Counted => 0,
+        Verdict::Unknown => -1,
+    }
 }
 
 fn stamp(_: &mut Call) -> pg_sys::Datum {
     pg_sys::Datum::from(xact::own_transaction_id() + citus::stamp_base())
-}
-
-fn required<T>(value: Option<T>, what: &str) -> Result<T> {
-    value.ok_or_else(|| {
-        error::report(
-            PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
-            format!("{what} must not be NULL"),
-            "Give a value.",
-        )
-    })
 }
 
 fn wrong<T>(message: String, hint: &str) -> Result<T> {
@@ -129,7 +137,7 @@ fn rollup_create(
     into: Option<&str>,
     backfill: Option<bool>,
 ) -> Result<i64> {
-    let coarser = levels::named(coarser)?;
+    let coarser = add_level::named(coarser)?;
     let joins = match joins {
         None => false,
         Some("snapshot") => true,
@@ -137,7 +145,7 @@ fn rollup_create(
     };
     let timezone = required(timezone, "timezone")?.to_string();
     let on_change = watch::OnChange::parse(required(on_change, "on_change")?)?;
-    let options = create::Options {
+    let options = options::Options {
         every,
         coarser,
         timezone,
@@ -210,31 +218,6 @@ fn rollup_partition(
     patience::patiently(&what, || partition::partition(relation, width, ahead, timezone))
 }
 
-/// The rollup of this name, if the caller may act for its owner.
-fn owned(name: &str) -> Result<Definition> {
-    let d = catalog::by_name(name)?;
-    catalog::check_owner(d.owner, &format!("rollup {name}"))?;
-    Ok(d)
-}
-
-/// Acts as the owner of a rollup, who defined what is planned and run from here on; as the caller where its tables
-/// are gone, and with them all that could be run.
-fn as_owner(d: &Definition) -> Option<ActingAs> {
-    d.owner.map(ActingAs::role)
-}
-
-/// The same, locked against runs.
-fn locked(name: &str) -> Result<Definition> {
-    let d = owned(name)?;
-    let d = catalog::lock(d.id)?.ok_or_else(|| error::internal("the rollup has just been dropped"))?;
-    if d.state.nodes().is_some() {
-        citus::commit::in_two_phases()?;
-        // Readers of a live view on several nodes must not see a change half.
-        crate::pg::lock::take_state(d.id);
-    }
-    Ok(d)
-}
-
 fn set_state(name: &str, state: &str) -> Result<()> {
     let d = owned(name)?;
     let _acting = ActingAs::catalog();
@@ -276,7 +259,7 @@ fn rollup_add_level(name: &str, level: &str, width: Interval) -> Result<()> {
     let width: String = catalog::one("SELECT $1::pg_catalog.text", &[width.into()])?;
     patience::patiently(&format!("level {level}"), || {
         let _acting = as_owner(&d);
-        levels::add(&d, &d.plan()?, level, &width)
+        add_level::add(&d, &d.plan()?, level, &width)
     })
 }
 
@@ -284,7 +267,7 @@ fn rollup_add_level(name: &str, level: &str, width: Interval) -> Result<()> {
 fn rollup_drop_level(name: &str, level: &str, keep_data: bool) -> Result<()> {
     let d = locked(name)?;
     let _acting = as_owner(&d);
-    levels::drop(&d, level, keep_data)
+    add_level::drop(&d, level, keep_data)
 }
 
 #[pg_extern(sql = false)]

@@ -1,79 +1,42 @@
-//! What a run does with rows that came by another road, whose stamps it takes for merged: it judges whether they were
+//! What a run does with rows that came in another way, whose stamps it takes for merged: it judges whether they were
 //! counted, and adds those that were not.
 //!
 //! Of each group that they are in, `stored` is how many rows the rollup has counted, `raw` how many there are with merged
 //! stamps, newcomers among them, and each transaction, or table that came as a whole, has brought so many. Those that are
 //! new are the ones that `raw` has and `stored` has not. Where one choice of transactions, and no other, gives their
 //! number, it is taken: none of them where `stored` = `raw` (rows that were moved, or came back with their partition), all
-//! where they lack altogether. Where none gives it, rows of the group have been changed or deleted otherwise: the
+//! where all of them are missing. Where none gives it, rows of the group have been changed or deleted otherwise: the
 //! newcomers are left out, with a warning and a number in `rollup.status`; a rollup that follows changes computes the bucket
 //! again. Groups are never replaced by what raw rows give without that: history must not go.
 //!
 //! Invariant: a row with a merged stamp is counted once, or came in a transaction that had not ended in `seen` and whose
-//! note is there. It rests on this:
+//! record is there. It rests on this:
 //! - `stored` is changed by who holds the state row alone, as this run does;
 //! - `raw` and the newcomers are read under one snapshot, which becomes the run's `now`: of a transaction that has ended in
-//!   it all rows that it brought, took away and moved are seen, with its notes, and of others nothing;
+//!   it all rows that it brought, took away and moved are seen, with its records, and of others nothing;
 //! - tables are as that snapshot sees them. Whoever empties, rewrites or detaches one waits for this run, or the snapshot
 //!   comes after it; one that is attached after the snapshot is left out by its id. Its lock is waited for, and what it
 //!   says to other sessions taken notice of, after the snapshot: so that a statement that is planned then reads all tables
 //!   that the snapshot sees;
-//! - newcomers are known by the id of who inserted them, which goes round after four billion transactions: a note is not
+//! - newcomers are known by the id of who inserted them, which goes round after four billion transactions: a record is not
 //!   to be as old as that.
 //!
 //! A run in a transaction that itself brought such rows judges nothing, since its own would be half there: what it finds it
-//! notes again, for the next.
+//! records again, for the next.
 use super::catalog::{self, Definition, Must};
-use super::change::{Changes, Notes};
+use super::changes::{Changes, Notes};
 use super::error::{Result, internal, report};
-use super::judged_sql;
-use super::plan::Plan;
-use super::run;
-use super::sql::{self, literal};
+use super::session::set_timezone;
 use crate::pg::buckets::FewBuckets;
 use crate::pg::kept::{read_active, under_one_snapshot, with_active_rows};
 use crate::pg::xact::{ActingAs, own_transaction_id};
-use hll_rollup::{Frontier, sql as bounds};
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::{Frontier, Plan, newcomers as judged, sql as bounds, statements};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::ffi::CString;
 
-/// As many transactions of one group as every choice of them is tried.
-const MOST: usize = 16;
-
-/// Of a group that has `stored` rows in the rollup and `raw` in the source, of which each of `came` has brought so many:
-/// 1 where those of `one` are new, 0 where they were counted, -1 where it cannot be told.
-pub fn verdict(stored: i64, raw: i64, came: &[(i64, i64)], one: i64) -> i32 {
-    let all = came.iter().fold(0i64, |all, (_, rows)| all.saturating_add(*rows));
-    let missing = raw.saturating_sub(stored);
-    if missing == 0 {
-        return 0;
-    }
-    if missing == all {
-        return 1;
-    }
-    if missing < 0 || missing > all || came.len() > MOST {
-        return -1;
-    }
-    let mut chosen = None;
-    for choice in 0u32..1 << came.len() {
-        let chosen_rows =
-            came.iter().enumerate().filter(|(n, _)| choice & 1 << n != 0).map(|(_, (_, rows))| rows);
-        let rows = chosen_rows.fold(0i64, |all, rows| all.saturating_add(*rows));
-        if rows == missing {
-            if chosen.is_some() {
-                return -1;
-            }
-            chosen = Some(choice);
-        }
-    }
-    match (chosen, came.iter().position(|(who, _)| *who == one)) {
-        (Some(choice), Some(n)) => i32::from(choice & 1 << n != 0),
-        _ => -1,
-    }
-}
-
-/// True where notes wait for a run of the rollup at `now`.
+/// Whether records wait for a run of the rollup at `now`.
 pub fn wait(d: &Definition, now: &Frontier) -> Result<bool> {
     if !catalog::has_arrivals(d.source_oid)? {
         return Ok(false);
@@ -93,7 +56,7 @@ pub fn wait(d: &Definition, now: &Frontier) -> Result<bool> {
 /// Adds newcomers that were not counted to a rollup whose state row is locked, before anything else is merged. Returns up
 /// to where the run is to merge what is new, no less than `now`, and the raw rows added.
 pub fn merge(d: &Definition, plan: &Plan, now: Frontier) -> Result<(Frontier, i64)> {
-    // What has ended in `now` has its notes where this looks.
+    // What has ended in `now` has its records where this looks.
     if !catalog::has_arrivals_now(d.source_oid)? {
         return Ok((now, 0));
     }
@@ -123,10 +86,10 @@ pub fn merge(d: &Definition, plan: &Plan, now: Frontier) -> Result<(Frontier, i6
             Ok((now, 0))
         }
         Some((true, false)) => {
-            super::one_server::settle_partitions(d)?;
+            super::source::settle_partitions(d)?;
             under_one_snapshot(|| {
                 let now = catalog::active_frontier(d.offset)?;
-                super::one_server::settle_partitions(d)?;
+                super::source::settle_partitions(d)?;
                 let rows = judge(d, plan, &now)?;
                 Ok((now, rows))
             })
@@ -135,14 +98,14 @@ pub fn merge(d: &Definition, plan: &Plan, now: Frontier) -> Result<(Frontier, i6
     }
 }
 
-/// What the notes of a run say.
+/// What the records of a run say.
 struct Told {
     /// Tables that came as a whole.
     tables: String,
     /// Tables that rows came to, and who inserted them.
     leaves: String,
     xids: String,
-    /// Notes say nothing of this rollup's time column: it came after them.
+    /// Records say nothing of this rollup's time column: it came after them.
     timeless: bool,
     /// A stamp of one of who brought them.
     stamp: i64,
@@ -184,26 +147,17 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
     let levels = super::levels::of(d)?;
     let late = super::late::conditions(d, plan, &levels)?;
     let conditions: Vec<String> = late.iter().map(|l| l.condition.clone()).collect();
-    let tables = read_active(
-        &format!(
-            "WITH RECURSIVE t (oid) AS (SELECT {}::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
-             SELECT pg_catalog.array_agg(t.oid)::pg_catalog.text FROM t",
-            d.source_oid.to_u32()
-        ),
-        |row| row.must::<String>(1),
-    )
-    .map_err(internal)?;
-    let tables = tables.into_iter().next().ok_or_else(|| internal("no table"))?;
+    let tables = tables(d.source_oid)?;
 
     let _acting = ActingAs::role(owner);
-    run::set_timezone(&d.timezone);
+    set_timezone(&d.timezone);
     let changes = Changes::of(d, plan, &d.timezone, &d.state.frontier, now, Notes::Arrivals)?;
     let touched = match plan.plain_key && !told.timeless {
-        true => super::change::touched(&changes)?,
+        true => super::changes::touched(&changes)?,
         false => None,
     };
-    let key = sql::ident(&plan.time_key);
-    let raw_key = plan.column(&plan.time_key).map(|c| format!("({})", c.expression)).unwrap_or_default();
+    let key = ident(&plan.time_key);
+    let raw_key = plan.bucket_of_row();
     // Raw rows and those that are stored, of the same groups: the bounds of time alone are wider.
     let (rows, groups) = match &touched {
         Some(touched) => {
@@ -211,54 +165,88 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
         }
         None => ("true".into(), "true".into()),
     };
-    let p = sql::prefix(plan);
+    let p = statements::prefix(plan);
     let merged = format!(
         "{} AND {rows} AND {p}tableoid OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.oid[])",
         bounds::merged_rows(&p, plan.time(), &d.state),
         literal(&tables)
     );
-    let any = |column: &str, list: &str, of: &str| {
-        format!("{p}{column} OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.{of}[])", literal(list))
-    };
-    // The same transaction may have moved other rows, which were counted: of those that it inserted, the ones of the times
-    // that it noted came. Tables of other kinds than a heap know no xmin.
-    let time = format!("{p}{}", sql::ident(&plan.time_column));
-    let time = if plan.time_zoned { time } else { super::reach::as_if_utc(&time) };
-    let at = match told.timeless {
-        true => "true".to_string(),
-        false => format!(
-            "({time} OPERATOR(pg_catalog.>=) n.since AND {time} OPERATOR(pg_catalog.<=) n.until OR {time} IS NULL AND n.since IS NULL)"
-        ),
-    };
-    let came_whole = format!("CASE WHEN {} THEN {} END", any("tableoid", &told.tables, "oid"), whole(&p));
-    let who = format!(
-        "CASE WHEN CASE WHEN {} THEN {} ELSE false END THEN coalesce((SELECT pg_catalog.max(n.rollup_stamp) FROM rollup_internal.arrivals({}::pg_catalog.oid, {}) n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
-         AND n.relation OPERATOR(pg_catalog.=) {p}tableoid AND {pending} AND {at}), {}) \
-         WHEN {} THEN {} END",
-        any("tableoid", &told.leaves, "oid"),
-        any("xmin", &told.xids, "xid"),
-        d.source_oid.to_u32(),
-        if told.timeless { "NULL".to_string() } else { literal(&plan.time_column) },
-        came_whole,
-        any("tableoid", &told.tables, "oid"),
-        whole(&p)
-    );
+    let who = told.who(d, plan, &pending);
     let came = format!("({who}) IS NOT NULL");
     let gone = format!("coalesce({key} OPERATOR(pg_catalog.<) {}, false)", changes.floor(&changes.target));
-    // Where rows left with their table, what is lacking is told from what is new where all is the one or the other.
+    // Where rows left with their table, missing rows are told from new ones where all is the one or the other.
     let lost = super::holes::whole(d, plan, None)?.map_or("false".to_string(), |holes| holes.holds(&key));
-    let newcomers = judged_sql::newcomers(plan, source, &format!("{merged} AND {came}"), &who);
-    let judged = judged_sql::judged(plan, source, target, &newcomers, &merged, &groups, [&gone, &lost]);
-    let merge = judged_sql::merge_judged(plan, target, &levels, &conditions);
+    let newcomers = judged::newcomers(plan, source, &format!("{merged} AND {came}"), &who);
+    let judged = judged::judged(plan, source, target, &newcomers, &merged, &groups, [&gone, &lost]);
+    let merge = judged::merge_judged(plan, target, &levels, &conditions);
     let few = FewBuckets::of(d.source_oid, &plan.time_column, plan.bucket.shortest());
+    let found = add_judged(&judged, &merge, few)?;
+    super::late::store(&late, &found.late)?;
+    if d.follows {
+        compute_again(d, plan, told.stamp, &found.left)?;
+    } else {
+        leave_out(d, source, &found.left)?;
+    }
+    Ok(found.added)
+}
+
+/// The source and all tables below it, as the active snapshot sees them: an array of their ids.
+fn tables(source: pg_sys::Oid) -> Result<String> {
+    let tables = read_active(
+        &format!(
+            "WITH RECURSIVE t (oid) AS (SELECT {}::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
+             SELECT pg_catalog.array_agg(t.oid)::pg_catalog.text FROM t",
+            source.to_u32()
+        ),
+        |row| row.must::<String>(1),
+    )
+    .map_err(internal)?;
+    tables.into_iter().next().ok_or_else(|| internal("no table"))
+}
+
+impl Told {
+    /// The expression that says of a raw row who brought it: a stamp, or what stands for a table that came as a whole;
+    /// NULL where it did not come in another way.
+    fn who(&self, d: &Definition, plan: &Plan, pending: &str) -> String {
+        let p = statements::prefix(plan);
+        let any = |column: &str, list: &str, of: &str| {
+            format!("{p}{column} OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.{of}[])", literal(list))
+        };
+        // The same transaction may have moved other rows, which were counted: of those that it inserted, the ones of the times
+        // that it recorded came. Tables of other kinds than a heap know no xmin.
+        let time = format!("{p}{}", ident(&plan.time_column));
+        let time = if plan.time_zoned { time } else { hll_rollup::times::as_if_utc(&time) };
+        let at = match self.timeless {
+            true => "true".to_string(),
+            false => format!(
+                "({time} OPERATOR(pg_catalog.>=) n.since AND {time} OPERATOR(pg_catalog.<=) n.until OR {time} IS NULL AND n.since IS NULL)"
+            ),
+        };
+        let came_whole = format!("CASE WHEN {} THEN {} END", any("tableoid", &self.tables, "oid"), whole(&p));
+        format!(
+            "CASE WHEN CASE WHEN {} THEN {} ELSE false END THEN coalesce((SELECT pg_catalog.max(n.rollup_stamp) FROM rollup_internal.arrivals({}::pg_catalog.oid, {}) n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
+             AND n.relation OPERATOR(pg_catalog.=) {p}tableoid AND {pending} AND {at}), {came_whole}) \
+             WHEN {} THEN {} END",
+            any("tableoid", &self.leaves, "oid"),
+            any("xmin", &self.xids, "xid"),
+            d.source_oid.to_u32(),
+            if self.timeless { "NULL".to_string() } else { literal(&plan.time_column) },
+            any("tableoid", &self.tables, "oid"),
+            whole(&p)
+        )
+    }
+}
+
+/// Judges the groups that newcomers are in, and merges those that were not counted.
+fn add_judged(judged: &str, merge: &str, few: FewBuckets) -> Result<Judged> {
     let judged = CString::new(judged).map_err(internal)?;
-    let found = with_active_rows(&judged, c"judged", |client, groups| {
+    with_active_rows(&judged, c"judged", |client, groups| {
         drop(few);
         let mut out = Judged::default();
         if groups == 0 {
             return Ok(out);
         }
-        let row = client.update(&*merge, None, &[])?.first();
+        let row = client.update(merge, None, &[])?.first();
         out.added = row.must::<i64>(1)?;
         out.late = row.must::<Vec<i64>>(2)?;
         let left = "SELECT \"rollup came\", \"rollup rows\", \"rollup since\", \"rollup until\" FROM judged WHERE \"rollup verdict\" OPERATOR(pg_catalog.<) 0";
@@ -272,14 +260,7 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
         }
         Ok(out)
     })
-    .map_err(internal)?;
-    super::late::store(&late, &found.late)?;
-    if d.follows {
-        compute_again(d, plan, told.stamp, &found.left)?;
-    } else {
-        leave_out(d, source, &found.left)?;
-    }
-    Ok(found.added)
+    .map_err(internal)
 }
 
 /// What a judgement came to.
@@ -298,7 +279,7 @@ struct Left {
     until: Option<TimestampWithTimeZone>,
 }
 
-/// Notes their times as changed, in the name of who brought them: this run computes the buckets again.
+/// Records their times as changed, in the name of who brought them: this run computes the buckets again.
 fn compute_again(d: &Definition, plan: &Plan, stamp: i64, left: &[Left]) -> Result<()> {
     let _acting = ActingAs::catalog();
     for group in left {
@@ -345,7 +326,7 @@ fn leave_out(d: &Definition, source: &str, left: &[Left]) -> Result<()> {
         report(
             PgSqlErrorCode::ERRCODE_WARNING,
             format!(
-                "rollup {}: {rows} rows of {groups} groups that came to {source} with {who}, bringing stamps of their own, are left out: it cannot be told whether they were counted, since other rows of their groups have changed, or came beside them",
+                "rollup {}: {rows} rows of {groups} groups that came to {source} with {who}, bringing stamps of their own, are left out: it cannot be told whether they were counted, since other rows of their groups have changed, or came with them",
                 d.name
             ),
             format!(
@@ -356,33 +337,4 @@ fn leave_out(d: &Definition, source: &str, left: &[Left]) -> Result<()> {
         .report(PgLogLevel::WARNING);
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::verdict;
-
-    #[test]
-    fn a_group_is_judged_by_its_number_of_rows() {
-        let one = [(7, 100)];
-        assert_eq!(verdict(50, 150, &one, 7), 1, "never counted");
-        assert_eq!(verdict(150, 150, &one, 7), 0, "moved");
-        assert_eq!(verdict(0, 100, &one, 7), 1, "a group that was not there");
-        assert_eq!(verdict(140, 150, &one, 7), -1, "rows were deleted, or changed");
-        assert_eq!(verdict(160, 150, &one, 7), -1, "more were counted than there are");
-        assert_eq!(verdict(-(1 << 62), 150, &one, 7), -1, "nobody knows how many were counted");
-    }
-
-    #[test]
-    fn several_are_told_apart_where_one_choice_alone_gives_the_number() {
-        let two = [(7, 100), (9, 30)];
-        assert_eq!((verdict(150, 180, &two, 7), verdict(150, 180, &two, 9)), (0, 1));
-        assert_eq!((verdict(80, 180, &two, 7), verdict(80, 180, &two, 9)), (1, 0));
-        assert_eq!((verdict(50, 180, &two, 7), verdict(50, 180, &two, 9)), (1, 1));
-        let same = [(7, 100), (9, 100)];
-        assert_eq!((verdict(150, 250, &same, 7), verdict(150, 250, &same, 9)), (-1, -1));
-        let many: Vec<(i64, i64)> = (0..40).map(|n| (n, 1)).collect();
-        assert_eq!(verdict(0, 39, &many, 3), -1);
-        assert_eq!(verdict(0, 40, &many, 3), 1);
-    }
 }

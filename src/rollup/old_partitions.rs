@@ -4,23 +4,12 @@
 use super::catalog::{self, Must};
 use super::error::{Result, fail};
 use super::merged::Merged;
+use super::removal::{self, Partition, Rule, name_now, rule};
 use super::retention::{Retention, past};
-use super::sweep::{Rule, name_now, rule};
 use super::watch::Expiring;
 use crate::pg::lock::{self, Mode};
 use crate::pg::xact::ActingAs;
 use pgrx::prelude::*;
-
-/// A partition that lies wholly before the cutoff.
-#[derive(Debug, Clone)]
-pub struct Partition {
-    /// The partition.
-    pub oid: pg_sys::Oid,
-    /// What it was called when it was looked at, qualified and quoted: for people.
-    pub name: String,
-    /// Where it ends, as text of a timestamptz.
-    pub upto: String,
-}
 
 /// Partitions that lie wholly before the cutoff, oldest first; never the newest of the table. Of `one` alone, where it
 /// is given, as committed now.
@@ -74,13 +63,13 @@ fn take_partition(
     }
     let tables = {
         let _acting = r.acting();
-        r.place().wait_shortly()?;
+        removal::of(r).wait_shortly()?;
         lock::tree(p.oid, Mode::All)
     };
     let (Some(tables), Some(p)) = (tables, still_old(r, p.oid)?) else { return Ok(None) };
     {
         let _acting = r.acting();
-        r.place().lock_partition(&p, !merged.is_every_row())?;
+        removal::of(r).lock_partition(&p, !merged.is_every_row())?;
     }
     Ok(Some((p, tables)))
 }
@@ -104,7 +93,7 @@ pub fn drop_partition(relation: pg_sys::Oid, p: &Partition, force: bool) -> Resu
     }
     {
         let _acting = r.acting();
-        r.place().wait_shortly()?;
+        removal::of(&r).wait_shortly()?;
         if !lock::relation(r.oid, Mode::All) {
             return Ok(Dropped::NotOld);
         }
@@ -118,9 +107,9 @@ pub fn drop_partition(relation: pg_sys::Oid, p: &Partition, force: bool) -> Resu
         let _acting = r.acting();
         // That they have expired is stored below.
         let _expiring = Expiring::tables(tables);
-        r.place().before_drop(&r, &p)?;
+        removal::of(&r).before_drop(&r, &p)?;
         catalog::execute(&format!("DROP TABLE {}", p.name), &[])?;
-        r.place().after()?;
+        removal::of(&r).after()?;
     }
     if lock::there(p.oid) {
         return another_table(&p);
@@ -173,13 +162,13 @@ pub fn empty_partition(relation: pg_sys::Oid, p: &Partition, force: bool) -> Res
         let sql = format!("SELECT pg_catalog.count(*) FROM {} HAVING pg_catalog.bool_and({merged})", p.name);
         let rows = catalog::write(&sql, &[], |row| row.get::<i64>(1))?.into_iter().next().flatten();
         let Some(rows) = rows else { return Ok(0) };
-        r.place().before_truncate()?;
+        removal::of(&r).before_truncate()?;
         {
             let _expiring = Expiring::tables(tables.clone());
             catalog::execute(&format!("TRUNCATE TABLE {}", p.name), &[])?;
         }
-        r.place().after()?;
-        if !r.place().are_empty(&tables)? {
+        removal::of(&r).after()?;
+        if !removal::of(&r).are_empty(&tables)? {
             return another_table(&p);
         }
         rows

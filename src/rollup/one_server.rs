@@ -2,26 +2,22 @@
 use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail, internal};
 use super::long::{self, LeftOut};
-use super::place::{Look, Place};
-use super::plan::Plan;
-use super::run::{prefer_hashing, prefer_the_index, set_timezone};
-use super::sql;
+use super::place::{Look, OneServer, Place};
+use super::session::{prefer_hashing, prefer_the_index, set_timezone};
 use super::waiting::{self, New};
 use crate::pg::batch::Asked;
 use crate::pg::buckets::FewBuckets;
 use crate::pg::deparse::qualified;
 use crate::pg::kept::with_rows;
-use crate::pg::xact::{ActingAs, accept_invalidations, own_transaction_id};
+use crate::pg::xact::{ActingAs, own_transaction_id};
 use crate::pg::zonemap;
-use hll_rollup::{Frontier, Stamps, sql as bounds};
+use hll_rollup::sql::STAMP;
+use hll_rollup::{Frontier, Plan, Stamps, keys, sql as bounds, statements};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
-
-/// This server.
-pub struct OneServer;
 
 impl Place for OneServer {
     /// Asked read-only, at every tick. Where not one transaction of the cluster has ended since this session asked last
@@ -46,9 +42,9 @@ impl Place for OneServer {
                 "Try again in a new transaction.",
             );
         }
-        let plan = super::names::stored(d)?;
+        let plan = super::renamed::stored(d)?;
         let (now, rows) = super::newcomers::merge(d, &plan, now)?;
-        settle_partitions(d)?;
+        super::source::settle_partitions(d)?;
         Ok(Look { plan, now, candidate: None, rows })
     }
 
@@ -58,12 +54,12 @@ impl Place for OneServer {
         let levels = super::levels::of(d)?;
         let late = super::late::conditions(d, plan, &levels)?;
         let conditions: Vec<String> = late.iter().map(|l| l.condition.clone()).collect();
-        let delta = CString::new(sql::delta(plan, source, bounds)).map_err(internal)?;
-        let statement = sql::merge_delta(plan, target, &levels, &conditions);
+        let delta = CString::new(statements::delta(plan, source, bounds)).map_err(internal)?;
+        let statement = statements::merge_delta(plan, target, &levels, &conditions);
         let _acting = ActingAs::role(owner);
         let planned = settled(d, plan);
         // The raw rows are read by the first statement alone, whose snapshot is no older than `now`.
-        let merged = with_rows(&delta, sql::DELTA, |client, groups| {
+        let merged = with_rows(&delta, statements::DELTA, |client, groups| {
             drop(planned);
             if groups == 0 {
                 return Ok((0, 0, Vec::new(), None));
@@ -75,10 +71,8 @@ impl Place for OneServer {
             let left_out = match left_out {
                 None => None,
                 Some(rows) => {
-                    let longest = client.select(&*long::longest(plan), None, &[])?.first();
-                    let (key, bytes) =
-                        (longest.get(1)?.unwrap_or_default(), longest.get(2)?.unwrap_or_default());
-                    Some(LeftOut { rows, key, bytes })
+                    let longest = client.select(&*keys::longest(plan), None, &[])?.first();
+                    Some(LeftOut { rows, key: longest.must(1)?, bytes: longest.must(2)? })
                 }
             };
             Ok((rows, groups, counts, left_out))
@@ -90,16 +84,16 @@ impl Place for OneServer {
         }
         prefer_the_index();
         let own = own_transaction_id() + d.offset;
-        let foreign =
-            catalog::write(&sql::has_foreign_stamp(source, own, d.offset), &[], |row| row.get::<bool>(1))?;
+        let foreign = catalog::write(&statements::has_foreign_stamp(source, own, d.offset), &[], |row| {
+            row.get::<bool>(1)
+        })?;
         if foreign.first().copied().flatten() == Some(true) {
             ereport!(
                 PgLogLevel::WARNING,
                 PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
                 format!(
                     "rollup {}: {source} has rows whose {} names a transaction that has not begun",
-                    d.name,
-                    sql::STAMP
+                    d.name, STAMP
                 ),
                 "They are merged when that id comes. Leave the column to its default; it is never to be written."
             );
@@ -115,19 +109,19 @@ impl Place for OneServer {
     fn tidy(&self, d: &Definition) -> Result<()> {
         // The next run and the live view are not to read again what has been merged.
         zonemap::summarize(d.source_oid);
-        super::arrange::mend(d)
+        super::mend::mend(d)
     }
 
     fn explain(&self, d: &Definition) -> Result<String> {
         let (source, target, _) = d.parts()?;
         let now = catalog::current_frontier(false, d.offset)?;
         let plan = d.plan()?;
-        let new = bounds::new(&sql::prefix(&plan), &d.state.frontier, &now);
-        let delta = sql::delta(&plan, source, &new);
+        let new = bounds::new(&statements::prefix(&plan), &d.state.frontier, &now);
+        let delta = statements::delta(&plan, source, &new);
         Ok(format!(
             "-- The groups of the new rows, which are called delta; rows are taken {}:\n{delta};\n-- Merges them:\n{};",
             road(d, &plan, &delta)?,
-            sql::merge_delta(&plan, target, &super::levels::of(d)?, &[])
+            statements::merge_delta(&plan, target, &super::levels::of(d)?, &[])
         ))
     }
 }
@@ -183,19 +177,9 @@ pub fn new_at(d: &Definition, now: &Frontier) -> Result<New> {
 fn finds_rows(d: &Definition, source: &str, owner: pg_sys::Oid, now: &Frontier) -> Result<bool> {
     let _acting = ActingAs::role(owner);
     prefer_the_index();
-    Ok(catalog::read(&sql::is_due(source, &d.state.frontier, now), &[], |row| row.get::<bool>(1))?
+    Ok(catalog::read(&statements::is_due(source, &d.state.frontier, now), &[], |row| row.get::<bool>(1))?
         .first()
         .copied()
         .flatten()
         == Some(true))
-}
-
-/// Waits, `now` having been read, for whoever moves rows from one partition to another that is new. A statement that
-/// was planned before that one came, and reads after, would see the rows in neither.
-pub fn settle_partitions(d: &Definition) -> Result<()> {
-    let (source, _, owner) = d.parts()?;
-    let _acting = ActingAs::role(owner);
-    catalog::execute(&format!("LOCK TABLE {source} IN ACCESS SHARE MODE"), &[])?;
-    accept_invalidations();
-    Ok(())
 }

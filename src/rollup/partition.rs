@@ -6,11 +6,12 @@
 use super::catalog::{self, Must};
 use super::error::{Result, fail, internal};
 use super::patience::until_free;
-use super::sql::{self, ident, literal};
 use crate::pg::deparse::shown_name;
 use crate::pg::lock::{self, Mode};
 use crate::pg::query::set_local;
 use crate::pg::xact::{ActingAs, in_subtransaction};
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::statements;
 use pgrx::datum::Interval;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -32,7 +33,7 @@ struct Kept {
     default: Option<(pg_sys::Oid, String)>,
 }
 
-/// Makes partitions of `width` exist for `ahead`; without a width ends that. Makes those that lack now, and returns
+/// Makes partitions of `width` exist for `ahead`; without a width ends that. Makes those that are missing now, and returns
 /// how many.
 pub fn partition(
     relation: pg_sys::Oid,
@@ -49,7 +50,7 @@ pub fn partition(
         return Ok(0);
     };
     super::retention::refuse_temporary(relation)?;
-    super::create::check_timezone(timezone)?;
+    super::clock::check_timezone(timezone)?;
     check_width(&width, &ahead, whole_days)?;
     lock::take_partitions(relation);
     {
@@ -154,7 +155,7 @@ fn find(relation: pg_sys::Oid) -> Result<Option<Kept>> {
     Ok(found.into_iter().next())
 }
 
-/// Makes the next partition that lacks, if one does. Takes no transaction id where none does.
+/// Makes the next missing partition, if there is one. Takes no transaction id where none does.
 pub fn step(relation: pg_sys::Oid) -> Result<bool> {
     let Some(k) = find(relation)? else { return Ok(false) };
     let Some(bound) = lacking(&k)? else { return Ok(false) };
@@ -171,7 +172,7 @@ pub fn step(relation: pg_sys::Oid) -> Result<bool> {
 
 fn acting(k: &Kept) -> ActingAs {
     let acting = ActingAs::role(k.owner);
-    super::run::set_timezone("UTC");
+    super::session::set_timezone("UTC");
     // Whoever uses the tables is waited for only shortly: others wait behind.
     set_local(c"lock_timeout", c"50ms");
     acting
@@ -195,10 +196,10 @@ fn lock(k: &Kept) -> Result<Option<Kept>> {
     find(k.oid)
 }
 
-/// Where a partition lacks: from now to as far ahead as is wanted, and where rows lie in the default partition. As it is
+/// Where a partition is missing: from now to as far ahead as is wanted, and where rows lie in the default partition. As it is
 /// now, not as the calling statement saw it: that may have made others.
 fn lacking(k: &Kept) -> Result<Option<String>> {
-    let (ahead, since, until) = {
+    let found = {
         let _acting = ActingAs::catalog();
         set_local(c"timezone", c"UTC");
         catalog::write(
@@ -212,10 +213,9 @@ fn lacking(k: &Kept) -> Result<Option<String>> {
             &[k.oid.into()],
             |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?, row.get::<String>(3)?)),
         )?
-        .into_iter()
-        .next()
-        .unwrap_or_default()
     };
+    // Nobody partitions it any more.
+    let Some((ahead, since, until)) = found.into_iter().next() else { return Ok(None) };
     if ahead.is_some() || k.default.is_none() {
         return Ok(ahead);
     }
@@ -313,9 +313,10 @@ fn slot(k: &Kept, bound: &str) -> Result<Option<Slot>> {
             Ok((
                 row.must::<String>(1)?,
                 row.must::<String>(2)?,
+                // Most tables have no options.
                 row.get::<String>(5)?.unwrap_or_default(),
                 row.get::<String>(6)?,
-                row.get::<String>(7)?.unwrap_or_default(),
+                row.must::<String>(7)?,
                 row.get::<bool>(8)? == Some(true),
             ))
         },
@@ -323,7 +324,7 @@ fn slot(k: &Kept, bound: &str) -> Result<Option<Slot>> {
     let Some((from, to, options, space, suffix, is_rollup)) = found.into_iter().next() else {
         return Ok(None);
     };
-    let options = if options.is_empty() && is_rollup { sql::ROLLUP_OPTIONS.into() } else { options };
+    let options = if options.is_empty() && is_rollup { statements::ROLLUP_OPTIONS.into() } else { options };
     let mut like = if options.is_empty() { String::new() } else { format!(" WITH ({options})") };
     if let Some(space) = space {
         like += &format!(" TABLESPACE {}", ident(&space));
@@ -346,7 +347,7 @@ fn free_name(k: &Kept, suffix: &str) -> Result<String> {
     found.into_iter().flatten().next().ok_or_else(|| internal("no name for a partition is free"))
 }
 
-/// Stores why partitions could not be made; true where it is not the same as before.
+/// Stores why partitions could not be made; true if it is not the same as before.
 pub fn failed(relation: pg_sys::Oid, message: &str) -> Result<bool> {
     let _acting = ActingAs::catalog();
     let news = catalog::read(
@@ -364,7 +365,7 @@ pub fn failed(relation: pg_sys::Oid, message: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// Makes what lacks of tables that the caller may act for, each partition in a part of the transaction that can fail
+/// Makes what is missing of tables that the caller may act for, each partition in a part of the transaction that can fail
 /// alone.
 pub fn make_due() -> Result<()> {
     for (relation, owner) in kept()? {
@@ -376,7 +377,7 @@ pub fn make_due() -> Result<()> {
                 Ok(true) => {}
                 Ok(false) => break,
                 // The next call is another attempt.
-                Err(e) if super::sweep::in_use(e.code) => break,
+                Err(e) if super::patience::in_use(e.code) => break,
                 Err(e) => {
                     failed(relation, &e.message)?;
                     warning!("partitions of {}: {}", shown_name(relation), e.message);

@@ -79,3 +79,8 @@ fn told(what: &str, caught: CaughtError) -> ErrorReport {
         None => caught.rethrow(),
     }
 }
+
+/// True of the errors that say that somebody uses a table: the next attempt may do better.
+pub fn in_use(code: PgSqlErrorCode) -> bool {
+    IN_USE.contains(&code)
+}

@@ -1,11 +1,8 @@
 //! Where the rows of a source are written, and the tables of its rollups lie: on this server, or on the nodes of a Citus
 //! cluster. What a run does differently there is behind this door.
 use super::catalog::Definition;
-use super::citus;
 use super::error::Result;
-use super::one_server::OneServer;
-use super::plan::Plan;
-use hll_rollup::{Candidate, Frontier, Stamps};
+use hll_rollup::{Candidate, Frontier, Plan, Stamps};
 
 /// What a run finds when it looks, its state row locked.
 pub struct Look {
@@ -19,7 +16,13 @@ pub struct Look {
     pub rows: i64,
 }
 
-/// One of the two.
+/// This server.
+pub struct OneServer;
+
+/// A Citus cluster, on whose nodes the tables lie.
+pub struct Cluster;
+
+/// One of the two. What each does is in `one_server` and `citus::run`.
 pub trait Place {
     /// Whether there are rows to merge, the backlog aside. Takes no transaction id, and may say so of rows that turn out to
     /// be none.
@@ -45,6 +48,6 @@ pub trait Place {
 pub fn of(d: &Definition) -> &'static dyn Place {
     match d.state.frontier {
         Frontier::Server(_) => &OneServer,
-        Frontier::Cluster(_) => &citus::run::Cluster,
+        Frontier::Cluster(_) => &Cluster,
     }
 }

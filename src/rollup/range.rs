@@ -1,10 +1,9 @@
 //! Spans of time keys, and what of them can still be computed from raw rows.
 use super::catalog::{self, Definition};
 use super::error::{Result, fail, internal};
-use super::plan::Plan;
 use crate::pg::literal;
 use crate::pg::xact::ActingAs;
-use hll_rollup::Kind;
+use hll_rollup::{Kind, Plan};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
@@ -15,7 +14,7 @@ pub struct Range {
     to: Option<String>,
     kind: Option<Kind>,
     zone: String,
-    holes: Option<super::holes::Holes>,
+    holes: Option<Holes>,
 }
 
 /// A moment as text that means the same in every session.
@@ -32,7 +31,7 @@ pub fn text(moment: Option<TimestampWithTimeZone>) -> Result<Option<String>> {
 impl Range {
     /// Keys of this rollup between two moments; None is without bound.
     pub fn of(plan: &Plan, zone: &str, from: Option<String>, to: Option<String>) -> Range {
-        let kind = plan.column(&plan.time_key).and_then(|c| Kind::of(&c.sql_type));
+        let kind = plan.key_kind();
         Range { from, to, kind, zone: zone.to_string(), holes: None }
     }
 
@@ -57,7 +56,7 @@ impl Range {
     }
 
     /// The range without buckets whose raw rows have left.
-    pub fn without(self, holes: Option<super::holes::Holes>) -> Range {
+    pub fn without(self, holes: Option<Holes>) -> Range {
         Range { holes, ..self }
     }
 
@@ -104,7 +103,7 @@ fn later(a: &str, b: &str) -> Result<String> {
 /// Buckets that begin at this moment or later have all their rows in this relation; None where nothing has gone. A
 /// key without time zone may be a day off from the time that expiry went by.
 pub fn whole_from(relation: &str, plan: &Plan) -> Result<Option<String>> {
-    let kind = plan.column(&plan.time_key).and_then(|c| Kind::of(&c.sql_type));
+    let kind = plan.key_kind();
     let margin = if kind == Some(Kind::Zoned) { "0" } else { "1 day" };
     let _acting = ActingAs::catalog();
     Ok(catalog::read(
@@ -135,4 +134,22 @@ pub fn check(d: &Definition, range: &Range, floor: Option<&String>, what: &str) 
         ),
         format!("Begin at {} or later.", literal(&format!("{floor}+00"))),
     )
+}
+
+/// Buckets whose raw rows have left.
+#[derive(Debug, Clone)]
+pub struct Holes {
+    /// As an expression; None: it cannot be told which, all of them.
+    pub(super) ranges: Option<String>,
+    /// The one without time, too.
+    pub(super) nulls: bool,
+}
+
+impl Holes {
+    /// The condition that `key` is of one of them.
+    pub fn holds(&self, key: &str) -> String {
+        let Some(ranges) = &self.ranges else { return "true".into() };
+        let null = if self.nulls { format!(" OR {key} IS NULL") } else { String::new() };
+        format!("(coalesce({key} OPERATOR(pg_catalog.<@) {ranges}, false){null})")
+    }
 }

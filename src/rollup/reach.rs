@@ -13,8 +13,7 @@ use crate::pg::literal;
 use crate::pg::reach::TimeType;
 use crate::pg::xact::{ActingAs, current_user, in_subtransaction};
 use hll_rollup::Kind;
-
-const DAY: i64 = 86_400_000_000;
+use hll_rollup::times::interval;
 
 /// Of times between these days every zone's clock shows time stamps.
 const FIRST: &str = "4713-01-01 BC";
@@ -33,7 +32,7 @@ pub fn guarded(
     let bucket = |at: i64| {
         in_subtransaction(std::panic::AssertUnwindSafe(|| {
             let _acting = ActingAs::role(current_user());
-            super::run::set_timezone(zone);
+            super::session::set_timezone(zone);
             catalog::read(&text, &[time.argument(at)], |row| row.get::<String>(1))
         }))
         .ok()
@@ -46,7 +45,7 @@ pub fn guarded(
     }
     let name = |at: i64| -> Result<String> {
         let _acting = ActingAs::catalog();
-        super::run::set_timezone("UTC");
+        super::session::set_timezone("UTC");
         let text: String = catalog::one("SELECT $1::pg_catalog.text", &[time.argument(at)])?;
         Ok(format!("{}::{}", literal(&text), time.name()))
     };
@@ -74,23 +73,6 @@ fn farthest<T>(mut good: i64, mut bad: i64, bucket: &impl Fn(i64) -> Option<T>) 
         }
     }
     good
-}
-
-/// A key, `micros` or a little more later.
-pub fn later(kind: Kind, key: &str, micros: i64) -> String {
-    let t = kind.type_name();
-    let (last, length) = match kind {
-        Kind::Date => ("5874897-12-30", format!("{}", micros / DAY + 1)),
-        _ => (LAST, interval(micros)),
-    };
-    let minus = format!("'{last}'::{t} OPERATOR(pg_catalog.-) {length}");
-    format!(
-        "CASE WHEN {key} OPERATOR(pg_catalog.>) ({minus}) THEN 'infinity'::{t} ELSE {key} OPERATOR(pg_catalog.+) {length} END"
-    )
-}
-
-fn interval(micros: i64) -> String {
-    format!("'{micros} microseconds'::pg_catalog.interval")
 }
 
 /// Bounds of the times of type `time` that a key, the lower or the upper end of a range, may come of: `moment` is what
@@ -127,21 +109,6 @@ pub fn around(
             moment(upper)
         ),
     ]
-}
-
-/// A time of a row as a timestamptz, whatever its type.
-pub fn zoned(time: &str) -> String {
-    // Days go on where time stamps have ended.
-    format!(
-        "CASE WHEN {time} OPERATOR(pg_catalog.>) '294276-12-30'::pg_catalog.date THEN 'infinity'::pg_catalog.timestamptz ELSE {time}::pg_catalog.timestamptz END"
-    )
-}
-
-/// The same of a column without time zone, as if its times were those of UTC.
-pub fn as_if_utc(time: &str) -> String {
-    format!(
-        "CASE WHEN {time} OPERATOR(pg_catalog.>) '294276-12-30'::pg_catalog.date THEN 'infinity'::pg_catalog.timestamptz ELSE pg_catalog.timezone('UTC', {time}::pg_catalog.timestamp) END"
-    )
 }
 
 #[cfg(test)]

@@ -8,14 +8,13 @@ use super::check;
 use super::citus;
 use super::error::{Result, fail, internal, report};
 use super::levels;
-use super::plan::Plan;
 use super::range::{self, Range};
-use super::run::set_timezone;
+use super::session::set_timezone;
 use super::source::{self, Source};
-use super::sql::{self, STAMP};
 use crate::pg::deparse::shown_name;
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
-use hll_rollup::{Frontier, Nodes, Snapshot, State, sql as bounds};
+use hll_rollup::sql::STAMP;
+use hll_rollup::{Frontier, Nodes, Plan, Snapshot, State, sql as bounds, statements};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -119,14 +118,14 @@ fn merge_late(d: &Definition, plan: &Plan, range: &Range) -> Result<()> {
     }
     let _acting = ActingAs::role(owner);
     set_timezone(&d.timezone);
-    let unmerged = bounds::unmerged_rows(&sql::prefix(plan), plan.time(), &d.state);
+    let unmerged = bounds::unmerged_rows(&statements::prefix(plan), plan.time(), &d.state);
     for (table, level, span) in tables.iter().filter(|(_, _, span)| span.from().is_some() || span.has_holes())
     {
-        let key = plan.column(&plan.time_key).map(|c| format!("({})", c.expression)).unwrap_or_default();
+        let key = plan.bucket_of_row();
         let key = level.as_ref().map_or(key.clone(), |l| l.bucket_of(&key));
         let late = format!("{unmerged} AND {} IS NOT TRUE", span.holds(&key));
-        let groups = sql::aggregate_source(plan, source, &late, level.as_ref(), "");
-        catalog::execute(&sql::add(plan, table, &groups), &[])?;
+        let groups = statements::aggregate_source(plan, source, &late, level.as_ref(), "");
+        catalog::execute(&statements::add(plan, table, &groups), &[])?;
     }
     Ok(())
 }
@@ -145,7 +144,8 @@ fn above_stamps(name: &str, before: i64) -> Result<i64> {
              pg_catalog.count(*) FILTER (WHERE {STAMP} OPERATOR(pg_catalog.>=) {limit}::pg_catalog.int8) FROM {name}"
         ),
         &[],
-        |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.must::<i64>(2)?)),
+        // An empty table has no highest stamp.
+        |row| Ok((row.get::<i64>(1)?.unwrap_or(0), row.must::<i64>(2)?)),
     )?;
     let (highest, left_out) = found.into_iter().next().ok_or_else(|| internal("no count"))?;
     if left_out > 0 {

@@ -1,10 +1,11 @@
-//! What the catalog holds of rows that changed, that came by another road, or that left: the minutes in which they lie. They are for
+//! What the catalog holds of rows that changed, that came in another way, or that left: the minutes in which they lie. They are for
 //! those who may read these rows' times, and no grant can say so, since one table holds the records of all sources.
 //!
 //! Invariant: whoever asks gets all records of a source, or an error; never a part. A run, an expiry or a live view that
 //! saw fewer than there are would be wrong without a word.
 use super::ask;
 use super::error::{Result, fail};
+use crate::pg::ctext::c_text;
 use crate::pg::executing;
 use crate::pg::rows::materialize;
 use crate::pg::security;
@@ -48,7 +49,7 @@ fn of_rollup(call: &mut Call) -> Result<pg_sys::Datum> {
     let rows = {
         let _acting = ActingAs::catalog();
         let time_column = d.plan()?.time_column;
-        let column = CString::new(time_column.as_str()).unwrap_or_default();
+        let column = c_text(time_column.as_str());
         if !may_know(d.source_oid, Some(&column), reader, &views)? {
             return refuse(reader, d.source_oid);
         }

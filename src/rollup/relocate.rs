@@ -1,19 +1,61 @@
 //! rollup.move: the source of a rollup has become a part of another table, whose rows it counts from then on.
 //!
 //! Invariant: rows that were counted stay counted, once. The state stays, since stamps of the parts count in the same ids;
-//! rows of the other parts, which may have stamps that are merged, are noted as tables that came as a whole, and judged by
+//! rows of the other parts, which may have stamps that are merged, are recorded as tables that came as a whole, and judged by
 //! the next run (see `newcomers`). Who writes to the whole table is waited for.
 use super::catalog::{self, Definition};
 use super::error::{Result, fail};
 use super::levels;
-use super::sql::{self, STAMP, literal};
+use super::source::Source;
 use super::{arrange, arrival, maps, source, views, watch};
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
+use hll_rollup::sql::{STAMP, literal};
+use hll_rollup::{Plan, statements};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 /// Has the rollup, whose state row is locked, count the rows of `to`, of which its source is a part.
 pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
+    let whole = check(d, to)?;
+    let name = whole.qualified();
+    let (_, target, owner) = d.parts()?;
+    let plan = d.plan()?;
+    {
+        let _acting = ActingAs::role(whole.owner);
+        source::lock_exclusively(&whole)?;
+        stamp(d, &whole)?;
+    }
+    source::register(to, &plan)?;
+    let others = {
+        let _acting = ActingAs::catalog();
+        move_definition(d, to, &name)?;
+        let others = !catalog::of_source(d.source_oid, true)?.is_empty();
+        copy_records(d.source_oid, to)?;
+        move_expiry(d.source_oid, to, others)?;
+        others
+    };
+    {
+        let _acting = ActingAs::role(whole.owner);
+        if !others {
+            // Triggers of its own stand in the way of those that come from above.
+            maps::tables(d.source_oid)?.into_iter().try_for_each(arrange::strip)?;
+            watch::forget(d.source_oid, true)?;
+            super::drop::forget_source(d.source_oid, true)?;
+        }
+        maps::add_index(to, &whole, &plan)?;
+        arrange::arrange(to)?;
+    }
+    super::beside::create(to)?;
+    let parts = maps::tables(d.source_oid)?;
+    let come: Vec<pg_sys::Oid> = maps::tables(to)?.into_iter().filter(|t| !parts.contains(t)).collect();
+    arrival::note_tables(&come)?;
+    let _acting = ActingAs::role(owner);
+    remake_views(d, &plan, &name, target)?;
+    d.store_plan(&plan, &statements::query(&plan, &name))
+}
+
+/// Refuses a table that the rollup cannot move to; what is known of it otherwise.
+fn check(d: &Definition, to: pg_sys::Oid) -> Result<Source> {
     if keeps_one_snapshot() {
         return fail(
             PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
@@ -22,7 +64,7 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
         );
     }
     d.check_cluster()?;
-    let (_, target, owner) = d.parts()?;
+    d.parts()?;
     if d.state.nodes().is_some() || !maps::tables(to)?.contains(&d.source_oid) || to == d.source_oid {
         return fail(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -40,93 +82,80 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
         );
     }
     catalog::check_owner(Some(whole.owner), &format!("table {name}"))?;
-    let plan = d.plan()?;
-    {
-        let _acting = ActingAs::role(whole.owner);
-        source::lock_exclusively(&whole)?;
-        source::add_stamp(&whole)?;
+    Ok(whole)
+}
+
+/// Gives the table the stamp column, whose default counts from where the rollup's stamps do.
+fn stamp(d: &Definition, whole: &Source) -> Result<()> {
+    source::add_stamp(whole)?;
+    let default = match d.offset {
+        0 => "rollup.stamp()".to_string(),
+        offset => format!("(rollup.stamp() OPERATOR(pg_catalog.+) '{offset}'::pg_catalog.int8)"),
+    };
+    let name = whole.qualified();
+    catalog::execute(&format!("ALTER TABLE {name} ALTER COLUMN {STAMP} SET DEFAULT {default}"), &[])
+}
+
+/// The definition names the whole table as its source from here on, whose stamps must begin where its own do.
+fn move_definition(d: &Definition, to: pg_sys::Oid, name: &str) -> Result<()> {
+    let offset = catalog::write(
+        "UPDATE rollup.source SET stamp_offset = $2 WHERE relation = $1 AND (stamp_offset = $2 OR NOT EXISTS (SELECT FROM rollup.definition d WHERE d.source = relation)) RETURNING 1",
+        &[to.into(), d.offset.into()],
+        |row| row.get::<i32>(1),
+    )?;
+    if offset.is_empty() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("{name} has rollups whose stamps begin elsewhere than those of rollup {}", d.name),
+            "Create the rollup again, over that table.",
+        );
+    }
+    catalog::execute("UPDATE rollup.definition SET source = $2 WHERE id = $1", &[d.id.into(), to.into()])
+}
+
+/// Change and arrival records of the part are records of the whole, too.
+fn copy_records(part: pg_sys::Oid, to: pg_sys::Oid) -> Result<()> {
+    for (table, columns) in [
+        ("change", "time_column, rollup_stamp, since, until"),
+        ("arrival", "relation, xid, told, time_column, rollup_stamp, since, until"),
+    ] {
         catalog::execute(
             &format!(
-                "ALTER TABLE {name} ALTER COLUMN {STAMP} SET DEFAULT {}",
-                match d.offset {
-                    0 => "rollup.stamp()".to_string(),
-                    offset => format!("(rollup.stamp() OPERATOR(pg_catalog.+) '{offset}'::pg_catalog.int8)"),
-                }
+                "INSERT INTO rollup.{table} (source, {columns}) SELECT $2, {columns} FROM rollup.{table} WHERE source = $1"
             ),
-            &[],
+            &[part.into(), to.into()],
         )?;
     }
-    source::register(to, &plan)?;
-    let others = {
-        let _acting = ActingAs::catalog();
-        let offset = catalog::write(
-            "UPDATE rollup.source SET stamp_offset = $2 WHERE relation = $1 AND (stamp_offset = $2 OR NOT EXISTS (SELECT FROM rollup.definition d WHERE d.source = relation)) RETURNING 1",
-            &[to.into(), d.offset.into()],
-            |row| row.get::<i32>(1),
-        )?;
-        if offset.is_empty() {
-            return fail(
-                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                format!("{name} has rollups whose stamps begin elsewhere than those of rollup {}", d.name),
-                "Make the rollup anew over that table.",
-            );
-        }
-        catalog::execute(
-            "UPDATE rollup.definition SET source = $2 WHERE id = $1",
-            &[d.id.into(), to.into()],
-        )?;
-        let others = !catalog::of_source(d.source_oid, true)?.is_empty();
-        for table in ["change", "arrival"] {
-            let columns = match table {
-                "change" => "time_column, rollup_stamp, since, until",
-                _ => "relation, xid, told, time_column, rollup_stamp, since, until",
-            };
-            catalog::execute(
-                &format!(
-                    "INSERT INTO rollup.{table} (source, {columns}) SELECT $2, {columns} FROM rollup.{table} WHERE source = $1"
-                ),
-                &[d.source_oid.into(), to.into()],
-            )?;
-        }
-        // What has expired of the part has of the whole.
-        catalog::execute(
-            "INSERT INTO rollup.expired (relation, below, swept) SELECT $2, e.below, e.swept FROM rollup.expired e WHERE e.relation = $1 \
-             ON CONFLICT (relation) DO UPDATE SET below = greatest(expired.below, excluded.below), swept = greatest(expired.swept, excluded.swept)",
-            &[d.source_oid.into(), to.into()],
-        )?;
-        if !others {
-            catalog::execute(
-                "UPDATE rollup.retention r SET relation = $2 WHERE r.relation = $1 AND NOT EXISTS (SELECT FROM rollup.retention o WHERE o.relation = $2)",
-                &[d.source_oid.into(), to.into()],
-            )?;
-            catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[d.source_oid.into()])?;
-        }
-        others
-    };
-    {
-        let _acting = ActingAs::role(whole.owner);
-        if !others {
-            // Triggers of its own stand in the way of those that come from above.
-            maps::tables(d.source_oid)?.into_iter().try_for_each(arrange::strip)?;
-            watch::forget(d.source_oid, true)?;
-            source::forget(d.source_oid, true)?;
-        }
-        source::add_index(to, &whole, &plan)?;
-        arrange::arrange(to)?;
+    Ok(())
+}
+
+/// What has expired of the part has expired of the whole, which is kept as long as the part was, where no other rollup is over the part.
+fn move_expiry(part: pg_sys::Oid, to: pg_sys::Oid, others: bool) -> Result<()> {
+    catalog::execute(
+        "INSERT INTO rollup.expired (relation, below, swept) SELECT $2, e.below, e.swept FROM rollup.expired e WHERE e.relation = $1 \
+         ON CONFLICT (relation) DO UPDATE SET below = greatest(expired.below, excluded.below), swept = greatest(expired.swept, excluded.swept)",
+        &[part.into(), to.into()],
+    )?;
+    if others {
+        return Ok(());
     }
-    super::beside::create(to)?;
-    let parts = maps::tables(d.source_oid)?;
-    let come: Vec<pg_sys::Oid> = maps::tables(to)?.into_iter().filter(|t| !parts.contains(t)).collect();
-    arrival::note_tables(&come)?;
-    let _acting = ActingAs::role(owner);
+    catalog::execute(
+        "UPDATE rollup.retention r SET relation = $2 WHERE r.relation = $1 AND NOT EXISTS (SELECT FROM rollup.retention o WHERE o.relation = $2)",
+        &[part.into(), to.into()],
+    )?;
+    catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[part.into()])
+}
+
+/// The live views of the rollup and its levels, over the whole table, with their comments.
+fn remake_views(d: &Definition, plan: &Plan, source: &str, target: &str) -> Result<()> {
     let levels = levels::of(d)?;
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {
         let table = level.map_or(target, |l| l.target.as_str());
-        let names = views::Names { source: &name, target, view: None };
-        let view = views::make(false, &plan, names, level, d.id)?;
-        super::comments::write(&plan, &name, table, &view, level.map(|l| l.width()).transpose()?.as_deref())?;
+        let names = views::Names { source, target, view: None };
+        let view = views::make(false, plan, names, level, d.id)?;
+        super::comments::write(plan, source, table, &view, level.map(levels::width).transpose()?.as_deref())?;
     }
-    d.store_plan(&plan, &sql::query(&plan, &name))
+    Ok(())
 }
 
 fn part_of(table: pg_sys::Oid) -> Result<Option<String>> {

@@ -3,11 +3,9 @@ use super::catalog::{self, Must};
 use super::citus;
 use super::error::{Result, fail};
 use super::merged::Merged;
-use super::one_server::OneServer;
-use super::sql;
-use super::sweep::Removal;
 use crate::pg::deparse::shown_name;
 use crate::pg::xact::ActingAs;
+use hll_rollup::sql::{ident, literal};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -42,21 +40,16 @@ impl Retention {
         with_cutoff(catalog::write(RETENTION, &[relation.into()], of_row)?.pop())
     }
 
-    /// Where the table lies, as far as it matters to how its rows go.
-    pub fn place(&self) -> &'static dyn Removal {
-        if self.cutoff.is_some() { &citus::run::Cluster } else { &OneServer }
-    }
-
     /// Acts as the owner of the table, while the value lives, as rows of it are compared with what is kept.
     pub fn acting(&self) -> ActingAs {
         let acting = ActingAs::role(self.owner);
-        super::run::set_timezone(&self.timezone);
+        super::session::set_timezone(&self.timezone);
         acting
     }
 
     /// Remembers that rows have expired.
     pub fn store_expired(&self) -> Result<()> {
-        super::run::set_timezone(&self.timezone);
+        super::session::set_timezone(&self.timezone);
         catalog::execute(
             "INSERT INTO rollup.expired AS e (relation, below) VALUES ($1, pg_catalog.now() - $2::pg_catalog.interval) \
              ON CONFLICT (relation) DO UPDATE SET below = greatest(e.below, excluded.below)",
@@ -105,32 +98,13 @@ pub fn retain(
             "Say which column holds the time: SELECT rollup.retain(relation, keep, 'column').",
         );
     };
-    let is_time = catalog::read(
-        "SELECT a.atttypid = 'pg_catalog.timestamptz'::pg_catalog.regtype FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attname = $2::pg_catalog.name AND a.attnum > 0 AND NOT a.attisdropped \
-         AND a.atttypid IN ('pg_catalog.timestamptz'::pg_catalog.regtype, 'pg_catalog.timestamp'::pg_catalog.regtype, 'pg_catalog.date'::pg_catalog.regtype)",
-        &[relation.into(), column.clone().into()],
-        |row| row.get::<bool>(1),
-    )?;
-    if is_time.is_empty() {
-        return fail(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
-            format!("{name} has no column {column} that holds a date or a time"),
-            "Name a column of type timestamptz, timestamp or date.",
-        );
-    }
-    if is_time.first() != Some(&Some(true)) && citus::place(relation)?.is_some() {
-        return fail(
-            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-            format!("column {column} of {name}, which Citus keeps, is no timestamptz"),
-            "What such a time is compared with depends on the time zone of sessions, which nodes do not share.",
-        );
-    }
+    let zoned = check_column(relation, &name, &column)?;
     let zone = match timezone {
         Some(zone) => {
-            super::create::check_timezone(zone)?;
+            super::clock::check_timezone(zone)?;
             zone.to_string()
         }
-        None => zone_of(relation, &name, is_time.first() == Some(&Some(true)))?,
+        None => zone_of(relation, &name, zoned)?,
     };
     super::beside::say_how_to_expire(relation)?;
     let _acting = ActingAs::catalog();
@@ -141,33 +115,53 @@ pub fn retain(
     )
 }
 
+/// Refuses a column by which rows cannot expire; whether it is a timestamptz.
+fn check_column(relation: pg_sys::Oid, name: &str, column: &str) -> Result<bool> {
+    let zoned = catalog::maybe::<bool>(
+        "SELECT a.atttypid = 'pg_catalog.timestamptz'::pg_catalog.regtype FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attname = $2::pg_catalog.name AND a.attnum > 0 AND NOT a.attisdropped \
+         AND a.atttypid IN ('pg_catalog.timestamptz'::pg_catalog.regtype, 'pg_catalog.timestamp'::pg_catalog.regtype, 'pg_catalog.date'::pg_catalog.regtype)",
+        &[relation.into(), column.into()],
+    )?;
+    let Some(zoned) = zoned else {
+        return fail(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+            format!("{name} has no column {column} that holds a date or a time"),
+            "Name a column of type timestamptz, timestamp or date.",
+        );
+    };
+    if !zoned && citus::place(relation)?.is_some() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("column {column} of {name}, which Citus keeps, is no timestamptz"),
+            "What such a time is compared with depends on the time zone of sessions, which nodes do not share.",
+        );
+    }
+    Ok(zoned)
+}
+
 /// The time zone in which clock times of a table are read, where none is given: that of its rollups.
 fn zone_of(relation: pg_sys::Oid, name: &str, zoned: bool) -> Result<String> {
     if zoned {
         return Ok("UTC".into());
     }
-    let session =
-        catalog::read("SELECT pg_catalog.current_setting('TimeZone')", &[], |row| row.get::<String>(1))?;
+    let session = catalog::one("SELECT pg_catalog.current_setting('TimeZone')", &[])?;
     let _acting = ActingAs::catalog();
     let zones = catalog::read(
         "SELECT DISTINCT d.timezone FROM rollup.definition d WHERE d.source = $1 OR d.relation = $1 \
          OR d.id IN (SELECT l.definition FROM rollup.level l WHERE l.relation = $1) ORDER BY 1",
         &[relation.into()],
-        |row| row.get::<String>(1),
+        |row| row.must::<String>(1),
     )?;
     match zones.as_slice() {
-        [Some(one)] => Ok(one.clone()),
-        [] => session.into_iter().flatten().next().ok_or_else(|| super::error::internal("no time zone")),
+        [one] => Ok(one.clone()),
+        [] => Ok(session),
         [a, b, ..] => fail(
             PgSqlErrorCode::ERRCODE_AMBIGUOUS_PARAMETER,
             format!(
-                "rollups of {name} have time zones {} and {}, in which its times mean different moments",
-                a.as_deref().unwrap_or_default(),
-                b.as_deref().unwrap_or_default()
+                "rollups of {name} have time zones {a} and {b}, in which its times mean different moments"
             ),
             "Say which one its times are in: rollup.retain(relation, keep, timezone => 'Europe/Berlin').",
         ),
-        [None] => Err(super::error::internal("a rollup without time zone")),
     }
 }
 
@@ -205,7 +199,7 @@ fn with_cutoff(found: Option<Retention>) -> Result<Option<Retention>> {
     let Some(mut found) = found else { return Ok(None) };
     if citus::place(found.oid)?.is_some() {
         let _acting = ActingAs::catalog();
-        super::run::set_timezone("UTC");
+        super::session::set_timezone("UTC");
         found.cutoff = catalog::read(
             "SELECT (pg_catalog.now() - $1::pg_catalog.interval)::pg_catalog.text",
             &[found.keep.clone().into()],
@@ -230,24 +224,24 @@ pub fn retention(relation: pg_sys::Oid) -> Result<Retention> {
     Ok(found)
 }
 
-/// True of an expression that lies before what is kept.
+/// The condition that an expression lies before what is kept.
 pub fn past(expression: &str, r: &Retention, operator: &str) -> String {
     if let Some(cutoff) = &r.cutoff {
-        let cutoff = sql::literal(cutoff);
+        let cutoff = literal(cutoff);
         return format!("{expression} OPERATOR(pg_catalog.{operator}) {cutoff}::pg_catalog.timestamptz");
     }
     format!(
         "{expression} OPERATOR(pg_catalog.{operator}) (pg_catalog.now() OPERATOR(pg_catalog.-) {}::pg_catalog.interval)",
-        sql::literal(&r.keep)
+        literal(&r.keep)
     )
 }
 
 /// The rule for rows that may go: past their time, and merged by every rollup.
 pub fn old_rows(r: &Retention, merged: &Merged) -> String {
-    format!("{} AND {merged}", past(&sql::ident(&r.time_column), r, "<"))
+    format!("{} AND {merged}", past(&ident(&r.time_column), r, "<"))
 }
 
-/// True where a row may go. Takes no lock, and no transaction id.
+/// Whether a row may go. Takes no lock, and no transaction id.
 pub fn any_old(r: &Retention, old: &str) -> Result<bool> {
     let _acting = r.acting();
     let found = catalog::read(&format!("SELECT true FROM {} WHERE {old} LIMIT 1", r.relation), &[], |row| {

@@ -1,13 +1,13 @@
 //! Merge rules: which aggregates merge, and of which parts the others are made. `rollup.merge_rule` holds them
 //! all, those of PostgreSQL's own aggregates and those that users add.
 use super::catalog::{self, Must};
-use super::error::{Result, fail, report};
-use super::plan::Merge;
-use super::sql::ident;
+use super::error::{Result, fail, internal, raise, report};
 use crate::hll;
 use crate::pg::literal;
 use crate::pg::query::{Aggregate, Entry, Part, Select};
 use crate::pg::xact::{ActingAs, role_name};
+use hll_rollup::Merge;
+use hll_rollup::sql::ident;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -49,7 +49,7 @@ pub fn find(signature: &str) -> Result<Option<Rule>> {
                         companion: row.get(6)?,
                         never_null: row.must(7)?,
                     },
-                    label: labels.into_iter().next().unwrap_or_default(),
+                    label: labels.into_iter().next().unwrap_or_else(|| raise(internal("a merge rule has no label"))),
                 },
             })
         },
@@ -155,6 +155,12 @@ fn routine(id: pg_sys::Oid) -> Result<Routine> {
 }
 
 impl Routine {
+    /// What a column is called after it.
+    fn label(&self) -> &str {
+        let name = self.name.rsplit_once('.').map_or(self.name.as_str(), |(_, name)| name);
+        name.trim_matches('"')
+    }
+
     fn must(&self, holds: bool, what: &str, hint: &str) -> Result<()> {
         if holds {
             return Ok(());
@@ -206,8 +212,8 @@ pub fn add(aggregate: pg_sys::Oid, combine: pg_sys::Oid, unite: pg_sys::Oid) -> 
     catalog::execute(
         "INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite, added_by) VALUES ($1, ARRAY[$2], $3, $4, $5::pg_catalog.name)",
         &[
-            a.signature.into(),
-            a.name.rsplit('.').next().unwrap_or_default().trim_matches('"').into(),
+            a.signature.as_str().into(),
+            a.label().into(),
             call(&c.name, 2).into(),
             call(&u.name, 1).into(),
             role_name(a.owner).into(),
@@ -242,10 +248,7 @@ pub fn add_made(aggregate: pg_sys::Oid, parts: &[pg_sys::Oid], result: pg_sys::O
     )?;
     r.must(r.volatility == "i", "is not IMMUTABLE", "The value is a generated column.")?;
     let calls: Vec<String> = parts.iter().map(|p| call(&p.name, p.arguments.len())).collect();
-    let labels: Vec<String> = parts
-        .iter()
-        .map(|p| p.name.rsplit('.').next().unwrap_or_default().trim_matches('"').into())
-        .collect();
+    let labels: Vec<String> = parts.iter().map(|p| p.label().to_string()).collect();
     let _acting = ActingAs::catalog();
     catalog::execute(
         "INSERT INTO rollup.merge_rule (aggregate, parts, labels, result, added_by) VALUES ($1, $2, $3, $4, $5::pg_catalog.name)",
@@ -313,7 +316,7 @@ pub fn write_parameters(select: &mut Select) {
             }
             let missing = defaults[a.arguments.len() - 1..].iter().cloned();
             let arguments: Vec<String> = a.arguments.iter().cloned().chain(missing).collect();
-            let filter = a.filter.as_ref().map(|f| format!(" FILTER (WHERE {f})")).unwrap_or_default();
+            let filter = a.filter.as_ref().map_or(String::new(), |f| format!(" FILTER (WHERE {f})"));
             a.text = format!("{}.{}({}){filter}", ident(&a.schema), ident(&a.function), arguments.join(", "));
         }
     }

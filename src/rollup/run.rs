@@ -12,14 +12,12 @@ use super::one_server::new_at;
 use super::place::{self, Look, Place};
 use super::progress::Progress;
 use super::waiting::New;
-use super::{arrival, attempt, backlog, rebase, sql, state};
-use crate::pg::query::set_local;
-use hll_rollup::{Backlog, new, sql as bounds};
+use super::{arrival, backlog, history, rebase, state};
+use hll_rollup::{Backlog, new, sql as bounds, statements};
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::prelude::*;
-use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
 
 /// How much of its backlog a run works off.
@@ -44,14 +42,14 @@ fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
         return Ok(0);
     }
     let on_nodes = before.state.nodes().is_some();
-    if !on_nodes && before.same_cluster && citus::was_given(before)? {
+    if !on_nodes && before.same_cluster && was_given(before)? {
         citus::rebase::take_along(before.source_oid)?;
         let Some(before) = catalog::by_id_now(before.id)? else { return Ok(0) };
         return if before.state.nodes().is_some() { run_definition(&before, how_much) } else { Ok(0) };
     }
     // How far the nodes of a cluster are tells more than a look at the rows, which it comes before.
     if !on_nodes && !has_work(before)? {
-        attempt::nothing_to_do(before.id)?;
+        history::nothing_to_do(before.id)?;
         return Ok(0);
     }
     if !before.same_cluster {
@@ -69,7 +67,7 @@ fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
 
 fn run_locked(place: &dyn Place, mut d: Definition, how_much: HowMuch) -> Result<i64> {
     let Look { plan, now, candidate, rows: mut total } = place.look(&d)?;
-    let prefix = sql::prefix(&plan);
+    let prefix = statements::prefix(&plan);
     let before = d.state.frontier.clone();
     let begun = match d.state.backlog {
         None => backlog::begin(&d, &plan, &bounds::new("", &before, &now), before.is_nothing())?,
@@ -110,10 +108,10 @@ fn run_locked(place: &dyn Place, mut d: Definition, how_much: HowMuch) -> Result
 
 fn store(d: &Definition, rows: i64, groups: i64) -> Result<()> {
     state::store(d.id, &d.state, rows)?;
-    attempt::succeeded(d.id, rows, groups)
+    history::succeeded(d.id, rows, groups)
 }
 
-/// True where an active rollup has rows to merge. Takes no transaction id.
+/// Whether an active rollup has rows to merge. Takes no transaction id.
 pub fn has_rows(id: i64) -> Result<bool> {
     match catalog::by_id(id)? {
         Some(d) if d.active => has_work(&d),
@@ -122,7 +120,12 @@ pub fn has_rows(id: i64) -> Result<bool> {
 }
 
 fn has_work(d: &Definition) -> Result<bool> {
-    Ok(!d.same_cluster || d.state.backlog.is_some() || citus::was_given(d)? || place::of(d).is_due(d)?)
+    Ok(!d.same_cluster || d.state.backlog.is_some() || was_given(d)? || place::of(d).is_due(d)?)
+}
+
+/// Whether it is a rollup that was made before its source was given to Citus: its rows are written on every node now.
+fn was_given(d: &Definition) -> Result<bool> {
+    Ok(d.state.nodes().is_none() && citus::place(d.source_oid)?.is_some())
 }
 
 /// Whether an active rollup may have rows to merge, as far as that can be told without a statement over its source,
@@ -134,29 +137,12 @@ pub fn look(id: i64) -> Result<New> {
         || d.state.nodes().is_some()
         || d.state.backlog.is_some()
         || !d.same_cluster
-        || citus::was_given(&d)?
+        || was_given(&d)?
     {
         return Ok(New::Unknown);
     }
     let now = catalog::current_frontier(false, d.offset)?;
     new_at(&d, &now)
-}
-
-/// New rows lie at the end of the table, all of them: to the planner, which takes them to be anywhere, reading the
-/// table until one comes looks cheap. Until the current role ends.
-pub fn prefer_the_index() {
-    set_local(c"enable_seqscan", c"off");
-}
-
-/// The planner cannot know how few groups a bucket expression makes, and would sort all rows. Hashing spills where
-/// it does not fit. Until the current role ends.
-pub fn prefer_hashing() {
-    set_local(c"enable_sort", c"off");
-}
-
-/// Sets the time zone until the current role ends.
-pub fn set_timezone(zone: &str) {
-    set_local(c"timezone", &CString::new(zone).unwrap_or_default());
 }
 
 /// Runs every active rollup of a source that the caller may act for.

@@ -1,11 +1,9 @@
 //! The source of a rollup: its stamp column, the index on it, its row in the catalog.
-use super::catalog::{self, Must};
-use super::citus;
+use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail, internal};
-use super::plan::Plan;
-use super::sql::{STAMP, ident, literal};
 use crate::pg::xact;
-use crate::pg::zonemap;
+use hll_rollup::Plan;
+use hll_rollup::sql::{STAMP, ident, literal};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -45,6 +43,9 @@ pub fn describe(relation: pg_sys::Oid) -> Result<Source> {
     .ok_or_else(|| internal("the source is gone"))
 }
 
+/// What a stamp column says that the extension has left.
+pub const LEFT: &str = "left by extension hll, which was dropped; rollup.create recreates it";
+
 /// The stamp of rows that were there before the column: an id lower than that of every transaction that writes rows, and
 /// higher than what those give who write into the column.
 const BEFORE: i64 = 1;
@@ -59,7 +60,7 @@ pub fn add_stamp(source: &Source) -> Result<bool> {
              a.atttypid = 'pg_catalog.int8'::pg_catalog.regtype AND NOT a.attnotnull AND d.oid IS NULL AND pg_catalog.col_description(a.attrelid, a.attnum) = $3 \
              FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
              WHERE a.attrelid = $1::pg_catalog.regclass AND a.attname = $2::pg_catalog.name AND NOT a.attisdropped",
-            &[source.qualified().into(), STAMP.into(), super::gone::LEFT.into()],
+            &[source.qualified().into(), STAMP.into(), LEFT.into()],
             |row| Ok((row.get::<bool>(1)? == Some(true), row.get::<bool>(2)? == Some(true))),
         )?
     };
@@ -128,29 +129,6 @@ pub fn lock_exclusively(source: &Source) -> Result<()> {
     catalog::execute(&format!("DO {}", literal(&body)), &[])
 }
 
-/// The index that runs find new rows by, and that tells of rows which come by another road: on every leaf that lacks it.
-///
-/// It must never leave a row out, and costs every insertion: `crate::pg::zonemap` says how it does both, and why BRIN
-/// would not do. In a cluster the rows are in shards, whose zones no run closes, and stamps of different nodes lie far
-/// apart: there the stamp has a B-tree, and the map, which VACUUM closes, is for expiry.
-pub fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<()> {
-    if citus::place(relation)?.is_none() {
-        return super::maps::complete(relation, &source.qualified(), &plan.time_column);
-    }
-    let there = catalog::read(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid \
-         AND a.attnum = ANY (i.indkey::pg_catalog.int2[]) WHERE i.indrelid = $1 AND a.attname = $2::pg_catalog.name)",
-        &[relation.into(), STAMP.into()],
-        |row| row.get::<bool>(1),
-    )?;
-    if there.first().copied().flatten() == Some(true) {
-        return Ok(());
-    }
-    let (table, time) = (source.qualified(), ident(&plan.time_column));
-    catalog::execute(&format!("CREATE INDEX ON {table} ({STAMP})"), &[])?;
-    catalog::execute(&format!("CREATE INDEX ON {table} USING {} ({time})", zonemap::NAME), &[])
-}
-
 /// The source's row in the catalog, locked. Expiry holds it in share mode: none is under way while the rollup comes into
 /// being. It is written, and not locked alone, so that who drops the last rollup of the source in a transaction that
 /// keeps one snapshot is told of this one, which that does not show.
@@ -173,19 +151,12 @@ pub fn register(relation: pg_sys::Oid, plan: &Plan) -> Result<()> {
     }
 }
 
-/// Forgets a source that has no rollup any more, and drops the functions beside it. Its row is locked before it is asked
-/// whether it has one, as `register` locks it before it makes one: of two who come and go at once one waits for the other.
-pub fn forget(relation: pg_sys::Oid, there: bool) -> Result<()> {
-    {
-        let _acting = xact::ActingAs::catalog();
-        catalog::execute("SELECT FROM rollup.source WHERE relation = $1 FOR UPDATE", &[relation.into()])?;
-    }
-    if !catalog::of_source(relation, true)?.is_empty() {
-        return Ok(());
-    }
-    if there {
-        super::beside::drop(relation)?;
-    }
-    let _acting = xact::ActingAs::catalog();
-    catalog::execute("DELETE FROM rollup.source WHERE relation = $1", &[relation.into()])
+/// Waits, `now` having been read, for whoever moves rows from one partition to another that is new. A statement that
+/// was planned before that one came, and reads after, would see the rows in neither.
+pub fn settle_partitions(d: &Definition) -> Result<()> {
+    let (source, _, owner) = d.parts()?;
+    let _acting = xact::ActingAs::role(owner);
+    catalog::execute(&format!("LOCK TABLE {source} IN ACCESS SHARE MODE"), &[])?;
+    xact::accept_invalidations();
+    Ok(())
 }

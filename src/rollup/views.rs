@@ -1,14 +1,13 @@
-//! Live views: made, and made anew where their columns change. Which view is the one of a table is kept in the catalog,
+//! Live views: made, and recreated where their columns change. Which view is the one of a table is kept in the catalog,
 //! by oid: it is told from others of the name, and followed when it is renamed. What its owner has set, options and
 //! grants, and who that is, holds for the one that takes its place; so do comments (see `comments`).
 use super::catalog::{self, Must};
-use super::create::refuse_existing;
 use super::error::{Result, fail, internal};
-use super::levels::Level;
 use super::live_sql;
-use super::plan::Plan;
-use super::sql::ident;
+use super::naming::refuse_existing;
 use crate::pg::xact::ActingAs;
+use hll_rollup::sql::ident;
+use hll_rollup::{Level, Plan};
 use pgrx::prelude::*;
 
 /// What the rollup reads, and its table, qualified and quoted.
@@ -48,8 +47,8 @@ pub fn of(id: i64, level: Option<&Level>) -> Result<Option<String>> {
     }
 }
 
-/// The live view on a table of a rollup, of which `live` is what is known. Citus drops views of a table that it makes
-/// anew, and makes them again: where the one that is known has gone, it is the view that stands beside the table, belongs
+/// The live view on a table of a rollup, of which `live` is what is known. Citus drops views of a table that it
+/// recreates, and makes them again: where the one that is known has gone, it is the view that stands next to the table, belongs
 /// to the same role, has the name that it was given, and reads both the table and the state of rollups.
 pub fn on(relation: pg_sys::Oid, live: Option<pg_sys::Oid>) -> Result<Option<String>> {
     let found = catalog::write(
@@ -90,7 +89,7 @@ fn beside(table: &str) -> Result<String> {
 /// Makes the live view of a rollup or a level, or makes it what the plan says; returns its name.
 pub fn make(nodes: bool, plan: &Plan, names: Names, level: Option<&Level>, id: i64) -> Result<String> {
     let there = of(id, level)?;
-    let options = there.as_deref().map(options).transpose()?.unwrap_or_default();
+    let options = there.as_deref().map_or(Ok(Vec::new()), options)?;
     let view = match there.or(names.view.map(str::to_string)) {
         Some(view) => view,
         None => beside(level.map_or(names.target, |l| &l.target))?,
@@ -153,7 +152,7 @@ fn refuse_temporary(view: &str) -> Result<()> {
     }
 }
 
-/// A live view that was dropped, to be made anew.
+/// A live view that was dropped, to be recreated.
 pub struct Kept {
     level: Option<String>,
     /// Its name, qualified and quoted.
@@ -175,7 +174,7 @@ struct Grant {
 
 impl Grant {
     fn on(&self, view: &str) -> String {
-        let column = self.column.as_ref().map(|c| format!(" ({})", ident(c))).unwrap_or_default();
+        let column = self.column.as_ref().map_or(String::new(), |c| format!(" ({})", ident(c)));
         format!("{}{column} ON {view}", self.privilege)
     }
 }

@@ -1,11 +1,12 @@
 //! Rows that wait to be merged: whether there are any, how many, since when. Asked by the scheduler for every owner and
 //! by readers of rollup.status: so on the source no SQL is run, and no lock is waited for (see `zonemap::look`).
 use super::catalog::{self, Definition};
+use super::citus;
 use super::error::Result;
-use super::{citus, sql};
 use crate::pg::xact::ActingAs;
 use crate::pg::zonemap::look::{self, Found, Wanted};
-use hll_rollup::{Frontier, Stamps, new, sql as bounds, unmerged};
+use hll_rollup::sql::STAMP;
+use hll_rollup::{Frontier, Plan, Stamps, new, sql as bounds, unmerged};
 use pgrx::pg_sys;
 
 /// Whether rows came that a run would merge.
@@ -28,7 +29,7 @@ pub fn any_new(d: &Definition, now: &Frontier) -> Result<New> {
     let found = look::look(
         d.source_oid,
         &Wanted {
-            stamp: sql::STAMP,
+            stamp: STAMP,
             time: &plan.time_column,
             between: &|least, greatest| new.meets(least, greatest),
             row: &|stamp, _| new.contains(stamp),
@@ -58,11 +59,7 @@ fn look(id: i64) -> Result<Option<(i64, Option<i64>)>> {
 }
 
 /// The same of one table, the source or a part of it, on one server.
-fn look_at(
-    d: &Definition,
-    plan: &super::plan::Plan,
-    table: pg_sys::Oid,
-) -> Result<Option<(i64, Option<i64>)>> {
+fn look_at(d: &Definition, plan: &Plan, table: pg_sys::Oid) -> Result<Option<(i64, Option<i64>)>> {
     let rest = unmerged(&d.state.frontier);
     let (left, before) = match &d.state.backlog {
         None => (Stamps::NONE, None),
@@ -73,7 +70,7 @@ fn look_at(
     let found = look::look(
         table,
         &Wanted {
-            stamp: sql::STAMP,
+            stamp: STAMP,
             time: &plan.time_column,
             between: &|least, greatest| rest.meets(least, greatest) || left.meets(least, greatest),
             row: &|stamp, at| rest.contains(stamp) || left.contains(stamp) && early(at),
@@ -88,14 +85,13 @@ fn look_at(
 
 /// The rows of a part of the source, which the caller has locked, that the rollup has not merged; None where that cannot be
 /// told.
-pub fn unmerged_in(d: &Definition, plan: &super::plan::Plan, table: pg_sys::Oid) -> Result<Option<i64>> {
+pub fn unmerged_in(d: &Definition, plan: &Plan, table: pg_sys::Oid) -> Result<Option<i64>> {
     Ok(look_at(d, plan, table)?.map(|(rows, _)| rows))
 }
 
 /// Whether a table, which the caller has locked, has a row; None where that cannot be told.
 pub fn has_rows(table: pg_sys::Oid, time_column: &str) -> Option<bool> {
-    let any =
-        Wanted { stamp: sql::STAMP, time: time_column, between: &|_, _| true, row: &|_, _| true, one: true };
+    let any = Wanted { stamp: STAMP, time: time_column, between: &|_, _| true, row: &|_, _| true, one: true };
     match look::look(table, &any) {
         Found::Rows(rows, _) => Some(rows > 0),
         Found::Locked | Found::Unknown => None,
@@ -103,7 +99,7 @@ pub fn has_rows(table: pg_sys::Oid, time_column: &str) -> Option<bool> {
 }
 
 /// On a Citus cluster a statement counts them, on the nodes where they are, as the owner, whose code it may run.
-fn on_nodes(d: &Definition, plan: &super::plan::Plan) -> Result<Option<(i64, Option<i64>)>> {
+fn on_nodes(d: &Definition, plan: &Plan) -> Result<Option<(i64, Option<i64>)>> {
     let (source, _, owner) = d.parts()?;
     let _acting = ActingAs::role(owner);
     let count = format!(

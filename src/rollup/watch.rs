@@ -1,4 +1,4 @@
-//! Changes of rows that were counted: triggers on the source refuse them, or note when the rows were, before and
+//! Changes of rows that were counted: triggers on the source refuse them, or record when the rows were, before and
 //! after, for rollups that follow.
 //!
 //! Row triggers come to partitions by themselves, fire for rows written to a leaf, for rows that an UPDATE moves to
@@ -6,14 +6,14 @@
 //! leaf has one; a new leaf gets it from an event trigger (see `arrange`).
 //!
 //! Invariant: no change is lost. Of one whose time cannot be told, since the time column is gone or is no time any more,
-//! the note says all times.
+//! the record says all times.
 use super::catalog::{self, Must};
 use super::error::{Result, fail, raise, report};
-use super::plan::Plan;
 use crate::pg::trigger::{self, Change, Micros};
 use crate::pg::v1::Call;
 use crate::pg::xact::ActingAs;
 use crate::pg::zonemap::extent::{Extent, extent};
+use hll_rollup::Plan;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -59,7 +59,7 @@ impl OnChange {
 pub fn check_followed(source: pg_sys::Oid, plan: &Plan) -> Result<()> {
     let refuse = |what: String, hint: &str| fail(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, what, hint);
     if !plan.plain_key {
-        let written = plan.column(&plan.time_key).map(|c| c.written.clone()).unwrap_or_default();
+        let written = plan.key_column().written.clone();
         return refuse(
             format!("changes cannot be followed in buckets of {written}"),
             "on_change => 'recompute' takes date_trunc or date_bin, with constants, of the time column alone.",
@@ -81,21 +81,21 @@ pub fn check_followed(source: pg_sys::Oid, plan: &Plan) -> Result<()> {
 
 const MINUTE: i64 = 60_000_000;
 const DAY: i64 = 1440 * MINUTE;
-/// Notes that a transaction remembers to have written.
+/// Records that a transaction remembers to have written.
 const REMEMBERED: usize = 100_000;
 
-/// A note: the source, its time column, and the first and the last moment, None for a time that is NULL.
+/// A record: the source, its time column, and the first and the last moment, None for a time that is NULL.
 type Note = (pg_sys::Oid, String, Option<Micros>, Option<Micros>);
 
 thread_local! {
     static EXPIRING: RefCell<Option<Marked>> = const { RefCell::new(None) };
-    /// What this part of the transaction has noted: written once, it need not be again.
+    /// What this part of the transaction has recorded: written once, it need not be again.
     static NOTED: RefCell<((i64, u32), HashSet<Note>)> = RefCell::new(((0, 0), HashSet::new()));
 }
 
 /// Marks one statement of ours by which rows expire, or move to a partition of their own: no change of what they say.
 ///
-/// Invariant: what is not noted is what this very statement does to the very tables it names. Whatever other code does
+/// Invariant: what is not recorded is what this very statement does to the very tables it names. Whatever other code does
 /// meanwhile (triggers, constraints, cascades; to these tables or others) is a change as any: statements that delete are
 /// told apart by their number, TRUNCATE by its kind, since a table that is being truncated cannot be once more.
 pub struct Expiring {
@@ -130,7 +130,7 @@ impl Expiring {
         Expiring { outer: EXPIRING.replace(Some(marked)) }
     }
 
-    /// True of a change that the marked statement makes.
+    /// Whether it is a change that the marked statement makes.
     fn makes(change: &Change) -> bool {
         EXPIRING.with_borrow(|marked| {
             marked.as_ref().is_some_and(|m| {
@@ -278,7 +278,7 @@ fn write(w: &Watched, column: &str, since: Option<Micros>, until: Option<Micros>
     )
 }
 
-/// Forgets what came to a source by another road and every rollup of it has judged; all of it with `all`.
+/// Forgets what came to a source in another way and every rollup of it has judged; all of it with `all`.
 pub fn forget_arrivals(source: pg_sys::Oid, all: bool) -> Result<()> {
     let _acting = ActingAs::catalog();
     if !catalog::has_arrivals(source)? {

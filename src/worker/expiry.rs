@@ -1,11 +1,11 @@
 //! Expiry by an owner's process: a little at a time, so that runs do not wait for it.
-use super::settings::expire_sleep;
 use super::work::timed;
 use crate::pg::background;
 use crate::pg::xact::Failure;
 use crate::rollup::error::Result;
 use crate::rollup::expire::{Bracket, Expiry, Outcome, Step};
-use crate::rollup::{retention, sweep};
+use crate::rollup::settings::expire_sleep;
+use crate::rollup::{patience, retention};
 use pgrx::prelude::*;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
@@ -95,7 +95,7 @@ impl Turns {
 /// Stores why rows of a table could not go, and says so in the log once, not at each attempt.
 fn failed(oid: pg_sys::Oid, name: &str, e: &Failure) {
     // Somebody uses the table: the next look is another attempt.
-    if sweep::in_use(e.code) {
+    if patience::in_use(e.code) {
         return;
     }
     match timed(|| retention::failed(oid, &e.message)) {

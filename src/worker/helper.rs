@@ -2,10 +2,10 @@
 //! between the runs. It leaves when there has been nothing to do for a while, and after a turn where others wait.
 use super::expiry::Turns;
 use super::partitions::Partitions;
-use super::settings::naptime;
 use super::work::{self, Found, Settings};
 use crate::pg::background;
 use crate::pg::lock::Turn;
+use crate::rollup::settings::naptime;
 use pgrx::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ fn main(argument: u64) {
     background::take_signals();
     background::connect(Some(pg_sys::Oid::from(argument as u32)));
     let owner = pg_sys::Oid::from((argument >> 32) as u32);
-    // A scheduler that was started anew does not know of those that the one before has started.
+    // A scheduler that was restarted does not know of those that the one before has started.
     let Some(_turn) = Turn::of(owner) else { background::exit_done() };
     let name = background::own_database_name();
     let mut expiry = Turns::new(owner);

@@ -1,7 +1,7 @@
 //! The launcher: sees that each database has its scheduler. It connects to no database, so that it stands in
 //! the way of none.
-use super::settings::{naptime, serves};
 use crate::pg::{background, lock, xact};
+use crate::rollup::settings::{naptime, serves};
 use pgrx::bgworkers::DynamicBackgroundWorker;
 use pgrx::prelude::*;
 use std::collections::HashMap;

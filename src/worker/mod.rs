@@ -8,12 +8,11 @@ mod launcher;
 mod owners;
 mod partitions;
 mod scheduler;
-pub mod settings;
 mod work;
 
 /// Called once when the library is loaded: registers the settings, and the launcher where it is preloaded.
 pub fn init() {
-    settings::init();
+    crate::rollup::settings::init();
     if background::preloading() {
         background::register_launcher("rollup launcher", "rollup_launcher_main");
     }

@@ -4,11 +4,11 @@
 //! code leaves in it (settings, temporary objects, prepared statements, seeds, locks) meets nobody else. Owners come in the order in
 //! which they were seen to wait. While some wait, processes leave after each turn; where none leaves, since its owner's
 //! code is slow, there may be twice as many as the settings say, and in the end the oldest is cancelled.
-use super::settings::max_workers;
 use super::work::{self, timed};
 use crate::pg::background;
 use crate::pg::lock::Turn;
 use crate::rollup::attempt::Due;
+use crate::rollup::settings::max_workers;
 use crate::rollup::{partition, retention};
 use pgrx::bgworkers::DynamicBackgroundWorker;
 use pgrx::prelude::*;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// An owner of tables whose rows expire, or whose partitions are made ahead, is served at least this often.
 const TENDED: Duration = Duration::from_secs(10);
-/// Owners who have waited this long are served beside those that the settings allow.
+/// Owners who have waited this long are served in addition to those that the settings allow.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A process that has not left for so long, while others wait and there is no room, is cancelled.
 const LONGEST: Duration = Duration::from_secs(60);

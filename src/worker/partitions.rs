@@ -2,7 +2,7 @@
 use super::work::timed;
 use crate::pg::background;
 use crate::rollup::partition;
-use crate::rollup::sweep::in_use;
+use crate::rollup::patience::in_use;
 use pgrx::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ impl Partitions {
         Partitions { owner, next: Instant::now() }
     }
 
-    /// Makes what lacks, if it is time to look.
+    /// Makes what is missing, if it is time to look.
     pub fn work(&mut self) {
         if Instant::now() < self.next {
             return;

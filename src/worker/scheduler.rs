@@ -2,10 +2,10 @@
 //! that an owner has defined and waits for no lock of theirs, so that no owner can stop it; it keeps what it knows
 //! between looks. An idle tick reads and takes no transaction id; ticks that were missed become one.
 use super::owners::Owners;
-use super::settings::naptime;
 use super::work::{self, Found, Settings, timed};
 use crate::pg::background;
 use crate::rollup::attempt;
+use crate::rollup::settings::naptime;
 use pgrx::prelude::*;
 use std::time::{Duration, Instant};
 

@@ -1,16 +1,17 @@
 //! What an owner's process does: take a source that nobody works on, and run what is due of it, each rollup in
 //! transactions of its own, so that one that fails stops no other. And the look at what is due, the scheduler's too.
-use super::settings;
+use crate::pg::ctext::c_text;
 use crate::pg::lock::{self, Work};
 use crate::pg::{background, xact};
 use crate::rollup::attempt::{self, Due};
 use crate::rollup::catalog;
 use crate::rollup::diagnose;
 use crate::rollup::error::Result;
+use crate::rollup::history;
 use crate::rollup::run;
+use crate::rollup::settings;
 use crate::rollup::waiting::New;
 use pgrx::prelude::*;
-use std::ffi::CString;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ pub fn timed<T>(
 ) -> std::result::Result<T, xact::Failure> {
     background::start_clock(settings::timeout());
     let done = xact::in_transaction(|| {
-        let wait = CString::new(settings::lock_timeout().to_string()).unwrap_or_default();
+        let wait = c_text(settings::lock_timeout().to_string());
         crate::pg::query::set_local(c"lock_timeout", &wait);
         body().unwrap_or_else(|report| {
             report.report(PgLogLevel::ERROR);
@@ -62,7 +63,7 @@ pub fn look(name: &str) -> std::result::Result<Found, xact::Failure> {
     })
 }
 
-/// A database in which transactions may not write is looked at anew after this.
+/// A database in which transactions may not write is looked at again after this.
 const READ_ONLY: Duration = Duration::from_secs(60);
 
 /// What was set for sessions of the database when this one began: another one begins with what is set by now.
@@ -106,7 +107,7 @@ pub fn may_have_rows(d: &Due) -> bool {
     match timed(|| run::look(d.id)) {
         Ok(New::Nothing) => {
             if d.failing
-                && let Err(e) = timed(|| attempt::nothing_to_do(d.id))
+                && let Err(e) = timed(|| history::nothing_to_do(d.id))
             {
                 log!("rollup {}: {}", d.name, e.message);
             }
@@ -138,7 +139,7 @@ pub fn with_rows(scheduled: Vec<Due>) -> Vec<Vec<Due>> {
     sources
 }
 
-/// Runs the rollups of each source that no other process works on; true where a piece of a backlog was done, and there
+/// Runs the rollups of each source that no other process works on; true if a piece of a backlog was done, and there
 /// may be more of it. Others that are due come first: the next look has those that waited longest in front.
 pub fn run_all(sources: Vec<Vec<Due>>) -> bool {
     let mut more = false;
@@ -163,7 +164,7 @@ fn run_one(d: &Due) -> bool {
     };
     let Err(e) = done else { return true };
     // Looking for whose value it was costs what a run does: once is enough.
-    let message = match timed(|| attempt::said_of(d.id, &e.message)) {
+    let message = match timed(|| attempt::previous_message(d.id, &e.message)) {
         Ok(Some(said)) => said,
         _ => timed(|| Ok(diagnose::explain(d.id, &e))).unwrap_or(e.message),
     };

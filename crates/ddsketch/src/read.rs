@@ -14,6 +14,7 @@ use crate::{DdSketch, Error, MAX_BUCKETS, Memory};
 struct Rest<'a>(&'a [u8]);
 
 const SHORT: Error = Error::Bytes("it ends early");
+const OUTSIDE: Error = Error::Bytes("there is no such bucket");
 
 impl<'a> Rest<'a> {
     #[inline(always)]
@@ -57,6 +58,23 @@ impl<'a> Rest<'a> {
             }
         }
         Err(LONG)
+    }
+
+    /// How many bits each count of the next block has, and where the block begins: at `next` or after it, no later than
+    /// `highest`.
+    #[inline(always)]
+    fn block_head(&mut self, is_first: bool, next: i64, highest: i32) -> Result<(u32, i32), Error> {
+        let code = self.byte()?;
+        let (bits, mut gap) = (u32::from(code & 63), u64::from(code >> 6));
+        if is_first && gap > 0 || bits == 0 {
+            return Err(Error::Bytes("a block of buckets begins in no way that there is"));
+        }
+        if gap == FAR {
+            gap = gap.saturating_add(self.varint()?);
+        }
+        let index = i64::try_from(gap).ok().and_then(|gap| next.checked_add(gap)).ok_or(OUTSIDE)?;
+        let index = i32::try_from(index).ok().filter(|index| *index <= highest).ok_or(OUTSIDE)?;
+        Ok((bits, index))
     }
 
     /// Eight counts of `bits` bits each, 1 to 63, from as many bytes.
@@ -175,7 +193,6 @@ impl<M: Memory> DdSketch<M> {
     }
 
     fn half(&mut self, rest: &mut Rest, scale: i32, negative: bool) -> Result<Ends, Error> {
-        const OUTSIDE: Error = Error::Bytes("there is no such bucket");
         let (lowest, highest) = index_range(scale);
         let first = u32::try_from(rest.varint()?).map_err(|_| OUTSIDE)?;
         let first = (first >> 1) as i32 ^ -((first & 1) as i32);
@@ -206,20 +223,7 @@ impl<M: Memory> DdSketch<M> {
                 (n, next, last) = (n + run.blocks, i64::from(end), end - BLOCK as i32 + run.last as i32);
                 continue;
             }
-            let code = rest.byte()?;
-            let (bits, mut gap) = (u32::from(code & 63), u64::from(code >> 6));
-            if n == 0 && gap > 0 || bits == 0 {
-                return Err(Error::Bytes("a block of buckets begins in no way that there is"));
-            }
-            if gap == FAR {
-                gap = gap.saturating_add(rest.varint()?);
-            }
-            let Some(index) = i64::try_from(gap).ok().and_then(|gap| next.checked_add(gap)) else {
-                return Err(OUTSIDE);
-            };
-            let Some(index) = i32::try_from(index).ok().filter(|index| *index <= highest) else {
-                return Err(OUTSIDE);
-            };
+            let (bits, index) = rest.block_head(n == 0, next, highest)?;
             let block = rest.block(bits)?;
             let Some(facts) = block.facts(bits) else {
                 return Err(Error::Bytes("a block of buckets is larger than it needs to be"));
@@ -244,7 +248,7 @@ impl<M: Memory> DdSketch<M> {
         Ok(Some((first, last)))
     }
 
-    /// min and max, which lie in the outermost buckets or beside them: who finds buckets by logarithms may be one off.
+    /// min and max, which lie in the outermost buckets or next to them: who finds buckets by logarithms may be one off.
     fn extremes(
         &mut self,
         rest: &mut Rest,

@@ -237,7 +237,7 @@ impl<M: Memory> DdSketch<M> {
         half.ends().is_some_and(|(_, last)| last == index_of(f64::INFINITY, self.scale))
     }
 
-    /// The sum of the values, exact but for being rounded to a double. None of no values, and where a part came without.
+    /// The sum of the values, exact except for rounding to a double. None of no values, and where a part came without.
     pub fn sum(&self) -> Option<f64> {
         self.quotient(1)
     }

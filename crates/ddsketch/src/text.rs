@@ -108,6 +108,14 @@ fn double(text: &str) -> Result<f64, Error> {
     Ok(value + 0.0)
 }
 
+/// What a text says of all values together.
+#[derive(Default)]
+struct Facts<'a> {
+    sum: Option<&'a str>,
+    min: Option<&'a str>,
+    max: Option<&'a str>,
+}
+
 impl<M: Memory> DdSketch<M> {
     /// Reads the text form, checking all of it.
     pub fn parse(text: &str, memory: M) -> Result<Self, Error> {
@@ -120,7 +128,7 @@ impl<M: Memory> DdSketch<M> {
             _ => return Err(Error::Text("it begins with scale=")),
         };
         let scale = sketch.scale;
-        let (mut count, mut sum, mut min, mut max) = (None, None, None, None);
+        let (mut count, mut facts) = (None, Facts::default());
         let mut seen = Vec::new();
         for word in words {
             let (name, value) = word.ok_or(Error::Text("it is made of words such as count=3"))?;
@@ -130,9 +138,9 @@ impl<M: Memory> DdSketch<M> {
             seen.push(name);
             match name {
                 "count" => count = Some(number::<u64>(value, "the count is a whole number")?),
-                "sum" => sum = Some(value),
-                "min" => min = Some(value),
-                "max" => max = Some(value),
+                "sum" => facts.sum = Some(value),
+                "min" => facts.min = Some(value),
+                "max" => facts.max = Some(value),
                 "zero" => {
                     sketch.zero = number(value, "zeros are a whole number")?;
                     sketch.grow(sketch.zero)?;
@@ -148,11 +156,16 @@ impl<M: Memory> DdSketch<M> {
         if count.is_some_and(|count| count != sketch.count) {
             return Err(Error::Text("the count is not that of the buckets"));
         }
-        if sketch.count == 0 {
+        sketch.with_words(facts)
+    }
+
+    /// With sum, min and max as they are written.
+    fn with_words(self, Facts { sum, min, max }: Facts) -> Result<Self, Error> {
+        if self.count == 0 {
             return if [sum, min, max].iter().any(Option::is_some) {
                 Err(Error::Text("nothing is known of no values"))
             } else {
-                Ok(sketch)
+                Ok(self)
             };
         }
         let known = |word: Option<&str>| word.filter(|word| *word != "?").map(double).transpose();
@@ -166,7 +179,8 @@ impl<M: Memory> DdSketch<M> {
         if sum.is_some_and(f64::is_infinite) {
             return Err(Error::Text("the sum of the finite values is finite"));
         }
-        let sketch = sketch.with_facts(sum, known(min)?, known(max)?);
+        let memory = self.memory;
+        let sketch = self.with_facts(sum, known(min)?, known(max)?);
         let mut sketch = sketch.map_err(|_| Error::Text("min or max is where no values are"))?;
         if let Some(whole) = whole {
             let most = 1024 + POINT as usize + (64 - sketch.count.leading_zeros()) as usize;

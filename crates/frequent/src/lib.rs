@@ -1,6 +1,6 @@
 //! The largest of many counters, with an error that is known after any number of merges.
 //!
-//! A summary keeps numbers by key, no more than `max_keys` of them, and beside them its [`Rest`]: what was taken from keys,
+//! A summary keeps numbers by key, no more than `max_keys` of them, and next to them its [`Rest`]: what was taken from keys,
 //! in all. Where there are too many keys, [`cut`] takes the largest number that has to go from every key, and drops those of
 //! which nothing is left (Misra and Gries, 1982; that such summaries merge: Agarwal and others, "Mergeable summaries", 2012).
 //!
@@ -92,7 +92,7 @@ impl<K: Ord> Counters for std::collections::BTreeMap<K, u64> {
     }
 }
 
-/// What a summary has beside its numbers.
+/// What a summary has besides its numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rest<N> {
     /// What was taken from keys.

@@ -6,7 +6,7 @@ use crate::{Outcome, drawing, root};
 
 const BEGIN: &str = "<!-- what `make bench` measured -->\n";
 const END: &str = "<!-- end -->\n";
-const HEAD: &str = "# Measurements\n\nWritten by `make bench`, as are [the same figures for programs](figures.json), of which this page and the charts beside it are drawn.\n";
+const HEAD: &str = "# Measurements\n\nWritten by `make bench`, as are [the same figures for programs](figures.json), of which this page and the charts next to it are drawn.\n";
 
 fn sentence(measured: &Measured) -> String {
     let Measured { date, postgresql, machine } = measured;
@@ -106,7 +106,7 @@ pub fn charts(figures: &Figures) -> Vec<(&'static str, &'static str, String)> {
             (at(row, 3)?.after == "x")
                 .then(|| (label(&row[0].to_string()), ours.value, label(&against.after), against.value))
         };
-        let title = "Rollups at work, beside what they are compared with";
+        let title = "Rollups at work, compared with others";
         let pairs: Vec<_> = table.rows.iter().filter_map(pair).collect();
         chart("rollup", title, drawing::pairs(title, &pairs));
     }

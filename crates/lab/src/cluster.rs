@@ -103,7 +103,7 @@ impl Cluster {
     }
 
     /// Gives the copied data an identifier of its own, by which a server knows that it is not where a dump was made. It is
-    /// the first field of pg_control, and in each segment of the log: pg_resetwal writes both anew.
+    /// the first field of pg_control, and in each segment of the log: pg_resetwal writes both again.
     fn identify(&self) -> Outcome<()> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
@@ -272,12 +272,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// Stops without order (immediate mode): what a crash leaves, but for the log.
+    /// Stops without order (immediate mode): what a crash leaves, except for the log.
     pub fn quit(&mut self) -> Outcome<()> {
         self.signal("-QUIT")
     }
 
-    /// Kills one process of the server outright, which makes the postmaster start anew.
+    /// Kills one process of the server outright, which makes the postmaster start again.
     pub fn kill(&self, pid: i64) -> Outcome<()> {
         let done = Command::new("sh").args(["-c", "kill -KILL \"$0\"", &pid.to_string()]).status()?;
         if done.success() { Ok(()) } else { Err(format!("process {pid} is not there").into()) }

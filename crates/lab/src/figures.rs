@@ -229,7 +229,7 @@ pub fn kept() -> Outcome<Figures> {
     Ok(serde_json::from_str(&fs::read_to_string(file())?).map_err(|e| format!("figures.json: {e}"))?)
 }
 
-/// Keeps what was said since this was called last as that part, and draws everything anew.
+/// Keeps what was said since this was called last as that part, and draws everything again.
 pub fn publish(part: &str, measured: Measured) -> Outcome<()> {
     let blocks = std::mem::take(&mut *said());
     let mut figures = kept()?;

@@ -130,14 +130,14 @@ impl Bucket {
         }
     }
 
-    /// True where every bucket of `self` lies inside one bucket of `coarse`, which is a level's.
+    /// Whether every bucket of `self` lies inside one bucket of `coarse`, which is a level's.
     pub fn nests_in(self, coarse: Bucket, utc: bool) -> bool {
         let (length, offset, absolute) = match self {
             Bucket::Unknown => return false,
             Bucket::Months(m) => return matches!(coarse, Bucket::Months(c) if c > m && c % m == 0),
             Bucket::Fixed { length, offset, absolute } => (length, offset, absolute),
         };
-        // Buckets that run through clock changes begin anywhere in a local day, but for parts of a quarter hour.
+        // Buckets that run through clock changes begin anywhere in a local day, except for parts of a quarter hour.
         let placed = |unit: i64| {
             unit % length == 0 && offset % length == 0 && (!absolute || utc || QUARTER_HOUR % length == 0)
         };
@@ -148,7 +148,7 @@ impl Bucket {
         }
     }
 
-    /// True where it is longer than `other`.
+    /// Whether it is longer than `other`.
     pub fn longer_than(self, other: Bucket) -> bool {
         self.shortest() > other.shortest()
     }

@@ -20,22 +20,34 @@
 //! was merged at first they are what is merged at last: each row is merged by exactly one run. `tests/exactly_once.rs`
 //! holds it over random histories. [`sql`] writes the same sets as conditions; `tests/text.rs` holds that they agree.
 //!
-//! Beside that are parts of a rollup's definition that need no server: [`Bucket`]s of time, and templates ([`fill`]).
+//! Besides, there are parts of a rollup's definition that need no server: [`Bucket`]s of time, and templates ([`fill`]); and
+//! the [`verdict`] on rows that came with stamps that are merged.
 #![deny(unsafe_code)]
 
 mod backlog;
 mod bucket;
 mod cluster;
 mod frontier;
+pub mod keys;
+mod level;
+pub mod live;
+pub mod newcomers;
+mod plan;
 mod snapshot;
 pub mod sql;
 mod stamps;
+pub mod statements;
 mod template;
+pub mod times;
+mod verdict;
 
 pub use backlog::{Backlog, Contradiction, State, Stored};
 pub use bucket::{Bucket, EPOCH, Kind, Step, bin, bin_of, level_of};
 pub use cluster::{Absent, Answer, Answers, Candidate, MANY, Refused, advance, restarted};
 pub use frontier::{Frontier, GROUP, Node, Nodes, SOURCE, merged, new, unmerged};
+pub use level::Level;
+pub use plan::{Column, Joined, Joins, Merge, Missing, Plan, Role, from_clause};
 pub use snapshot::Snapshot;
 pub use stamps::Stamps;
 pub use template::fill;
+pub use verdict::{Verdict, verdict};

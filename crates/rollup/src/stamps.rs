@@ -141,6 +141,9 @@ fn joined(ranges: impl Iterator<Item = (i64, i64)>) -> Vec<(i64, i64)> {
 mod tests {
     use super::*;
 
+    /// Under Miri some of the sets do.
+    const STEP: usize = if cfg!(miri) { 11 } else { 1 };
+
     /// Every set of a few stamps, at both ends of what there is and in the middle, by the bits of a number.
     fn set(bits: u32, at: &[i64]) -> Stamps {
         let chosen = at.iter().enumerate().filter(|(n, _)| bits & (1 << n) != 0);
@@ -154,12 +157,12 @@ mod tests {
             [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX - 1, i64::MAX],
             [-7, -5, -4, 0, 9, 11],
         ] {
-            for a in 0..64 {
+            for a in (0..64).step_by(STEP) {
                 let x = set(a, &at);
                 assert_eq!(x.complement().complement(), x);
                 assert_eq!(x.union(&x.complement()), Stamps::all());
                 assert!(x.intersect(&x.complement()).is_empty());
-                for b in 0..64 {
+                for b in (0..64).step_by(STEP) {
                     let y = set(b, &at);
                     assert_eq!(x.union(&y), set(a | b, &at));
                     assert_eq!(x.intersect(&y), set(a & b, &at));

@@ -194,7 +194,7 @@ impl Called {
         }
     }
 
-    /// True of an expanded object that may be written to.
+    /// Whether it is an expanded object that may be written to.
     unsafe fn is_expanded(&self, value: Datum) -> bool {
         const READ_WRITE: u8 = pg_sys::vartag_external::VARTAG_EXPANDED_RW as u8;
         let p = value.cast_mut_ptr::<u8>();

@@ -13,7 +13,7 @@ impl<'a> Calls<'a> {
         Calls { keys, calls: Vec::new() }
     }
 
-    /// Notes the calls in `node`; false where there is a column that is neither in a call nor in a key.
+    /// Records the calls in `node`; false where there is a column that is neither in a call nor in a key.
     ///
     /// # Safety
     /// `node` is NULL, an expression or a list of such.
@@ -50,7 +50,7 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) 
     }
 }
 
-/// True of a path whose plan is a scan of a heap by pages, or an Append of such.
+/// Whether it is a path whose plan is a scan of a heap by pages, or an Append of such.
 ///
 /// # Safety
 /// `path` is one of the planner's.
@@ -86,7 +86,7 @@ unsafe fn is_append(path: *mut pg_sys::Path) -> bool {
     unsafe { (*path).type_ == pg_sys::NodeTag::T_AppendPath }
 }
 
-/// True of a relation whose rows lie in a heap.
+/// Whether it is a relation whose rows lie in a heap.
 unsafe fn is_heap(rel: *mut pg_sys::RelOptInfo, root: *mut pg_sys::PlannerInfo) -> bool {
     // SAFETY: the relation is one of the query's range table; the tuple of the cache is released.
     unsafe {

@@ -101,23 +101,7 @@ impl Condition {
             Condition::Compare { column, how, with: Operand::Value(Some(value)) }
                 if !columns[*column].has_nulls =>
             {
-                let (values, value) = (&*columns[*column].values, *value);
-                macro_rules! each {
-                    ($operator:tt) => {
-                        for &row in rows {
-                            let row = usize::from(row);
-                            out[row] = if (values[row] as i64) $operator value { TRUE } else { FALSE };
-                        }
-                    };
-                }
-                match how {
-                    Comparison::Less => each!(<),
-                    Comparison::AtMost => each!(<=),
-                    Comparison::Equal => each!(==),
-                    Comparison::AtLeast => each!(>=),
-                    Comparison::Greater => each!(>),
-                    Comparison::Unequal => each!(!=),
-                }
+                compare(&columns[*column].values, *how, *value, rows, out);
             }
             Condition::Compare { column, how, with } => {
                 let column = &columns[*column];
@@ -164,7 +148,7 @@ impl Condition {
         }
     }
 
-    /// True of what is computed here, the executor left out.
+    /// Whether it is computed here, the executor left out.
     pub fn is_known(&self) -> bool {
         match self {
             Condition::Executor(_) => false,
@@ -172,6 +156,27 @@ impl Condition {
             Condition::All(parts) | Condition::Any(parts) => parts.iter().all(Condition::is_known),
             _ => true,
         }
+    }
+}
+
+/// How each of the rows compares with one value, where none is NULL.
+#[inline]
+fn compare(values: &[u64; ROWS], how: Comparison, value: i64, rows: &[u16], out: &mut [u8; ROWS]) {
+    macro_rules! each {
+        ($operator:tt) => {
+            for &row in rows {
+                let row = usize::from(row);
+                out[row] = if (values[row] as i64) $operator value { TRUE } else { FALSE };
+            }
+        };
+    }
+    match how {
+        Comparison::Less => each!(<),
+        Comparison::AtMost => each!(<=),
+        Comparison::Equal => each!(==),
+        Comparison::AtLeast => each!(>=),
+        Comparison::Greater => each!(>),
+        Comparison::Unequal => each!(!=),
     }
 }
 
@@ -320,7 +325,7 @@ pub unsafe fn text(text: *mut pg_sys::Const) -> Vec<u8> {
     unsafe { varlena_payload((*text).constvalue) }.to_vec()
 }
 
-/// True of a type whose values are words that are ordered as numbers.
+/// Whether it is a type whose values are words that are ordered as numbers.
 pub fn is_number(of: pg_sys::Oid) -> bool {
     [
         pg_sys::INT2OID,

@@ -59,7 +59,7 @@ impl About {
         }
     }
 
-    /// True where there is no state before the first row.
+    /// Whether there is no state before the first row.
     pub fn begins_with_nothing(&self) -> bool {
         self.initial.is_none()
     }

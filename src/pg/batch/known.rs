@@ -14,7 +14,7 @@ use std::sync::Mutex;
 pub struct Kernel {
     /// Symbol of the transition function.
     pub symbol: &'static str,
-    /// How many arguments it has beside the state.
+    /// How many arguments it has besides the state.
     pub arguments: usize,
     /// Adds the rows, whose arguments are in the columns, to the states of their groups.
     pub add: fn(&mut States, Rows, &[&Column]),
@@ -84,7 +84,7 @@ unsafe extern "C-unwind" fn forget(_: pg_sys::Datum, _: i32, _: u32) {
     OURS.with_borrow_mut(HashMap::clear);
 }
 
-/// True of a function that is a part of this extension.
+/// Whether it is a function that is a part of this extension.
 pub(super) fn is_ours(function: pg_sys::Oid) -> bool {
     if function.to_u32() < pg_sys::FirstNormalObjectId {
         return false;

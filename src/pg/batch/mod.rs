@@ -3,7 +3,7 @@
 //! PostgreSQL's executor takes one row at a time through every node and every expression. Here the scan stays PostgreSQL's
 //! own: it decides which pages are read and which of their rows are visible, with all that this means, snapshots and
 //! predicate locks, partitions left out, parallel workers, the privileges of the statement. But where it gives the first
-//! row of a page (`page`), all rows of that page are taken. Their columns are laid out beside each other (`walk`),
+//! row of a page (`page`), all rows of that page are taken. Their columns are laid out next to each other (`walk`),
 //! conditions leave some of them (`condition`), expressions are computed a column at a time (`program`), groups found in
 //! one table (`groups`) and their states changed directly (`states`, and the kernels that features hand over).
 //!
@@ -33,6 +33,6 @@ mod walk;
 
 pub use column::{Column, ROWS, Rows};
 pub use known::{Function, Hash, Kernel, know};
-pub use offer::{Asked, Wanted, install};
+pub use offer::{Asked, Wanted, install, offer};
 pub use plan::PLAIN_NAME as NODE;
 pub use states::States;

@@ -115,7 +115,7 @@ unsafe extern "C-unwind" fn again(node: *mut pg_sys::CustomScanState) {
     }
 }
 
-/// True of a node that has run, and found that there was not enough memory for it.
+/// Whether it is a node that has run, and found that there was not enough memory for it.
 ///
 /// # Safety
 /// `node` is one of ours.

@@ -4,7 +4,6 @@ use super::compile::Compiler;
 use super::known;
 use super::plan::{self, Layout};
 use super::taken::{cheapest, is_key, is_taken};
-use pgrx::prelude::*;
 use pgrx::{PgList, pg_sys};
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -21,7 +20,6 @@ pub enum Wanted {
 }
 
 static WANTED: OnceLock<fn() -> Wanted> = OnceLock::new();
-static NEXT: OnceLock<pg_sys::create_upper_paths_hook_type> = OnceLock::new();
 
 thread_local! {
     static ASKED: Cell<bool> = const { Cell::new(false) };
@@ -54,41 +52,31 @@ mod unguarded {
     }
 }
 
-/// Installs the hook once.
+/// Says once which queries a session offers.
 pub fn install(wanted: fn() -> Wanted) {
-    if WANTED.set(wanted).is_err() {
-        return;
-    }
-    plan::register();
-    known::init();
-    // SAFETY: the library is loaded by the only thread of the process; the next hook is kept and called.
-    unsafe {
-        let _ = NEXT.set(pg_sys::create_upper_paths_hook);
-        pg_sys::create_upper_paths_hook = Some(upper_paths);
+    if WANTED.set(wanted).is_ok() {
+        plan::register();
+        known::init();
     }
 }
 
-#[pg_guard]
-unsafe extern "C-unwind" fn upper_paths(
+/// Offers the planner to group a query by pages, where that is wanted and can be.
+///
+/// # Safety
+/// The arguments are those of the planner's hook, for the stage that groups.
+pub unsafe fn offer(
     root: *mut pg_sys::PlannerInfo,
-    stage: pg_sys::UpperRelationKind::Type,
     input: *mut pg_sys::RelOptInfo,
     output: *mut pg_sys::RelOptInfo,
     extra: *mut std::ffi::c_void,
 ) {
-    // SAFETY: the planner's arguments are passed on as they came, and its structures are live for the call.
+    // SAFETY: the planner's structures are live for the call.
     unsafe {
-        if stage == pg_sys::UpperRelationKind::UPPERREL_GROUP_AGG
-            && let Some(wanted) = WANTED.get()
+        if let Some(wanted) = WANTED.get()
             && wanted() != Wanted::Nothing
-            && !crate::pg::planner::sorts()
             && let Some(query) = Query::of(root, input, output, wanted())
         {
             query.offer(&*extra.cast::<pg_sys::GroupPathExtraData>());
-        }
-        if let Some(Some(next)) = NEXT.get() {
-            // an error of the next hook must unwind these frames, not jump over them
-            pg_sys::ffi::pg_guard_ffi_boundary(|| next(root, stage, input, output, extra));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The pages of a scan that PostgreSQL runs.
 //!
-//! A scan of a heap, sequential or by a bitmap, notes which rows of a page are visible when it comes to the page, and then
+//! A scan of a heap, sequential or by a bitmap, records which rows of a page are visible when it comes to the page, and then
 //! gives them one by one. It is asked for the first, all are taken, and it is told that it has given them.
 use super::column::ROWS;
 use crate::pg::error::raise;

@@ -104,69 +104,16 @@ impl Step {
         let (before, rest) = columns.split_at_mut(into);
         let out = &mut rest[0];
         out.clear_nulls();
-        let rows = rows.iter().map(|&row| usize::from(row));
         match *self {
             Step::Bucket { of, length, origin, from, to, other, .. } => {
-                let values = &before[of];
-                // The bucket of the row before; rows of one come together.
-                let mut last = i64::MIN;
-                for row in rows {
-                    let Some(word) = values.word(row) else {
-                        let (value, null) = ground.evaluate(other, row);
-                        out.set(row, value.value() as u64, null);
-                        continue;
-                    };
-                    let t = word as i64;
-                    if t >= from && (t.wrapping_sub(last) as u64) < length as u64 {
-                        out.values[row] = last as u64;
-                    } else if (from..to).contains(&t) {
-                        last = t - (t - origin).rem_euclid(length);
-                        out.values[row] = last as u64;
-                        // A part of this bucket may lie past the limit.
-                        if last > to - length {
-                            last = i64::MIN;
-                        }
-                    } else {
-                        let (value, null) = ground.evaluate(other, row);
-                        out.set(row, value.value() as u64, null);
-                    }
-                }
+                let buckets = Buckets { length, origin, from, to };
+                buckets.run(rows, &before[of], out, |row| ground.evaluate(other, row));
             }
-            Step::Day { of, other, .. } => {
-                let values = &before[of];
-                for row in rows {
-                    match values.word(row).map(|word| word as i64) {
-                        Some(t) if (EARLIEST..LATEST).contains(&t) => {
-                            out.values[row] = t.div_euclid(DAY) as u64;
-                        }
-                        _ => {
-                            let (value, null) = ground.evaluate(other, row);
-                            out.set(row, Width::Four.extended(value), null);
-                        }
-                    }
-                }
-            }
-            Step::Hash { of, seed, hash, .. } => {
-                let values = &before[of];
-                macro_rules! each {
-                    ($get:expr) => {
-                        for row in rows {
-                            match $get(row) {
-                                Some(hash) => out.values[row] = hash as u64,
-                                None => out.set(row, 0, true),
-                            }
-                        }
-                    };
-                }
-                match hash {
-                    Hash::Bytes(hash) => each!(|row| values.bytes(row).map(|bytes| hash(bytes, seed))),
-                    Hash::Four(hash) => each!(|row| values.word(row).map(|word| hash(word as i32, seed))),
-                    Hash::Eight(hash) => each!(|row| values.word(row).map(|word| hash(word as i64, seed))),
-                }
-            }
+            Step::Day { of, other, .. } => days(rows, &before[of], out, |row| ground.evaluate(other, row)),
+            Step::Hash { of, seed, hash, .. } => hashes(rows, &before[of], out, seed, hash),
             Step::Float { of, .. } => {
                 let values = &before[of];
-                for row in rows {
+                for row in rows.iter().map(|&row| usize::from(row)) {
                     match values.word(row) {
                         Some(word) => out.values[row] = (word as i64 as f64).to_bits(),
                         None => out.set(row, 0, true),
@@ -174,12 +121,96 @@ impl Step {
                 }
             }
             Step::Executor { state, width, .. } => {
-                for row in rows {
+                for row in rows.iter().map(|&row| usize::from(row)) {
                     let (value, null) = ground.evaluate(state, row);
                     out.set(row, width.extended(value), null);
                 }
             }
         }
+    }
+}
+
+/// Buckets of moments from `from` up to, not including, `to`.
+struct Buckets {
+    length: i64,
+    origin: i64,
+    from: i64,
+    to: i64,
+}
+
+impl Buckets {
+    /// Where the bucket of each row begins; `other` says it of moments outside.
+    #[inline]
+    fn run(
+        &self,
+        rows: &[u16],
+        values: &Column,
+        out: &mut Column,
+        mut other: impl FnMut(usize) -> (pg_sys::Datum, bool),
+    ) {
+        let Buckets { length, origin, from, to } = *self;
+        // The bucket of the row before; rows of one come together.
+        let mut last = i64::MIN;
+        for row in rows.iter().map(|&row| usize::from(row)) {
+            let Some(word) = values.word(row) else {
+                let (value, null) = other(row);
+                out.set(row, value.value() as u64, null);
+                continue;
+            };
+            let t = word as i64;
+            if t >= from && (t.wrapping_sub(last) as u64) < length as u64 {
+                out.values[row] = last as u64;
+            } else if (from..to).contains(&t) {
+                last = t - (t - origin).rem_euclid(length);
+                out.values[row] = last as u64;
+                // A part of this bucket may lie past the limit.
+                if last > to - length {
+                    last = i64::MIN;
+                }
+            } else {
+                let (value, null) = other(row);
+                out.set(row, value.value() as u64, null);
+            }
+        }
+    }
+}
+
+/// The day of each row's moment; `other` says it of moments far away.
+#[inline]
+fn days(
+    rows: &[u16],
+    values: &Column,
+    out: &mut Column,
+    mut other: impl FnMut(usize) -> (pg_sys::Datum, bool),
+) {
+    for row in rows.iter().map(|&row| usize::from(row)) {
+        match values.word(row).map(|word| word as i64) {
+            Some(t) if (EARLIEST..LATEST).contains(&t) => out.values[row] = t.div_euclid(DAY) as u64,
+            _ => {
+                let (value, null) = other(row);
+                out.set(row, Width::Four.extended(value), null);
+            }
+        }
+    }
+}
+
+/// The hash of each row's value.
+#[inline]
+fn hashes(rows: &[u16], values: &Column, out: &mut Column, seed: i32, hash: Hash) {
+    macro_rules! each {
+        ($get:expr) => {
+            for row in rows.iter().map(|&row| usize::from(row)) {
+                match $get(row) {
+                    Some(hash) => out.values[row] = hash as u64,
+                    None => out.set(row, 0, true),
+                }
+            }
+        };
+    }
+    match hash {
+        Hash::Bytes(hash) => each!(|row| values.bytes(row).map(|bytes| hash(bytes, seed))),
+        Hash::Four(hash) => each!(|row| values.word(row).map(|word| hash(word as i32, seed))),
+        Hash::Eight(hash) => each!(|row| values.word(row).map(|word| hash(word as i64, seed))),
     }
 }
 

@@ -5,7 +5,7 @@ use super::known;
 use super::states;
 use pgrx::{PgList, pg_sys};
 
-/// True of an expression that can be a key: equal values have equal bytes.
+/// Whether it is an expression that can be a key: equal values have equal bytes.
 ///
 /// # Safety
 /// `e` is an expression of a query that is planned.
@@ -32,7 +32,7 @@ pub unsafe fn is_key(e: *mut pg_sys::Expr) -> bool {
     }
 }
 
-/// True of a call whose states can be kept here.
+/// Whether it is a call whose states can be kept here.
 ///
 /// # Safety
 /// `call` is one of a query that is planned.

@@ -129,7 +129,7 @@ unsafe fn aggregate_name(a: &pg_sys::Aggref) -> String {
     unsafe { string(pg_sys::get_func_name(a.aggfnoid)) }
 }
 
-/// True of a count of what is never NULL.
+/// Whether it is a count of what is never NULL.
 ///
 /// # Safety
 /// The aggregate is one over entry `rt` of the query.
@@ -151,7 +151,7 @@ unsafe fn counts_rows(a: &pg_sys::Aggref, arguments: &[Node], offer: &Offer, rt:
                     && v.varno == rt
                     && v.varattno > 0
                     && (partitioned || offer.about.parts.is_empty())
-                    && crate::pg::query::attribute_not_null(offer.about.source, v.varattno)
+                    && crate::pg::select::attribute_not_null(offer.about.source, v.varattno)
             }
             _ => false,
         }

@@ -3,6 +3,7 @@ use super::matching::Match;
 use super::offer::Offer;
 use super::tree::{self, Node};
 use super::{Asked, Engine};
+use crate::pg::ctext::c_text;
 use pgrx::{PgList, pg_sys};
 
 /// The sub-query that stands for the raw table, its tables locked.
@@ -101,7 +102,7 @@ pub(super) unsafe fn graft(q: &mut pg_sys::Query, rt: i32, m: Match, sub: *mut p
             names.push(pg_sys::makeString(pg_sys::pstrdup((*t).resname)));
         }
         let called = offer.about.level.as_ref().unwrap_or(&offer.about.name);
-        let called = std::ffi::CString::new(called.as_str()).unwrap_or_default();
+        let called = c_text(called.as_str());
         (*entry).eref = pg_sys::makeAlias(called.as_ptr(), names.into_pg());
         (*entry).alias = pg_sys::makeAlias(called.as_ptr(), std::ptr::null_mut());
         q.rtable = pg_sys::lappend(q.rtable, entry.cast());

@@ -122,7 +122,7 @@ unsafe fn refuse_group_keys(q: &pg_sys::Query) -> Result<(), String> {
     }
 }
 
-/// True where an expression over the only table of one query is that over entry `rt` of another.
+/// Whether an expression over the only table of one query is that over entry `rt` of another.
 ///
 /// # Safety
 /// Both are expressions.

@@ -9,13 +9,17 @@
 //! itself, which run as an owner in a restricted operation, as REFRESH and CREATE MATERIALIZED VIEW do; nor where row
 //! security is in play, nor where a transaction is serializable.
 pub mod aggregates;
+pub mod buckets;
 pub mod graft;
 pub mod matching;
 pub mod offer;
+pub mod planner;
 pub mod refusal;
+pub mod split;
 pub mod time;
 pub mod tree;
 
+use crate::pg::ctext::c_text;
 use crate::pg::deparse::string;
 use crate::pg::zones;
 use matching::Ask;
@@ -23,7 +27,6 @@ use offer::Offer;
 use pgrx::prelude::*;
 use pgrx::{PgList, pg_sys};
 use std::cell::Cell;
-use std::ffi::CString;
 use std::rc::Rc;
 use std::sync::OnceLock;
 use time::Since;
@@ -63,7 +66,7 @@ pub struct Asked<'a> {
     pub timed: bool,
 }
 
-/// One query of a statement, for who asks why.
+/// One query of a statement, for users who ask why.
 pub struct Told {
     /// The table.
     pub source: pg_sys::Oid,
@@ -107,7 +110,7 @@ pub fn install(engine: Engine) {
     }
 }
 
-/// Plans made so far are made anew at their next use.
+/// Plans made so far are recreated at their next use.
 pub fn forget_plans() {
     // SAFETY: marks entries of this process.
     unsafe { pg_sys::ResetPlanCache() }
@@ -151,7 +154,7 @@ unsafe extern "C-unwind" fn plan(
 /// as the caller reads it; nothing of it is executed.
 pub fn explain(text: &str) -> Vec<Told> {
     let mut told = Vec::new();
-    let text = CString::new(text).unwrap_or_default();
+    let text = c_text(text);
     // SAFETY: parser, analyser and rewriter get a string and a list of types that outlive the trees.
     unsafe {
         let raw = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
@@ -176,34 +179,61 @@ pub fn explain(text: &str) -> Vec<Told> {
     told
 }
 
-/// Whether any query of a statement reads a table that has rollups.
+/// How a walk goes on from a query.
+enum Walk {
+    /// Into it.
+    In,
+    /// Past it.
+    Past,
+    /// No further.
+    End,
+}
+
+/// Shows the queries of a statement to `see`, each before those inside it; true if that has ended the walk.
 ///
 /// # Safety
 /// `query` is an analysed statement.
-unsafe fn has_source(engine: &Engine, query: *mut pg_sys::Query) -> bool {
-    struct Look<'a> {
-        engine: &'a Engine,
-    }
-    unsafe extern "C-unwind" fn visit(node: Node, look: *mut std::ffi::c_void) -> bool {
+unsafe fn each_query(query: *mut pg_sys::Query, see: &mut dyn FnMut(*mut pg_sys::Query) -> Walk) -> bool {
+    unsafe extern "C-unwind" fn visit(node: Node, see: *mut std::ffi::c_void) -> bool {
         if node.is_null() {
             return false;
         }
         // SAFETY: the context is that below; the tag says what the node is.
         unsafe {
-            if (*node).type_ == pg_sys::NodeTag::T_Query {
-                let q = node.cast::<pg_sys::Query>();
-                let l = &*look.cast::<Look>();
-                let found = PgList::<pg_sys::RangeTblEntry>::from_pg((*q).rtable).iter_ptr().any(|e| {
-                    (*e).rtekind == pg_sys::RTEKind::RTE_RELATION && (l.engine.is_source)((*e).relid)
-                });
-                return found || pg_sys::query_tree_walker(q, Some(visit), look, 0);
+            if (*node).type_ != pg_sys::NodeTag::T_Query {
+                return pg_sys::expression_tree_walker(node, Some(visit), see);
             }
-            pg_sys::expression_tree_walker(node, Some(visit), look)
+            let q = node.cast::<pg_sys::Query>();
+            match (*see.cast::<&mut dyn FnMut(*mut pg_sys::Query) -> Walk>())(q) {
+                Walk::In => pg_sys::query_tree_walker(q, Some(visit), see, 0),
+                Walk::Past => false,
+                Walk::End => true,
+            }
         }
     }
-    let mut look = Look { engine };
+    let mut see = see;
+    // SAFETY: the caller vouches for the statement; the context outlives the walk.
+    unsafe { visit(query.cast(), (&raw mut see).cast()) }
+}
+
+/// Whether a query reads a relation for which `holds`.
+///
+/// # Safety
+/// `q` is an analysed query.
+unsafe fn reads(q: *mut pg_sys::Query, holds: impl Fn(&pg_sys::RangeTblEntry) -> bool) -> bool {
+    // SAFETY: the caller vouches for the query.
+    unsafe { PgList::<pg_sys::RangeTblEntry>::from_pg((*q).rtable).iter_ptr().any(|e| holds(&*e)) }
+}
+
+/// Whether any query of a statement reads a table that has rollups.
+///
+/// # Safety
+/// `query` is an analysed statement.
+unsafe fn has_source(engine: &Engine, query: *mut pg_sys::Query) -> bool {
+    let is_source =
+        |e: &pg_sys::RangeTblEntry| e.rtekind == pg_sys::RTEKind::RTE_RELATION && (engine.is_source)(e.relid);
     // SAFETY: the caller vouches for the statement.
-    unsafe { visit(query.cast(), (&raw mut look).cast()) }
+    unsafe { each_query(query, &mut |q| if reads(q, is_source) { Walk::End } else { Walk::In }) }
 }
 
 /// Exchanges in a statement what can be.
@@ -246,39 +276,22 @@ unsafe fn exchange(
     }
 }
 
-/// The queries of a statement, but for those of live views.
+/// The queries of a statement, except for those of live views.
 ///
 /// # Safety
 /// `query` is analysed.
 unsafe fn queries(engine: &Engine, query: *mut pg_sys::Query, all: &mut Vec<*mut pg_sys::Query>) {
-    struct Look<'a> {
-        engine: &'a Engine,
-        all: &'a mut Vec<*mut pg_sys::Query>,
-    }
-    unsafe extern "C-unwind" fn visit(node: Node, look: *mut std::ffi::c_void) -> bool {
-        if node.is_null() {
-            return false;
-        }
-        // SAFETY: the context is that below; the tag says what the node is.
-        unsafe {
-            if (*node).type_ == pg_sys::NodeTag::T_Query {
-                let q = node.cast::<pg_sys::Query>();
-                let l = &mut *look.cast::<Look>();
-                let live = PgList::<pg_sys::RangeTblEntry>::from_pg((*q).rtable)
-                    .iter_ptr()
-                    .any(|e| (*e).relid != pg_sys::InvalidOid && (l.engine.is_live)((*e).relid));
-                if live {
-                    return false;
-                }
-                l.all.push(q);
-                return pg_sys::query_tree_walker(q, Some(visit), look, 0);
-            }
-            pg_sys::expression_tree_walker(node, Some(visit), look)
-        }
-    }
-    let mut look = Look { engine, all };
+    let is_live = |e: &pg_sys::RangeTblEntry| e.relid != pg_sys::InvalidOid && (engine.is_live)(e.relid);
     // SAFETY: the caller vouches for the statement.
-    unsafe { visit(query.cast(), (&raw mut look).cast()) };
+    unsafe {
+        each_query(query, &mut |q| {
+            if reads(q, is_live) {
+                return Walk::Past;
+            }
+            all.push(q);
+            Walk::In
+        });
+    }
 }
 
 /// Answers a query from the first offer that fits it.

@@ -4,13 +4,13 @@
 //! them computed, as the owner; what is put into a reader's statement is what the reader has written too, by functions of
 //! PostgreSQL's own (the bucket of a time), or the merge of an aggregate that the reader calls.
 use super::tree::{self, Memory, Node};
+use crate::pg::ctext::c_text;
 use crate::pg::deparse::string;
 use crate::pg::xact::ActingAs;
 use hll_rollup::Bucket;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::CString;
 
 /// Columns of pg_aggregate, and a support function of B-trees, which the bindings leave out.
 const FINAL_FUNCTION: i16 = 5;
@@ -126,35 +126,23 @@ impl Offer {
                     .into_iter()
                     .find(|t| !(**t).resjunk && string((**t).resname) == name)
                     .map(|t| memory.keep(tree::folded((*t).expr.cast())))
+                    .ok_or_else(|| format!("column {name} of rollup {} is not found", about.name))
             };
-            let none = |name: &str| format!("column {name} of rollup {} is not found", about.name);
-            let column = CString::new(about.time_column.as_str()).unwrap_or_default();
+            let column = c_text(about.time_column.as_str());
             let time = pg_sys::get_attnum(about.source, column.as_ptr());
             let (mut keys, mut values) = (Vec::new(), Vec::new());
             for name in about.keys.iter().filter(|name| **name != about.time_key) {
-                let tree = find(raw, name).ok_or_else(|| none(name))?;
+                let tree = find(raw, name)?;
                 // What depends on settings, or on when it is asked, may be something else to the reader.
-                if pg_sys::contain_mutable_functions(tree) {
-                    continue;
+                if !pg_sys::contain_mutable_functions(tree) {
+                    keys.push(Key { name: name.clone(), tree, exact: is_exact(tree) });
                 }
-                keys.push(Key { name: name.clone(), tree, exact: is_exact(tree) });
             }
             for name in &about.values {
-                let tree = find(raw, name).ok_or_else(|| none(name))?;
-                let merged = find(merged, name).ok_or_else(|| none(name))?;
-                if (*tree).type_ != pg_sys::NodeTag::T_Aggref || pg_sys::contain_mutable_functions(tree) {
-                    continue;
-                }
-                let (merged, null_of_nothing) =
-                    of_nothing(&*tree.cast::<pg_sys::Aggref>(), merged, about.ours);
-                let merged = memory.keep(merged);
-                let same = pg_sys::exprType(tree) == pg_sys::exprType(merged)
-                    && pg_sys::exprCollation(tree) == pg_sys::exprCollation(merged);
-                if same {
-                    values.push(Value { name: name.clone(), tree, merged, null_of_nothing });
-                }
+                let (tree, merged) = (find(raw, name)?, find(merged, name)?);
+                values.extend(value(name, tree, merged, &about, &memory));
             }
-            let bucket = find(raw, &about.time_key).ok_or_else(|| none(&about.time_key))?;
+            let bucket = find(raw, &about.time_key)?;
             if !only_ours(bucket) {
                 return Err(format!(
                     "the buckets of {} are not made by functions of PostgreSQL alone",
@@ -171,8 +159,9 @@ impl Offer {
             let filter = tree::conjuncts(quals).into_iter().map(|c| memory.keep(c)).collect();
             // Below an ordinary parent a column may be NULL that is not in the parent; 18 has constraints that are not validated.
             let parted = pg_sys::get_rel_relkind(about.source) as u8 == b'p' || about.parts.is_empty();
-            let never =
-                !cfg!(feature = "pg18") && parted && crate::pg::query::attribute_not_null(about.source, time);
+            let never = !cfg!(feature = "pg18")
+                && parted
+                && crate::pg::select::attribute_not_null(about.source, time);
             let texts = RefCell::default();
             Ok(Offer { keys, values, filter, bucket, time, time_never_null: never, texts, memory, about })
         }
@@ -191,6 +180,24 @@ impl Offer {
             });
             tree::copied(kept)
         }
+    }
+}
+
+/// A value of an offer, where the merge gives what the aggregate gives, of the same type.
+///
+/// # Safety
+/// `tree` and `merged` are expressions that the memory keeps.
+unsafe fn value(name: &str, tree: Node, merged: Node, about: &About, memory: &Memory) -> Option<Value> {
+    // SAFETY: the caller vouches for the trees; the tag says that the first is an aggregate.
+    unsafe {
+        if (*tree).type_ != pg_sys::NodeTag::T_Aggref || pg_sys::contain_mutable_functions(tree) {
+            return None;
+        }
+        let (merged, null_of_nothing) = of_nothing(&*tree.cast::<pg_sys::Aggref>(), merged, about.ours);
+        let merged = memory.keep(merged);
+        let same = pg_sys::exprType(tree) == pg_sys::exprType(merged)
+            && pg_sys::exprCollation(tree) == pg_sys::exprCollation(merged);
+        same.then(|| Value { name: name.to_string(), tree, merged, null_of_nothing })
     }
 }
 
@@ -225,7 +232,7 @@ unsafe fn of_nothing(a: &pg_sys::Aggref, merged: Node, ours: pg_sys::Oid) -> (No
     }
 }
 
-/// True where equal values of an expression are the same value, as an index that keeps each once asks.
+/// Whether equal values of an expression are the same value, as an index that keeps each once asks.
 ///
 /// # Safety
 /// `node` is an expression.
@@ -251,7 +258,7 @@ unsafe fn is_exact(node: Node) -> bool {
     }
 }
 
-/// True of an expression of functions and operators of PostgreSQL's own alone.
+/// Whether it is an expression of functions and operators of PostgreSQL's own alone.
 ///
 /// # Safety
 /// `node` is an expression.

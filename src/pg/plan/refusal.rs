@@ -83,7 +83,7 @@ pub unsafe fn of_statement(
     }
 }
 
-/// True of a table below another.
+/// Whether it is a table below another.
 unsafe fn is_child(table: pg_sys::Oid) -> bool {
     // SAFETY: a look-up in the catalog, which tolerates absence; that of inheritance reads the table's row and its own
     // catalog under a lock.

@@ -1,7 +1,7 @@
 //! Times in a query: expressions whose value is the same for all rows of a bucket, and bounds.
 use super::offer::{Grid, Offer};
 use super::tree::{self, Node};
-use crate::pg::expression::{constant, constant_interval};
+use crate::pg::constant::{constant, constant_interval};
 use crate::pg::zones::{self, Zone};
 use hll_rollup::Bucket;
 use pgrx::{PgList, pg_sys};

@@ -1,9 +1,10 @@
 //! Trees: copied with parts replaced, and made of a text that names parts `$1`, `$2`, ….
+use crate::pg::ctext::c_text;
 use crate::pg::deparse::qualified;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::prelude::*;
 use pgrx::{PgList, pg_sys};
-use std::ffi::{CString, c_void};
+use std::ffi::c_void;
 
 /// A node of any kind.
 pub type Node = *mut pg_sys::Node;
@@ -94,7 +95,7 @@ pub unsafe fn copied<T>(node: *mut T) -> *mut T {
     unsafe { pg_sys::copyObjectImpl(node.cast()).cast() }
 }
 
-/// True of equal trees, places in the text apart.
+/// Whether two trees are equal, places in the text apart.
 ///
 /// # Safety
 /// Both are NULL or trees.
@@ -117,7 +118,7 @@ pub unsafe fn folded(node: Node) -> Node {
 
 /// The statement that a text is, with parameters of these types. Names are looked up in pg_catalog alone.
 pub fn parsed(text: &str, types: &[pg_sys::Oid]) -> *mut pg_sys::Query {
-    let text = CString::new(text).unwrap_or_default();
+    let text = c_text(text);
     // SAFETY: the parser and the analyser get a string and a list of types that are copied for them, and so outlive the trees.
     qualified(|| unsafe {
         let text = pg_sys::pstrdup(text.as_ptr());

@@ -27,7 +27,7 @@ mod unguarded {
     }
 }
 
-/// True where the byte at `byte` of a page's words is 0, looked at without a lock. `recent` is the buffer that was
+/// Whether the byte at `byte` of a page's words is 0, looked at without a lock. `recent` is the buffer that was
 /// looked at last, or 0: mostly the page is still there, and need not be searched for.
 ///
 /// # Safety
@@ -95,7 +95,7 @@ pub unsafe fn read<R>(index: pg_sys::Relation, block: u32, look: impl FnOnce(&[u
     }
 }
 
-/// True of a page of zeros, which whoever added it had no time to write; an error where it is no page of a zone map.
+/// Whether it is a page of zeros, which whoever added it had no time to write; an error where it is no page of a zone map.
 unsafe fn is_new(index: pg_sys::Relation, page: &[u64]) -> bool {
     // SAFETY: the caller's index is open.
     unsafe {

@@ -61,7 +61,7 @@ unsafe fn of_column(table: pg_sys::Relation, number: i32) -> Extent {
         if ![pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPOID, pg_sys::DATEOID].contains(&of_type) {
             return Extent::Unknown;
         }
-        let not_null = super::super::query::attribute_not_null((*table).rd_id, number as i16);
+        let not_null = super::super::select::attribute_not_null((*table).rd_id, number as i16);
         let bounds = match by_map(table, number) {
             Some(bounds) => bounds,
             None => {

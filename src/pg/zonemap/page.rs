@@ -55,7 +55,7 @@ impl Bounds {
         self.greatest = self.greatest.max(value);
     }
 
-    /// True where no value was taken in.
+    /// Whether no value was taken in.
     pub fn is_none(&self) -> bool {
         self.least > self.greatest
     }
@@ -88,7 +88,7 @@ impl Layout {
         (zone / self.per_page(), (zone % self.per_page()) as usize)
     }
 
-    /// True of a page that was made for this layout.
+    /// Whether it is a page that was made for this layout.
     pub fn is_of(self, page: &[u64]) -> bool {
         page.len() == self.words && page[self.words - TRAILER] == MARK | self.columns as u64
     }
@@ -106,7 +106,7 @@ impl Layout {
         place * self.width() * size_of::<u64>() + least
     }
 
-    /// What an insertion does that has written its row. True where it changed the page.
+    /// What an insertion does that has written its row. Whether it changed the page.
     pub fn open(self, page: &mut [u64], place: usize) -> bool {
         let state = &mut page[place * self.width()];
         std::mem::replace(state, u64::from(OPEN)) as u8 != OPEN
@@ -123,7 +123,7 @@ impl Layout {
         token
     }
 
-    /// Closes the entry at `place` with the bounds of its columns, if `token` is still there. True where it was.
+    /// Closes the entry at `place` with the bounds of its columns, if `token` is still there. Whether it was.
     pub fn finish(self, page: &mut [u64], place: usize, token: u64, bounds: &[Bounds]) -> bool {
         let entry = &mut page[place * self.width()..][..self.width()];
         if entry[0] != token {
@@ -136,7 +136,7 @@ impl Layout {
         true
     }
 
-    /// True where the entry at `place` says something.
+    /// Whether the entry at `place` says something.
     pub fn is_closed(self, page: &[u64], place: usize) -> bool {
         page[place * self.width()] as u8 == CLOSED
     }

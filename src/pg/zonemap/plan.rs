@@ -38,7 +38,7 @@ pub unsafe extern "C-unwind" fn cost_estimate(
     }
 }
 
-/// True where the operator class is for one of the types whose values the map can hold.
+/// Whether the operator class is for one of the types whose values the map can hold.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn validate(class: pg_sys::Oid) -> bool {
     // SAFETY: a plain look at the catalog.

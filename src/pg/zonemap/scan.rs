@@ -38,7 +38,7 @@ enum With {
 ///
 /// Such a time is an instant only by the session's time zone, and a later time can be an earlier instant: where clocks
 /// jump from 2:00 to 3:00, 2:30 is taken for the instant of 3:30, which is after that of 3:00. What lies between two
-/// times then lies between their instants but for the width of the jump. The widest known, across the date line, is a
+/// times then lies between their instants except for the width of the jump. The widest known, across the date line, is a
 /// day; so days keep their order as they are.
 const JUMP: i64 = 2 * 86_400_000_000;
 
@@ -69,7 +69,7 @@ impl Condition {
         }
     }
 
-    /// True where a row between the bounds may satisfy the condition.
+    /// Whether a row between the bounds may satisfy the condition.
     fn may_hold(&self, bounds: Bounds) -> bool {
         if bounds.is_none() {
             return false;

@@ -11,12 +11,13 @@
 //! It rests on Citus doing, in a transaction for which they were asked for, what it does by itself for several shards:
 //! PREPARE TRANSACTION on each node that has changed, a record of that in `pg_dist_transaction`, committed with what was
 //! written here, and COMMIT PREPARED, after a crash by its maintenance.
-use super::{Place, create, place};
+use super::{Place, place};
 use crate::pg::node;
 use crate::pg::query::set_local;
 use crate::pg::xact::ActingAs;
 use crate::rollup::catalog;
 use crate::rollup::error::{Result, fail};
+use crate::rollup::naming;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
@@ -57,7 +58,7 @@ fn make_table() -> Result<()> {
     if there.first().copied().flatten() != Some(true) {
         catalog::execute(&format!("CREATE TABLE {TABLE} (placed pg_catalog.int4 PRIMARY KEY)"), &[])?;
     }
-    if place(create::relation(TABLE)?)? != Some(Place::Reference) {
+    if place(naming::relation(TABLE)?)? != Some(Place::Reference) {
         set_local(c"citus.multi_shard_modify_mode", c"sequential");
         catalog::execute(&format!("SELECT pg_catalog.create_reference_table('{TABLE}')"), &[])?;
     }

@@ -4,13 +4,13 @@ use crate::pg::deparse::shown_name;
 use crate::pg::query::Select;
 use crate::pg::query::set_local;
 use crate::rollup::catalog::{self, Definition};
-use crate::rollup::create::Options;
 use crate::rollup::error::{Result, fail};
-use crate::rollup::plan::Plan;
-use crate::rollup::sql::{ident, literal};
+use crate::rollup::naming;
+use crate::rollup::options::Options;
 use crate::rollup::state;
 use crate::rollup::watch::OnChange;
-use hll_rollup::{Frontier, Nodes, State};
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::{Frontier, Nodes, Plan, State};
 use pgrx::prelude::*;
 
 const UNSUPPORTED: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
@@ -44,12 +44,12 @@ pub fn prepare(place: &Place, select: &mut Select) -> Result<()> {
             "Distribute it by hash: create_distributed_table(table, column).",
         );
     }
-    let joined = select.joins.iter().flat_map(|joins| &joins.tables);
-    for lookup in joined.filter(|table| **table != select.source) {
-        if super::place(*lookup)? != Some(Place::Reference) {
+    let joined = select.joins.iter().flat_map(|joins| &joins.tables).map(|table| pg_sys::Oid::from(table.id));
+    for lookup in joined.filter(|table| *table != select.source) {
+        if super::place(lookup)? != Some(Place::Reference) {
             return fail(
                 UNSUPPORTED,
-                format!("{}, which the query joins to {source}, is no reference table", shown_name(*lookup)),
+                format!("{}, which the query joins to {source}, is no reference table", shown_name(lookup)),
                 "Every node looks its rows up by itself: SELECT create_reference_table(…) puts the table on each.",
             );
         }
@@ -102,7 +102,7 @@ pub fn check_adopted(place: &Place, key: Option<&str>, source: &str, target: &st
             |row| row.get::<i32>(1),
         )
     });
-    let there = super::place(relation(target)?)?;
+    let there = super::place(naming::relation(target)?)?;
     let beside = of_source?.first() == of_target?.first();
     let (fits, call) = match (place, key) {
         (Place::Distributed(_), Some(key)) => (
@@ -145,7 +145,7 @@ pub fn distribute(place: &Place, key: Option<&str>, source: &str, target: &str) 
             )
         }
         // In a schema that is distributed as a whole the table is in its place already.
-        (Place::Single, _) => match super::place(relation(target)?)? {
+        (Place::Single, _) => match super::place(naming::relation(target)?)? {
             Some(Place::Single) => return Ok(()),
             _ => format!("pg_catalog.create_distributed_table({table}, NULL, colocate_with => {source})"),
         },
@@ -180,9 +180,4 @@ pub fn distribute_level(d: &Definition, plan: &Plan, source: &str, target: &str)
         Some(place) => distribute(&place, key(&place, plan, source)?.as_deref(), source, target),
         None => Ok(()),
     }
-}
-
-/// A table that is named, qualified and quoted.
-pub fn relation(table: &str) -> Result<pg_sys::Oid> {
-    catalog::one("SELECT $1::pg_catalog.regclass::pg_catalog.oid", &[table.into()])
 }

@@ -5,14 +5,13 @@
 //! transactions that are prepared included. So what is seen under locks on all shards of a partition is all there is.
 //!
 //! Such a table has no pages of its own: its old rows are deleted in pieces of equal time.
-use super::run::Cluster;
 use crate::pg::query::set_local;
 use crate::rollup::catalog;
 use crate::rollup::error::{Result, internal};
-use crate::rollup::old_partitions::Partition;
+use crate::rollup::place::Cluster;
+use crate::rollup::removal::{Leaf, Left, Partition, Removal};
 use crate::rollup::retention::Retention;
-use crate::rollup::sql::{STAMP, ident, literal};
-use crate::rollup::sweep::{Leaf, Left, Removal};
+use hll_rollup::sql::{STAMP, ident, literal};
 use pgrx::pg_sys;
 
 /// Rows of one batch, about.

@@ -8,7 +8,7 @@ use crate::pg::libpq::{Connection, Row};
 use crate::pg::xact::{ActingAs, own_transaction_id};
 use crate::rollup::catalog;
 use crate::rollup::error::{Result, internal, report};
-use crate::rollup::sql::literal;
+use hll_rollup::sql::literal;
 use hll_rollup::{Absent, Answer, Answers, MANY, Node, Nodes, Snapshot, restarted};
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
@@ -69,7 +69,7 @@ fn ask(places: &[Place], sql: impl Fn(&Place) -> String) -> Result<Vec<Vec<Row>>
         };
         let mut answer = connection.receive(until);
         if answer.is_err() && again && !connection.alive() {
-            // It was closed since the last run: a server that was restarted is asked anew.
+            // It was closed since the last run: a server that was restarted is asked again.
             connection = begin(conninfo, &sql(place), until).map_err(|why| unreachable(place, &why))?;
             answer = connection.receive(until);
         }
@@ -107,7 +107,7 @@ fn ask_here(sql: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// When the server began to work: a crash starts this process anew.
+/// When the server began to work: a crash starts this process again.
 const SINCE: &str = "SELECT a.backend_start::pg_catalog.text FROM pg_catalog.pg_stat_activity a WHERE a.backend_type = 'checkpointer'";
 
 /// Round 1: the snapshot; everything else comes after it. Stamps are ids plus `offset`.
@@ -133,7 +133,7 @@ fn snapshot_of(group: i32, before: Option<&Node>, offset: i64) -> String {
     )
 }
 
-/// Round 2. In this order: the clock; who has been at work since when, but for connections called `but`; what is
+/// Round 2. In this order: the clock; who has been at work since when, except for connections called `but`; what is
 /// prepared. Who ended work by preparing it is in the last list if not in the one before.
 fn activity_of(but: &str) -> String {
     format!(
@@ -190,7 +190,7 @@ pub fn each() -> Result<Vec<Asked>> {
     Ok(found)
 }
 
-/// Waits until every statement that Citus has at work has ended, but for those of this session; the groups of nodes.
+/// Waits until every statement that Citus has at work has ended, except for those of this session; the groups of nodes.
 pub fn wait_for_quiet() -> Result<Vec<i32>> {
     let _acting = ActingAs::catalog();
     let own: String = catalog::one(

@@ -1,31 +1,21 @@
 //! Rollups of tables that a Citus cluster keeps: their rows are written on every node, and their rollup lies beside
 //! them. How far such a rollup has come is a frontier of snapshots, two for each group of nodes (crate `hll-rollup`); how
 //! nodes are asked is in `gather`, a run in `run`, and its tables in `create`.
-use super::catalog::{self, Definition, Must};
+use super::ask::{self, Must};
 use super::error::{Result, raise};
-use crate::pg::{node, split};
+use crate::pg::node;
+use hll_rollup::{GROUP, SOURCE};
 use pgrx::pg_sys;
 
 pub mod commit;
 pub mod create;
 pub mod expire;
-mod gather;
+pub mod gather;
 mod places;
 pub mod rebase;
 pub mod run;
 pub mod status;
 pub mod view;
-
-use hll_rollup::{GROUP, SOURCE};
-
-/// Called once when the library is loaded.
-pub fn init() {
-    gather::init();
-    commit::init();
-    if node::citus_loaded() {
-        split::install(|table| place(table).is_ok_and(|place| place.is_some()));
-    }
-}
 
 /// What is added to the id of this process's transactions to give the stamps of rows: the group of the node, and
 /// whether the connection is one of Citus. 0 without Citus.
@@ -63,10 +53,10 @@ pub fn place(relation: pg_sys::Oid) -> Result<Option<Place>> {
         return Ok(None);
     }
     let there = "SELECT pg_catalog.to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL";
-    if catalog::read(there, &[], |row| row.get::<bool>(1))?.first() != Some(&Some(true)) {
+    if ask::read(there, &[], |row| row.get::<bool>(1))?.first() != Some(&Some(true)) {
         return Ok(None);
     }
-    let found = catalog::read(
+    let found = ask::read(
         "SELECT p.partmethod::pg_catalog.text, p.repmodel::pg_catalog.text, p.colocationid::pg_catalog.int4, \
          pg_catalog.column_to_column_name(p.logicalrelid, p.partkey) FROM pg_catalog.pg_dist_partition p WHERE p.logicalrelid = $1",
         &[relation.into()],
@@ -85,9 +75,4 @@ pub fn place(relation: pg_sys::Oid) -> Result<Option<Place>> {
             _ => Place::Distributed(column),
         }
     }))
-}
-
-/// True of a rollup that was made before its source was given to Citus: its rows are written on every node now.
-pub fn was_given(d: &Definition) -> Result<bool> {
-    Ok(d.state.nodes().is_none() && place(d.source_oid)?.is_some())
 }

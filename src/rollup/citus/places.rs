@@ -1,7 +1,7 @@
 //! The nodes of the cluster, as Citus knows them: which there are, how they are reached, which are gone.
 use crate::pg::libpq::conninfo_value;
 use crate::pg::node;
-use crate::rollup::catalog::{self, Must};
+use crate::rollup::ask::{self, Must};
 use crate::rollup::error::Result;
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub struct Place {
 
 /// The nodes to ask, and those of the cluster that are not to be asked, by name.
 pub fn nodes() -> Result<(Vec<Place>, BTreeMap<i32, String>)> {
-    let found = catalog::write(
+    let found = ask::write(
         "SELECT n.groupid, n.isactive, n.nodename, n.nodeport::pg_catalog.text, n.groupid = l.groupid, \
          pg_catalog.current_setting('citus.node_conninfo'), pg_catalog.current_database()::pg_catalog.text, o.rolname::pg_catalog.text, \
          (SELECT a.authinfo FROM pg_catalog.pg_dist_authinfo a WHERE a.rolename = o.rolname AND a.nodeid IN (n.nodeid, 0) ORDER BY a.nodeid DESC LIMIT 1) \
@@ -62,17 +62,16 @@ pub fn nodes() -> Result<(Vec<Place>, BTreeMap<i32, String>)> {
 
 /// The group of this node.
 pub fn own_group() -> Result<i32> {
-    node::group(|| catalog::one("SELECT groupid FROM pg_catalog.pg_dist_local_group", &[]))
+    node::group(|| ask::one("SELECT groupid FROM pg_catalog.pg_dist_local_group", &[]))
 }
 
 /// The highest group of which it can be told, by the list of nodes as it is from now on, whether it is still there;
 /// None where a node is just being added. Citus gives a number out once, under a lock that it keeps until the node is
 /// in the list; after a crash it skips some.
 pub fn groups_so_far() -> Result<Option<i32>> {
-    let found = catalog::write("SELECT last_value FROM pg_catalog.pg_dist_groupid_seq", &[], |row| {
-        row.get::<i64>(1)
-    })?;
-    let adding = catalog::write(
+    let found =
+        ask::write("SELECT last_value FROM pg_catalog.pg_dist_groupid_seq", &[], |row| row.get::<i64>(1))?;
+    let adding = ask::write(
         "SELECT true FROM pg_catalog.pg_locks l WHERE l.relation = 'pg_catalog.pg_dist_node'::pg_catalog.regclass AND l.mode = 'ExclusiveLock' \
          AND l.granted AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) LIMIT 1",
         &[],

@@ -5,12 +5,14 @@ use crate::pg::query::set_local;
 use crate::pg::xact::ActingAs;
 use crate::rollup::catalog::{self, Definition, Must};
 use crate::rollup::error::{Result, fail};
-use crate::rollup::levels::{self, Level};
-use crate::rollup::plan::Plan;
-use crate::rollup::sql::{self, STAMP};
+use crate::rollup::levels;
+use crate::rollup::naming;
 use crate::rollup::views::{self, Names};
 use crate::rollup::{comments::Said, definition, state};
-use hll_rollup::{Backlog, Frontier, Node, Nodes, SOURCE, Snapshot, State};
+use hll_rollup::sql::STAMP;
+use hll_rollup::{
+    Backlog, Frontier, Level, Node, Nodes, Plan, SOURCE, Snapshot, State, from_clause, statements,
+};
 use pgrx::prelude::*;
 
 /// The part of a stamp that is a transaction id.
@@ -31,7 +33,7 @@ pub fn begin(table: &str) -> Result<(i64, Nodes)> {
         &[],
         |row| Ok((row.must::<i64>(1)?, row.must::<i64>(2)?)),
     )?;
-    let offset = found.iter().map(|(_, id)| *id).max().unwrap_or_default() + 1;
+    let offset = found.iter().map(|(_, id)| *id).max().unwrap_or(0) + 1;
     let seen = Snapshot { xmax: offset, xip: Vec::new() };
     let node = Node { seen: seen.clone(), safe: seen, ..Node::default() };
     // A stamp has 16 bits for the group.
@@ -83,7 +85,7 @@ pub fn settle(d: &Definition, plan: Plan, levels: &[Level], at: &Place) -> Resul
     add_index(source)?;
     let key = create::key(at, &plan, source)?;
     for table in std::iter::once(target).chain(levels.iter().map(|l| l.target.as_str())) {
-        if place(create::relation(table)?)?.is_none() {
+        if place(naming::relation(table)?)?.is_none() {
             create::distribute(at, key.as_deref(), source, table)?;
         }
     }
@@ -115,10 +117,10 @@ fn understood(d: &Definition, old: Plan, at: &Place) -> Result<Plan> {
             "Drop it and create it again with on_change => 'ignore'.",
         );
     }
-    let text = sql::query(&old, source);
+    let text = statements::query(&old, source);
     let mut select = definition::analyse(&text, &d.timezone)?;
     create::prepare(at, &mut select)?;
-    let from = definition::from_clause(select.joins.as_ref(), source, &select.alias);
+    let from = from_clause(select.joins.as_ref(), source, &select.alias);
     let new = definition::plan(&select, &from, &d.timezone)?;
     let columns = |p: &Plan| {
         let mut all: Vec<_> = p.kept().map(|c| (c.name.clone(), c.sql_type.clone())).collect();
@@ -136,12 +138,12 @@ fn understood(d: &Definition, old: Plan, at: &Place) -> Result<Plan> {
     Ok(new)
 }
 
-/// Makes the live views anew, which differ between a rollup on one node and on several.
+/// Recreates the live views, which differ between a rollup on one node and on several.
 pub fn views(d: &Definition, plan: &Plan, levels: &[Level], nodes: bool) -> Result<()> {
     let (source, target, _) = d.parts()?;
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {
         let table = level.map_or(target, |l| l.target.as_str());
-        let width = level.map(Level::width).transpose()?;
+        let width = level.map(levels::width).transpose()?;
         let said = Said::before(d, plan, source, table, level, width.as_deref())?;
         let view = views::make(nodes, plan, Names { source, target, view: None }, level, d.id)?;
         said.again(plan, source, table, &view, width.as_deref())?;

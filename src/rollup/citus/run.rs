@@ -4,23 +4,20 @@ use super::{commit, gather};
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use crate::rollup::catalog::{self, Definition};
 use crate::rollup::error::{Result, fail, internal, report};
-use crate::rollup::levels::Level;
-use crate::rollup::place::{Look, Place};
-use crate::rollup::plan::Plan;
-use crate::rollup::{late, levels, run, sql};
-use hll_rollup::{Candidate, Frontier, Nodes, Refused, Stamps, advance, sql as bounds};
+use crate::rollup::place::{Cluster, Look, Place};
+use crate::rollup::{late, levels, session};
+use hll_rollup::{
+    Candidate, Frontier, Level, Nodes, Plan, Refused, Stamps, advance, sql as bounds, statements,
+};
 use pgrx::prelude::*;
 
-/// The nodes of a Citus cluster.
-pub struct Cluster;
-
 impl Place for Cluster {
-    /// True as soon as one row is not merged that can be seen. Asks no node for more.
+    /// Whether one row is not merged that can be seen. Asks no node for more.
     fn is_due(&self, d: &Definition) -> Result<bool> {
         let (source, _, owner) = d.parts()?;
         let unmerged = bounds::unmerged_rows("", d.plan()?.time(), &d.state);
         let _acting = ActingAs::role(owner);
-        run::prefer_the_index();
+        session::prefer_the_index();
         let rows = format!("SELECT true FROM {source} WHERE {unmerged} LIMIT 1");
         Ok(!catalog::read(&rows, &[], |row| row.get::<bool>(1))?.is_empty())
     }
@@ -45,8 +42,8 @@ impl Place for Cluster {
         let (source, target, owner) = d.parts()?;
         let levels = levels::of(d)?;
         let _acting = ActingAs::role(owner);
-        run::set_timezone(&d.timezone);
-        let count = sql::count_new(plan, source, bounds);
+        session::set_timezone(&d.timezone);
+        let count = statements::count_new(plan, source, bounds);
         let rows: i64 = catalog::one_now(&count, &[])?;
         if rows == 0 {
             return Ok((0, 0));
@@ -54,11 +51,11 @@ impl Place for Cluster {
         commit::in_two_phases()?;
         crate::pg::lock::take_state(d.id);
         count_late(d, plan, &levels, bounds)?;
-        run::prefer_hashing();
+        session::prefer_hashing();
         prefer_hashing("off")?;
-        let groups = catalog::modify(&sql::merge_directly(plan, source, target, None, bounds))?;
+        let groups = catalog::modify(&statements::merge_directly(plan, source, target, None, bounds))?;
         for level in &levels {
-            catalog::modify(&sql::merge_directly(plan, source, &level.target, Some(level), bounds))?;
+            catalog::modify(&statements::merge_directly(plan, source, &level.target, Some(level), bounds))?;
         }
         prefer_hashing("DEFAULT")?;
         Ok((rows, groups))
@@ -77,14 +74,14 @@ impl Place for Cluster {
         let plan = d.plan()?;
         let (before, now, _) = ask(d)?;
         let [before, now] = [before.clone(), now].map(Frontier::Cluster);
-        let mut rows = bounds::new(&sql::prefix(&plan), &before, &now);
+        let mut rows = bounds::new(&statements::prefix(&plan), &before, &now);
         if let Some(b) = &d.state.backlog {
-            rows = format!("({rows} OR {})", bounds::piece(&sql::prefix(&plan), plan.time(), b));
+            rows = format!("({rows} OR {})", bounds::piece(&statements::prefix(&plan), plan.time(), b));
         }
         let (source, target, _) = d.parts()?;
-        let mut statements = vec![sql::merge_directly(&plan, source, target, None, &rows)];
+        let mut statements = vec![statements::merge_directly(&plan, source, target, None, &rows)];
         for level in &levels::of(d)? {
-            statements.push(sql::merge_directly(&plan, source, &level.target, Some(level), &rows));
+            statements.push(statements::merge_directly(&plan, source, &level.target, Some(level), &rows));
         }
         Ok(statements.join(";\n"))
     }
@@ -125,11 +122,11 @@ fn count_late(d: &Definition, plan: &Plan, levels: &[Level], bounds: &str) -> Re
     }
     let (source, ..) = d.parts()?;
     let conditions: Vec<&str> = late.iter().map(|l| l.condition.as_str()).collect();
-    let count = sql::count_late(plan, source, bounds, &conditions);
+    let count = statements::count_late(plan, source, bounds, &conditions);
     late::store(&late, &catalog::one_now::<Vec<i64>>(&count, &[])?)
 }
 
-/// What `run::prefer_hashing` sets for the planner here, for those of the nodes. Citus hands settings on that are made
+/// What `session::prefer_hashing` sets for the planner here, for those of the nodes. Citus hands settings on that are made
 /// in a block.
 fn prefer_hashing(sort: &str) -> Result<()> {
     let _acting = ActingAs::catalog();

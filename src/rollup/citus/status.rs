@@ -19,7 +19,7 @@ pub fn nodes(state: &Nodes, candidate: Option<&Candidate>, offset: i64) -> Resul
         let known = state.get(group);
         let waits = match answer {
             Err(why) => {
-                // Which node it is stands beside it.
+                // Which node it is stands next to it.
                 let why = why.strip_prefix(&format!("node {name} (group {group}) ")).unwrap_or(why);
                 Some(why.split_whitespace().collect::<Vec<_>>().join(" "))
             }

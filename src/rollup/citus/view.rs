@@ -4,16 +4,11 @@
 //! takes a lock in share mode that a run holds, from its first write until every node has committed, and then the
 //! state: what the rollup holds is what that says, for as long as the reader's transaction lasts.
 use crate::pg::lock;
-use crate::pg::query::Joins;
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use crate::rollup::catalog;
-use crate::rollup::definition::from_clause;
 use crate::rollup::error::{Result, fail};
-use crate::rollup::levels::Level;
-use crate::rollup::live_sql;
-use crate::rollup::plan::Plan;
-use crate::rollup::sql::{STAMP, ident};
-use hll_rollup::unmerged;
+use hll_rollup::sql::{STAMP, ident};
+use hll_rollup::{Joins, Level, Plan, live, unmerged};
 use pgrx::PgSqlErrorCode;
 use pgrx::datum::TimestampWithTimeZone;
 
@@ -22,8 +17,8 @@ use pgrx::datum::TimestampWithTimeZone;
 pub fn live(plan: &Plan, view: &str, source: &str, target: &str, level: Option<&Level>, id: i64) -> String {
     let mut joined = plan.clone();
     let alias = ident(&plan.alias);
-    let from = from_clause(plan.joins.as_ref(), source, &plan.alias);
-    joined.joins = Some(Joins::written(format!("{from}, \"rollup rest\" AS \"the rest\"")));
+    let from = plan.from_clause(source);
+    joined.joins = Some(Joins::new(format!("{from}, \"rollup rest\" AS \"the rest\""), Vec::new()));
     let time = format!("{alias}.{}", ident(&plan.time_column));
     let before = if plan.time_zoned {
         "\"the rest\".\"the end\""
@@ -36,7 +31,7 @@ pub fn live(plan: &Plan, view: &str, source: &str, target: &str, level: Option<&
     );
     format!(
         "CREATE OR REPLACE VIEW {view} AS WITH \"rollup rest\" (\"the first\", \"the last\", \"the end\") AS MATERIALIZED (SELECT r.first, r.last, r.before FROM (VALUES ({id}::pg_catalog.int8)) v (id) LEFT JOIN rollup.definition d ON d.id OPERATOR(pg_catalog.=) v.id CROSS JOIN LATERAL rollup_internal.rest(v.id) r) {}",
-        live_sql::live_query(plan, target, &live_sql::groups(&joined, source, &bounds, level))
+        live::live_query(plan, target, &live::groups(&joined, source, &bounds, level))
     )
 }
 

@@ -3,10 +3,8 @@
 //! Word comes as PostgreSQL's own, of relations: of the table, of all below it, of the rollup's tables and its live view,
 //! and of the catalog of rollups, which triggers there send when a definition changes. It is read as committed now; what a
 //! statement's own snapshot sees is compared by the statement (see `text`).
-use super::super::catalog::{self, Definition};
+use super::super::catalog::{self, Definition, Must};
 use super::super::error::Result;
-use super::super::plan::Plan;
-use super::super::sql;
 use super::super::{arrange, maps};
 use super::text;
 use crate::pg::plan::offer::{About, Grid, Offer};
@@ -14,7 +12,7 @@ use crate::pg::plan::{self, Asked, Offers};
 use crate::pg::reach::TimeType;
 use crate::pg::watched;
 use crate::pg::xact::ActingAs;
-use hll_rollup::{Bucket, Kind};
+use hll_rollup::{Bucket, Kind, Plan, statements};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -83,13 +81,7 @@ fn load_sources() -> Result<(HashSet<pg_sys::Oid>, HashSet<pg_sys::Oid>)> {
     let found = catalog::read(
         "SELECT d.source::pg_catalog.oid, d.live::pg_catalog.oid, ARRAY(SELECT l.live::pg_catalog.oid FROM rollup.level l WHERE l.definition = d.id AND l.live IS NOT NULL) FROM rollup.definition d",
         &[],
-        |row| {
-            Ok((
-                row.get::<pg_sys::Oid>(1)?,
-                row.get::<pg_sys::Oid>(2)?,
-                row.get::<Vec<pg_sys::Oid>>(3)?.unwrap_or_default(),
-            ))
-        },
+        |row| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<pg_sys::Oid>(2)?, row.must::<Vec<pg_sys::Oid>>(3)?)),
     )?;
     let (mut sources, mut live) = (HashSet::new(), HashSet::new());
     for (source, view, of_levels) in found {
@@ -163,7 +155,7 @@ fn make(source: pg_sys::Oid, history: bool) -> Result<Found> {
     Ok((all, known))
 }
 
-/// What is asked of the catalog about a rollup beside its definition.
+/// What is asked of the catalog about a rollup besides its definition.
 struct Facts {
     generation: i64,
     whole: bool,
@@ -186,47 +178,83 @@ fn facts(d: &Definition) -> Result<Option<Facts>> {
          FROM rollup.definition d JOIN pg_catalog.pg_class c ON c.oid = d.relation WHERE d.id = $1",
         &[d.id.into()],
         |row| {
-            Ok((
-                (row.get::<i64>(1)?, row.get::<bool>(2)?, row.get::<Vec<String>>(3)?, row.get::<String>(4)?),
-                (row.get::<bool>(5)?, row.get::<pg_sys::Oid>(6)?, row.get::<pg_sys::Oid>(7)?),
-                (row.get::<bool>(8)?, row.get::<bool>(9)?, row.get::<bool>(10)?),
-            ))
+            Ok(Facts {
+                generation: row.must(1)?,
+                whole: row.must(2)?,
+                partial: row.must(3)?,
+                on_change: row.must(4)?,
+                adopted: row.must(5)?,
+                relation: row.must(6)?,
+                live: row.get(7)?,
+                plain: row.must(8)?,
+                secured: row.must(9)?,
+                other_times: row.must(10)?,
+            })
         },
     )?;
-    Ok(found.into_iter().next().map(
-        |((generation, whole, partial, on_change), (adopted, relation, live), flags)| {
-            let is = |flag: Option<bool>| flag == Some(true);
-            Facts {
-                generation: generation.unwrap_or_default(),
-                whole: is(whole),
-                partial: partial.unwrap_or_default(),
-                on_change: on_change.unwrap_or_default(),
-                adopted: is(adopted),
-                relation: relation.unwrap_or(pg_sys::InvalidOid),
-                live,
-                plain: is(flags.0),
-                secured: is(flags.1),
-                other_times: is(flags.2),
-            }
-        },
-    ))
+    Ok(found.into_iter().next())
 }
 
 type OfRollup = std::result::Result<(Rc<Offer>, Rc<Known>), String>;
 
 fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid], history: bool) -> Result<OfRollup> {
     let name = &d.name;
-    let no = |why: String| Ok(Err(why));
     if d.state.nodes().is_some() {
-        return no(format!("rollup {name} is of a table that Citus keeps"));
+        return Ok(Err(format!("rollup {name} is of a table that Citus keeps")));
     }
+    let lost = || format!("rollup {name} has lost its table");
     let (Some(source), Some(target), Some(owner)) = (&d.source, &d.target, d.owner) else {
-        return no(format!("rollup {name} has lost its table"));
+        return Ok(Err(lost()));
     };
-    let Some(f) = facts(d)? else { return no(format!("rollup {name} has lost its table")) };
+    let Some(f) = facts(d)? else { return Ok(Err(lost())) };
     watched::watch(f.relation);
     f.live.iter().for_each(|view| watched::watch(*view));
     let plan = d.plan()?;
+    if let Some(why) = refusal(d, &plan, &f, owner, history)? {
+        return Ok(Err(why));
+    }
+    let (grid, clear_from) = match grid(d, &plan) {
+        Ok(grid) => grid,
+        Err(why) => return Ok(Err(why)),
+    };
+    let about = About {
+        id: d.id,
+        name: name.clone(),
+        level: None,
+        owner,
+        source: d.source_oid,
+        target: f.relation,
+        raw: statements::aggregate_source(&plan, source, "true", None, ""),
+        merged: text::merged(&plan, target),
+        keys: plan.keys().map(|c| c.name.clone()).collect(),
+        values: values(&plan, &f.partial),
+        time_key: plan.time_key.clone(),
+        time_column: plan.time_column.clone(),
+        grid,
+        catalog: catalog_of.tables.clone(),
+        ours: catalog_of.ours,
+        parts: parts.to_vec(),
+    };
+    let known = Known {
+        source: source.clone(),
+        table: target.clone(),
+        generation: f.generation,
+        clear_from,
+        history,
+        plan,
+    };
+    Ok(Offer::of(about).map(|offer| (Rc::new(offer), Rc::new(known))))
+}
+
+/// Why a rollup answers nothing, whatever is asked.
+fn refusal(
+    d: &Definition,
+    plan: &Plan,
+    f: &Facts,
+    owner: pg_sys::Oid,
+    history: bool,
+) -> Result<Option<String>> {
+    let name = &d.name;
     let reasons = [
         (plan.joins.is_some(), "joins other tables, whose changes it does not follow"),
         (!d.same_cluster, "was restored from another cluster, and has not been computed again yet"),
@@ -245,25 +273,32 @@ fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid], histor
         (!plan.plain_key, "has a time key of which it is not known where its buckets begin"),
     ];
     if let Some((_, why)) = reasons.iter().find(|(there, _)| *there) {
-        return no(format!("rollup {name} {why}"));
+        return Ok(Some(format!("rollup {name} {why}")));
     }
     if !history && let Some(what) = arrange::unwatched(d.id)? {
-        return no(format!("rollup {name} is not told of all changes: {what}"));
+        return Ok(Some(format!("rollup {name} is not told of all changes: {what}")));
     }
-    if !may_read(owner, d.source_oid) || !may_read(owner, f.relation) {
-        return no(format!("the owner of rollup {name} may not read its tables"));
-    }
-    let key = plan.column(&plan.time_key).map(|c| c.sql_type.clone()).unwrap_or_default();
+    let readable = may_read(owner, d.source_oid) && may_read(owner, f.relation);
+    Ok((!readable).then(|| format!("the owner of rollup {name} may not read its tables")))
+}
+
+/// The buckets of a rollup, and from when on days of their zone follow each other, or hours are in step; or why they
+/// are of no use.
+fn grid(d: &Definition, plan: &Plan) -> std::result::Result<(Grid, i64), String> {
+    let name = &d.name;
     let time = TimeType::of(d.source_oid, &plan.time_column);
-    let (zoned, kind) = match (Kind::of(&key), time) {
-        (Some(Kind::Zoned), Some(TimeType::ZONED)) => (true, Kind::Zoned),
-        (Some(Kind::Local), Some(TimeType::LOCAL)) => (false, Kind::Local),
+    let zoned = match (plan.key_kind(), time) {
+        (Some(Kind::Zoned), Some(TimeType::ZONED)) => true,
+        (Some(Kind::Local), Some(TimeType::LOCAL)) => false,
         _ => {
-            return no(format!("the buckets of rollup {name} are of another type than {}", plan.time_column));
+            return Err(format!(
+                "the buckets of rollup {name} are of another type than {}",
+                plan.time_column
+            ));
         }
     };
     let utc = d.timezone.eq_ignore_ascii_case("utc");
-    let absolute = kind == Kind::Local || utc || matches!(plan.bucket, Bucket::Fixed { absolute: true, .. });
+    let absolute = !zoned || utc || matches!(plan.bucket, Bucket::Fixed { absolute: true, .. });
     // Parts of a day by a zone's clock are those of UTC where the two are in step.
     let part = match plan.bucket {
         Bucket::Fixed { length, offset: 0, .. } if length < 86_400_000_000 => Some(length),
@@ -271,54 +306,24 @@ fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid], histor
     };
     let clear_from = match absolute {
         true => i64::MIN,
-        false => match plan::zone_since(&d.timezone, part) {
-            Some(from) => from,
-            None => {
-                return no(format!(
-                    "the clock of {} is not in step with buckets of rollup {name}",
-                    d.timezone
-                ));
-            }
-        },
+        false => plan::zone_since(&d.timezone, part).ok_or_else(|| {
+            format!("the clock of {} is not in step with buckets of rollup {name}", d.timezone)
+        })?,
     };
-    let grid =
-        Grid { bucket: plan.bucket, absolute: absolute || part.is_some(), zone: d.timezone.clone(), zoned };
-    let values: Vec<String> = plan
-        .values()
+    let absolute = absolute || part.is_some();
+    Ok((Grid { bucket: plan.bucket, absolute, zone: d.timezone.clone(), zoned }, clear_from))
+}
+
+/// The values that may be used: those that hold all rows, and are no approximation that depends on the order of merges.
+fn values(plan: &Plan, partial: &[String]) -> Vec<String> {
+    plan.values()
         .filter(|(c, m)| {
             let bounded = c.expression.contains("jsonb_counter_bounded_agg");
-            let lacks = |name: &String| f.partial.contains(name);
+            let lacks = |name: &String| partial.contains(name);
             !bounded && !lacks(&c.name) && !m.companion.as_ref().is_some_and(lacks)
         })
         .map(|(c, _)| c.name.clone())
-        .collect();
-    let about = About {
-        id: d.id,
-        name: name.clone(),
-        level: None,
-        owner,
-        source: d.source_oid,
-        target: f.relation,
-        raw: sql::aggregate_source(&plan, source, "true", None, ""),
-        merged: text::merged(&plan, target),
-        keys: plan.keys().map(|c| c.name.clone()).collect(),
-        values,
-        time_key: plan.time_key.clone(),
-        time_column: plan.time_column.clone(),
-        grid,
-        catalog: catalog_of.tables.clone(),
-        ours: catalog_of.ours,
-        parts: parts.to_vec(),
-    };
-    let known = Known {
-        source: source.clone(),
-        table: target.clone(),
-        generation: f.generation,
-        clear_from,
-        history,
-        plan,
-    };
-    Ok(Offer::of(about).map(|offer| (Rc::new(offer), Rc::new(known))))
+        .collect()
 }
 
 fn may_read(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {

@@ -18,7 +18,7 @@ fn state_of(call: &mut Call) -> pg_sys::Datum {
     told(call).unwrap_or_else(super::super::error::raise)
 }
 
-/// What no run has judged or followed has notes. With $3 a rollup is good that knows more than the raw table, or other.
+/// What no run has judged or followed has records. With $3 a rollup is good that knows more than the raw table, or other.
 const STATE: &str = "SELECT d.generation = $2 AND d.backlog_from_xmax IS NULL AND ($3 OR d.left_out = 0 AND d.long_keys = 0 AND d.refused_changes IS NULL) \
   AND NOT EXISTS (SELECT FROM rollup.arrival n WHERE n.source = d.source AND (n.rollup_stamp >= d.seen_xmax OR n.rollup_stamp = ANY (d.seen_xip))) \
   AND (d.on_change <> 'recompute' OR NOT EXISTS (SELECT FROM rollup.change n WHERE n.source = d.source AND (n.rollup_stamp >= d.seen_xmax OR n.rollup_stamp = ANY (d.seen_xip)))), \
@@ -42,6 +42,7 @@ fn told(call: &mut Call) -> Result<pg_sys::Datum> {
             ))
         })?
     };
+    // Of a rollup that was dropped nothing is known: all is read raw.
     let (good, xmax, xip, kept, raw, source) = found.into_iter().next().unwrap_or_default();
     // A plan that was made before may be executed by a transaction that is told of others by locks.
     if let Some(source) = source {

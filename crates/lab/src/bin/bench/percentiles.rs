@@ -145,23 +145,7 @@ pub fn run() -> Outcome<()> {
     let [x, y] = beside(a, b, 0, "by sorting (`percentile_cont`)");
     row(["`approx_percentile`, ten groups of 100,000 rows".into(), x, y, faster(a, b, 1), at_least(8.0)]);
     if has_digest {
-        client.batch_execute("CREATE EXTENSION tdigest")?;
-        client.batch_execute("CREATE TABLE digest AS SELECT many, tdigest(20 * exp(i * 0.01), 100) AS d FROM generate_series(1, 2000) many, generate_series(1, 650) i GROUP BY many")?;
-        client.batch_execute("VACUUM ANALYZE digest")?;
-        let (a, b) = in_turn(
-            &mut client,
-            "SELECT ddsketch_percentile(ddsketch_agg(ms), 0.99) FROM latency",
-            "SELECT tdigest_percentile(ms, 100, 0.99) FROM latency",
-        )?;
-        let [x, y] = beside(a, b, 0, "by `tdigest`, compression 100");
-        row(["the 99th percentile of 1 M rows".into(), x, y, faster(a, b, 1), at_least(3.0)]);
-        let (a, b) = in_turn(
-            &mut client,
-            "SELECT ddsketch_percentile(ddsketch_union_agg(s), 0.99) FROM sketch",
-            "SELECT tdigest_percentile(d, 0.99) FROM digest",
-        )?;
-        let [x, y] = beside(a, b, 1, "by `tdigest`, compression 100");
-        row(["2,000 sketches of 300 buckets united".into(), x, y, faster(a, b, 1)]);
+        beside_tdigest(&mut client)?;
     } else {
         note("Not beside Debian's `tdigest`: its package is not there.".into(), &[]);
     }
@@ -173,5 +157,27 @@ pub fn run() -> Outcome<()> {
         let name = format!("memory of {groups} groups of {buckets} buckets");
         alone(&name, figure(kilobytes, 2).of("KB a group"), Some((most, "KB")));
     }
+    Ok(())
+}
+
+/// Compared with the extension tdigest.
+fn beside_tdigest(client: &mut Client) -> Outcome<()> {
+    client.batch_execute("CREATE EXTENSION tdigest")?;
+    client.batch_execute("CREATE TABLE digest AS SELECT many, tdigest(20 * exp(i * 0.01), 100) AS d FROM generate_series(1, 2000) many, generate_series(1, 650) i GROUP BY many")?;
+    client.batch_execute("VACUUM ANALYZE digest")?;
+    let (a, b) = in_turn(
+        client,
+        "SELECT ddsketch_percentile(ddsketch_agg(ms), 0.99) FROM latency",
+        "SELECT tdigest_percentile(ms, 100, 0.99) FROM latency",
+    )?;
+    let [x, y] = beside(a, b, 0, "by `tdigest`, compression 100");
+    row(["the 99th percentile of 1 M rows".into(), x, y, faster(a, b, 1), at_least(3.0)]);
+    let (a, b) = in_turn(
+        client,
+        "SELECT ddsketch_percentile(ddsketch_union_agg(s), 0.99) FROM sketch",
+        "SELECT tdigest_percentile(d, 0.99) FROM digest",
+    )?;
+    let [x, y] = beside(a, b, 1, "by `tdigest`, compression 100");
+    row(["2,000 sketches of 300 buckets united".into(), x, y, faster(a, b, 1)]);
     Ok(())
 }

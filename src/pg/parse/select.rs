@@ -1,0 +1,117 @@
+//! A SELECT as PostgreSQL understood it.
+use crate::pg::expression::Part;
+use crate::pg::steady::Unsteady;
+use hll_rollup::Joins;
+use pgrx::pg_sys;
+
+/// What kind of thing a select-list entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// An expression that is grouped by.
+    Key {
+        /// Date and time columns of the source that it is made from.
+        time_columns: Vec<String>,
+        /// The last of them is a timestamptz.
+        zoned: bool,
+        /// Whether the value can never be NULL.
+        never_null: bool,
+        /// What makes the buckets: a column is `("", [])`, `date_trunc('hour', at)` is
+        /// `("date_trunc", ["hour", None])`; None for a function outside pg_catalog or an operator.
+        bucket: Option<(String, Vec<Option<String>>)>,
+        /// It is a column, or made of nothing but one by functions of PostgreSQL's own that keep the order of times.
+        plain: bool,
+    },
+    /// An expression over aggregates and keys: `$1`, `$2`, … in it are its parts.
+    Value {
+        /// The parts; none where a column is used that is neither grouped by nor aggregated.
+        parts: Vec<Part>,
+        /// It gives the same for the same parts, whatever the session.
+        immutable: bool,
+    },
+}
+
+/// One entry of the select list.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Column name.
+    pub name: String,
+    /// The expression as it was written, every name in it qualified.
+    pub written: String,
+    /// The expression to run: independent of the session's time zone.
+    pub expression: String,
+    /// The type, qualified, with its modifier.
+    pub sql_type: String,
+    /// The collation, where it is not the type's own.
+    pub collation: Option<String>,
+    /// It is a date or a time stamp.
+    pub is_time: bool,
+    /// It holds a volatile function.
+    pub volatile: bool,
+    /// Values of its type have an order, as keys of an index need.
+    pub sortable: bool,
+    /// What it is.
+    pub entry: Entry,
+}
+
+/// A SELECT as PostgreSQL understood it.
+#[derive(Debug, Clone)]
+pub struct Select {
+    /// The table whose rows are counted.
+    pub source: pg_sys::Oid,
+    /// Its relkind.
+    pub relkind: char,
+    /// It is a partition of another table.
+    pub partition: bool,
+    /// It is temporary.
+    pub temporary: bool,
+    /// The FROM clause, where it joins.
+    pub joins: Option<Joins>,
+    /// The name of the source inside the query.
+    pub alias: String,
+    /// The WHERE clause.
+    pub filter: Option<String>,
+    /// The WHERE clause holds a volatile function.
+    pub filter_volatile: bool,
+    /// An expression that is run over the rows and, the time zone apart, depends on more than the row.
+    pub session_dependent: Option<String>,
+    /// A part of one whose value is not that of the row alone, the time zone and the locale apart.
+    pub unsteady: Option<(String, Unsteady)>,
+    /// The select list.
+    pub targets: Vec<Target>,
+    /// Group keys that the select list does not show.
+    pub hidden_keys: Vec<String>,
+}
+
+/// Why a text is no SELECT that can be looked at: what is there, and what to write instead.
+#[derive(Debug)]
+pub struct Unsupported {
+    /// What is there.
+    pub what: String,
+    /// What to write instead.
+    pub hint: &'static str,
+}
+
+/// What cannot be looked at, and what to write instead.
+pub fn no<T>(what: &str, hint: &'static str) -> Result<T, Unsupported> {
+    Err(Unsupported { what: what.into(), hint })
+}
+
+/// # Safety
+/// `relid` is locked by the analyser and `attno` is one of its columns.
+pub(crate) unsafe fn attribute_not_null(relid: pg_sys::Oid, attno: pg_sys::AttrNumber) -> bool {
+    // SAFETY: the cached tuple is released before return; GETSTRUCT is the fixed part of pg_attribute.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache2(
+            pg_sys::SysCacheIdentifier::ATTNUM as i32,
+            pg_sys::Datum::from(relid),
+            pg_sys::Datum::from(attno),
+        );
+        if tuple.is_null() {
+            return false;
+        }
+        let row = pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_attribute>(tuple);
+        let not_null = (*row).attnotnull;
+        pg_sys::ReleaseSysCache(tuple);
+        not_null
+    }
+}

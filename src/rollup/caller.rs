@@ -1,0 +1,41 @@
+//! What a caller may do, and the rollup that they name.
+use super::catalog::{self, Definition};
+use super::citus;
+use super::error::{self, Result};
+use crate::pg::xact::ActingAs;
+use pgrx::prelude::*;
+
+pub fn required<T>(value: Option<T>, what: &str) -> Result<T> {
+    value.ok_or_else(|| {
+        error::report(
+            PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            format!("{what} must not be NULL"),
+            "Give a value.",
+        )
+    })
+}
+
+/// The rollup of this name, if the caller may act for its owner.
+pub fn owned(name: &str) -> Result<Definition> {
+    let d = catalog::by_name(name)?;
+    catalog::check_owner(d.owner, &format!("rollup {name}"))?;
+    Ok(d)
+}
+
+/// Acts as the owner of a rollup, who defined what is planned and run from here on; as the caller where its tables
+/// are gone, and with them all that could be run.
+pub fn as_owner(d: &Definition) -> Option<ActingAs> {
+    d.owner.map(ActingAs::role)
+}
+
+/// The same, locked against runs.
+pub fn locked(name: &str) -> Result<Definition> {
+    let d = owned(name)?;
+    let d = catalog::lock(d.id)?.ok_or_else(|| error::internal("the rollup has just been dropped"))?;
+    if d.state.nodes().is_some() {
+        citus::commit::in_two_phases()?;
+        // Readers of a live view on several nodes must not see a change half.
+        crate::pg::lock::take_state(d.id);
+    }
+    Ok(d)
+}

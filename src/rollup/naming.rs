@@ -1,0 +1,84 @@
+//! What rollups, levels, their tables and live views are called.
+use super::ask;
+use super::error::{Result, fail};
+use crate::pg::xact;
+use hll_rollup::sql::ident;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// How a rollup or level is called: with its schema where that is not the usual one, or another schema's rollup has
+/// the name.
+pub fn name_in_catalog(schema: &str, table: &str, usual: &str) -> Result<String> {
+    let _acting = xact::ActingAs::catalog();
+    let taken =
+        ask::read("SELECT EXISTS (SELECT FROM rollup.definition WHERE name = $1)", &[table.into()], |row| {
+            row.get::<bool>(1)
+        })?;
+    let plain = schema == usual && taken.first().copied().flatten() != Some(true);
+    Ok(if plain { table.to_string() } else { format!("{schema}.{table}") })
+}
+
+/// Schema and table of a rollup's name, read as SQL reads it; the source's schema where it names none.
+pub fn split(name: &str, default_schema: &str) -> Result<(String, String)> {
+    let parts: Vec<String> = ask::one("SELECT pg_catalog.parse_ident($1)", &[name.into()])?;
+    let (schema, table) = match parts.as_slice() {
+        [t] => (default_schema.to_string(), t.clone()),
+        [s, t] => (s.clone(), t.clone()),
+        _ => {
+            return fail(
+                PgSqlErrorCode::ERRCODE_INVALID_NAME,
+                format!("{name} is no name for a table"),
+                "Write name or schema.name.",
+            );
+        }
+    };
+    if ["pg_temp", "pg_toast_temp"].iter().any(|temporary| schema.starts_with(temporary)) {
+        return fail(
+            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            format!("table {name} would be temporary"),
+            "The worker cannot see it, and it goes with the session: name a schema that stays.",
+        );
+    }
+    // NAMEDATALEN is 64; the view's name must fit, and be told from another's.
+    if table.len() + "_live".len() > 63 {
+        return fail(
+            PgSqlErrorCode::ERRCODE_NAME_TOO_LONG,
+            format!(
+                "name {table} has {} bytes, at most 58 leave room for the name of its view, {table}_live",
+                table.len()
+            ),
+            "Choose a shorter one.",
+        );
+    }
+    Ok((schema, table))
+}
+
+/// The table and the live view of a new rollup or level, qualified and quoted; neither may be there.
+pub fn refuse_taken(schema: &str, table: &str) -> Result<(String, String)> {
+    let target = format!("{}.{}", ident(schema), ident(table));
+    let view = format!("{}.{}", ident(schema), ident(&format!("{table}_live")));
+    for relation in [&target, &view] {
+        refuse_existing(relation)?;
+    }
+    Ok((target, view))
+}
+
+/// Refuses a name that something has.
+pub fn refuse_existing(relation: &str) -> Result<()> {
+    let there = ask::read("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[relation.into()], |row| {
+        row.get::<bool>(1)
+    })?;
+    if there.first().copied().flatten() == Some(true) {
+        return fail(
+            PgSqlErrorCode::ERRCODE_DUPLICATE_TABLE,
+            format!("relation {relation} already exists"),
+            "Choose another name, or drop it first; a rollup is dropped by rollup.drop(name).",
+        );
+    }
+    Ok(())
+}
+
+/// A table that is named, qualified and quoted.
+pub fn relation(table: &str) -> Result<pg_sys::Oid> {
+    ask::one("SELECT $1::pg_catalog.regclass::pg_catalog.oid", &[table.into()])
+}

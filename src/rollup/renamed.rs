@@ -1,0 +1,113 @@
+//! What follows where names have changed: see `names`.
+use super::catalog::{self, Definition};
+use super::error::{Result, internal};
+use super::names::wanted;
+use super::{levels, views};
+use crate::pg::query::set_local;
+use crate::pg::shape;
+use crate::pg::xact::{ActingAs, in_subtransaction};
+use hll_rollup::{Plan, statements};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// Gives what a new plan has in common with the rollup the words of the old one: an expression is the same where its tree
+/// is, whatever it was called when it was written.
+pub fn agree(d: &Definition, old: &Plan, new: &mut Plan, source: &str) -> Result<()> {
+    let Some(noted) = d.noted()? else { return Ok(()) };
+    let text = statements::aggregate_source(new, source, "true", None, "");
+    let Some(now) = shape::of_text(&text, &wanted(new, d.source_oid)) else { return Ok(()) };
+    for (name, is, _) in &now.columns {
+        let same = noted.columns.iter().any(|(n, was, _)| n == name && was == is);
+        let Some(before) = old.column(name).filter(|_| same) else { continue };
+        if let Some(c) = new.columns.iter_mut().find(|c| c.name == *name) {
+            c.expression = before.expression.clone();
+        }
+    }
+    if now.filter == noted.filter {
+        new.filter = old.filter.clone();
+    }
+    Ok(())
+}
+
+/// The plan in the names of today, which are stored where they are not those that were recorded, with all that goes by the name
+/// of the time column. The state row is locked.
+pub fn stored(d: &Definition) -> Result<Plan> {
+    let Some((plan, shape)) = d.followed()? else { return d.stored_plan() };
+    let (source, target, owner) = d.parts()?;
+    let was = d.stored_plan()?.time_column;
+    d.store_plan(&plan, &statements::query(&plan, source))?;
+    {
+        let _acting = ActingAs::catalog();
+        let shape = serde_json::to_string(&shape).map_err(internal)?;
+        catalog::execute(
+            "UPDATE rollup.definition SET shape = $2::pg_catalog.jsonb WHERE id = $1",
+            &[d.id.into(), shape.into()],
+        )?;
+        if was != plan.time_column {
+            for (table, relation) in [
+                ("source", "relation"),
+                ("retention", "relation"),
+                ("change", "source"),
+                ("arrival", "source"),
+            ] {
+                catalog::execute(
+                    &format!(
+                        "UPDATE rollup.{table} SET time_column = $2::pg_catalog.name WHERE {relation} = $1 AND time_column = $3::pg_catalog.name"
+                    ),
+                    &[d.source_oid.into(), plan.time_column.clone().into(), was.clone().into()],
+                )?;
+            }
+        }
+    }
+    if was == plan.time_column || plan.follows.is_none() {
+        return Ok(plan);
+    }
+    // The views that read changes name the column by a constant.
+    let levels = levels::of(d)?;
+    let _acting = ActingAs::role(owner);
+    for level in std::iter::once(None).chain(levels.iter().map(Some)) {
+        views::make(false, &plan, views::Names { source, target, view: None }, level, d.id)?;
+    }
+    Ok(plan)
+}
+
+/// A column has been renamed: what goes by its name follows at once, if nobody stands in the way; else with the next run.
+/// Fails no command.
+pub fn column_renamed(table: pg_sys::Oid, was: &str, now: &str) {
+    let done = in_subtransaction(std::panic::AssertUnwindSafe(|| {
+        let ids = {
+            let _acting = ActingAs::catalog();
+            set_local(c"lock_timeout", c"50ms");
+            let below = "WITH RECURSIVE t (oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid)";
+            let ids = catalog::write(
+                &format!(
+                    "{below} SELECT d.id FROM rollup.definition d JOIN t ON t.oid = d.source ORDER BY d.id"
+                ),
+                &[table.into()],
+                |row| row.get::<i64>(1),
+            )?;
+            catalog::execute(
+                &format!(
+                    "{below} UPDATE rollup.retention r SET time_column = $3::pg_catalog.name FROM t WHERE r.relation = t.oid AND r.time_column = $2::pg_catalog.name \
+                     AND NOT EXISTS (SELECT FROM rollup.definition d WHERE d.source = t.oid)"
+                ),
+                &[table.into(), was.into(), now.into()],
+            )?;
+            ids
+        };
+        for id in ids.into_iter().flatten() {
+            let locked = {
+                let _acting = ActingAs::catalog();
+                set_local(c"lock_timeout", c"50ms");
+                catalog::lock(id)?
+            };
+            if let Some(d) = locked.filter(|d| d.state.nodes().is_none()) {
+                stored(&d)?;
+            }
+        }
+        Ok(())
+    }));
+    if let Err(e) = done {
+        log!("rollup: names follow with the next run: {}", e.message);
+    }
+}
