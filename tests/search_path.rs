@@ -109,7 +109,7 @@ SELECT rollup.add_level('event_h', 'public.event_m', '1 month'), rollup.add_colu
 SELECT rollup.drop_column('event_h', 'a'), rollup.drop_level('event_h', 'event_m');
 SELECT rollup.replace('event_h', 'SELECT pg_catalog.date_trunc(''hour'', at) AS at, k, pg_catalog.count(*) AS n, pg_catalog.min(v) AS least FROM public.event GROUP BY 1, 2');
 SELECT rollup.explain('event_h'), rollup.explain('plain_d');
-SELECT * FROM rollup.explain_rewrite('SELECT pg_catalog.count(*) FROM public.event'); SELECT rollup_internal.in_step_from(60000000, NULL), rollup_internal.forget_rewriting('public.event'); SELECT * FROM rollup_internal.state_of(1, 0, false);
+SELECT rollup.locf(1) OVER (), rollup.interpolate(1, b) OVER (), rollup.interpolate(1, b::timestamp) OVER () FROM rollup.buckets('2026-01-01Z', '2026-01-04Z', '1 day', 'Europe/Berlin') b; SELECT * FROM rollup.explain_rewrite('SELECT pg_catalog.count(*) FROM public.event'); SELECT rollup_internal.in_step_from(60000000, NULL), rollup_internal.forget_rewriting('public.event'); SELECT * FROM rollup_internal.state_of(1, 0, false);
 SET rollup.rewrite = exact; SELECT k, pg_catalog.date_trunc('day', at), pg_catalog.avg(v) FROM public.event WHERE at OPERATOR(pg_catalog.<) '2026-01-02 10:11:12Z' GROUP BY 1, 2; SET rollup.rewrite = off;
 SELECT * FROM rollup.check('event_h'); SELECT * FROM rollup.check('plain_d', '2020-01-01', '2030-01-01');
 SELECT rollup.rebuild('event_h'), rollup.rebuild('plain_d', '2025-12-01', '2026-02-01');
