@@ -16,7 +16,7 @@ pub enum Verdict {
 
 /// What stands for rows that were changed since the last run, in the place of who brought them: newcomers may be among
 /// them, and cannot be told from others.
-pub const CHANGED: i64 = 0;
+pub const CHANGED: i64 = i64::MAX;
 
 /// Of a group that has `stored` rows in the rollup and `raw` in the source, of which each of `came` has brought so many:
 /// what became of those that `one` has brought.
