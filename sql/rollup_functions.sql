@@ -408,10 +408,11 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
               THEN 'column rollup_stamp of ' || d.source || ' is gone' END) END AS last_error,
        d.backlog_rows, d.backlog_done, (d.backlog_done / NULLIF(extract(epoch FROM a.last_run - d.backlog_started), 0))::bigint AS backlog_rows_per_second,
        CASE WHEN d.backlog_done > 0 THEN a.last_run + (a.last_run - d.backlog_started) * ((d.backlog_rows - d.backlog_done)::float8 / d.backlog_done) END AS backlog_end,
-       CASE WHEN t.relation IS NOT NULL THEN
+       CASE WHEN t.relation IS NOT NULL THEN NULLIF(pg_catalog.concat_ws('; ',
          (SELECT pg_catalog.string_agg(h.name, ', ' ORDER BY h.name)
             FROM rollup.definition h LEFT JOIN rollup.attempt ha ON ha.id OPERATOR(pg_catalog.=) h.id
-           WHERE h.source OPERATOR(pg_catalog.=) d.source AND (h.state OPERATOR(pg_catalog.=) 'paused' OR ha.failures OPERATOR(pg_catalog.>) 0 OR h.backlog_to_xmax IS NOT NULL))
+           WHERE h.source OPERATOR(pg_catalog.=) d.source AND (h.state OPERATOR(pg_catalog.=) 'paused' OR ha.failures OPERATOR(pg_catalog.>) 0 OR h.backlog_to_xmax IS NOT NULL)),
+         CASE WHEN rollup_internal.may_read(rollup_internal.owner_of(d.source)) THEN t.last_error END), '')
        END AS expiry_held_by,
        (SELECT coalesce(max(i.late_ignored), 0) FROM rollup.retention i WHERE i.relation = d.relation
            OR i.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
@@ -439,7 +440,7 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
       pg_catalog.string_agg(CASE WHEN rollup_internal.may_read(rollup_internal.owner_of(k.relation)) THEN k.last_error END, '; ') AS partitions_error
     FROM rollup.partitioning k WHERE k.relation IN (d.source, d.relation) OR k.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) p;
 COMMENT ON VIEW rollup.status IS 'One row a rollup: is it up to date, what did its last runs do, what holds it or the expiry of its source back';
-COMMENT ON COLUMN rollup.status.expiry_held_by IS 'rollups of the source that are paused, fail or have a backlog: their rows cannot expire';
+COMMENT ON COLUMN rollup.status.expiry_held_by IS 'what keeps rows of the source from expiring: rollups that are paused, fail or have a backlog, and why a partition stays';
 COMMENT ON COLUMN rollup.status.state IS 'active, paused, failing: its last runs failed, or gone: its table or its source was dropped, SELECT rollup.drop(name)';
 COMMENT ON COLUMN rollup.status.expiry_error IS 'why rows of the source, the rollup or a level could not expire at the last attempt; rollup.retention has the next one';
 COMMENT ON COLUMN rollup.status.rows_per_second IS 'of the last ten runs together';

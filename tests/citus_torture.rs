@@ -1,6 +1,6 @@
 //! Writers of every kind on every node of a Citus cluster, runs all the while, and everything that can go wrong:
 //! statements cancelled, sessions terminated, processes killed and stopped, servers crashed, shards moved and split,
-//! a node added and taken away. TORTURE_SECONDS says for how long, TORTURE_SEED what the dice begin with.
+//! tables made anew, a node added and taken away. TORTURE_SECONDS says for how long, TORTURE_SEED what the dice begin with.
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -112,6 +112,8 @@ struct Harm {
     /// Of these, by logical replication.
     logical: u64,
     splits: u64,
+    /// Tables made anew with other shards, and on one node and back.
+    anew: [u64; 2],
 }
 
 fn victim(client: &mut Client, dice: &mut Dice) -> Option<i64> {
@@ -164,10 +166,53 @@ fn move_a_shard(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
     harm.logical += if logical { moved } else { 0 };
 }
 
+/// Has Citus make a table anew, with its rollup, while it is written to and run.
+fn make_anew(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
+    let Ok(mut client) = citus.connect(0) else { return };
+    // Who waits for its lock keeps the others waiting.
+    if client.batch_execute("SET lock_timeout = '3s'; SET statement_timeout = '20s'").is_err() {
+        return;
+    }
+    let table = ["several", "parted"][dice.roll(2) as usize];
+    let there = format!(
+        "SELECT count(*) FROM pg_dist_partition WHERE logicalrelid = '{table}'::regclass AND partmethod = 'h'"
+    );
+    let distributed = client.query_one(&there, &[]).map(|row| row.get::<_, i64>(0));
+    if distributed.as_ref().is_ok_and(|n| *n == 1) && dice.roll(2) == 0 {
+        let shards = 2 + dice.roll(6);
+        let call = format!(
+            "SELECT alter_distributed_table('{table}', shard_count => {shards}, cascade_to_colocated => true)"
+        );
+        harm.anew[0] += u64::from(client.batch_execute(&call).is_ok());
+        return;
+    }
+    if distributed.is_ok_and(|n| n == 1)
+        && client.batch_execute(&format!("SELECT undistribute_table('{table}')")).is_err()
+    {
+        return;
+    }
+    thread::sleep(Duration::from_millis(dice.roll(300)));
+    back(&mut client, table, harm);
+}
+
+/// Distributes a table that was brought to one node, beside its rollup.
+fn back(client: &mut Client, table: &str, harm: &mut Harm) {
+    for call in [
+        format!("DROP TRIGGER IF EXISTS zz_rollup_kept ON {table}"),
+        format!("SELECT create_distributed_table('{table}', 'site', colocate_with => '{table}_min')"),
+    ] {
+        if client.batch_execute(&call).is_err() {
+            return;
+        }
+    }
+    harm.anew[1] += 1;
+}
+
 fn harm_once(citus: &mut Citus, dice: &mut Dice, harm: &mut Harm) {
     let node = dice.roll(citus.size() as u64) as usize;
     let Ok(mut client) = citus.connect(node) else { return };
-    match dice.roll(16) {
+    match dice.roll(19) {
+        16..=18 => make_anew(citus, dice, harm),
         0 => {
             citus.nodes[node].quit().unwrap();
             citus.nodes[node].start().unwrap();

@@ -235,11 +235,7 @@ pub fn unwatched(id: i64) -> Result<Option<String>> {
         all.extend(odd(source)?.iter().filter(|o| o.lacks).map(of));
     }
     if !sources_of_rows(source)?.is_empty() {
-        all.extend(
-            super::maps::lacking(source)?
-                .iter()
-                .map(|(_, table, _)| format!("the index on {table} is missing")),
-        );
+        all.extend(super::maps::untold(source)?);
     }
     for (name, whole) in partitions_with_rollups(source)?.into_iter().take(1) {
         all.push(format!("the source has become a partition of {whole}: {}", move_hint(&name, &whole)));

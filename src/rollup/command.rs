@@ -32,6 +32,7 @@ fn watch(command: &Command) -> Result<()> {
     }
     for &table in &children {
         come(table)?;
+        super::maps::come_to_nodes(table)?;
     }
     super::lost::left(command)?;
     for table in children {

@@ -6,16 +6,57 @@ use super::comments::Said;
 use super::definition;
 use super::error::{Result, fail};
 use super::levels;
+use super::newcomers;
 use super::range::{self, Range};
 use super::session::set_timezone;
 use super::views::{self, Names};
 use crate::pg::query::Entry;
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
-use hll_rollup::sql::ident;
+use hll_rollup::sql::{ident, literal};
 use hll_rollup::{Column, Level, Plan, Role, from_clause, statements};
 use pgrx::prelude::*;
 
 const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
+
+/// Has a run judge rows that came by another road, before a new column is filled: that takes raw rows for counted whose
+/// stamps are merged. None has come unjudged meanwhile, or the caller tries again: who sees the rows sees their notes.
+pub fn settled(
+    find: impl Fn() -> Result<Definition>,
+    backfill: bool,
+    fill: impl FnOnce(&Definition) -> Result<()>,
+) -> Result<()> {
+    let mut d = find()?;
+    if backfill && newcomers::wait_now(&d)? {
+        if !d.active {
+            return fail(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!(
+                    "rows that came by another road wait to be judged by a run of rollup {}, which is paused",
+                    d.name
+                ),
+                format!(
+                    "SELECT rollup.resume({0}); SELECT rollup.run({1});",
+                    literal(&d.name),
+                    literal(d.parts()?.0)
+                ),
+            );
+        }
+        {
+            let _acting = d.owner.map(ActingAs::role);
+            super::run::run_one(d.id, super::run::HowMuch::Piece)?;
+        }
+        d = find()?;
+    }
+    fill(&d)?;
+    if backfill && newcomers::wait_now(&d)? {
+        return fail(
+            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            format!("rows came by another road while a column of rollup {} was filled", d.name),
+            "Try again.",
+        );
+    }
+    Ok(())
+}
 
 /// Adds a column to a rollup, and with `backfill` fills it from the raw rows that are there.
 pub fn add_column(d: &Definition, name: &str, expression: &str, backfill: bool) -> Result<()> {

@@ -46,7 +46,23 @@ pub fn whole(d: &Definition, plan: &Plan, level: Option<&Level>) -> Result<Optio
         (Some(fine), Some(level)) => Some(coarse_of(lost.key_type, level, fine)),
         (ranges, _) => ranges.clone(),
     };
+    // Other nodes know nothing of what has left.
+    let ranges = match (ranges, d.state.nodes()) {
+        (Some(ranges), Some(_)) => Some(constant(d, lost.key_type, &ranges)?),
+        (ranges, _) => ranges,
+    };
     Ok(Some(Holes { ranges, nulls: lost.nulls }))
+}
+
+/// What an expression of ranges gives now.
+fn constant(d: &Definition, key_type: &str, ranges: &str) -> Result<String> {
+    let (.., owner) = d.parts()?;
+    let _acting = ActingAs::role(owner);
+    set_timezone(&d.timezone);
+    let text =
+        catalog::write(&format!("SELECT ({ranges})::pg_catalog.text"), &[], |row| row.get::<String>(1))?;
+    let text = text.into_iter().flatten().next().unwrap_or_else(|| "{}".into());
+    Ok(format!("{}::{key_type}multirange", literal(&text)))
 }
 
 /// Remembers, for `rollup.status`, changes in buckets whose raw rows have left.

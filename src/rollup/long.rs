@@ -6,6 +6,7 @@ use super::error::{Result, report};
 use crate::pg::entry::MOST;
 use crate::pg::xact::ActingAs;
 use hll_rollup::sql::ident;
+use hll_rollup::{Plan, keys};
 use pgrx::prelude::*;
 
 /// Raw rows that a run has left out, and the longest key of their groups.
@@ -16,6 +17,29 @@ pub struct LeftOut {
     pub key: String,
     /// Its length.
     pub bytes: i32,
+}
+
+/// Counts the rows of the query that satisfy `bounds` and are of groups that are left out, with the bytes of their longest
+/// value of each key; None where all groups fit. A statement that reads alone, which Citus hands on to every node.
+pub fn count(plan: &Plan, source: &str, bounds: &str) -> Option<String> {
+    let keys: Vec<String> = plan.keys().map(|c| format!("({})", c.expression)).collect();
+    let fits = keys::fits_keys(plan, &keys)?;
+    let bytes: Vec<String> = keys
+        .iter()
+        .map(|key| format!("coalesce(pg_catalog.max(pg_catalog.octet_length({key}::pg_catalog.text)), 0)"))
+        .collect();
+    let filter = plan.filter.as_ref().map(|f| format!(" AND ({f})")).unwrap_or_default();
+    Some(format!(
+        "SELECT pg_catalog.count(*), ARRAY[{}]::pg_catalog.int4[] FROM {} WHERE {bounds}{filter} AND NOT {fits}",
+        bytes.join(", "),
+        plan.from_clause(source)
+    ))
+}
+
+/// What `count` has found; None where it is nothing.
+pub fn counted(plan: &Plan, rows: i64, bytes: &[i32]) -> Option<LeftOut> {
+    let (key, bytes) = plan.keys().zip(bytes).max_by_key(|(_, bytes)| **bytes)?;
+    (rows > 0).then(|| LeftOut { rows, key: key.name.clone(), bytes: *bytes })
 }
 
 /// Counts them, and says so.

@@ -12,6 +12,7 @@
 //!
 //! A rollup that is made later counts what is there, and has lost nothing.
 use super::catalog::{self, Definition, Must};
+use super::citus::leaving::taken_along as leaving_nodes;
 use super::error::{Result, fail, report};
 use super::{maps, waiting, watch};
 use crate::pg::ddl::Command;
@@ -68,7 +69,7 @@ fn about_to_go(table: pg_sys::Oid) {
     }
     // A command fails because of nobody's rollup.
     let found = in_subtransaction(AssertUnwindSafe(|| match catalog::is_there()? {
-        true => measure(table, table),
+        true => measure(table, table, None),
         false => Ok(Vec::new()),
     }));
     match found {
@@ -77,8 +78,9 @@ fn about_to_go(table: pg_sys::Oid) {
     }
 }
 
-/// What a table takes along from the sources that are, or lie above, `from`.
-fn measure(table: pg_sys::Oid, from: pg_sys::Oid) -> Result<Vec<Left>> {
+/// What a table takes along from the sources that are, or lie above, `from`; `left` is what it was detached from, None where
+/// it is about to go.
+fn measure(table: pg_sys::Oid, from: pg_sys::Oid, left: Option<pg_sys::Oid>) -> Result<Vec<Left>> {
     let sources = {
         let _acting = ActingAs::catalog();
         catalog::write(
@@ -91,13 +93,36 @@ fn measure(table: pg_sys::Oid, from: pg_sys::Oid) -> Result<Vec<Left>> {
     let mut found = Vec::new();
     for source in sources {
         for d in catalog::of_source(source, true)? {
-            // Of tables that Citus keeps, the rows are elsewhere.
-            if d.state.nodes().is_none() && d.same_cluster {
+            if !d.same_cluster {
+            } else if d.state.nodes().is_none() {
                 found.extend(under_latest_snapshot(|| of_rollup(table, source, &d))?);
+            } else {
+                found.extend(on_nodes(table, source, &d, left)?);
             }
         }
     }
     Ok(found)
+}
+
+/// The same of a table that Citus keeps, whose rows are elsewhere.
+fn on_nodes(
+    table: pg_sys::Oid,
+    source: pg_sys::Oid,
+    d: &Definition,
+    left: Option<pg_sys::Oid>,
+) -> Result<Option<Left>> {
+    let Some(parent) = left.or_else(|| leaving::parents(table).first().copied()) else { return Ok(None) };
+    let taken = leaving_nodes(d, &d.stored_plan()?, (table, parent), left.is_none())?;
+    Ok(taken.map(|taken| Left {
+        table,
+        source,
+        definition: d.id,
+        rollup: d.name.clone(),
+        times: Some(ends(taken.times)),
+        some_without: taken.some_without,
+        unmerged: taken.unmerged,
+        place: String::new(),
+    }))
 }
 
 fn of_rollup(table: pg_sys::Oid, source: pg_sys::Oid, d: &Definition) -> Result<Option<Left>> {
@@ -219,7 +244,7 @@ fn detached(table: pg_sys::Oid, parent: pg_sys::Oid) -> Result<()> {
     }
     let place = place(parent, table);
     for one in maps::tables(table)? {
-        let mut left = measure(one, parent)?;
+        let mut left = measure(one, parent, Some(parent))?;
         // Its columns may be others by now, and it may lie below the source on another way.
         left.retain(|l| !below(one, l.source));
         left.iter_mut().for_each(|l| l.place = place.clone());

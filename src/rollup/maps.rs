@@ -4,7 +4,8 @@ use super::catalog::{self, Must};
 use super::citus;
 use super::error::{Result, report};
 use super::source::{self, Source};
-use crate::pg::xact::{ActingAs, in_subtransaction};
+use crate::pg::node;
+use crate::pg::xact::{ActingAs, current_user, in_subtransaction};
 use crate::pg::zonemap::{self, arrival};
 use hll_rollup::Plan;
 use hll_rollup::sql::{STAMP, ident};
@@ -25,6 +26,73 @@ pub fn lacking(root: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, String, bool)>> {
         &[root.into(), zonemap::NAME.into(), STAMP.into()],
         |row| Ok((row.must::<pg_sys::Oid>(1)?, row.must::<String>(2)?, row.get::<bool>(3)? == Some(true))),
     )
+}
+
+/// Makes the map by which expiry finds old rows, on each table at and below one that Citus keeps and that can have it.
+pub fn for_expiry(root: pg_sys::Oid, time_column: &str) -> Result<()> {
+    let tables = catalog::write(
+        "WITH RECURSIVE t (oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
+         SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_am h ON h.oid = c.relam \
+         WHERE c.relkind = 'r' AND h.amname = 'heap' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid \
+         JOIN pg_catalog.pg_am m ON m.oid = x.relam WHERE i.indrelid = c.oid AND m.amname = $2::pg_catalog.name) ORDER BY c.oid",
+        &[root.into(), zonemap::NAME.into()],
+        |row| row.must::<String>(1),
+    )?;
+    let map =
+        |table: &String| format!("CREATE INDEX ON {table} USING {} ({})", zonemap::NAME, ident(time_column));
+    tables.iter().try_for_each(|table| catalog::execute(&map(table), &[]))
+}
+
+/// The same for a table that has come to stand below a source that Citus keeps, as who gave the command: without it rows
+/// take longer to expire, no more. The table is not away any more.
+pub fn come_to_nodes(table: pg_sys::Oid) -> Result<()> {
+    if !node::citus_loaded() {
+        return Ok(());
+    }
+    let above = {
+        let _acting = ActingAs::catalog();
+        catalog::write_often(
+            "WITH RECURSIVE up (relation) AS (SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = $1 UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.relation) \
+             SELECT s.time_column::pg_catalog.text FROM up JOIN rollup.source s ON s.relation = up.relation \
+             WHERE EXISTS (SELECT FROM rollup.definition d WHERE d.source = s.relation AND d.nodes IS NOT NULL) LIMIT 1",
+            &[table.into()],
+            |row| row.must::<String>(1),
+        )?
+    };
+    for time_column in above {
+        super::lost::back(table)?;
+        let made = in_subtransaction(std::panic::AssertUnwindSafe(|| {
+            let _acting = ActingAs::role(current_user());
+            for_expiry(table, &time_column)
+        }));
+        if let Err(e) = made {
+            if e.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED {
+                return super::error::fail(e.code, e.message, "Give the command again.");
+            }
+            debug1!("rollup: a partition gets no map for expiry: {}", e.message);
+        }
+    }
+    Ok(())
+}
+
+/// Where nobody is told of rows that bring stamps, for `rollup.status`: tables at and below one that have no such index, and
+/// those that can have none.
+pub fn untold(root: pg_sys::Oid) -> Result<Vec<String>> {
+    let missing = lacking(root)?;
+    let mut all: Vec<String> =
+        missing.iter().map(|(_, table, _)| format!("the index on {table} is missing")).collect();
+    let _acting = ActingAs::catalog();
+    let others = catalog::write_often(
+        "WITH RECURSIVE t (oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
+         SELECT pg_catalog.format('%I.%I, %s', n.nspname, c.relname, CASE c.relkind WHEN 'f' THEN 'a foreign table' ELSE 'which is stored as ' || h.amname END) \
+         FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am h ON h.oid = c.relam \
+         WHERE c.relkind = 'f' OR c.relkind = 'r' AND h.amname <> 'heap' ORDER BY c.oid",
+        &[root.into()],
+        |row| row.must::<String>(1),
+    )?;
+    all.extend(others.iter().map(|table| format!("nobody is told of rows that bring stamps to {table}")));
+    Ok(all)
 }
 
 /// Every table at and below one.
@@ -54,8 +122,8 @@ pub fn complete(root: pg_sys::Oid, table: &str, time_column: &str) -> Result<()>
         &[root.into(), zonemap::NAME.into(), STAMP.into()],
         |row| row.get::<bool>(1),
     )?;
-    if parted.first() == Some(&Some(true)) {
-        // One on the parent: partitions that come have it.
+    if parted.first() == Some(&Some(true)) && !node::citus_loaded() {
+        // One on the parent: partitions that come have it. With Citus some may be stored by columns.
         create(table)?;
     }
     for (id, name, _) in if all.is_empty() { all } else { lacking(root)? } {
@@ -98,9 +166,8 @@ pub fn add_index(relation: pg_sys::Oid, source: &Source, plan: &Plan) -> Result<
     if there.first().copied().flatten() == Some(true) {
         return Ok(());
     }
-    let (table, time) = (source.qualified(), ident(&plan.time_column));
-    catalog::execute(&format!("CREATE INDEX ON {table} ({STAMP})"), &[])?;
-    catalog::execute(&format!("CREATE INDEX ON {table} USING {} ({time})", zonemap::NAME), &[])
+    catalog::execute(&format!("CREATE INDEX ON {} ({STAMP})", source.qualified()), &[])?;
+    for_expiry(relation, &plan.time_column)
 }
 
 /// Has insertions into a table, and what is below it, look up again whom they tell of rows that come.

@@ -40,6 +40,7 @@ mod holes;
 mod identity;
 mod late;
 mod leaving;
+mod left_out;
 mod levels;
 mod live;
 mod live_sql;
@@ -272,7 +273,7 @@ fn rollup_drop_level(name: &str, level: &str, keep_data: bool) -> Result<()> {
 
 #[pg_extern(sql = false)]
 fn rollup_add_column(name: &str, column: &str, expression: &str, backfill: bool) -> Result<()> {
-    evolve::add_column(&locked(name)?, column, expression, backfill)
+    evolve::settled(|| locked(name), backfill, |d| evolve::add_column(d, column, expression, backfill))
 }
 
 #[pg_extern(sql = false)]
@@ -284,7 +285,7 @@ fn rollup_drop_column(name: &str, column: &str) -> Result<()> {
 
 #[pg_extern(sql = false)]
 fn rollup_replace(name: &str, query: &str, backfill: bool) -> Result<()> {
-    evolve::replace(&locked(name)?, query, backfill)
+    evolve::settled(|| locked(name), backfill, |d| evolve::replace(d, query, backfill))
 }
 
 #[pg_extern(sql = false)]

@@ -25,15 +25,15 @@
 //! records again, for the next.
 use super::catalog::{self, Definition, Must};
 use super::changes::{Changes, Notes};
-use super::error::{Result, internal, report};
+use super::error::{Result, internal};
+use super::left_out::{Left, compute_again, leave_out};
 use super::session::set_timezone;
 use crate::pg::buckets::FewBuckets;
 use crate::pg::kept::{read_active, under_one_snapshot, with_active_rows};
 use crate::pg::xact::{ActingAs, own_transaction_id};
-use hll_rollup::sql::{ident, literal};
-use hll_rollup::{Frontier, Plan, newcomers as judged, sql as bounds, statements};
+use hll_rollup::sql::{STAMP, ident, literal};
+use hll_rollup::{CHANGED, Frontier, Plan, newcomers as judged, sql as bounds, statements};
 use pgrx::pg_sys;
-use pgrx::prelude::*;
 use std::ffi::CString;
 
 /// Whether records wait for a run of the rollup at `now`.
@@ -50,6 +50,21 @@ pub fn wait(d: &Definition, now: &Frontier) -> Result<bool> {
         &[d.source_oid.into()],
         |row| row.get::<bool>(1),
     )?;
+    Ok(found.first() == Some(&Some(true)))
+}
+
+/// The same as committed now.
+pub fn wait_now(d: &Definition) -> Result<bool> {
+    if d.state.nodes().is_some() || !catalog::has_arrivals_now(d.source_oid)? {
+        return Ok(false);
+    }
+    let now = catalog::current_frontier(true, d.offset)?;
+    let _acting = ActingAs::catalog();
+    let waiting = format!(
+        "SELECT EXISTS (SELECT FROM rollup.arrival n WHERE n.source = $1 AND {})",
+        bounds::new("n.", &d.state.frontier, &now)
+    );
+    let found = catalog::write(&waiting, &[d.source_oid.into()], |row| row.get::<bool>(1))?;
     Ok(found.first() == Some(&Some(true)))
 }
 
@@ -147,7 +162,7 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
     let levels = super::levels::of(d)?;
     let late = super::late::conditions(d, plan, &levels)?;
     let conditions: Vec<String> = late.iter().map(|l| l.condition.clone()).collect();
-    let tables = tables(d.source_oid)?;
+    let (tables, heaps) = tables(d.source_oid)?;
 
     let _acting = ActingAs::role(owner);
     set_timezone(&d.timezone);
@@ -171,7 +186,8 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
         bounds::merged_rows(&p, plan.time(), &d.state),
         literal(&tables)
     );
-    let who = told.who(d, plan, &pending);
+    let changed = changed(d, plan, now, &heaps, &format!("{pending} AND {}", told.at(plan)), told.timeless)?;
+    let who = format!("coalesce({}, {changed})", told.who(d, plan, &pending));
     let came = format!("({who}) IS NOT NULL");
     let gone = format!("coalesce({key} OPERATOR(pg_catalog.<) {}, false)", changes.floor(&changes.target));
     // Where rows left with their table, missing rows are told from new ones where all is the one or the other.
@@ -190,21 +206,34 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
     Ok(found.added)
 }
 
-/// The source and all tables below it, as the active snapshot sees them: an array of their ids.
-fn tables(source: pg_sys::Oid) -> Result<String> {
+/// The source and all tables below it, as the active snapshot sees them, and those that are heaps: arrays of their ids.
+fn tables(source: pg_sys::Oid) -> Result<(String, String)> {
     let tables = read_active(
         &format!(
             "WITH RECURSIVE t (oid) AS (SELECT {}::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
-             SELECT pg_catalog.array_agg(t.oid)::pg_catalog.text FROM t",
+             SELECT pg_catalog.array_agg(t.oid)::pg_catalog.text, coalesce(pg_catalog.array_agg(t.oid) FILTER (WHERE h.amname = 'heap'), '{{}}')::pg_catalog.text \
+             FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid LEFT JOIN pg_catalog.pg_am h ON h.oid = c.relam",
             source.to_u32()
         ),
-        |row| row.must::<String>(1),
+        |row| Ok((row.must::<String>(1)?, row.must::<String>(2)?)),
     )
     .map_err(internal)?;
     tables.into_iter().next().ok_or_else(|| internal("no table"))
 }
 
 impl Told {
+    /// The condition that a raw row is of a time that the record `n` is of.
+    fn at(&self, plan: &Plan) -> String {
+        if self.timeless {
+            return "true".into();
+        }
+        let time = format!("{}{}", statements::prefix(plan), ident(&plan.time_column));
+        let time = if plan.time_zoned { time } else { hll_rollup::times::as_if_utc(&time) };
+        format!(
+            "({time} OPERATOR(pg_catalog.>=) n.since AND {time} OPERATOR(pg_catalog.<=) n.until OR {time} IS NULL AND n.since IS NULL)"
+        )
+    }
+
     /// The expression that says of a raw row who brought it: a stamp, or what stands for a table that came as a whole;
     /// NULL where it did not come in another way.
     fn who(&self, d: &Definition, plan: &Plan, pending: &str) -> String {
@@ -214,14 +243,7 @@ impl Told {
         };
         // The same transaction may have moved other rows, which were counted: of those that it inserted, the ones of the times
         // that it recorded came. Tables of other kinds than a heap know no xmin.
-        let time = format!("{p}{}", ident(&plan.time_column));
-        let time = if plan.time_zoned { time } else { hll_rollup::times::as_if_utc(&time) };
-        let at = match self.timeless {
-            true => "true".to_string(),
-            false => format!(
-                "({time} OPERATOR(pg_catalog.>=) n.since AND {time} OPERATOR(pg_catalog.<=) n.until OR {time} IS NULL AND n.since IS NULL)"
-            ),
-        };
+        let at = self.at(plan);
         let came_whole = format!("CASE WHEN {} THEN {} END", any("tableoid", &self.tables, "oid"), whole(&p));
         format!(
             "CASE WHEN CASE WHEN {} THEN {} ELSE false END THEN coalesce((SELECT pg_catalog.max(n.rollup_stamp) FROM rollup_internal.arrivals({}::pg_catalog.oid, {}) n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
@@ -263,78 +285,40 @@ fn add_judged(judged: &str, merge: &str, few: FewBuckets) -> Result<Judged> {
     .map_err(internal)
 }
 
+/// CHANGED for rows of the recorded times that were changed since the last run, or moved, NULL for others: newcomers may be among
+/// them, whom their transaction and their table do not tell any more. That holds of a rollup that follows changes, too, which
+/// nobody tells of a table that is rewritten.
+fn changed(
+    d: &Definition,
+    plan: &Plan,
+    now: &Frontier,
+    heaps: &str,
+    noted: &str,
+    timeless: bool,
+) -> Result<String> {
+    let Frontier::Server(snapshot) = now else { return Err(internal("newcomers of several nodes")) };
+    let p = statements::prefix(plan);
+    // The id that a version of a row was written by, as stamps have it: below that of the snapshot.
+    let written = format!(
+        "{0} OPERATOR(pg_catalog.-) (({1} OPERATOR(pg_catalog.-) {p}xmin::pg_catalog.text::pg_catalog.int8) OPERATOR(pg_catalog.&) 4294967295::pg_catalog.int8)",
+        snapshot.xmax,
+        snapshot.xmax - d.offset
+    );
+    Ok(format!(
+        "CASE WHEN CASE WHEN {p}tableoid OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.oid[]) \
+         THEN (SELECT {} FROM (SELECT {written} AS {STAMP} OFFSET 0) w) ELSE false END \
+         AND EXISTS (SELECT FROM rollup_internal.arrivals({}::pg_catalog.oid, {}) n WHERE {noted}) THEN {CHANGED}::pg_catalog.int8 END",
+        literal(heaps),
+        bounds::new("w.", &d.state.frontier, now),
+        d.source_oid.to_u32(),
+        if timeless { "NULL".to_string() } else { literal(&plan.time_column) },
+    ))
+}
+
 /// What a judgement came to.
 #[derive(Default)]
 struct Judged {
     added: i64,
     late: Vec<i64>,
     left: Vec<Left>,
-}
-
-/// Newcomers of a group of which it cannot be told whether they were counted.
-struct Left {
-    came: i64,
-    rows: i64,
-    since: Option<TimestampWithTimeZone>,
-    until: Option<TimestampWithTimeZone>,
-}
-
-/// Records their times as changed, in the name of who brought them: this run computes the buckets again.
-fn compute_again(d: &Definition, plan: &Plan, stamp: i64, left: &[Left]) -> Result<()> {
-    let _acting = ActingAs::catalog();
-    for group in left {
-        catalog::execute(
-            "INSERT INTO rollup.change (source, time_column, rollup_stamp, since, until) VALUES ($1, $2::pg_catalog.name, $3, $4, $5)",
-            &[
-                d.source_oid.into(),
-                plan.time_column.clone().into(),
-                stamp.into(),
-                group.since.into(),
-                group.until.into(),
-            ],
-        )?;
-    }
-    Ok(())
-}
-
-/// Counts them, and says so once of each who brought them.
-fn leave_out(d: &Definition, source: &str, left: &[Left]) -> Result<()> {
-    let mut by: std::collections::BTreeMap<i64, (i64, i64)> = Default::default();
-    for group in left {
-        let of = by.entry(group.came).or_default();
-        *of = (of.0 + group.rows, of.1 + 1);
-    }
-    for (came, (rows, groups)) in by {
-        let _acting = ActingAs::catalog();
-        catalog::execute(
-            "UPDATE rollup.definition SET left_out = left_out + $2 WHERE id = $1",
-            &[d.id.into(), rows.into()],
-        )?;
-        let news = catalog::write(
-            "WITH n AS (UPDATE rollup.arrival SET told = true WHERE source = $1 AND NOT told AND (rollup_stamp = $2 AND xid IS NOT NULL OR xid IS NULL AND relation::pg_catalog.oid::pg_catalog.int8 = - $2) RETURNING 1) \
-             SELECT pg_catalog.count(*) > 0 FROM n",
-            &[d.source_oid.into(), came.into()],
-            |row| row.get::<bool>(1),
-        )?;
-        if news.first() != Some(&Some(true)) {
-            continue;
-        }
-        let who = match u32::try_from(-came) {
-            Ok(table) => crate::pg::deparse::shown_name(pg_sys::Oid::from(table)),
-            Err(_) => format!("transaction {}", came - d.offset),
-        };
-        report(
-            PgSqlErrorCode::ERRCODE_WARNING,
-            format!(
-                "rollup {}: {rows} rows of {groups} groups that came to {source} with {who}, bringing stamps of their own, are left out: it cannot be told whether they were counted, since other rows of their groups have changed, or came with them",
-                d.name
-            ),
-            format!(
-                "SELECT * FROM rollup.check({0}) shows the groups; SELECT rollup.rebuild({0}, from_time, to_time) computes them again from the raw rows that are there.",
-                literal(&d.name)
-            ),
-        )
-        .report(PgLogLevel::WARNING);
-    }
-    Ok(())
 }

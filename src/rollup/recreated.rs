@@ -20,7 +20,8 @@ use pgrx::pg_sys;
 /// The tables of which the catalog of rollups speaks.
 const KNOWN: &str = "known (oid) AS MATERIALIZED (SELECT relation::pg_catalog.oid FROM rollup.source UNION SELECT relation FROM rollup.definition \
     UNION SELECT t FROM rollup.definition, pg_catalog.unnest(joined) t UNION SELECT relation FROM rollup.level UNION SELECT relation FROM rollup.retention \
-    UNION SELECT relation FROM rollup.expired UNION SELECT relation FROM rollup.partitioning)";
+    UNION SELECT relation FROM rollup.expired UNION SELECT relation FROM rollup.partitioning \
+    UNION SELECT relation FROM rollup.lost WHERE relation IS NOT NULL)";
 
 /// Two tables, old and new, and the transaction that last changed what the system's catalog says of the one that
 /// must have been made or renamed just now.

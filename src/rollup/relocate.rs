@@ -36,14 +36,17 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
     };
     {
         let _acting = ActingAs::role(whole.owner);
+        // Triggers of its own stand in the way of those that come from above.
+        maps::tables(d.source_oid)?.into_iter().try_for_each(arrange::strip)?;
         if !others {
-            // Triggers of its own stand in the way of those that come from above.
-            maps::tables(d.source_oid)?.into_iter().try_for_each(arrange::strip)?;
             watch::forget(d.source_oid, true)?;
             super::drop::forget_source(d.source_oid, true)?;
         }
         maps::add_index(to, &whole, &plan)?;
         arrange::arrange(to)?;
+        if others {
+            arrange::arrange(d.source_oid)?;
+        }
     }
     super::beside::create(to)?;
     let parts = maps::tables(d.source_oid)?;

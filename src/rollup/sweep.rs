@@ -47,7 +47,7 @@ impl Removal for OneServer {
         let tables = catalog::read(
             "WITH RECURSIVE t(oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid WHERE NOT i.inhdetachpending) \
              SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' ORDER BY t.oid",
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_am h ON h.oid = c.relam WHERE c.relkind = 'r' AND h.amname = 'heap' ORDER BY t.oid",
             &[r.oid.into()],
             |row| Ok((row.must::<pg_sys::Oid>(1)?, row.must::<String>(2)?)),
         )?;

@@ -50,4 +50,4 @@ pub use plan::{Column, Joined, Joins, Merge, Missing, Plan, Role, from_clause};
 pub use snapshot::Snapshot;
 pub use stamps::Stamps;
 pub use template::fill;
-pub use verdict::{Verdict, verdict};
+pub use verdict::{CHANGED, Verdict, verdict};

@@ -7,6 +7,7 @@ use crate::plan::{Column, Plan};
 use crate::sql::ident;
 use crate::statements::{kept_names, key_positions, list, merge_delta, merge_many, prefix};
 use crate::times;
+use crate::verdict::CHANGED;
 
 /// The column of newcomers that says which transaction, or which table that came as a whole, brought them.
 pub const CAME: &str = "\"rollup came\"";
@@ -51,20 +52,25 @@ pub fn judged(
     // A group that was made without a count is one of which nothing can be told.
     let count = plan.rows.as_ref().map_or("NULL::pg_catalog.int8".into(), |c| ident(c));
     let keys = list(plan.keys(), |c| ident(&c.name));
-    let of = "FILTER (WHERE \"rollup came\" IS NOT NULL) OVER w";
+    let of = format!("FILTER (WHERE {CAME} OPERATOR(pg_catalog.<>) {CHANGED}) OVER w");
+    let all = |column: &str| format!("coalesce(pg_catalog.array_agg({column}) {of}, '{{}}')");
+    // Of those that were changed, no more are lacking than the group lacks.
+    let few = "least(\"rollup rows\", coalesce(nullif(greatest(pg_catalog.sum(\"rollup raw\" - \"rollup stored\") OVER w, 0), 0), \"rollup rows\"))::pg_catalog.int8";
     format!(
         "WITH \"the newcomers\" AS MATERIALIZED ({newcomers}), \"the groups\" AS (\
          SELECT {names}, {CAME}, \"rollup rows\", \"rollup since\", \"rollup until\", 0::pg_catalog.int8 AS \"rollup stored\", 0::pg_catalog.int8 AS \"rollup raw\" FROM \"the newcomers\" \
          UNION ALL SELECT {}, {nobody}, 0, pg_catalog.count(*) FROM {} WHERE EXISTS (SELECT FROM \"the newcomers\") AND {bounds}{filter} GROUP BY {} \
          UNION ALL SELECT {}, {nobody}, coalesce({count}, -4611686018427387904), 0 FROM {target} WHERE EXISTS (SELECT FROM \"the newcomers\") AND {stored}) \
-         SELECT * FROM (SELECT {names}, {CAME}, \"rollup rows\", \"rollup since\", \"rollup until\", CASE WHEN {gone} OR {lost} AND (pg_catalog.sum(\"rollup raw\" - \"rollup stored\") OVER w) NOT IN (0, pg_catalog.sum(\"rollup rows\") OVER w) THEN -1 ELSE rollup_internal.verdict(\
+         SELECT * FROM (SELECT {names}, {CAME}, CASE WHEN {CAME} OPERATOR(pg_catalog.=) {CHANGED} THEN {few} ELSE \"rollup rows\" END AS \"rollup rows\", \"rollup since\", \"rollup until\", CASE WHEN {gone} OR {lost} AND (pg_catalog.sum(\"rollup raw\" - \"rollup stored\") OVER w) NOT IN (0, pg_catalog.sum(\"rollup rows\") {of}) THEN -1 ELSE rollup_internal.verdict(\
          (pg_catalog.sum(\"rollup stored\") OVER w)::pg_catalog.int8, (pg_catalog.sum(\"rollup raw\") OVER w)::pg_catalog.int8, \
-         pg_catalog.array_agg({CAME}) {of}, pg_catalog.array_agg(\"rollup rows\") {of}, {CAME}) END AS \"rollup verdict\" \
+         {}, {}, {CAME}) END AS \"rollup verdict\" \
          FROM \"the groups\" WINDOW w AS (PARTITION BY {keys})) j WHERE {CAME} IS NOT NULL",
         only_keys(&|c| c.expression.clone()),
         plan.from_clause(source),
         list(plan.keys(), |c| c.expression.clone()),
         only_keys(&|c| ident(&c.name)),
+        all(CAME),
+        all("\"rollup rows\""),
     )
 }
 

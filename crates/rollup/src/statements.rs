@@ -264,8 +264,10 @@ pub fn merge_directly(
 ) -> String {
     let set: Vec<String> =
         plan.values().map(|(c, m)| format!("{} = {}", ident(&c.name), merge_pair(c, m))).collect();
+    let keys: Vec<String> = plan.keys().map(|c| format!("({})", source_expression(plan, c, level))).collect();
+    let fit = keys::fits_keys(plan, &keys).map(|fits| format!(" HAVING {fits}")).unwrap_or_default();
     format!(
-        "INSERT INTO {target} AS t ({}) {} ON CONFLICT ({}) DO UPDATE SET {}",
+        "INSERT INTO {target} AS t ({}) {}{fit} ON CONFLICT ({}) DO UPDATE SET {}",
         list(plan.kept(), |c| ident(&c.name)),
         aggregate_source(plan, source, bounds, level, ""),
         list(plan.keys(), |c| ident(&c.name)),

@@ -14,10 +14,15 @@ pub enum Verdict {
     Unknown,
 }
 
+/// What stands for rows that were changed since the last run, in the place of who brought them: newcomers may be among
+/// them, and cannot be told from others.
+pub const CHANGED: i64 = i64::MAX;
+
 /// Of a group that has `stored` rows in the rollup and `raw` in the source, of which each of `came` has brought so many:
 /// what became of those that `one` has brought.
 ///
-/// Where one choice of `came`, and no other, gives the number of rows that the rollup does not have, these are new.
+/// Where one choice of `came`, and no other, gives the number of rows that the rollup does not have, these are new. Of those
+/// that were CHANGED it can be told that they were counted, where the others alone give the number.
 pub fn verdict(stored: i64, raw: i64, came: &[(i64, i64)], one: i64) -> Verdict {
     let all = came.iter().fold(0i64, |all, (_, rows)| all.saturating_add(*rows));
     let missing = raw.saturating_sub(stored);
@@ -25,7 +30,7 @@ pub fn verdict(stored: i64, raw: i64, came: &[(i64, i64)], one: i64) -> Verdict 
         return Verdict::Counted;
     }
     if missing == all {
-        return Verdict::New;
+        return if one == CHANGED { Verdict::Counted } else { Verdict::New };
     }
     if missing < 0 || missing > all || came.len() > MOST {
         return Verdict::Unknown;
@@ -45,6 +50,7 @@ pub fn verdict(stored: i64, raw: i64, came: &[(i64, i64)], one: i64) -> Verdict 
     match (chosen, came.iter().position(|(who, _)| *who == one)) {
         (Some(choice), Some(n)) if choice & 1 << n != 0 => Verdict::New,
         (Some(_), Some(_)) => Verdict::Counted,
+        (Some(_), None) if one == CHANGED => Verdict::Counted,
         _ => Verdict::Unknown,
     }
 }
@@ -52,7 +58,7 @@ pub fn verdict(stored: i64, raw: i64, came: &[(i64, i64)], one: i64) -> Verdict 
 #[cfg(test)]
 mod tests {
     use super::Verdict::{Counted, New, Unknown};
-    use super::verdict;
+    use super::{CHANGED, verdict};
 
     #[test]
     fn a_group_is_judged_by_its_number_of_rows() {
@@ -76,5 +82,16 @@ mod tests {
         let many: Vec<(i64, i64)> = (0..40).map(|n| (n, 1)).collect();
         assert_eq!(verdict(0, 39, &many, 3), Unknown);
         assert_eq!(verdict(0, 40, &many, 3), New);
+    }
+
+    #[test]
+    fn changed_rows_are_left_out_where_the_others_do_not_give_the_number() {
+        let one = [(7, 100)];
+        assert_eq!(verdict(150, 150, &one, CHANGED), Counted);
+        assert_eq!(verdict(50, 150, &one, CHANGED), Counted);
+        assert_eq!(verdict(50, 160, &one, CHANGED), Unknown);
+        assert_eq!((verdict(50, 50, &[], CHANGED), verdict(50, 60, &[], CHANGED)), (Counted, Unknown));
+        let two = [(7, 100), (9, 30)];
+        assert_eq!((verdict(150, 180, &two, CHANGED), verdict(140, 180, &two, CHANGED)), (Counted, Unknown));
     }
 }

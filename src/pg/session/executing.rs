@@ -49,16 +49,22 @@ struct Entry {
     query: AtomicPtr<pg_sys::QueryDesc>,
     /// How many transactions, each inside of another, there were when it was begun.
     level: AtomicI32,
+    /// No two executions have the same: what one of them asked holds for it alone, whatever it has executed meanwhile.
+    number: AtomicU64,
 }
 
 /// As deep as statements are told apart. Below, a row that moves is taken for one that comes: it is judged, and mostly
 /// found to have been counted.
 const DEEPEST: usize = 512;
 #[allow(clippy::declare_interior_mutable_const)] // the initial value of each entry
-const NONE: Entry = Entry { query: AtomicPtr::new(std::ptr::null_mut()), level: AtomicI32::new(0) };
+const NONE: Entry = Entry {
+    query: AtomicPtr::new(std::ptr::null_mut()),
+    level: AtomicI32::new(0),
+    number: AtomicU64::new(0),
+};
 static STACK: [Entry; DEEPEST] = [NONE; DEEPEST];
 static DEPTH: AtomicUsize = AtomicUsize::new(0);
-/// Counts executions: no two have the same number.
+/// Counts executions.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 static NEXT_RUN: OnceLock<pg_sys::ExecutorRun_hook_type> = OnceLock::new();
@@ -81,13 +87,14 @@ pub fn install() {
 /// Puts a statement on top; gives what the depth was.
 #[inline(always)]
 fn push(query: *mut pg_sys::QueryDesc) -> usize {
-    let depth = DEPTH.load(Relaxed);
+    let (depth, number) = (DEPTH.load(Relaxed), NUMBER.load(Relaxed) + 1);
     if let Some(entry) = STACK.get(depth) {
         entry.query.store(query, Relaxed);
         entry.level.store(unguarded::GetCurrentTransactionNestLevel(), Relaxed);
+        entry.number.store(number, Relaxed);
     }
     DEPTH.store(depth + 1, Relaxed);
-    NUMBER.store(NUMBER.load(Relaxed) + 1, Relaxed);
+    NUMBER.store(number, Relaxed);
     depth
 }
 
@@ -193,8 +200,8 @@ struct Last {
     number: u64,
     info: usize,
     state: usize,
-    /// Rows of a MERGE that moved: the table that they left, and where they lay.
-    moved: HashMap<pg_sys::Oid, (u32, u16)>,
+    /// The last row of each MERGE that moved: of which execution, the table that it left, and where it lay.
+    moved: HashMap<(u64, pg_sys::Oid), (u32, u16)>,
 }
 
 thread_local! {
@@ -208,16 +215,13 @@ thread_local! {
 /// `info` is what the index has been handed by whoever inserts the row, `stamp` what it holds in `column`.
 pub unsafe fn is_move(info: *mut pg_sys::IndexInfo, column: &CStr, stamp: i64) -> bool {
     let Some(entry) = DEPTH.load(Relaxed).checked_sub(1).and_then(|top| STACK.get(top)) else { return false };
-    let number = NUMBER.load(Relaxed);
+    let number = entry.number.load(Relaxed);
     let kept =
         LAST.with_borrow(|last| (last.number == number && last.info == info as usize).then_some(last.state));
     // SAFETY: the statement on top is executed now, and its nodes are live; the tags say what they are.
     unsafe {
         let state = kept.map_or_else(|| owner(entry.query.load(Relaxed), info), |state| state as *mut _);
         LAST.with_borrow_mut(|last| {
-            if last.number != number {
-                last.moved.clear();
-            }
             (last.number, last.info, last.state) = (number, info as usize, state as usize);
         });
         if state.is_null() {
@@ -225,10 +229,16 @@ pub unsafe fn is_move(info: *mut pg_sys::IndexInfo, column: &CStr, stamp: i64) -
         }
         match (*state).operation {
             pg_sys::CmdType::CMD_UPDATE => true,
-            pg_sys::CmdType::CMD_MERGE => has_moved(state, column, stamp),
+            pg_sys::CmdType::CMD_MERGE => has_moved(number, state, column, stamp),
             _ => false,
         }
     }
+}
+
+/// Whether the execution of this number has not ended.
+fn is_executed(number: u64) -> bool {
+    let depth = DEPTH.load(Relaxed).min(DEEPEST);
+    STACK[..depth].iter().any(|entry| entry.number.load(Relaxed) == number)
 }
 
 /// The node of the statement that inserts with this `info`; NULL where none does.
@@ -269,7 +279,7 @@ unsafe fn owner(
 
 /// Whether the row that a MERGE inserts now is one that it has just taken out of another partition: the last that it
 /// looked up there bears the mark of it, and the same stamp, and no insertion before this was that row's.
-unsafe fn has_moved(state: *mut pg_sys::ModifyTableState, column: &CStr, stamp: i64) -> bool {
+unsafe fn has_moved(number: u64, state: *mut pg_sys::ModifyTableState, column: &CStr, stamp: i64) -> bool {
     // SAFETY: the node is live, and with it its tables and their slots.
     unsafe {
         for n in 0..(*state).mt_nrels as usize {
@@ -285,7 +295,10 @@ unsafe fn has_moved(state: *mut pg_sys::ModifyTableState, column: &CStr, stamp: 
                 continue;
             }
             let id = (*(*table).ri_RelationDesc).rd_id;
-            let known = LAST.with_borrow_mut(|last| last.moved.insert(id, header.place));
+            let known = LAST.with_borrow_mut(|last| {
+                last.moved.retain(|(of, _), _| is_executed(*of));
+                last.moved.insert((number, id), header.place)
+            });
             if known != Some(header.place) {
                 return true;
             }

@@ -6,10 +6,10 @@
 //!
 //! Such a table has no pages of its own: its old rows are deleted in pieces of equal time.
 use crate::pg::query::set_local;
-use crate::rollup::catalog;
+use crate::rollup::catalog::{self, Must};
 use crate::rollup::error::{Result, internal};
 use crate::rollup::place::Cluster;
-use crate::rollup::removal::{Leaf, Left, Partition, Removal};
+use crate::rollup::removal::{Leaf, Left, Partition, Removal, name_now};
 use crate::rollup::retention::Retention;
 use hll_rollup::sql::{STAMP, ident, literal};
 use pgrx::pg_sys;
@@ -17,14 +17,20 @@ use pgrx::pg_sys;
 /// Rows of one batch, about.
 const BATCH: i64 = 50_000;
 
+impl Cluster {
+    /// One connection a node, which keeps the locks for the statements that follow, until the current role ends.
+    pub fn one_connection(&self) {
+        set_local(c"citus.multi_shard_modify_mode", c"sequential");
+    }
+}
+
 impl Removal for Cluster {
     fn begin(&self) -> Result<()> {
         super::commit::in_two_phases()
     }
 
     fn wait_shortly(&self) -> Result<()> {
-        // One connection a node, which keeps the locks for the statements that follow.
-        set_local(c"citus.multi_shard_modify_mode", c"sequential");
+        self.one_connection();
         propagated("50ms")
     }
 
@@ -62,36 +68,51 @@ impl Removal for Cluster {
         // Partitions go oldest first: what is to be dropped ends where the last of them does.
         let from = without.last().map(|p| p.upto.clone());
         let (time, since) = (ident(&r.time_column), since(r, from.as_deref()));
-        let found = catalog::read(
-            &format!(
-                "SELECT ARRAY(SELECT (a + (z - a) * (n::pg_catalog.float8 / pieces))::pg_catalog.text FROM pg_catalog.generate_series(1, pieces - 1) n) || 'infinity'::pg_catalog.text \
-                 FROM (SELECT a, z, least(rows / {BATCH} + 1, 1000) AS pieces FROM \
-                 (SELECT pg_catalog.min({time}) AS a, pg_catalog.max({time}) AS z, pg_catalog.count(*) AS rows FROM {} WHERE {old}{since}) o) p WHERE a IS NOT NULL",
-                r.relation
-            ),
-            &[],
-            |row| row.get::<Vec<String>>(1),
-        )?;
-        let leaf = |ends| Leaf {
-            oid: r.oid,
-            name: r.relation.clone(),
-            left: Left::Times { ends, from: from.clone() },
-        };
-        Ok(found.into_iter().flatten().map(leaf).collect())
+        let mut all = Vec::new();
+        for (oid, name) in tables(r)?.into_iter().filter(|(t, _)| without.iter().all(|p| p.oid != *t)) {
+            let found = catalog::read(
+                &format!(
+                    "SELECT ARRAY(SELECT (a + (z - a) * (n::pg_catalog.float8 / pieces))::pg_catalog.text FROM pg_catalog.generate_series(1, pieces - 1) n) || 'infinity'::pg_catalog.text \
+                     FROM (SELECT a, z, least(rows / {BATCH} + 1, 1000) AS pieces FROM \
+                     (SELECT pg_catalog.min({time}) AS a, pg_catalog.max({time}) AS z, pg_catalog.count(*) AS rows FROM {name} WHERE {old}{since}) o) p WHERE a IS NOT NULL"
+                ),
+                &[],
+                |row| row.get::<Vec<String>>(1),
+            )?;
+            let leaf =
+                |ends| Leaf { oid, name: name.clone(), left: Left::Times { ends, from: from.clone() } };
+            all.extend(found.into_iter().flatten().map(leaf));
+        }
+        Ok(all)
     }
 
     fn clear(&self, r: &Retention, leaf: &Leaf, old: &str) -> Result<i64> {
         let Left::Times { ends, from } = &leaf.left else { return Err(internal("pages of several nodes")) };
         let Some(end) = ends.first() else { return Ok(0) };
+        let name = name_now(leaf.oid)?;
         let _acting = r.acting();
         catalog::modify(&format!(
-            "DELETE FROM {} WHERE {old}{} AND {} OPERATOR(pg_catalog.<) {}::pg_catalog.timestamptz",
-            r.relation,
+            "DELETE FROM {name} WHERE {old}{} AND {} OPERATOR(pg_catalog.<) {}::pg_catalog.timestamptz",
             since(r, from.as_deref()),
             ident(&r.time_column),
             literal(end)
         ))
     }
+}
+
+/// Where rows may be deleted: the table itself, or, where some of its partitions are stored by columns, the others.
+fn tables(r: &Retention) -> Result<Vec<(pg_sys::Oid, String)>> {
+    let found = catalog::read(
+        "WITH RECURSIVE t (oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid WHERE NOT i.inhdetachpending) \
+         SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), h.amname = 'heap' FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am h ON h.oid = c.relam WHERE c.relkind = 'r' ORDER BY c.oid",
+        &[r.oid.into()],
+        |row| Ok((row.must::<pg_sys::Oid>(1)?, row.must::<String>(2)?, row.get::<bool>(3)? == Some(true))),
+    )?;
+    if found.iter().all(|(.., heap)| *heap) {
+        return Ok(vec![(r.oid, r.relation.clone())]);
+    }
+    Ok(found.into_iter().filter(|(.., heap)| *heap).map(|(oid, name, _)| (oid, name)).collect())
 }
 
 /// The condition that a row is not older than `from`.

@@ -11,6 +11,7 @@ pub mod commit;
 pub mod create;
 pub mod expire;
 pub mod gather;
+pub mod leaving;
 mod places;
 pub mod rebase;
 pub mod run;

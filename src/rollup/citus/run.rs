@@ -2,10 +2,10 @@
 //! node runs on its own rows, between two frontiers of all nodes.
 use super::{commit, gather};
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
-use crate::rollup::catalog::{self, Definition};
+use crate::rollup::catalog::{self, Definition, Must};
 use crate::rollup::error::{Result, fail, internal, report};
 use crate::rollup::place::{Cluster, Look, Place};
-use crate::rollup::{late, levels, session};
+use crate::rollup::{late, levels, long, session};
 use hll_rollup::{
     Candidate, Frontier, Level, Nodes, Plan, Refused, Stamps, advance, sql as bounds, statements,
 };
@@ -48,6 +48,7 @@ impl Place for Cluster {
         if rows == 0 {
             return Ok((0, 0));
         }
+        let long = leave_long_out(d, plan, source, bounds)?;
         commit::in_two_phases()?;
         crate::pg::lock::take_state(d.id);
         count_late(d, plan, &levels, bounds)?;
@@ -58,7 +59,7 @@ impl Place for Cluster {
             catalog::modify(&statements::merge_directly(plan, source, &level.target, Some(level), bounds))?;
         }
         prefer_hashing("DEFAULT")?;
-        Ok((rows, groups))
+        Ok((rows - long, groups))
     }
 
     fn follow(&self, _: &Definition, _: &Plan, _: &Frontier) -> Result<()> {
@@ -112,6 +113,15 @@ fn refused(d: &Definition, why: Refused) -> pg_sys::panic::ErrorReport {
         format!("rollup {} cannot go on: {what}", d.name),
         hint,
     )
+}
+
+/// Counts rows of groups whose keys are too long for the index, which the statements of the run leave out.
+fn leave_long_out(d: &Definition, plan: &Plan, source: &str, bounds: &str) -> Result<i64> {
+    let Some(count) = long::count(plan, source, bounds) else { return Ok(0) };
+    let found = catalog::write(&count, &[], |row| Ok((row.must::<i64>(1)?, row.must::<Vec<i32>>(2)?)))?;
+    let left = found.first().and_then(|(rows, bytes)| long::counted(plan, *rows, bytes));
+    left.as_ref().map_or(Ok(()), |left| long::store(d, left))?;
+    Ok(left.map_or(0, |left| left.rows))
 }
 
 /// Counts rows that come after their bucket has expired.
