@@ -15,7 +15,10 @@ use postgres::Client;
 const DAYS: &str = "SELECT date_trunc('day', col3) AS at, count(*) AS n, sum(length(col2)) AS total FROM original_table GROUP BY 1";
 const ROLLUPS: [&str; 2] = ["by_day", "followed"];
 
-/// Rows of the last days, and some to come.
+/// Writers rest: what pg_partman does with a day fails for as long as rows of that day come.
+static REST: AtomicBool = AtomicBool::new(false);
+
+/// Rows of the last days, most of them of today.
 fn write(client: &mut Client, dice: &mut Dice, written: &AtomicU64) {
     let rows = 1 + dice.roll(40);
     let insert = format!(
@@ -32,7 +35,9 @@ fn write(client: &mut Client, dice: &mut Dice, written: &AtomicU64) {
         Err(e) if is_one_of(&e, &["40P01", "23514"]) => {}
         Err(e) => panic!("{e:?}"),
     }
-    // It moves a day's rows while none comes to that day: writers leave it the time.
+    while REST.load(Relaxed) {
+        thread::sleep(Duration::from_millis(5));
+    }
     thread::sleep(Duration::from_millis(40 + dice.roll(80)));
 }
 
@@ -175,12 +180,14 @@ fn by_its_recipe(client: &mut Client) {
     ] {
         let mut done = false;
         while !done {
+            // What fails is tried again while writers rest.
             match client.batch_execute(step) {
                 Ok(()) => done = true,
                 // It moves the rows of a day, and fails where another has come before the day has its partition.
-                Err(e) if is_one_of(&e, &["40P01", "P0001"]) => {}
+                Err(e) if is_one_of(&e, &["40P01", "P0001"]) => REST.store(true, Relaxed),
                 Err(e) => panic!("{step}: {e:?}"),
             }
         }
+        REST.store(false, Relaxed);
     }
 }
