@@ -174,7 +174,8 @@ fn late_rows_of_expired_buckets_are_counted() {
         .unwrap();
     assert_eq!(number(&mut client, "SELECT rollup_event()"), 4);
     assert_eq!(number(&mut client, ignored), 3, "rows are counted, not the group that they make");
-    assert_eq!(number(&mut client, "SELECT rollup.expire('event_1h')"), 1);
+    // The worker may have been there first.
+    assert!(number(&mut client, "SELECT rollup.expire('event_1h')") <= 1);
     assert_eq!(number(&mut client, "SELECT count(*) FROM event_1h"), left);
     assert_eq!(number(&mut client, ignored), 3);
     assert_eq!(

@@ -12,8 +12,8 @@ const FLOORS: [(&str, &str); 4] = [
     ("stored", "catalog citus citus::places naming state"),
     (
         "parts",
-        "adopt arrange arrival backlog beside caller changes citus::commit citus::create citus::gather citus::status \
-         citus::view clock comments definition diagnose history holes identity late leaving levels live live_sql long lost \
+        "adopt arrange arrival backlog beside caller changes citus::commit citus::create citus::gather \
+         citus::leaving citus::status citus::view clock comments definition diagnose history holes identity late leaving left_out levels live live_sql long lost \
          maps merged moved names options place range reach records recreated removal retention rewrite::explain rewrite::state \
          rewrite::text rules source time_key views waiting watch",
     ),

@@ -32,7 +32,10 @@ fn watch(command: &Command) -> Result<()> {
     }
     for &table in &children {
         come(table)?;
-        super::maps::come_to_nodes(table)?;
+        if super::maps::come_to_nodes(table)? {
+            // Its rows are not away any more.
+            super::lost::back(table)?;
+        }
     }
     super::lost::left(command)?;
     for table in children {

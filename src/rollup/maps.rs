@@ -45,10 +45,10 @@ pub fn for_expiry(root: pg_sys::Oid, time_column: &str) -> Result<()> {
 }
 
 /// The same for a table that has come to stand below a source that Citus keeps, as who gave the command: without it rows
-/// take longer to expire, no more. The table is not away any more.
-pub fn come_to_nodes(table: pg_sys::Oid) -> Result<()> {
+/// take longer to expire, no more. Returns whether there is such a source.
+pub fn come_to_nodes(table: pg_sys::Oid) -> Result<bool> {
     if !node::citus_loaded() {
-        return Ok(());
+        return Ok(false);
     }
     let above = {
         let _acting = ActingAs::catalog();
@@ -60,11 +60,10 @@ pub fn come_to_nodes(table: pg_sys::Oid) -> Result<()> {
             |row| row.must::<String>(1),
         )?
     };
-    for time_column in above {
-        super::lost::back(table)?;
+    for time_column in &above {
         let made = in_subtransaction(std::panic::AssertUnwindSafe(|| {
             let _acting = ActingAs::role(current_user());
-            for_expiry(table, &time_column)
+            for_expiry(table, time_column)
         }));
         if let Err(e) = made {
             if e.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED {
@@ -73,7 +72,7 @@ pub fn come_to_nodes(table: pg_sys::Oid) -> Result<()> {
             debug1!("rollup: a partition gets no map for expiry: {}", e.message);
         }
     }
-    Ok(())
+    Ok(!above.is_empty())
 }
 
 /// Where nobody is told of rows that bring stamps, for `rollup.status`: tables at and below one that have no such index, and
