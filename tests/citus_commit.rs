@@ -212,6 +212,16 @@ fn a_table_asks_for_it_where_the_library_does_not() {
     assert!(refused.starts_with("55000 changes on another node could be counted twice"), "{refused}");
     client.batch_execute("ROLLBACK").expect("as before");
     single.exact(&mut client, "afterwards");
+    // A node that came since has no reference table yet. Tables of a rollup may not be made there before it has.
+    let node = citus.start_node().expect("a node");
+    citus.add(node).expect("one more");
+    let lacking = "SELECT count(*) FROM pg_dist_node n WHERE NOT EXISTS (SELECT FROM pg_dist_shard s JOIN pg_dist_placement p USING (shardid)
+        WHERE s.logicalrelid = 'rollup.two_phases'::regclass AND p.groupid = n.groupid)";
+    assert_eq!(number(&mut client, lacking), 1, "the node has none yet");
+    client.batch_execute("SELECT rollup.add_level('single_min', 'single_hour', '1 hour')").expect("a level");
+    assert_eq!(number(&mut client, lacking), 0, "every node has one");
+    write(&mut client, single.table, 20);
+    single.exact(&mut client, "with one more node");
 }
 
 #[test]

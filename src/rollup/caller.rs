@@ -33,7 +33,7 @@ pub fn locked(name: &str) -> Result<Definition> {
     let d = owned(name)?;
     let d = catalog::lock(d.id)?.ok_or_else(|| error::internal("the rollup has just been dropped"))?;
     if d.state.nodes().is_some() {
-        citus::commit::in_two_phases()?;
+        citus::commit::in_two_phases_with_tables()?;
         // Readers of a live view on several nodes must not see a change half.
         crate::pg::lock::take_state(d.id);
     }

@@ -50,6 +50,28 @@ pub fn in_two_phases() -> Result<()> {
     catalog::execute(&format!("DELETE FROM {TABLE} WHERE placed OPERATOR(pg_catalog.=) 0"), &[])
 }
 
+/// The same before tables are made on other nodes. Citus puts reference tables on nodes that lack them first, by other
+/// transactions, and refuses to once one of them has changed here: so that is done before the change.
+pub fn in_two_phases_with_tables() -> Result<()> {
+    if !node::citus_loaded() || !BY_TABLE.get() && node::in_two_phases() {
+        return Ok(());
+    }
+    {
+        let _acting = ActingAs::catalog();
+        make_table()?;
+        let lacking: i64 = catalog::one(
+            "SELECT pg_catalog.count(*) FROM pg_catalog.pg_dist_node n WHERE n.isactive AND n.noderole OPERATOR(pg_catalog.=) 'primary' \
+             AND NOT EXISTS (SELECT FROM pg_catalog.pg_dist_shard s JOIN pg_catalog.pg_dist_placement p ON p.shardid OPERATOR(pg_catalog.=) s.shardid \
+             WHERE s.logicalrelid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass AND p.groupid OPERATOR(pg_catalog.=) n.groupid)",
+            &[TABLE.into()],
+        )?;
+        if lacking > 0 {
+            catalog::execute("SELECT pg_catalog.replicate_reference_tables('block_writes')", &[])?;
+        }
+    }
+    in_two_phases()
+}
+
 /// Makes the reference table, where it is not one yet, which a dump does not keep; an error where it lies on one node.
 fn make_table() -> Result<()> {
     let there = catalog::read("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[TABLE.into()], |row| {

@@ -61,7 +61,7 @@ pub fn prepare(place: &Place, select: &mut Select) -> Result<()> {
             "Use expressions that depend on the row alone: AT TIME ZONE with a constant instead of a cast to text or to_char of a timestamptz.",
         );
     }
-    commit::in_two_phases()?;
+    commit::in_two_phases_with_tables()?;
     // Functions are made in this transaction too, which Citus does over the connections that rows would go over.
     set_local(c"citus.multi_shard_modify_mode", c"sequential");
     Ok(())

@@ -46,7 +46,7 @@ pub fn begin(table: &str) -> Result<(i64, Nodes)> {
 /// snapshot of this node is what is merged, and of other nodes nothing is.
 pub fn take_along(relation: pg_sys::Oid) -> Result<()> {
     let Some(at) = place(relation)? else { return Ok(()) };
-    commit::in_two_phases()?;
+    commit::in_two_phases_with_tables()?;
     one_by_one();
     for d in catalog::of_source(relation, true)? {
         let Some(d) = catalog::lock(d.id)? else { continue };
