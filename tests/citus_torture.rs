@@ -269,6 +269,12 @@ fn torture() {
     for kind in KINDS {
         kind.make(&mut client);
         kind.roll_up(&mut client);
+        // A sketch above 126 bytes in each, however few transactions come through.
+        let many = format!(
+            "INSERT INTO {} SELECT 3, now() - interval '100 s', g FROM generate_series(1, 100) g",
+            kind.table
+        );
+        client.batch_execute(&many).unwrap();
     }
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
     let of_kinds: [AtomicU64; KINDS.len()] = Default::default();
