@@ -19,3 +19,9 @@ CREATE FUNCTION rollup.interpolate(value double precision, at timestamp) RETURNS
 AS 'MODULE_PATHNAME', 'rollup_interpolate' LANGUAGE c IMMUTABLE WINDOW CALLED ON NULL INPUT PARALLEL SAFE;
 COMMENT ON FUNCTION rollup.interpolate(double precision, timestamp) IS
 'Window function: the value of this row, or where it is NULL the one at this time on the line between the rows of the partition before and after it that have a value; NULL before the first value, after the last, and where a time is NULL or infinite';
+
+CREATE FUNCTION rollup.series(live anyelement, "from" timestamptz, "to" timestamptz, points int DEFAULT 300, fill text DEFAULT 'null')
+RETURNS SETOF anyelement
+AS 'MODULE_PATHNAME', 'rollup_series' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED ROWS 1000;
+COMMENT ON FUNCTION rollup.series(anyelement, timestamptz, timestamptz, int, text) IS
+'Rows of a live view of a rollup, for a chart: of the time from FROM to before TO, in buckets of the coarsest level with at least POINTS of them (the rollup''s own where none has so many, a coarser one''s where those have expired), in the order of time. LIVE is NULL of the view''s type, as in NULL::name_live. A bucket at an end has what the rollup''s own buckets that begin in that time have, the one with FROM too; on Citus, and where those have expired, the whole bucket of the level. FILL says what stands in buckets without rows, for each series of other keys that has a row at all: ''null'', ''zero'' in counts and sums and NULL elsewhere, ''last'' for what the bucket before has, ''linear'' for numbers on the line between the buckets before and after, ''none'' for no such buckets. NULL for POINTS or FILL is the default. No rows where TO is not later than FROM or one is NULL. Needs SELECT on the view. SQLSTATE 42809 for another type, 22023 for an unknown FILL, POINTS below 1, a moment without end, or buckets to fill of a function that is not known, 54000 for more than 10 million buckets';

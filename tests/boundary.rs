@@ -236,7 +236,11 @@ fn the_map_of_the_code_is_right() {
     let gone: Vec<&&str> = named.iter().filter(|name| !root().join(name).exists()).collect();
     assert!(gone.is_empty(), "docs/architecture.md names {gone:?}");
     // From the scheduler to what is stored each file is entered once.
-    let walk = page.split_once("## A run").and_then(|(_, rest)| rest.split_once("\nProcesses are started")).unwrap().0;
+    let walk = page
+        .split_once("## A run")
+        .and_then(|(_, rest)| rest.split_once("\nProcesses are started"))
+        .unwrap()
+        .0;
     let entered: Vec<&str> = walk.split('`').filter(is_file).collect();
     assert_eq!(entered.iter().collect::<BTreeSet<_>>().len(), entered.len(), "{entered:?}");
     assert!(entered.len() <= 12, "{entered:?}");

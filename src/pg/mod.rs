@@ -13,8 +13,8 @@ pub mod zonemap;
 #[cfg(any(test, feature = "pg_test"))]
 pub use call::ownership;
 pub use call::{
-    aggcontext, aggregate, anyhash, array, counter_map, ctext, decimal, distinct, entry, expanded, extreme,
-    interrupt, jsonb, memory, moments, native, numeric, rows, v1, window,
+    aggcontext, aggregate, answer, anyhash, array, counter_map, ctext, decimal, distinct, entry, expanded,
+    extreme, interrupt, jsonb, memory, moments, native, numeric, rows, v1, window,
 };
 pub use event::{ddl, leaving, trigger};
 pub use parse::{

@@ -19,7 +19,14 @@ pub fn live_view(
         let table = level.map_or(target, |l| &l.target);
         return super::citus::view::live(plan, view, source, table, level, id);
     }
-    let (with, parts) = match &plan.follows {
+    let (with, parts) = parts(plan, source, target, level, id);
+    format!("CREATE OR REPLACE VIEW {view} AS {with}{}", united(plan, &parts))
+}
+
+/// First words of a query on one server, and groups with the kept columns: those that are stored, and those of raw rows that
+/// are not merged. Several of them may be one group.
+pub fn parts(plan: &Plan, source: &str, target: &str, level: Option<&Level>, id: i64) -> (String, String) {
+    match &plan.follows {
         Some(zone) => super::live::view_parts(plan, zone, source, target, level, id),
         None => {
             let table = level.map_or(target, |l| &l.target);
@@ -28,6 +35,5 @@ pub fn live_view(
                 format!("{} AND {whole}", bounds::current::unmerged_rows(&prefix(plan), plan.time(), id));
             (String::new(), with_tail(plan, table, &groups(plan, source, &bounds, level)))
         }
-    };
-    format!("CREATE OR REPLACE VIEW {view} AS {with}{}", united(plan, &parts))
+    }
 }

@@ -33,6 +33,7 @@ mod level;
 pub mod live;
 pub mod newcomers;
 mod plan;
+pub mod series;
 mod snapshot;
 pub mod sql;
 mod stamps;

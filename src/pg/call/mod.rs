@@ -1,6 +1,7 @@
 //! How functions are called, and what their values and aggregate states are made of.
 pub mod aggcontext;
 pub mod aggregate;
+pub mod answer;
 pub mod anyhash;
 pub mod array;
 pub mod counter_map;
