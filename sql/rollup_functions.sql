@@ -197,11 +197,13 @@ AS 'MODULE_PATHNAME', 'rollup_in_step_from' LANGUAGE c STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION rollup_internal.in_step_from(bigint, text) IS
 'For statements that are answered from rollups: from when on the clock of the session''s time zone is in step with buckets of STEP microseconds of UTC, infinity where it never is. With ZONE: whether that is the session''s, -infinity or infinity';
 
-CREATE FUNCTION rollup_internal.state_of(definition bigint, generation bigint, history boolean,
-  OUT good boolean, OUT seen_xmax bigint, OUT first_open bigint, OUT seen_xip bigint[], OUT below timestamptz, OUT raw_below timestamptz) RETURNS SETOF record
+CREATE FUNCTION rollup_internal.state_of(definition bigint, generation bigint, history boolean, levels oid[], widths bigint[], slacks bigint[],
+  OUT good boolean, OUT seen_xmax bigint, OUT first_open bigint, OUT seen_xip bigint[], OUT below timestamptz, OUT raw_below timestamptz, OUT expired timestamptz[],
+  OUT changed_0 timestamptz[], OUT changed_1 timestamptz[], OUT changed_2 timestamptz[],
+  OUT since_1 timestamptz, OUT until_1 timestamptz, OUT since_2 timestamptz, OUT until_2 timestamptz, OUT since_3 timestamptz, OUT until_3 timestamptz) RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'rollup_state_of' LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1;
-COMMENT ON FUNCTION rollup_internal.state_of(bigint, bigint, boolean) IS
-'For statements that are answered from rollups: how far rows are merged, as the statement sees it. GOOD: the rollup is what it was at GENERATION, and holds every row and change up to there whose times lie at BELOW or later. Raw rows have expired up to RAW_BELOW, which is below BELOW but with HISTORY';
+COMMENT ON FUNCTION rollup_internal.state_of(bigint, bigint, boolean, oid[], bigint[], bigint[]) IS
+'For statements that are answered from rollups: how far rows are merged, as the statement sees it. GOOD: the rollup is what it was at GENERATION, and holds every row and change up to there whose times lie at BELOW or later, except for buckets in which changes wait for a run. These lie between the bounds of CHANGED_0, and of CHANGED_1 and CHANGED_2 for levels: buckets are WIDTHS microseconds long at most and begin up to SLACKS after their first row. Their raw rows lie from SINCE_1 to UNTIL_1 and so on. Raw rows have expired up to RAW_BELOW, which is below BELOW but with HISTORY, and tables LEVELS up to EXPIRED';
 
 CREATE FUNCTION rollup_internal.forget_rewriting(VARIADIC relations regclass[]) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_forget_rewriting' LANGUAGE c VOLATILE PARALLEL UNSAFE;
@@ -225,6 +227,20 @@ END $$;
 COMMENT ON FUNCTION rollup_internal.definition_changes() IS 'Trigger of the catalog: counts changes of a rollup, and tells of them who is answered from it';
 CREATE TRIGGER definition_changes BEFORE INSERT OR DELETE OR UPDATE OF relation, source, plan, timezone, on_change, adopted, system_id, joined, live, whole, partial ON rollup.definition
   FOR EACH ROW EXECUTE FUNCTION rollup_internal.definition_changes();
+
+CREATE FUNCTION rollup_internal.level_changes() RETURNS trigger LANGUAGE plpgsql
+SET search_path TO pg_catalog, pg_temp AS $$
+BEGIN
+  -- Of a level whose table was dropped no statement reads: and that waits for no run, which may wait for the table.
+  IF TG_OP <> 'DELETE' OR EXISTS (SELECT FROM pg_class WHERE oid = OLD.relation) THEN
+    UPDATE rollup.definition SET live = live WHERE id IN (CASE WHEN TG_OP <> 'INSERT' THEN OLD.definition END, CASE WHEN TG_OP <> 'DELETE' THEN NEW.definition END);
+  ELSE
+    PERFORM rollup_internal.forget_rewriting(source) FROM rollup.definition WHERE id = OLD.definition;
+  END IF;
+  RETURN NULL;
+END $$;
+COMMENT ON FUNCTION rollup_internal.level_changes() IS 'Trigger of the catalog: a change of a level is one of its rollup';
+CREATE TRIGGER level_changes AFTER INSERT OR DELETE OR UPDATE ON rollup.level FOR EACH ROW EXECUTE FUNCTION rollup_internal.level_changes();
 
 CREATE FUNCTION rollup.check(name text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL)
 RETURNS TABLE (relation regclass, keys jsonb, column_name text, stored text, recomputed text)

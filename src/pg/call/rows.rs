@@ -5,7 +5,7 @@ use pgrx::pg_sys::Datum;
 
 /// Returns the rows that `make` hands on, each a value for every declared OUT column; None is NULL.
 pub fn materialize(call: &mut Call, make: impl FnOnce(&mut dyn FnMut(&[Option<Datum>]))) -> Datum {
-    const MOST: usize = 8;
+    const MOST: usize = 16;
     // SAFETY: the call is live. The function called first checks what the caller accepts, or raises an error, and then
     // fills in setResult and setDesc; a row must have the columns of setDesc.
     unsafe {
@@ -22,4 +22,20 @@ pub fn materialize(call: &mut Call, make: impl FnOnce(&mut dyn FnMut(&[Option<Da
         });
     }
     call.null()
+}
+
+/// An array of timestamptz, of moments in microseconds since 2000.
+pub fn moments(all: &[i64]) -> Datum {
+    let mut datums: Vec<Datum> = all.iter().map(|at| Datum::from(*at)).collect();
+    // SAFETY: a timestamptz is eight bytes that are passed by value; the array is copied into the current memory context.
+    Datum::from(unsafe {
+        pg_sys::construct_array(
+            datums.as_mut_ptr(),
+            datums.len() as i32,
+            pg_sys::TIMESTAMPTZOID,
+            8,
+            true,
+            pg_sys::TYPALIGN_DOUBLE as std::ffi::c_char,
+        )
+    })
 }

@@ -50,6 +50,14 @@ impl Call {
         found.into_iter().flatten().flatten().collect()
     }
 
+    /// The numbers of argument `n`, an array of int8, without those that are NULL.
+    pub fn i64s(&self, n: usize) -> Vec<i64> {
+        // SAFETY: the SQL declaration says the type of the argument.
+        let found: Option<Vec<Option<i64>>> =
+            self.arg(n).and_then(|d| unsafe { pgrx::FromDatum::from_datum(d, false) });
+        found.into_iter().flatten().flatten().collect()
+    }
+
     /// Argument `n` (from 0), or None where it is NULL or was not passed.
     #[inline(always)]
     pub fn arg(&self, n: usize) -> Option<pg_sys::Datum> {

@@ -10,7 +10,13 @@ use pgrx::{PgList, pg_sys};
 ///
 /// # Safety
 /// The match is of a query whose entry `rt` is the source.
-pub(super) unsafe fn sub_query(engine: &Engine, m: &Match, offer: &Offer, rt: i32) -> *mut pg_sys::Query {
+pub(super) unsafe fn sub_query(
+    engine: &Engine,
+    m: &Match,
+    offer: &Offer,
+    levels: &[usize],
+    rt: i32,
+) -> *mut pg_sys::Query {
     // SAFETY: the trees are copies; tables are there as long as the offer holds, which the caller looks at.
     unsafe {
         let kind = if offer.about.grid.zoned { pg_sys::TIMESTAMPTZOID } else { pg_sys::TIMESTAMPOID };
@@ -20,15 +26,19 @@ pub(super) unsafe fn sub_query(engine: &Engine, m: &Match, offer: &Offer, rt: i3
         for b in &m.ask.bounds {
             parts.push(b.moment);
             types.push(kind);
-            let bucket = tree::replaced(offer.bucket, &mut |n, _| {
-                let is_time = (*n).type_ == pg_sys::NodeTag::T_Var;
-                is_time.then(|| tree::copied(b.moment))
-            });
-            parts.push(bucket);
-            types.push(kind);
-            bounds.push((parts.len() - 1, parts.len()));
+            let (at, mut of) = (parts.len(), Vec::new());
+            for table in std::iter::once(0).chain(levels.iter().map(|l| l + 1)) {
+                let bucket = tree::replaced(offer.buckets[table], &mut |n, _| {
+                    let is_time = (*n).type_ == pg_sys::NodeTag::T_Var;
+                    is_time.then(|| tree::copied(b.moment))
+                });
+                parts.push(bucket);
+                types.push(kind);
+                of.push(parts.len());
+            }
+            bounds.push((at, of));
         }
-        let asked = Asked { ask: &m.ask, bounds, timed: !m.times.is_empty() };
+        let asked = Asked { ask: &m.ask, bounds, timed: !m.times.is_empty(), levels };
         let query = offer.statement(&(engine.sql)(offer, &asked), &types);
         let (owner, ours) = (offer.about.owner, &offer.about.catalog);
         let sub = tree::replaced(query.cast(), &mut |n, level| {
@@ -89,7 +99,13 @@ unsafe fn read_as(q: &mut pg_sys::Query, owner: pg_sys::Oid, ours: &[pg_sys::Oid
 ///
 /// # Safety
 /// The match is of this query; the sub-query is ours.
-pub(super) unsafe fn graft(q: &mut pg_sys::Query, rt: i32, m: Match, sub: *mut pg_sys::Query, offer: &Offer) {
+pub(super) unsafe fn graft(
+    q: &mut pg_sys::Query,
+    rt: i32,
+    m: &Match,
+    sub: *mut pg_sys::Query,
+    offer: &Offer,
+) {
     // SAFETY: nodes are made as PostgreSQL makes them; the query's lists are its own.
     unsafe {
         let entry = pg_sys::palloc0(size_of::<pg_sys::RangeTblEntry>()).cast::<pg_sys::RangeTblEntry>();
@@ -101,8 +117,7 @@ pub(super) unsafe fn graft(q: &mut pg_sys::Query, rt: i32, m: Match, sub: *mut p
         for t in tree::targets(&*sub).into_iter().filter(|t| !(**t).resjunk) {
             names.push(pg_sys::makeString(pg_sys::pstrdup((*t).resname)));
         }
-        let called = offer.about.level.as_ref().unwrap_or(&offer.about.name);
-        let called = c_text(called.as_str());
+        let called = c_text(offer.about.name.as_str());
         (*entry).eref = pg_sys::makeAlias(called.as_ptr(), names.into_pg());
         (*entry).alias = pg_sys::makeAlias(called.as_ptr(), std::ptr::null_mut());
         q.rtable = pg_sys::lappend(q.rtable, entry.cast());

@@ -5,7 +5,7 @@
 //! trees. What is above the aggregates is left as it is.
 use super::Engine;
 use super::offer::Offer;
-use super::time::{self, Bound, Since};
+use super::time::{self, Bound, Since, Steady};
 use super::tree::{self, Node};
 use crate::pg::deparse::string;
 use pgrx::{PgList, pg_sys};
@@ -30,6 +30,8 @@ pub struct Ask {
     pub bounds: Vec<Bound>,
     /// From when on buckets may be used.
     pub since: Vec<Since>,
+    /// The same of each level's; None: they may not.
+    pub levels: Vec<Option<Vec<Since>>>,
     /// The query groups: without rows it gives no row.
     pub grouped: bool,
 }
@@ -66,7 +68,9 @@ pub struct Matching<'a> {
 pub unsafe fn matched(engine: &Engine, q: &pg_sys::Query, rt: i32, offer: &Offer) -> Result<Match, String> {
     // SAFETY: the list is the query's.
     let new = unsafe { pg_sys::list_length(q.rtable) } + 1;
-    let mut m = Matching { engine, offer, rt, new, ask: Ask::default(), why: None };
+    let levels = offer.about.levels.iter().map(|_| Some(Vec::new())).collect();
+    let ask = Ask { levels, ..Ask::default() };
+    let mut m = Matching { engine, offer, rt, new, ask, why: None };
     // SAFETY: the trees are the query's; what is made are copies.
     unsafe {
         refuse_group_keys(q)?;
@@ -210,7 +214,7 @@ impl Matching<'_> {
             }
             if let Some(steady) = time::steady(n, self.offer, self.rt) {
                 return Some(match steady {
-                    Ok(since) => self.bucket(n, since),
+                    Ok(steady) => self.bucket(n, steady),
                     Err(why) => {
                         self.refuse(why);
                         n
@@ -305,9 +309,16 @@ impl Matching<'_> {
     }
 
     /// A call over the time as the same over the bucket.
-    unsafe fn bucket(&mut self, n: Node, since: Since) -> Node {
-        if !self.ask.since.contains(&since) {
-            self.ask.since.push(since);
+    unsafe fn bucket(&mut self, n: Node, steady: Steady) -> Node {
+        if !self.ask.since.contains(&steady.since) {
+            self.ask.since.push(steady.since);
+        }
+        for (known, of_call) in self.ask.levels.iter_mut().zip(steady.levels) {
+            match (known.as_mut(), of_call) {
+                (Some(known), Some(since)) if !known.contains(&since) => known.push(since),
+                (Some(_), None) => *known = None,
+                _ => {}
+            }
         }
         let (time, rt) = (self.offer.time, self.rt);
         // SAFETY: the caller vouches for the node; the tag says what nodes are.

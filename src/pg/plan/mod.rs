@@ -10,6 +10,7 @@
 //! security is in play, nor where a transaction is serializable.
 pub mod aggregates;
 pub mod buckets;
+pub mod choose;
 pub mod graft;
 pub mod matching;
 pub mod offer;
@@ -22,7 +23,7 @@ pub mod tree;
 use crate::pg::ctext::c_text;
 use crate::pg::deparse::string;
 use crate::pg::zones;
-use matching::Ask;
+use matching::{Ask, Match};
 use offer::Offer;
 use pgrx::prelude::*;
 use pgrx::{PgList, pg_sys};
@@ -52,6 +53,8 @@ pub struct Engine {
     pub epoch: fn() -> u64,
     /// Of which calls over its arguments an aggregate is made, and how.
     pub parts: fn(pg_sys::Oid, usize) -> Option<Parts>,
+    /// What a rollup knows more than the raw table is wanted, too.
+    pub history: fn() -> bool,
     /// The sub-query that is asked for.
     pub sql: fn(&Offer, &Asked) -> String,
 }
@@ -60,10 +63,12 @@ pub struct Engine {
 pub struct Asked<'a> {
     /// What is asked for.
     pub ask: &'a Ask,
-    /// For each bound, the parameters that are its moment and the moment's bucket.
-    pub bounds: Vec<(usize, usize)>,
+    /// For each bound, the parameters that are its moment, and the moment's bucket in each table that is read.
+    pub bounds: Vec<(usize, Vec<usize>)>,
     /// There is a condition on the time.
     pub timed: bool,
+    /// The levels that are read besides the rollup's own table, finest first, each lying inside the next.
+    pub levels: &'a [usize],
 }
 
 /// One query of a statement, for users who ask why.
@@ -134,7 +139,7 @@ unsafe extern "C-unwind" fn plan(
             && has_source(engine, query)
         {
             let mut told = Vec::new();
-            exchange(engine, query, &mut told, &mut used);
+            exchange(engine, query, parameters, &mut told, &mut used);
         }
         let plan = match NEXT.get() {
             Some(Some(next)) => pg_sys::ffi::pg_guard_ffi_boundary(|| next(query, text, options, parameters)),
@@ -171,7 +176,7 @@ pub fn explain(text: &str) -> Vec<Told> {
                 if let Some(engine) = ENGINE.get()
                     && let Some(_within) = Within::enter()
                 {
-                    exchange(engine, query, &mut told, &mut Vec::new());
+                    exchange(engine, query, std::ptr::null_mut(), &mut told, &mut Vec::new());
                 }
             }
         }
@@ -239,10 +244,11 @@ unsafe fn has_source(engine: &Engine, query: *mut pg_sys::Query) -> bool {
 /// Exchanges in a statement what can be.
 ///
 /// # Safety
-/// `top` is analysed, and the caller's to change.
+/// `top` is analysed, and the caller's to change; the parameters are those of its planning.
 unsafe fn exchange(
     engine: &Engine,
     top: *mut pg_sys::Query,
+    parameters: pg_sys::ParamListInfo,
     told: &mut Vec<Told>,
     used: &mut Vec<Rc<Offer>>,
 ) {
@@ -261,11 +267,12 @@ unsafe fn exchange(
             }
             let why = match of_all.clone().or_else(|| refusal::of_query(&*q, rt)) {
                 Some(why) => why,
-                None => match try_offers(engine, &mut *q, rt, source) {
-                    Ok(offer) => {
-                        let from = Some((offer.about.name.clone(), offer.about.level.clone()));
-                        told.push(Told { source, from, why: None });
-                        used.push(offer);
+                None => match try_offers(engine, &mut *q, rt, source, parameters) {
+                    Ok(found) => {
+                        let about = &found.offer.about;
+                        let level = found.levels.last().map(|n| about.levels[*n].name.clone());
+                        told.push(Told { source, from: Some((about.name.clone(), level)), why: None });
+                        used.push(found.offer);
                         continue;
                     }
                     Err(why) => why,
@@ -294,7 +301,67 @@ unsafe fn queries(engine: &Engine, query: *mut pg_sys::Query, all: &mut Vec<*mut
     }
 }
 
-/// Answers a query from the first offer that fits it.
+/// What a query can be answered from.
+struct Fit {
+    offer: Rc<Offer>,
+    /// The levels that are read besides the rollup's own table.
+    levels: Vec<usize>,
+    matched: Match,
+    cost: (bool, f64),
+}
+
+/// What fits a query and costs least; or why nothing does.
+///
+/// # Safety
+/// `q` is an analysed SELECT that aggregates rows of its entry `rt`, which is `source`.
+unsafe fn cheapest(
+    engine: &Engine,
+    q: &pg_sys::Query,
+    rt: i32,
+    source: pg_sys::Oid,
+    parameters: pg_sys::ParamListInfo,
+) -> Result<Fit, String> {
+    let (mut best, mut why): (Option<Fit>, Option<String>) = (None, None);
+    for offer in (engine.offers)(source).iter() {
+        let found = match offer {
+            // SAFETY: as the caller's.
+            Ok(offer) => unsafe { fit(engine, q, rt, offer, parameters) },
+            Err((_, reason)) => Err(reason.clone()),
+        };
+        match found {
+            Ok(found) if best.as_ref().is_none_or(|best| found.cost < best.cost) => best = Some(found),
+            Ok(_) => {}
+            Err(reason) => _ = why.get_or_insert(reason),
+        }
+    }
+    best.ok_or_else(|| why.unwrap_or_else(|| "the table has no rollup".into()))
+}
+
+/// # Safety
+/// As of `cheapest`.
+unsafe fn fit(
+    engine: &Engine,
+    q: &pg_sys::Query,
+    rt: i32,
+    offer: &Rc<Offer>,
+    parameters: pg_sys::ParamListInfo,
+) -> Result<Fit, String> {
+    // SAFETY: as the caller's; the bounds are of the query.
+    unsafe {
+        let matched = matching::matched(engine, q, rt, offer)?;
+        let span = choose::span(&matched.ask.bounds, parameters);
+        if !(engine.history)()
+            && let Some(why) = choose::too_short(offer, &matched.ask.bounds, span)
+        {
+            return Err(why);
+        }
+        let levels = choose::levels(offer, &matched, span);
+        let cost = choose::cost(offer, &levels, span);
+        Ok(Fit { offer: offer.clone(), levels, matched, cost })
+    }
+}
+
+/// Answers a query from what fits it and costs least.
 ///
 /// # Safety
 /// `q` is an analysed SELECT that aggregates rows of its entry `rt`, which is `source`.
@@ -303,34 +370,18 @@ unsafe fn try_offers(
     q: &mut pg_sys::Query,
     rt: i32,
     source: pg_sys::Oid,
-) -> Result<Rc<Offer>, String> {
+    parameters: pg_sys::ParamListInfo,
+) -> Result<Fit, String> {
     // Locks that are taken below may bring word of what makes the offers void.
     for _ in 0..3 {
         let epoch = (engine.epoch)();
-        let (mut first, mut why) = (None, None);
-        for offer in (engine.offers)(source).iter() {
-            let found = match offer {
-                // SAFETY: as the caller's.
-                Ok(offer) => unsafe { matching::matched(engine, q, rt, offer) }.map(|m| (m, offer.clone())),
-                Err((_, reason)) => Err(reason.clone()),
-            };
-            match found {
-                Ok(found) => {
-                    first = Some(found);
-                    break;
-                }
-                Err(reason) => _ = why.get_or_insert(reason),
-            }
-        }
-        let Some((m, offer)) = first else {
-            return Err(why.unwrap_or_else(|| "the table has no rollup".into()));
-        };
         // SAFETY: as the caller's; the match is of this query.
         unsafe {
-            let sub = graft::sub_query(engine, &m, &offer, rt);
+            let found = cheapest(engine, q, rt, source, parameters)?;
+            let sub = graft::sub_query(engine, &found.matched, &found.offer, &found.levels, rt);
             if (engine.epoch)() == epoch {
-                graft::graft(q, rt, m, sub, &offer);
-                return Ok(offer);
+                graft::graft(q, rt, &found.matched, sub, &found.offer);
+                return Ok(found);
             }
         }
     }

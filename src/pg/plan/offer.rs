@@ -30,6 +30,19 @@ pub struct Grid {
     pub zoned: bool,
 }
 
+/// A level of a rollup: the same groups in longer buckets.
+#[derive(Debug, Clone)]
+pub struct Coarser {
+    /// Its name.
+    pub name: String,
+    /// Its table, by number.
+    pub target: pg_sys::Oid,
+    /// A SELECT of the bucket of a raw row, over the raw table alone.
+    pub of_row: String,
+    /// Its buckets.
+    pub grid: Grid,
+}
+
 /// What the layer above knows of a table that rows may be read from.
 #[derive(Debug, Clone)]
 pub struct About {
@@ -37,8 +50,6 @@ pub struct About {
     pub id: i64,
     /// The rollup.
     pub name: String,
-    /// The level, where it is one.
-    pub level: Option<String>,
     /// Whose it is.
     pub owner: pg_sys::Oid,
     /// The raw table.
@@ -59,6 +70,8 @@ pub struct About {
     pub time_column: String,
     /// Its buckets.
     pub grid: Grid,
+    /// Its levels, finest first.
+    pub levels: Vec<Coarser>,
     /// The catalog of rollups, read by whoever reads.
     pub catalog: Vec<pg_sys::Oid>,
     /// The schema of the extension's own aggregates.
@@ -99,8 +112,8 @@ pub struct Offer {
     pub values: Vec<Value>,
     /// The rollup's own conditions.
     pub filter: Vec<Node>,
-    /// The bucket of a time, over the raw table.
-    pub bucket: Node,
+    /// The bucket of a time, over the raw table: that of the rollup, and those of its levels.
+    pub buckets: Vec<Node>,
     /// The number of the column that is the time.
     pub time: pg_sys::AttrNumber,
     /// It is never NULL.
@@ -142,8 +155,12 @@ impl Offer {
                 let (tree, merged) = (find(raw, name)?, find(merged, name)?);
                 values.extend(value(name, tree, merged, &about, &memory));
             }
-            let bucket = find(raw, &about.time_key)?;
-            if !only_ours(bucket) {
+            let mut buckets = vec![find(raw, &about.time_key)?];
+            for level in &about.levels {
+                let bucket = tree::expressions(&level.of_row, &[]).into_iter().next();
+                buckets.extend(bucket.map(|bucket| memory.keep(tree::folded(bucket))));
+            }
+            if buckets.len() != about.levels.len() + 1 || buckets.iter().any(|b| !only_ours(*b)) {
                 return Err(format!(
                     "the buckets of {} are not made by functions of PostgreSQL alone",
                     about.name
@@ -163,7 +180,15 @@ impl Offer {
                 && parted
                 && crate::pg::select::attribute_not_null(about.source, time);
             let texts = RefCell::default();
-            Ok(Offer { keys, values, filter, bucket, time, time_never_null: never, texts, memory, about })
+            Ok(Offer { keys, values, filter, buckets, time, time_never_null: never, texts, memory, about })
+        }
+    }
+
+    /// The buckets of its table, or of the level before the one with this number.
+    pub fn grid(&self, table: usize) -> &Grid {
+        match table.checked_sub(1) {
+            None => &self.about.grid,
+            Some(level) => &self.about.levels[level].grid,
         }
     }
 

@@ -47,19 +47,29 @@ unsafe fn is_time(node: Node, offer: &Offer, rt: i32) -> bool {
     }
 }
 
+/// Since when a value is the same for all rows of a bucket: of the rollup, and of each of its levels where it is.
+pub struct Steady {
+    /// Of the rollup's own.
+    pub since: Since,
+    /// Of the levels'.
+    pub levels: Vec<Option<Since>>,
+}
+
 /// If a node is a call over the time of a row whose value is the same for all rows of a bucket: since when. An error says
 /// why it is none. None where it is no such call.
 ///
 /// # Safety
 /// `node` is an expression of the query whose entry `rt` is the source.
-pub unsafe fn steady(node: Node, offer: &Offer, rt: i32) -> Option<Result<Since, String>> {
+pub unsafe fn steady(node: Node, offer: &Offer, rt: i32) -> Option<Result<Steady, String>> {
     // SAFETY: the tag says what the node is.
     unsafe {
         if (*node).type_ != pg_sys::NodeTag::T_FuncExpr {
             return None;
         }
         let cut = cut(&*node.cast::<pg_sys::FuncExpr>(), offer, rt)?;
-        Some(nests(&offer.about.grid, &cut).ok_or_else(|| {
+        let levels = || offer.about.levels.iter().map(|l| nests(&l.grid, &cut)).collect();
+        let steady = nests(&offer.about.grid, &cut).map(|since| Steady { since, levels: levels() });
+        Some(steady.ok_or_else(|| {
             let name =
                 crate::pg::deparse::string(pg_sys::get_func_name((*node.cast::<pg_sys::FuncExpr>()).funcid));
             format!("buckets of {} do not lie each inside one of {name}", offer.about.name)

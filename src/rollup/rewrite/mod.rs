@@ -2,9 +2,13 @@
 //!
 //! `pg::plan` takes a statement's tree apart; here is what it asks: which tables have rollups and what these offer
 //! (`offers`), and the sub-query that takes a table's place (`text`).
+mod coarser;
 mod explain;
 mod offers;
+mod pieces;
 mod state;
+mod state_text;
+mod table;
 mod text;
 
 use super::rules::{self, Rule};
@@ -48,6 +52,7 @@ pub fn init() {
         offers: |source| offers::offers(source, history()),
         epoch: watched::epoch,
         parts,
+        history,
         sql: |offer, asked| offers::sql_of(offer, asked, history()),
     });
 }

@@ -6,13 +6,13 @@
 use super::super::catalog::{self, Definition, Must};
 use super::super::error::Result;
 use super::super::{arrange, maps};
-use super::text;
+use super::text::{self, LevelMade};
 use crate::pg::plan::offer::{About, Grid, Offer};
-use crate::pg::plan::{self, Asked, Offers};
+use crate::pg::plan::{Asked, Offers};
 use crate::pg::reach::TimeType;
 use crate::pg::watched;
 use crate::pg::xact::ActingAs;
-use hll_rollup::{Bucket, Kind, Plan, statements};
+use hll_rollup::{Kind, Plan, statements};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -25,6 +25,7 @@ struct Known {
     table: String,
     generation: i64,
     clear_from: i64,
+    levels: Vec<LevelMade>,
     history: bool,
 }
 
@@ -217,10 +218,11 @@ fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid], histor
         Ok(grid) => grid,
         Err(why) => return Ok(Err(why)),
     };
+    let (levels, made) = super::coarser::usable(d, &plan, source, grid.zoned)?;
+    levels.iter().for_each(|level| watched::watch(level.target));
     let about = About {
         id: d.id,
         name: name.clone(),
-        level: None,
         owner,
         source: d.source_oid,
         target: f.relation,
@@ -231,6 +233,7 @@ fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid], histor
         time_key: plan.time_key.clone(),
         time_column: plan.time_column.clone(),
         grid,
+        levels,
         catalog: catalog_of.tables.clone(),
         ours: catalog_of.ours,
         parts: parts.to_vec(),
@@ -240,6 +243,7 @@ fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid], histor
         table: target.clone(),
         generation: f.generation,
         clear_from,
+        levels: made,
         history,
         plan,
     };
@@ -297,21 +301,8 @@ fn grid(d: &Definition, plan: &Plan) -> std::result::Result<(Grid, i64), String>
             ));
         }
     };
-    let utc = d.timezone.eq_ignore_ascii_case("utc");
-    let absolute = !zoned || utc || matches!(plan.bucket, Bucket::Fixed { absolute: true, .. });
-    // Parts of a day by a zone's clock are those of UTC where the two are in step.
-    let part = match plan.bucket {
-        Bucket::Fixed { length, offset: 0, .. } if length < 86_400_000_000 => Some(length),
-        _ => None,
-    };
-    let clear_from = match absolute {
-        true => i64::MIN,
-        false => plan::zone_since(&d.timezone, part).ok_or_else(|| {
-            format!("the clock of {} is not in step with buckets of rollup {name}", d.timezone)
-        })?,
-    };
-    let absolute = absolute || part.is_some();
-    Ok((Grid { bucket: plan.bucket, absolute, zone: d.timezone.clone(), zoned }, clear_from))
+    super::coarser::clear(plan.bucket, zoned, &d.timezone)
+        .ok_or_else(|| format!("the clock of {} is not in step with buckets of rollup {name}", d.timezone))
 }
 
 /// The values that may be used: those that hold all rows, and are no approximation that depends on the order of merges.
@@ -340,6 +331,7 @@ pub fn sql_of(offer: &Offer, asked: &Asked, history: bool) -> String {
         table: &k.table,
         generation: k.generation,
         clear_from: k.clear_from,
+        levels: &k.levels,
         history: k.history,
     };
     text::sub_query(&made, offer, asked)

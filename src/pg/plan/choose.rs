@@ -1,0 +1,140 @@
+//! Which rollup, and which of its levels, a query is answered from, where several fit: the one of which the fewest rows are read.
+//!
+//! Nothing here is about what the answer is. Bounds are looked at as they are when the query is planned, parameters and
+//! `now()` included; a plan that is executed with others later is as right, and may be slower.
+use super::matching::Match;
+use super::offer::Offer;
+use super::time::Bound;
+use hll_rollup::Bucket;
+use pgrx::pg_sys;
+
+const DAY: i64 = 86_400_000_000;
+/// A range that is not known is taken to be so long.
+const UNKNOWN: i64 = DAY;
+/// Of a range of so many buckets, those at its ends, whose rows are read raw, are no matter.
+const MANY: i64 = 10;
+
+/// How long the range is that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// No bound.
+    All,
+    /// So many microseconds.
+    Known(i64),
+    /// It cannot be told yet.
+    Unknown,
+}
+
+/// The value of a bound, as far as it is known now.
+///
+/// # Safety
+/// The bound is of a query that is about to be planned, with these parameters.
+unsafe fn value(bound: &Bound, parameters: pg_sys::ParamListInfo) -> Option<i64> {
+    // SAFETY: the planner's state is made as far as the function looks at it: the parameters. The tag says what is left.
+    unsafe {
+        let root = pg_sys::palloc0(size_of::<pg_sys::PlannerInfo>()).cast::<pg_sys::PlannerInfo>();
+        (*root).type_ = pg_sys::NodeTag::T_PlannerInfo;
+        let glob = pg_sys::palloc0(size_of::<pg_sys::PlannerGlobal>()).cast::<pg_sys::PlannerGlobal>();
+        (*glob).type_ = pg_sys::NodeTag::T_PlannerGlobal;
+        (*glob).boundParams = parameters;
+        (*root).glob = glob;
+        let node = pg_sys::estimate_expression_value(root, bound.moment);
+        if node.is_null() || (*node).type_ != pg_sys::NodeTag::T_Const {
+            return None;
+        }
+        let c = &*node.cast::<pg_sys::Const>();
+        (!c.constisnull).then(|| c.constvalue.value() as i64)
+    }
+}
+
+/// How long a range with these bounds is.
+///
+/// # Safety
+/// As of `value`.
+pub unsafe fn span(bounds: &[Bound], parameters: pg_sys::ParamListInfo) -> Span {
+    if bounds.is_empty() {
+        return Span::All;
+    }
+    let (mut low, mut high) = (None, None);
+    for b in bounds {
+        // SAFETY: as the caller's.
+        let Some(at) = (unsafe { value(b, parameters) }) else { return Span::Unknown };
+        match b.lower {
+            true => low = low.max(Some(at)),
+            false => high = Some(high.map_or(at, |h: i64| h.min(at))),
+        }
+    }
+    let Some(low) = low else { return Span::All };
+    // What is asked for without an end reaches to this moment, most often.
+    // SAFETY: reads a variable of this process.
+    let high = high.unwrap_or_else(|| unsafe { pg_sys::GetCurrentTransactionStartTimestamp() });
+    Span::Known(high.saturating_sub(low))
+}
+
+/// Why a query over so short a range is better answered raw.
+pub fn too_short(offer: &Offer, bounds: &[Bound], span: Span) -> Option<String> {
+    let ended = bounds.iter().any(|b| b.lower) && bounds.iter().any(|b| !b.lower);
+    match span {
+        Span::Known(span) if ended && span < offer.about.grid.bucket.shortest() => {
+            Some(format!("no bucket of rollup {} lies wholly in the range", offer.about.name))
+        }
+        _ => None,
+    }
+}
+
+/// The levels to read besides the rollup's own table, finest first: the coarsest that fits and of which a bucket lies in the
+/// range, and the coarsest of those that lie inside it.
+pub fn levels(offer: &Offer, m: &Match, span: Span) -> Vec<usize> {
+    let all = &offer.about.levels;
+    let fits = |n: &usize| {
+        let long = all[*n].grid.bucket.shortest();
+        m.ask.levels[*n].is_some()
+            && match span {
+                Span::Known(span) => span >= long.saturating_mul(2),
+                _ => true,
+            }
+    };
+    let Some(coarsest) = (0..all.len()).rev().find(fits) else { return Vec::new() };
+    let utc = |n: usize| all[n].grid.zone.eq_ignore_ascii_case("utc");
+    let inside = |n: &usize| all[*n].grid.bucket.nests_in(all[coarsest].grid.bucket, utc(coarsest));
+    let finer = (0..coarsest).rev().filter(fits).find(inside);
+    finer.into_iter().chain([coarsest]).collect()
+}
+
+/// What a rollup with these levels costs to read: whether the ends of the range are much of it, and how many rows.
+pub fn cost(offer: &Offer, levels: &[usize], span: Span) -> (bool, f64) {
+    let own = offer.about.grid.bucket.shortest();
+    let span = match span {
+        Span::All => i64::MAX,
+        Span::Known(span) => span,
+        Span::Unknown => UNKNOWN,
+    };
+    if span < own.saturating_mul(MANY) {
+        return (true, own as f64);
+    }
+    let (target, bucket) = match levels.last() {
+        None => (offer.about.target, offer.about.grid.bucket),
+        Some(n) => (offer.about.levels[*n].target, offer.about.levels[*n].grid.bucket),
+    };
+    (false, rows(target).unwrap_or_else(|| guessed(bucket, offer.about.keys.len())))
+}
+
+/// Rows of a table of which nothing is known: more of short buckets, and of many keys.
+fn guessed(bucket: Bucket, keys: usize) -> f64 {
+    1e15 * keys as f64 / bucket.shortest().max(1) as f64
+}
+
+/// How many rows the catalog says that a table has.
+fn rows(table: pg_sys::Oid) -> Option<f64> {
+    // SAFETY: the cached tuple is released before return; what is read of it is its fixed part.
+    unsafe {
+        let of = pg_sys::SysCacheIdentifier::RELOID as i32;
+        let tuple = pg_sys::SearchSysCache1(of, pg_sys::Datum::from(table));
+        if tuple.is_null() {
+            return None;
+        }
+        let rows = f64::from((*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_class>(tuple)).reltuples);
+        pg_sys::ReleaseSysCache(tuple);
+        (rows >= 0.0).then_some(rows)
+    }
+}
