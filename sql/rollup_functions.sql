@@ -199,17 +199,27 @@ COMMENT ON FUNCTION rollup_internal.in_step_from(bigint, text) IS
 
 CREATE FUNCTION rollup_internal.state_of(definition bigint, generation bigint, history boolean, levels oid[], widths bigint[], slacks bigint[],
   OUT good boolean, OUT seen_xmax bigint, OUT first_open bigint, OUT seen_xip bigint[], OUT below timestamptz, OUT raw_below timestamptz, OUT expired timestamptz[],
-  OUT changed_0 timestamptz[], OUT changed_1 timestamptz[], OUT changed_2 timestamptz[],
+  OUT changed_0 timestamptz[], OUT changed_1 timestamptz[], OUT changed_2 timestamptz[], OUT changed_3 timestamptz[], OUT changed_4 timestamptz[],
   OUT since_1 timestamptz, OUT until_1 timestamptz, OUT since_2 timestamptz, OUT until_2 timestamptz, OUT since_3 timestamptz, OUT until_3 timestamptz) RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'rollup_state_of' LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1;
 COMMENT ON FUNCTION rollup_internal.state_of(bigint, bigint, boolean, oid[], bigint[], bigint[]) IS
-'For statements that are answered from rollups: how far rows are merged, as the statement sees it. GOOD: the rollup is what it was at GENERATION, and holds every row and change up to there whose times lie at BELOW or later, except for buckets in which changes wait for a run. These lie between the bounds of CHANGED_0, and of CHANGED_1 and CHANGED_2 for levels: buckets are WIDTHS microseconds long at most and begin up to SLACKS after their first row. Their raw rows lie from SINCE_1 to UNTIL_1 and so on. Raw rows have expired up to RAW_BELOW, which is below BELOW but with HISTORY, and tables LEVELS up to EXPIRED';
+'For statements that are answered from rollups: how far rows are merged, as the statement sees it. GOOD: the rollup is what it was at GENERATION, and holds every row and change up to there whose times lie at BELOW or later, except for buckets in which changes wait for a run. These lie between the bounds of CHANGED_0, and of CHANGED_1 and so on for levels: buckets are WIDTHS microseconds long at most and begin up to SLACKS after their first row. Their raw rows lie from SINCE_1 to UNTIL_1 and so on. Raw rows have expired up to RAW_BELOW, which is below BELOW but with HISTORY, and tables LEVELS up to EXPIRED';
 
 CREATE FUNCTION rollup_internal.forget_rewriting(VARIADIC relations regclass[]) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_forget_rewriting' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION rollup_internal.forget_rewriting(regclass[]) FROM PUBLIC;
 COMMENT ON FUNCTION rollup_internal.forget_rewriting(regclass[]) IS
 'For triggers of the catalog: plans over RELATIONS are recreated at their next use, and sessions look up again what rollups of them offer';
+
+CREATE FUNCTION rollup_internal.whole_buckets(rollup name) RETURNS boolean
+AS 'MODULE_PATHNAME', 'rollup_whole_buckets' LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION rollup_internal.whole_buckets(name) IS
+'For statements that are answered from rollups, with rollup.rewrite = history: says once a session that the ends of a range are answered in whole buckets, and returns true';
+
+CREATE FUNCTION rollup_internal.rewritten(definition bigint) RETURNS bigint
+AS 'MODULE_PATHNAME', 'rollup_rewritten' LANGUAGE c VOLATILE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup_internal.rewritten(bigint) IS
+'How many queries over the raw table were answered from the rollup with this id since the server was started; NULL where the library is not in shared_preload_libraries';
 
 CREATE FUNCTION rollup_internal.definition_changes() RETURNS trigger LANGUAGE plpgsql
 SET search_path TO pg_catalog, pg_temp AS $$
@@ -432,7 +442,7 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
        END AS expiry_held_by,
        (SELECT coalesce(max(i.late_ignored), 0) FROM rollup.retention i WHERE i.relation = d.relation
            OR i.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
-       d.long_keys,
+       d.long_keys, rollup_internal.rewritten(d.id) AS rewritten,
        d.on_change, CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN d.refused_changes END AS refused_changes, d.left_out,
        CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN
          (SELECT pg_catalog.range_agg(pg_catalog.tstzrange(b.since, b.until, '[]')) FROM rollup.lost b WHERE b.definition = d.id AND b.since IS NOT NULL) END AS missing_rows, rollup_internal.unwatched(d.id) AS unwatched,
@@ -471,6 +481,7 @@ COMMENT ON COLUMN rollup.status.unwatched IS 'triggers that are missing or switc
 COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';
 COMMENT ON COLUMN rollup.status.partitions_until IS 'up to when rows find a partition in the source and the tables of the rollup, of those that rollup.partition keeps ahead';
 COMMENT ON COLUMN rollup.status.long_keys IS 'raw rows that are left out: a group key of theirs is too long for the index';
+COMMENT ON COLUMN rollup.status.rewritten IS 'queries over the source that were answered from the rollup, by rollup.rewrite, since the server was started; NULL where the library is not in shared_preload_libraries';
 COMMENT ON COLUMN rollup.status.late_ignored IS 'raw rows that came after their bucket, in the rollup or a level, had expired; what they make expires in turn';
 GRANT SELECT ON rollup.status TO PUBLIC;
 
@@ -488,7 +499,7 @@ SELECT m.name, pg_catalog.jsonb_build_object('rollup', s.name, 'source', s.sourc
     ('rollup_lag_rows', s.lag_rows::float8), ('rollup_lag_seconds', s.lag_seconds), ('rollup_rows_per_second', s.rows_per_second),
     ('rollup_backlog_rows', coalesce(s.backlog_rows - s.backlog_done, 0)::float8),
     ('rollup_paused', (s.state = 'paused')::int::float8), ('rollup_failing', (s.state = 'failing')::int::float8),
-    ('rollup_late_ignored_total', s.late_ignored::float8)) m(name, value)
+    ('rollup_late_ignored_total', s.late_ignored::float8), ('rollup_rewritten_queries_total', s.rewritten::float8)) m(name, value)
  WHERE m.value IS NOT NULL
 UNION ALL
 SELECT m.name, pg_catalog.jsonb_build_object('relation', t.relation::text), m.value

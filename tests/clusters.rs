@@ -46,6 +46,7 @@ mod release;
 mod replica;
 mod restore;
 mod rewrite;
+mod rewrite_levels;
 mod rewrite_random;
 mod rewrite_rights;
 mod roads;

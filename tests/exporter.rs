@@ -86,6 +86,7 @@ fn prometheus_reads_the_metrics() {
         ("rollup_rows_total", minute, 1010.0),
         ("rollup_failures_total", minute, 0.0),
         ("rollup_late_ignored_total", minute, 0.0),
+        ("rollup_rewritten_queries_total", minute, 0.0),
         ("rollup_lag_rows", minute, 0.0),
         ("rollup_lag_seconds", minute, 0.0),
         ("rollup_backlog_rows", minute, 0.0),

@@ -95,7 +95,7 @@ fn values(kind: &str) -> Vec<&'static str> {
         "double precision[]" => {
             vec!["'{}'", "'{1}'", "'{1,2,3}'", "'{1,NULL,3}'", "'{{1,2,3}}'", "'{0,0,0,0,0,0}'"]
         }
-        "hll_hashval[]" | "bigint[]" | "integer[]" => {
+        "hll_hashval[]" | "bigint[]" | "integer[]" | "oid[]" => {
             vec!["'{}'", "'{NULL}'", "'{{1,2},{3,4}}'", "'[-5:-4]={1,2}'"]
         }
         _ => panic!("no values of type {kind}"),

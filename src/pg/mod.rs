@@ -22,6 +22,8 @@ pub use parse::{
     zones,
 };
 pub use plan::{buckets, planner, split};
-pub use session::{background, executing, kept, libpq, lock, node, patience, security, watched, xact};
+pub use session::{
+    background, counted, executing, kept, libpq, lock, node, patience, security, watched, xact,
+};
 
 pub use hll_rollup::sql::literal;

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::{Outcome, charts, root};
 
 /// The parts of the page, in order.
-pub const PARTS: [&str; 6] = ["sketch", "accuracy", "counters", "percentiles", "rollup", "inserts"];
+pub const PARTS: [&str; 7] =
+    ["sketch", "accuracy", "counters", "percentiles", "rollup", "rewriting", "inserts"];
 
 /// All figures, by their part.
 #[derive(Debug, Default, Serialize, Deserialize)]

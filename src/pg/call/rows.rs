@@ -5,7 +5,7 @@ use pgrx::pg_sys::Datum;
 
 /// Returns the rows that `make` hands on, each a value for every declared OUT column; None is NULL.
 pub fn materialize(call: &mut Call, make: impl FnOnce(&mut dyn FnMut(&[Option<Datum>]))) -> Datum {
-    const MOST: usize = 16;
+    const MOST: usize = 20;
     // SAFETY: the call is live. The function called first checks what the caller accepts, or raises an error, and then
     // fills in setResult and setDesc; a row must have the columns of setDesc.
     unsafe {

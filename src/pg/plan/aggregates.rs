@@ -18,6 +18,11 @@ impl Matching<'_> {
                 self.refuse(format!("{} has DISTINCT or ORDER BY", aggregate_name(a)));
                 return None;
             }
+            if !a.aggfilter.is_null()
+                && let Some(made) = self.filtered(n)
+            {
+                return Some(made);
+            }
             let arguments: Vec<Node> =
                 PgList::<pg_sys::TargetEntry>::from_pg(a.args).iter_ptr().map(|t| (*t).expr.cast()).collect();
             let (parts, result) = if counts_rows(a, &arguments, self.offer, self.rt) {
@@ -57,13 +62,48 @@ impl Matching<'_> {
         }
     }
 
+    /// An aggregate whose FILTER is over keys: the merge of what is kept without, of the groups that satisfy it.
+    unsafe fn filtered(&mut self, n: Node) -> Option<Node> {
+        // SAFETY: as the caller's; what is changed are copies.
+        unsafe {
+            let bare = tree::copied(n.cast::<pg_sys::Aggref>());
+            let filter: Node = (*bare).aggfilter.cast();
+            (*bare).aggfilter = std::ptr::null_mut();
+            if pg_sys::contain_volatile_functions(filter) {
+                return None;
+            }
+            // Where no group satisfies it there is nothing to merge.
+            let outer = std::mem::replace(&mut self.filtering, true);
+            let made = self.mapped(filter).and_then(|filter| {
+                let made = self.aggregate(bare.cast());
+                self.reason().map_or(Ok((filter, made)), Err)
+            });
+            self.filtering = outer;
+            let (filter, made) = made.ok()?;
+            let made = made?;
+            let with = tree::replaced(made, &mut |n, level| {
+                if level > 0 || (*n).type_ != pg_sys::NodeTag::T_Aggref {
+                    return None;
+                }
+                let a = tree::copied(n.cast::<pg_sys::Aggref>());
+                let both: Vec<Node> = [(*a).aggfilter.cast(), tree::copied(filter)]
+                    .into_iter()
+                    .filter(|f| !f.is_null())
+                    .collect();
+                (*a).aggfilter = tree::all_of(&both).cast();
+                Some(a.cast())
+            });
+            Some(with)
+        }
+    }
+
     /// The merge of the value that an aggregate is.
     unsafe fn kept(&mut self, n: Node) -> Option<Node> {
         // SAFETY: as the caller's.
         unsafe {
             let offer = self.offer;
             let value = offer.values.iter().find(|v| same(v.tree, n, self.rt))?;
-            if !self.ask.grouped && !value.null_of_nothing {
+            if (!self.ask.grouped || self.filtering) && !value.null_of_nothing {
                 self.refuse(format!("{} of no rows is not NULL", value.name));
             }
             let mut unknown = false;

@@ -14,6 +14,11 @@ const UNKNOWN: i64 = DAY;
 /// Of a range of so many buckets, those at its ends, whose rows are read raw, are no matter.
 const MANY: i64 = 10;
 
+/// So many levels are read, each of which makes planning longer; with history at most.
+const ENOUGH: usize = 2;
+/// The rollup's own table and these are as many as `state_of` tells of.
+const MOST: usize = 4;
+
 /// How long the range is that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Span {
@@ -83,22 +88,28 @@ pub fn too_short(offer: &Offer, bounds: &[Bound], span: Span) -> Option<String> 
 }
 
 /// The levels to read besides the rollup's own table, finest first: the coarsest that fits and of which a bucket lies in the
-/// range, and the coarsest of those that lie inside it.
-pub fn levels(offer: &Offer, m: &Match, span: Span) -> Vec<usize> {
+/// range, and the coarsest of those that lie inside it; with `history` all that lie each inside the next, since of what has
+/// expired from one another may know.
+pub fn levels(offer: &Offer, m: &Match, span: Span, history: bool) -> Vec<usize> {
     let all = &offer.about.levels;
     let fits = |n: &usize| {
         let long = all[*n].grid.bucket.shortest();
         m.ask.levels[*n].is_some()
             && match span {
-                Span::Known(span) => span >= long.saturating_mul(2),
+                Span::Known(span) if !history => span >= long.saturating_mul(2),
                 _ => true,
             }
     };
-    let Some(coarsest) = (0..all.len()).rev().find(fits) else { return Vec::new() };
-    let utc = |n: usize| all[n].grid.zone.eq_ignore_ascii_case("utc");
-    let inside = |n: &usize| all[*n].grid.bucket.nests_in(all[coarsest].grid.bucket, utc(coarsest));
-    let finer = (0..coarsest).rev().filter(fits).find(inside);
-    finer.into_iter().chain([coarsest]).collect()
+    let inside = |n: usize, coarser: usize| {
+        let (grid, coarser) = (&all[n].grid, &all[coarser].grid);
+        grid.bucket.nests_in(coarser.bucket, grid.zone.eq_ignore_ascii_case("utc"))
+    };
+    let first = (0..all.len()).rev().find(fits);
+    let chain =
+        std::iter::successors(first, |last| (0..*last).rev().filter(fits).find(|n| inside(*n, *last)));
+    let mut chain: Vec<usize> = chain.take(if history { MOST } else { ENOUGH }).collect();
+    chain.reverse();
+    chain
 }
 
 /// What a rollup with these levels costs to read: whether the ends of the range are much of it, and how many rows.

@@ -58,6 +58,8 @@ pub struct Matching<'a> {
     pub(super) rt: i32,
     pub(super) new: i32,
     pub(super) ask: Ask,
+    /// Aggregates are of those groups alone that satisfy a FILTER.
+    pub(super) filtering: bool,
     why: Option<String>,
 }
 
@@ -70,7 +72,7 @@ pub unsafe fn matched(engine: &Engine, q: &pg_sys::Query, rt: i32, offer: &Offer
     let new = unsafe { pg_sys::list_length(q.rtable) } + 1;
     let levels = offer.about.levels.iter().map(|_| Some(Vec::new())).collect();
     let ask = Ask { levels, ..Ask::default() };
-    let mut m = Matching { engine, offer, rt, new, ask, why: None };
+    let mut m = Matching { engine, offer, rt, new, ask, filtering: false, why: None };
     // SAFETY: the trees are the query's; what is made are copies.
     unsafe {
         refuse_group_keys(q)?;
@@ -100,7 +102,8 @@ pub unsafe fn matched(engine: &Engine, q: &pg_sys::Query, rt: i32, offer: &Offer
         if !lacking.is_empty() {
             return Err(format!("rollup {} has a condition that WHERE has not", offer.about.name));
         }
-        m.ask.grouped = !q.groupClause.is_null();
+        // Of GROUPING SETS one may be of no key, which gives a row of no rows.
+        m.ask.grouped = !q.groupClause.is_null() && q.groupingSets.is_null();
         let targets = m.mapped(tree::folded(tree::copied(q.targetList).cast()))?;
         let having = m.mapped(tree::folded(tree::copied(q.havingQual)))?;
         Ok(Match { ask: m.ask, targets, quals: tree::all_of(&rest), having, times })
@@ -170,11 +173,16 @@ impl Matching<'_> {
         self.why.get_or_insert(why.into());
     }
 
+    /// Why something cannot be, which is said once.
+    pub(super) fn reason(&mut self) -> Option<String> {
+        self.why.take()
+    }
+
     /// An expression in terms of the sub-query.
-    unsafe fn mapped(&mut self, node: Node) -> Result<Node, String> {
+    pub(super) unsafe fn mapped(&mut self, node: Node) -> Result<Node, String> {
         // SAFETY: the caller vouches for the node.
         let mapped = unsafe { tree::replaced(node, &mut |n, level| self.one(n, level)) };
-        match self.why.take() {
+        match self.reason() {
             Some(why) => Err(why),
             None => Ok(mapped),
         }

@@ -11,6 +11,7 @@
 pub mod aggregates;
 pub mod buckets;
 pub mod choose;
+pub mod fit;
 pub mod graft;
 pub mod matching;
 pub mod offer;
@@ -23,7 +24,7 @@ pub mod tree;
 use crate::pg::ctext::c_text;
 use crate::pg::deparse::string;
 use crate::pg::zones;
-use matching::{Ask, Match};
+use matching::Ask;
 use offer::Offer;
 use pgrx::prelude::*;
 use pgrx::{PgList, pg_sys};
@@ -267,7 +268,7 @@ unsafe fn exchange(
             }
             let why = match of_all.clone().or_else(|| refusal::of_query(&*q, rt)) {
                 Some(why) => why,
-                None => match try_offers(engine, &mut *q, rt, source, parameters) {
+                None => match fit::try_offers(engine, &mut *q, rt, source, parameters) {
                     Ok(found) => {
                         let about = &found.offer.about;
                         let level = found.levels.last().map(|n| about.levels[*n].name.clone());
@@ -299,93 +300,6 @@ unsafe fn queries(engine: &Engine, query: *mut pg_sys::Query, all: &mut Vec<*mut
             Walk::In
         });
     }
-}
-
-/// What a query can be answered from.
-struct Fit {
-    offer: Rc<Offer>,
-    /// The levels that are read besides the rollup's own table.
-    levels: Vec<usize>,
-    matched: Match,
-    cost: (bool, f64),
-}
-
-/// What fits a query and costs least; or why nothing does.
-///
-/// # Safety
-/// `q` is an analysed SELECT that aggregates rows of its entry `rt`, which is `source`.
-unsafe fn cheapest(
-    engine: &Engine,
-    q: &pg_sys::Query,
-    rt: i32,
-    source: pg_sys::Oid,
-    parameters: pg_sys::ParamListInfo,
-) -> Result<Fit, String> {
-    let (mut best, mut why): (Option<Fit>, Option<String>) = (None, None);
-    for offer in (engine.offers)(source).iter() {
-        let found = match offer {
-            // SAFETY: as the caller's.
-            Ok(offer) => unsafe { fit(engine, q, rt, offer, parameters) },
-            Err((_, reason)) => Err(reason.clone()),
-        };
-        match found {
-            Ok(found) if best.as_ref().is_none_or(|best| found.cost < best.cost) => best = Some(found),
-            Ok(_) => {}
-            Err(reason) => _ = why.get_or_insert(reason),
-        }
-    }
-    best.ok_or_else(|| why.unwrap_or_else(|| "the table has no rollup".into()))
-}
-
-/// # Safety
-/// As of `cheapest`.
-unsafe fn fit(
-    engine: &Engine,
-    q: &pg_sys::Query,
-    rt: i32,
-    offer: &Rc<Offer>,
-    parameters: pg_sys::ParamListInfo,
-) -> Result<Fit, String> {
-    // SAFETY: as the caller's; the bounds are of the query.
-    unsafe {
-        let matched = matching::matched(engine, q, rt, offer)?;
-        let span = choose::span(&matched.ask.bounds, parameters);
-        if !(engine.history)()
-            && let Some(why) = choose::too_short(offer, &matched.ask.bounds, span)
-        {
-            return Err(why);
-        }
-        let levels = choose::levels(offer, &matched, span);
-        let cost = choose::cost(offer, &levels, span);
-        Ok(Fit { offer: offer.clone(), levels, matched, cost })
-    }
-}
-
-/// Answers a query from what fits it and costs least.
-///
-/// # Safety
-/// `q` is an analysed SELECT that aggregates rows of its entry `rt`, which is `source`.
-unsafe fn try_offers(
-    engine: &Engine,
-    q: &mut pg_sys::Query,
-    rt: i32,
-    source: pg_sys::Oid,
-    parameters: pg_sys::ParamListInfo,
-) -> Result<Fit, String> {
-    // Locks that are taken below may bring word of what makes the offers void.
-    for _ in 0..3 {
-        let epoch = (engine.epoch)();
-        // SAFETY: as the caller's; the match is of this query.
-        unsafe {
-            let found = cheapest(engine, q, rt, source, parameters)?;
-            let sub = graft::sub_query(engine, &found.matched, &found.offer, &found.levels, rt);
-            if (engine.epoch)() == epoch {
-                graft::graft(q, rt, &found.matched, sub, &found.offer);
-                return Ok(found);
-            }
-        }
-    }
-    Err("the rollup changes at this moment".into())
 }
 
 /// The moment from which on buckets may be used, as far as it is known now; the arguments of `in_step_from` for what is

@@ -110,7 +110,8 @@ pub unsafe fn of_query(q: &pg_sys::Query, rt: i32) -> Option<String> {
             (!entry.tablesample.is_null(), "the query has TABLESAMPLE"),
             (!entry.inh, "the query reads ONLY the table"),
             (!q.rowMarks.is_null() || q.hasForUpdate, "the query locks rows"),
-            (!q.groupingSets.is_null(), "the query has GROUPING SETS"),
+            // From 18 on keys of these are columns of an entry of their own, which may be NULL.
+            (cfg!(feature = "pg18") && !q.groupingSets.is_null(), "the query has GROUPING SETS"),
             (entry.relkind as u8 != b'r' && entry.relkind as u8 != b'p', "the relation is no table"),
             (!q.setOperations.is_null(), "the query is a set operation"),
         ];

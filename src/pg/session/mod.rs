@@ -1,5 +1,6 @@
 //! The process and its surroundings: transactions, roles, locks, snapshots, other processes and other servers.
 pub mod background;
+pub mod counted;
 pub mod executing;
 pub mod kept;
 pub mod libpq;

@@ -16,6 +16,7 @@ use crate::pg::plan::{self, Engine, Parts};
 use crate::pg::v1::Call;
 use crate::pg::watched;
 use crate::pg::xact::ActingAs;
+use crate::pg::{background, counted};
 use pgrx::guc::{GucContext, GucFlags, GucSetting, PostgresGucEnum};
 use pgrx::pg_sys;
 
@@ -45,6 +46,9 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    if background::preloading() {
+        counted::install();
+    }
     plan::install(Engine {
         wanted: || REWRITE.get() != Rewrite::Off,
         is_source: offers::is_source,
@@ -73,6 +77,16 @@ fn parts(aggregate: pg_sys::Oid, arguments: usize) -> Option<Parts> {
     match rules::find(&a.signature).unwrap_or_else(super::error::raise)? {
         Rule::Made { parts, result, .. } => Some((parts, result)),
         Rule::Whole { .. } => None,
+    }
+}
+
+crate::v1!(rollup_rewritten, rewritten);
+
+/// How many queries were answered from a rollup.
+fn rewritten(call: &mut Call) -> pg_sys::Datum {
+    match call.i64(0).and_then(counted::count) {
+        Some(count) => pg_sys::Datum::from(count),
+        None => call.null(),
     }
 }
 

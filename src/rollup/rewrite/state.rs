@@ -3,17 +3,20 @@
 //! Invariant: what is told is what the statement's own snapshot sees, as its stored buckets and its raw rows are. Where
 //! anything of the rollup is not as it was when the statement was planned, or rows are known that it does not hold, nothing
 //! is good, and the statement reads all rows raw. Rows that have changed, or came in another way, and that no run has
-//! followed have records of the times in which they lie: buckets there are not used.
+//! followed have records of the times in which they lie: buckets there are not used. Of who may not know these times nothing
+//! is used while there are any.
 use super::super::catalog;
 use super::super::error::Result;
 use super::pieces::{self, Piece};
 use super::state_text::PIECES;
+use crate::pg::ctext::c_text;
 use crate::pg::rows::{materialize, moments};
 use crate::pg::v1::Call;
-use crate::pg::watched;
-use crate::pg::xact::ActingAs;
+use crate::pg::xact::{ActingAs, current_user};
+use crate::pg::{counted, security, watched};
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
+use std::cell::Cell;
 
 crate::v1!(rollup_state_of, state_of);
 
@@ -22,28 +25,46 @@ fn state_of(call: &mut Call) -> pg_sys::Datum {
 }
 
 /// The tables of which the buckets are said that have changed, the rollup's own among them.
-const TABLES: usize = 3;
+const TABLES: usize = 5;
 /// More pieces of changed times are fewer, and longer.
 const MANY: usize = 64;
 
 /// With $3 a rollup is good that knows more than the raw table, or other.
-const STATE: &str = "SELECT d.generation = $2 AND d.backlog_from_xmax IS NULL AND ($3 OR d.left_out = 0 AND d.long_keys = 0 AND d.refused_changes IS NULL), \
+const STATE: &str = "SELECT d.generation = $2 AND d.backlog_from_xmax IS NULL AND ($3 OR d.left_out = 0 AND d.long_keys = 0), \
   d.seen_xmax, d.seen_xip, (SELECT e.below FROM rollup.expired e WHERE e.relation = d.relation), \
   greatest((SELECT max(l.until) FROM rollup.departure l WHERE l.source = d.source), (SELECT e.below FROM rollup.expired e WHERE e.relation = d.source)), d.source::oid, \
-  EXISTS (SELECT FROM rollup.arrival n WHERE n.source = d.source AND (n.rollup_stamp >= d.seen_xmax OR n.rollup_stamp = ANY (d.seen_xip))) \
-  OR d.on_change = 'recompute' AND EXISTS (SELECT FROM rollup.change n WHERE n.source = d.source AND (n.rollup_stamp >= d.seen_xmax OR n.rollup_stamp = ANY (d.seen_xip))) \
+  NOT $3 AND d.refused_changes IS NOT NULL OR EXISTS (SELECT FROM rollup.arrival n WHERE n.source = d.source AND (n.rollup_stamp >= d.seen_xmax OR n.rollup_stamp = ANY (d.seen_xip))) \
+  OR d.on_change = 'recompute' AND EXISTS (SELECT FROM rollup.change n WHERE n.source = d.source AND (n.rollup_stamp >= d.seen_xmax OR n.rollup_stamp = ANY (d.seen_xip))), d.plan->>'time_column' \
   FROM rollup.definition d WHERE d.id = $1";
 
-/// The times of records that no run has followed; NULL as the first moment where something has none of the rollup's time
-/// column, so that it may lie anywhere. Of rows without time nothing that is stored is used.
+/// The times of records that no run has followed, and of changes that none could, but with $2; NULL as the first moment where
+/// something has none of the rollup's time column, so that it may lie anywhere. Of rows without time nothing that is stored
+/// is used.
 const WAITING: &str = "SELECT CASE WHEN p.known THEN p.since END, p.until FROM rollup.definition d, LATERAL ( \
     SELECT n.since, n.until, n.time_column = d.plan->>'time_column' AS own, bool_or(n.time_column = d.plan->>'time_column') OVER (PARTITION BY n.relation, n.xid::text, n.rollup_stamp) AS known \
     FROM rollup.arrival n WHERE n.source = d.source AND (n.rollup_stamp >= d.seen_xmax OR n.rollup_stamp = ANY (d.seen_xip)) \
     UNION ALL SELECT n.since, n.until, n.time_column = d.plan->>'time_column', bool_or(n.time_column = d.plan->>'time_column') OVER (PARTITION BY n.rollup_stamp) \
     FROM rollup.change n WHERE d.on_change = 'recompute' AND n.source = d.source AND (n.rollup_stamp >= d.seen_xmax OR n.rollup_stamp = ANY (d.seen_xip))) p \
-  WHERE d.id = $1 AND (NOT p.known OR p.own AND p.since IS NOT NULL) GROUP BY 1, 2";
+  WHERE d.id = $1 AND (NOT p.known OR p.own AND p.since IS NOT NULL) GROUP BY 1, 2 \
+  UNION ALL SELECT coalesce(lower(r), '-infinity'), coalesce(upper(r), 'infinity') FROM rollup.definition d, unnest(d.refused_changes) r WHERE d.id = $1 AND NOT $2";
 
 const EXPIRED: &str = "SELECT (SELECT e.below FROM rollup.expired e WHERE e.relation = r.oid) FROM unnest($1::oid[]) WITH ORDINALITY r (oid, place) ORDER BY r.place";
+
+crate::v1!(rollup_whole_buckets, whole_buckets);
+
+thread_local! {
+    static SAID: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A range is cut where raw rows have expired, so that more is answered than was asked for: said once a session.
+fn whole_buckets(call: &mut Call) -> pg_sys::Datum {
+    if !SAID.replace(true) {
+        let name = call.name(0).unwrap_or_default();
+        let name = name.to_string_lossy();
+        notice!("raw rows at an end of the range have expired: rollup {name} answers in whole buckets there");
+    }
+    pg_sys::Datum::from(true)
+}
 
 type Moment = Option<TimestampWithTimeZone>;
 
@@ -57,6 +78,15 @@ struct Found {
     raw: Moment,
     source: Option<pg_sys::Oid>,
     waits: bool,
+    time_column: Option<String>,
+}
+
+impl Found {
+    /// When rows changed is for those to know who may read their times.
+    fn may_know(&self, reader: pg_sys::Oid) -> bool {
+        let column = self.time_column.as_deref().map(c_text);
+        self.source.is_some_and(|source| security::may_read(source, column.as_deref(), reader))
+    }
 }
 
 fn found(id: Option<i64>, generation: Option<i64>, history: Option<bool>) -> Result<Found> {
@@ -70,6 +100,7 @@ fn found(id: Option<i64>, generation: Option<i64>, history: Option<bool>) -> Res
             raw: row.get(5)?,
             source: row.get(6)?,
             waits: row.get::<bool>(7)? == Some(true),
+            time_column: row.get(8)?,
         })
     })?;
     // Of a rollup that was dropped nothing is known: all is read raw.
@@ -77,10 +108,11 @@ fn found(id: Option<i64>, generation: Option<i64>, history: Option<bool>) -> Res
 }
 
 /// The pieces of time in which changes wait; None where that is not known.
-fn waiting(id: Option<i64>) -> Result<Option<Vec<Piece>>> {
+fn waiting(id: Option<i64>, history: Option<bool>) -> Result<Option<Vec<Piece>>> {
     let micros = |at: Moment| at.into_datum().map(|at| at.value() as i64);
-    let found =
-        catalog::read_often(WAITING, &[id.into()], |row| Ok(micros(row.get(1)?).zip(micros(row.get(2)?))))?;
+    let found = catalog::read_often(WAITING, &[id.into(), history.into()], |row| {
+        Ok(micros(row.get(1)?).zip(micros(row.get(2)?)))
+    })?;
     let all: Option<Vec<Piece>> = found.into_iter().collect();
     Ok(all.map(|all| pieces::merged(all, MANY)))
 }
@@ -88,10 +120,15 @@ fn waiting(id: Option<i64>) -> Result<Option<Vec<Piece>>> {
 fn told(call: &mut Call) -> Result<pg_sys::Datum> {
     let (id, generation, history) = (call.i64(0), call.i64(1), call.bool(2));
     let (levels, widths, slacks) = (call.oids(3), call.i64s(4), call.i64s(5));
+    let reader = current_user();
     let (mut state, waits, expired) = {
         let _acting = ActingAs::catalog();
         let state = found(id, generation, history)?;
-        let waits = if state.waits { waiting(id)? } else { Some(Vec::new()) };
+        let waits = match state.waits {
+            false => Some(Vec::new()),
+            true if state.may_know(reader) => waiting(id, history)?,
+            true => None,
+        };
         let expired = match levels.is_empty() {
             true => Vec::new(),
             false => {
@@ -106,6 +143,9 @@ fn told(call: &mut Call) -> Result<pg_sys::Datum> {
     }
     state.good &= waits.is_some();
     let waits = waits.unwrap_or_default();
+    if state.good {
+        id.into_iter().for_each(counted::add);
+    }
     // Of what has expired from the raw table the rollup says more.
     let below = if history == Some(true) { state.kept } else { state.kept.max(state.raw) };
     let first = state.xip.as_ref().and_then(|x| x.first().copied());

@@ -74,61 +74,22 @@ fn of_kind(kind: Kind, at: &str) -> String {
 /// of others lie; `changed_0`, … the buckets in which changes wait, as bounds between which they lie; `clear`, from which on
 /// expressions over the time are the same for all rows of a bucket; `since_1` to `until_3`, where raw rows of changed
 /// buckets lie; `from_0`, `to_0`, … where buckets of each table lie of which the next table's have changed.
-///
-/// Where nothing is good the floors are infinity. Those of levels are never below that of the rollup's own table, but with
-/// `history`: what has expired from there is in none of the raw rows that a level would be compared with.
 pub fn select(id: i64, generation: i64, history: bool, tables: &[Of]) -> String {
     let [own, ..] = tables else { return String::new() };
     let kind = own.table.kind;
-    let t = kind.type_name();
-    let clear = own.clear();
     let mut columns = vec![
         "s.seen_xmax".to_string(),
         "s.first_open".into(),
         "s.seen_xip".into(),
-        format!("{} AS clear", greatest(&clear)),
+        format!("{} AS clear", greatest(&own.clear())),
     ];
     if history {
+        let t = kind.type_name();
         columns.push(format!("coalesce({}, '-infinity'::{t}) AS gone", own.lifted("s.raw_below")));
     }
-    let own_floor = || clear.iter().cloned().chain([own.lifted("s.below")]);
-    let floor = |of: Vec<String>| format!("CASE WHEN s.good THEN {} ELSE 'infinity'::{t} END", greatest(&of));
     for (n, of) in tables.iter().enumerate() {
-        let mut all: Vec<String> = match (n, history) {
-            (0, _) | (_, false) => own_floor().collect(),
-            _ => clear.clone(),
-        };
-        if n > 0 {
-            all.extend(of.clear());
-            all.push(of.lifted(&format!("s.expired[{n}]")));
-        }
-        let floor_of = floor(all);
-        let reach = match (n, history) {
-            (1.., true) => format!("greatest({floor_of}, {})", floor(own_floor().collect())),
-            _ => floor_of.clone(),
-        };
-        columns.push(format!("{floor_of} AS floor_{n}"));
-        columns.push(format!("{} AS reach_{n}", times::later(kind, &format!("({reach})"), of.table.width)));
-        let changed = format!("s.changed_{n}");
-        columns.push(match kind {
-            Kind::Zoned => changed.clone(),
-            _ => format!(
-                "(SELECT pg_catalog.array_agg({} ORDER BY x) FROM pg_catalog.unnest({changed}) x) AS changed_{n}",
-                of_kind(kind, "x")
-            ),
-        });
-        if n > 0 {
-            let margin = times::interval(of.table.width.saturating_add(of.table.slack()));
-            let end = |at: &str, sign: &str| {
-                of_kind(kind, &format!("({changed}[{at}] OPERATOR(pg_catalog.{sign}) {margin})"))
-            };
-            columns.push(format!("{} AS from_{}", end("1", "-"), n - 1));
-            columns.push(format!(
-                "{} AS to_{}",
-                end(&format!("pg_catalog.array_length({changed}, 1)"), "+"),
-                n - 1
-            ));
-        }
+        columns.extend(floors(own, of, n, history));
+        columns.extend(changes(of, n));
     }
     for n in 1..=PIECES {
         columns.push(format!("{} AS since_{n}", of_kind(kind, &format!("s.since_{n}"))));
@@ -145,6 +106,58 @@ pub fn select(id: i64, generation: i64, history: bool, tables: &[Of]) -> String 
         list(tables.iter().map(|o| o.table.width.to_string()).collect(), "int8"),
         list(tables.iter().map(|o| o.table.slack().to_string()).collect(), "int8"),
     )
+}
+
+/// From when on buckets of table `n` are used, and before when rows of others lie. Where nothing is good that is infinity.
+/// A level's is never below that of the rollup's own table, but with `history`: of what has expired from there it cannot be
+/// told that the level has it.
+fn floors(own: &Of, of: &Of, n: usize, history: bool) -> [String; 2] {
+    let kind = own.table.kind;
+    let t = kind.type_name();
+    let own_floor = || own.clear().into_iter().chain([own.lifted("s.below")]);
+    let floor = |of: Vec<String>| format!("CASE WHEN s.good THEN {} ELSE 'infinity'::{t} END", greatest(&of));
+    let mut all: Vec<String> = match (n, history) {
+        (0, _) | (_, false) => own_floor().collect(),
+        _ => own.clear(),
+    };
+    if n > 0 {
+        all.extend(of.clear());
+        all.push(of.lifted(&format!("s.expired[{n}]")));
+    }
+    let floor_of = floor(all);
+    let reach = match (n, history) {
+        (1.., true) => format!("greatest({floor_of}, {})", floor(own_floor().collect())),
+        _ => floor_of.clone(),
+    };
+    [
+        format!("{floor_of} AS floor_{n}"),
+        format!("{} AS reach_{n}", times::later(kind, &format!("({reach})"), of.table.width)),
+    ]
+}
+
+/// The buckets of table `n` in which changes wait, and where those of the table before lie.
+fn changes(of: &Of, n: usize) -> Vec<String> {
+    let (kind, changed) = (of.table.kind, format!("s.changed_{n}"));
+    let mut columns = vec![match kind {
+        Kind::Zoned => changed.clone(),
+        _ => format!(
+            "(SELECT pg_catalog.array_agg({} ORDER BY x) FROM pg_catalog.unnest({changed}) x) AS changed_{n}",
+            of_kind(kind, "x")
+        ),
+    }];
+    if n > 0 {
+        let margin = times::interval(of.table.width.saturating_add(of.table.slack()));
+        let end = |at: &str, sign: &str| {
+            of_kind(kind, &format!("({changed}[{at}] OPERATOR(pg_catalog.{sign}) {margin})"))
+        };
+        columns.push(format!("{} AS from_{}", end("1", "-"), n - 1));
+        columns.push(format!(
+            "{} AS to_{}",
+            end(&format!("pg_catalog.array_length({changed}, 1)"), "+"),
+            n - 1
+        ));
+    }
+    columns
 }
 
 /// Where raw rows of changed buckets lie.

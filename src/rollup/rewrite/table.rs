@@ -75,7 +75,7 @@ impl Table<'_> {
     /// The condition that the stored bucket `k` is used.
     ///
     /// With `history`, a level goes below what the rollup's own table has only where raw rows have expired, too; and takes
-    /// a bucket whole that a bound cuts where no finer table has it.
+    /// a bucket whole that a bound cuts where no finer table has all of what is asked for of it.
     pub fn is_used(&self, k: &str) -> String {
         let n = self.n;
         let before = |value: &str| format!("{k} OPERATOR(pg_catalog.<) {}", state(value));
@@ -98,8 +98,14 @@ impl Table<'_> {
         }
         if !self.bounds.is_empty() {
             all.extend(self.within(k, true));
-            let finer = (0..n).map(|finer| before(&format!("floor_{finer}")));
-            let whole: Vec<String> = std::iter::once(before("gone")).chain(finer).collect();
+            let mut whole = vec![before("gone")];
+            for finer in (0..n).map(|finer| format!("floor_{finer}")) {
+                let lower = self.bounds.iter().filter(|(b, ..)| b.lower);
+                whole.extend(
+                    lower.map(|(_, at, _)| format!("${at} OPERATOR(pg_catalog.<) {}", state(&finer))),
+                );
+                whole.push(before(&finer));
+            }
             all.push(format!("({} OR {})", whole.join(" AND "), self.within(k, false).join(" AND ")));
         }
         format!("({})", all.join(" AND "))

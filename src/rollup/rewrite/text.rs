@@ -14,7 +14,7 @@ use super::table::{self, Table, state};
 use crate::pg::plan::Asked;
 use crate::pg::plan::matching::Column;
 use crate::pg::plan::offer::Offer;
-use hll_rollup::sql::{STAMP, ident};
+use hll_rollup::sql::{STAMP, ident, literal};
 use hll_rollup::{Kind, Level, Plan, statements};
 
 /// A level of the rollup, as it is known.
@@ -223,7 +223,22 @@ impl<'a> Question<'a> {
             }
         });
         let of: Vec<Of> = of.collect();
-        state_text::select(self.offer.about.id, self.m.generation, self.m.history, &of)
+        let about = &self.offer.about;
+        let state = state_text::select(about.id, self.m.generation, self.m.history, &of);
+        // Said where it is answered, of ranges that are cut where something has expired.
+        let cut = self.tables[0].bounds.iter().map(|(_, at, of)| {
+            format!("${at} OPERATOR(pg_catalog.<>) ${of} AND ${at} OPERATOR(pg_catalog.<) t.gone")
+        });
+        let cut: Vec<String> = cut.collect();
+        match self.m.history && !cut.is_empty() {
+            false => state,
+            true => format!(
+                "SELECT t.*, CASE WHEN t.floor_0 OPERATOR(pg_catalog.<) 'infinity'::{} AND ({}) THEN rollup_internal.whole_buckets({}::pg_catalog.name) END AS said FROM ({state}) t",
+                self.kind.type_name(),
+                cut.join(" OR "),
+                literal(&about.name)
+            ),
+        }
     }
 }
 

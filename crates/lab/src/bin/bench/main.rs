@@ -8,6 +8,7 @@ mod counters;
 mod inserts;
 mod measure;
 mod percentiles;
+mod rewriting;
 mod rollup;
 mod sketch;
 
@@ -21,17 +22,18 @@ type Part = fn() -> Outcome<()>;
 
 fn main() -> Outcome<()> {
     let asked: Vec<String> = std::env::args().skip(1).collect();
-    let parts: [(&str, Part); 6] = [
+    let parts: [(&str, Part); 7] = [
         ("sketch", sketch::run),
         ("accuracy", accuracy::run),
         ("counters", counters::run),
         ("percentiles", percentiles::run),
         ("rollup", rollup::run),
+        ("rewriting", rewriting::run),
         ("inserts", inserts::run),
     ];
     if let Some(odd) = asked.iter().find(|a| !parts.iter().any(|(name, _)| name == a)) {
         return Err(format!(
-            "no measurement is called {odd}: sketch, accuracy, counters, percentiles, rollup, inserts"
+            "no measurement is called {odd}: sketch, accuracy, counters, percentiles, rollup, rewriting, inserts"
         )
         .into());
     }
