@@ -117,7 +117,9 @@ fn planning(cluster: &Cluster, few: &mut Client) -> Outcome<()> {
     let (mut with, mut without) = (cluster.database("plain")?, plain.database("postgres")?);
     with.batch_execute("SET rollup.rewrite = exact")?;
     for client in [&mut with, &mut without] {
-        client.batch_execute(&format!("{SETTINGS}; SELECT pg_catalog.set_config('search_path', 'public', false)"))?;
+        client.batch_execute(&format!(
+            "{SETTINGS}; SELECT pg_catalog.set_config('search_path', 'public', false)"
+        ))?;
         for n in 0..10 {
             client.batch_execute(&format!("CREATE TABLE t{n} (a int, b int)"))?;
         }
@@ -127,7 +129,8 @@ fn planning(cluster: &Cluster, few: &mut Client) -> Outcome<()> {
         let conditions: Vec<String> = (1..tables).map(|n| format!(" AND t{n}.a = t0.b")).collect();
         let sql = format!("SELECT count(*) FROM {} WHERE t0.a > 7{}", from.join(", "), conditions.concat());
         let [ours, plain] = in_turns(&mut [&mut with, &mut without], [&sql, &sql])?;
-        let name = format!("{tables} tables without rollups, the library not loaded").replace("1 tables", "one table");
+        let name = format!("{tables} tables without rollups, the library not loaded")
+            .replace("1 tables", "one table");
         line(&name, ours, plain, 20.0);
     }
     for (name, sql) in [
