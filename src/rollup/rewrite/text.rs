@@ -133,9 +133,9 @@ impl<'a> Question<'a> {
         match self.tables.get(n + 1) {
             None => used,
             Some(next) => format!(
-                "{used} AND ({}) IS NOT TRUE AND ({})",
-                coarser.join(" OR "),
-                next.unused(&key, &state_text::span(n)).join(" OR ")
+                "({}) AND {used} AND ({}) IS NOT TRUE",
+                next.unused(&key, &state_text::span(n)).join(" OR "),
+                coarser.join(" OR ")
             ),
         }
     }
@@ -153,10 +153,10 @@ impl<'a> Question<'a> {
             ranges.push(format!("({} IS NULL)", self.time));
         }
         format!(
-            "{timed}({} OR ({}) IS NOT TRUE AND ({})){}",
+            "{timed}({} OR ({}) AND ({}) IS NOT TRUE){}",
             unmerged(&self.prefix),
-            used.join(" OR "),
             ranges.join(" OR "),
+            used.join(" OR "),
             self.m.plan.and_filter()
         )
     }
