@@ -100,7 +100,7 @@ fn changed_left_out(d: &Definition, source: &str, rows: i64, groups: i64) -> Res
 
 fn check_hint(name: &str) -> String {
     format!(
-        "SELECT * FROM rollup.check({0}) shows the groups; SELECT rollup.rebuild({0}, from_time, to_time) computes them again from the raw rows that are there.",
+        "SELECT * FROM rollup.check({0}) shows the groups; SELECT rollup.rebuild({0}) computes all groups again from the raw rows that are there, with two times after the name those between them.",
         literal(name)
     )
 }
