@@ -274,6 +274,22 @@ fn each_level_has_expired_by_itself() {
     same(&mut c, days);
     each(&mut c, "SELECT rollup_hit()");
     same(&mut c, days);
+    // By another column than the time rows go from anywhere; the session knows offers from before.
+    each(
+        &mut c,
+        "ALTER TABLE hit ADD COLUMN made timestamptz DEFAULT '2026-01-02 18:00'; PREPARE p AS SELECT at::date, count(*), sum(v) FROM hit GROUP BY 1",
+    );
+    each(
+        &mut c,
+        "INSERT INTO hit (at, site, v, made) VALUES ('2026-01-03 01:00', 1, 1, '2020-01-01'); SELECT rollup_hit()",
+    );
+    same(&mut c, "EXECUTE p");
+    each(
+        &mut c,
+        "SELECT rollup.retain('hit', now() - timestamptz '2026-01-01 00:00Z', 'made'); SELECT rollup.expire('hit')",
+    );
+    same(&mut c, "EXECUTE p");
+    same(&mut c, days);
 }
 
 #[test]

@@ -29,8 +29,11 @@ const TABLES: usize = 5;
 /// More pieces of changed times are fewer, and longer.
 const MANY: usize = 64;
 
-/// With $3 a rollup is good that knows more than the raw table, or other.
-const STATE: &str = "SELECT d.generation = $2 AND d.backlog_from_xmax IS NULL AND ($3 OR d.left_out = 0 AND d.long_keys = 0), \
+/// With $3 a rollup is good that knows more than the raw table, or other. $4 are the tables of levels. One from which rows
+/// expire by another column than the time may lack any.
+const STATE: &str = "SELECT d.generation = $2 AND d.backlog_from_xmax IS NULL AND ($3 OR d.left_out = 0 AND d.long_keys = 0) \
+  AND NOT EXISTS (SELECT FROM rollup.retention r WHERE r.relation = d.source AND r.time_column <> d.plan->>'time_column' \
+    OR (r.relation = d.relation OR r.relation = ANY ($4::oid[])) AND r.time_column <> d.plan->>'time_key'), \
   d.seen_xmax, d.seen_xip, (SELECT e.below FROM rollup.expired e WHERE e.relation = d.relation), \
   greatest((SELECT max(l.until) FROM rollup.departure l WHERE l.source = d.source), (SELECT e.below FROM rollup.expired e WHERE e.relation = d.source)), d.source::oid, \
   NOT $3 AND d.refused_changes IS NOT NULL OR EXISTS (SELECT FROM rollup.arrival n WHERE n.source = d.source AND (n.rollup_stamp >= d.seen_xmax OR n.rollup_stamp = ANY (d.seen_xip))) \
@@ -89,8 +92,13 @@ impl Found {
     }
 }
 
-fn found(id: Option<i64>, generation: Option<i64>, history: Option<bool>) -> Result<Found> {
-    let args = [id.into(), generation.into(), history.into()];
+fn found(
+    id: Option<i64>,
+    generation: Option<i64>,
+    history: Option<bool>,
+    levels: &[pg_sys::Oid],
+) -> Result<Found> {
+    let args = [id.into(), generation.into(), history.into(), levels.to_vec().into()];
     let found = catalog::read_often(STATE, &args, |row| {
         Ok(Found {
             good: row.get::<bool>(1)? == Some(true),
@@ -123,7 +131,7 @@ fn told(call: &mut Call) -> Result<pg_sys::Datum> {
     let reader = current_user();
     let (mut state, waits, expired) = {
         let _acting = ActingAs::catalog();
-        let state = found(id, generation, history)?;
+        let state = found(id, generation, history, &levels)?;
         let waits = match state.waits {
             false => Some(Vec::new()),
             true if state.may_know(reader) => waiting(id, history)?,

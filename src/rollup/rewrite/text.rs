@@ -123,7 +123,8 @@ impl<'a> Question<'a> {
         &self.m.levels[self.asked.levels[n - 1]]
     }
 
-    /// The condition that a bucket of table `n` is read: it is used, and none that it lies in.
+    /// The condition that a bucket of table `n` is read: it is used, and none that it lies in. Buckets of a finer table are
+    /// looked for where the next one's are not used, and nowhere else: an index takes no part in IS TRUE.
     fn is_read_stored(&self, n: usize) -> String {
         let key = ident(&self.m.plan.time_key);
         let used = self.tables[n].is_used(&key);
@@ -133,7 +134,7 @@ impl<'a> Question<'a> {
         match self.tables.get(n + 1) {
             None => used,
             Some(next) => format!(
-                "({}) AND {used} AND ({}) IS NOT TRUE",
+                "({}) AND {used} IS TRUE AND ({}) IS NOT TRUE",
                 next.unused(&key, &state_text::span(n)).join(" OR "),
                 coarser.join(" OR ")
             ),
