@@ -143,7 +143,7 @@ END $$;
 
 SELECT pg_temp.call(a) FROM timescaledb_information.continuous_aggregates a ORDER BY a.view_schema, a.view_name;
 
-SELECT format('SELECT rollup.retain(%L, %L);', coalesce(format('%I.%I', v.view_schema, v.view_name), format('%I.%I', j.hypertable_schema, j.hypertable_name)), j.config ->> 'drop_after')
+SELECT format('SELECT rollup.retain(%L, %L);', format('%I.%I', coalesce(v.view_schema, j.hypertable_schema), coalesce(v.view_name, j.hypertable_name)), j.config ->> 'drop_after')
   FROM timescaledb_information.jobs j
   LEFT JOIN timescaledb_information.continuous_aggregates v ON (v.materialization_hypertable_schema, v.materialization_hypertable_name) = (j.hypertable_schema, j.hypertable_name)
  WHERE j.proc_name = 'policy_retention' AND (v.view_name IS NOT NULL OR EXISTS (

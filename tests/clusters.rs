@@ -1,6 +1,7 @@
 //! The tests on private clusters, a module per subject. One of them: `cargo test --profile programs -p hll-tests --test
 //! clusters worker::`
 #![allow(clippy::too_many_lines, reason = "a test is one story, told from its first statement to its last")]
+mod archive;
 mod backlog;
 mod batch;
 mod binary;

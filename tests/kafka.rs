@@ -89,7 +89,7 @@ fn reader(broker: &str, partition: usize, folder: &str) -> String {
 /// Sends a signal to a process, or with a minus to all of its group.
 fn kill(whom: &str) {
     // It may have ended just now.
-    let _ = Command::new("sh").args(["-c", "kill -KILL -- \"$0\" 2>/dev/null", whom]).status();
+    let _ = Command::new("sh").args(["-c", "kill -KILL \"$0\" 2>/dev/null", whom]).status();
 }
 
 /// The processes below one.
