@@ -119,7 +119,8 @@ fn definitions_become_rollups_that_count_the_same() {
     );
     client
         .batch_execute(
-            "INSERT INTO timescaledb_information.jobs VALUES (1, 'policy_refresh_continuous_aggregate', '30 minutes', '_timescaledb_internal', '_materialized_hypertable_1', '{}'),
+            "UPDATE timescaledb_information.continuous_aggregates SET hypertable_schema = '_timescaledb_internal' WHERE view_name = 'upon';
+             INSERT INTO timescaledb_information.jobs VALUES (1, 'policy_refresh_continuous_aggregate', '30 minutes', '_timescaledb_internal', '_materialized_hypertable_1', '{}'),
              (2, 'policy_retention', '1 day', 'public', 'conditions', '{\"drop_after\": \"90 days\"}'), (3, 'policy_retention', '1 day', '_timescaledb_internal', '_materialized_hypertable_4', '{\"drop_after\": \"5 years\"}'),
              (4, 'policy_retention', '1 day', 'public', 'elsewhere', '{\"drop_after\": \"5 years\"}')",
         )

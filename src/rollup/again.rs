@@ -36,8 +36,8 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     };
     catalog::check_owner_of(&d)?;
     if options.again == Again::Replace && d.parts().is_err() {
-        // What is gone keeps nothing.
-        super::drop::drop(&d, false)?;
+        // Its table is gone; those of levels may have what nobody can compute any more, and stay as tables.
+        super::drop::drop(&d, true)?;
         return create::create(name, text, options);
     }
     d.parts()?;

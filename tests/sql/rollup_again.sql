@@ -108,5 +108,5 @@ CREATE TABLE kept (at timestamptz PRIMARY KEY, n bigint);
 SELECT rollup.create('kept', 'SELECT date_trunc(''hour'', at) AS at, count(*) AS n FROM event GROUP BY 1', every => NULL, into_table => 'kept', if_not_exists => i) > 0 AS made FROM unnest('{t,t}'::bool[]) i;
 SELECT rollup.create('kept', 'SELECT date_trunc(''hour'', at) AS at, count(*) AS n FROM event WHERE n > 1 GROUP BY 1', every => NULL, into_table => 'kept', replace => true);
 SELECT rollup.drop('kept');
-DROP TABLE event, other, kept;
+DROP TABLE event, other, kept, by_day;
 DROP ROLE reader_of_again;
