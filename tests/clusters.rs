@@ -8,6 +8,7 @@ mod binary;
 mod boundary;
 mod changes;
 mod citus;
+mod citus_again;
 mod citus_anew;
 mod citus_backlog;
 mod citus_commit;

@@ -159,7 +159,7 @@ fn messages_are_taken_once_whoever_is_killed() {
             std::thread::sleep(Duration::from_millis(20 + random(&mut seed) % 120));
             let partition = random(&mut seed) as usize % PARTITIONS;
             let group = readers[partition].id();
-            if random(&mut seed) % 4 == 0 {
+            if random(&mut seed).is_multiple_of(4) {
                 // The loop with all that it runs, and another one in its place.
                 kill(&format!("-{group}"));
                 readers[partition].wait().unwrap();

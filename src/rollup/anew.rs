@@ -71,18 +71,7 @@ fn refuse_what_cannot(d: &Definition, all: &[Difference], plan: &Plan, levels: &
         fail(UNFIT, format!("rollup {} cannot be replaced: {why}; {}", d.name, differences::told(all)), hint)
     };
     let drop = format!("SELECT rollup.drop({});", literal(&d.name));
-    let (adopted, left) = {
-        let _acting = ActingAs::catalog();
-        super::session::set_timezone("UTC");
-        let found = catalog::write(
-            "SELECT d.adopted, pg_catalog.concat_ws(', ', 'expired before ' || (SELECT e.below::pg_catalog.text FROM rollup.expired e WHERE e.relation = d.source), \
-             CASE WHEN EXISTS (SELECT FROM rollup.lost l WHERE l.definition = d.id) THEN 'left with a partition' END) \
-             FROM rollup.definition d WHERE d.id = $1",
-            &[d.id.into()],
-            |row| Ok((row.must::<bool>(1)?, row.must::<String>(2)?)),
-        )?;
-        found.into_iter().next().unwrap_or_default()
-    };
+    let (adopted, left) = about(d)?;
     if adopted {
         return refuse(
             format!("its table {target} was there before it, and may hold what was never counted"),
@@ -128,6 +117,20 @@ fn refuse_what_cannot(d: &Definition, all: &[Difference], plan: &Plan, levels: &
         );
     }
     Ok(())
+}
+
+/// Whether its table was there before it, and how raw rows have gone that it has counted; empty where none have.
+fn about(d: &Definition) -> Result<(bool, String)> {
+    let _acting = ActingAs::catalog();
+    super::session::set_timezone("UTC");
+    let found = catalog::write(
+        "SELECT d.adopted, pg_catalog.concat_ws(', ', 'expired before ' || (SELECT e.below::pg_catalog.text FROM rollup.expired e WHERE e.relation = d.source), \
+         CASE WHEN EXISTS (SELECT FROM rollup.lost l WHERE l.definition = d.id) THEN 'left with a partition' END) \
+         FROM rollup.definition d WHERE d.id = $1",
+        &[d.id.into()],
+        |row| Ok((row.must::<bool>(1)?, row.must::<String>(2)?)),
+    )?;
+    Ok(found.into_iter().next().unwrap_or_default())
 }
 
 /// What is kept of a table that goes; its view is dropped.
