@@ -72,7 +72,8 @@ CREATE TABLE rollup.definition (
   last_owner  oid,
   generation  bigint NOT NULL DEFAULT 0,
   whole       boolean NOT NULL DEFAULT false,
-  partial     text[] NOT NULL DEFAULT '{}'
+  partial     text[] NOT NULL DEFAULT '{}',
+  notify      boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50);
 COMMENT ON COLUMN rollup.definition.relation IS 'NULL: it was dropped by hand, as SOURCE may have been; the rollup does nothing until rollup.drop';
 COMMENT ON COLUMN rollup.definition.last_owner IS 'who owned its table, or its source, when that was dropped: a role of the cluster of SYSTEM_ID';
@@ -87,6 +88,7 @@ COMMENT ON COLUMN rollup.definition.left_out IS 'rows that came in another way, 
 COMMENT ON COLUMN rollup.definition.generation IS 'counts changes of what it is, by which a statement that is answered from it knows whether it is what it was when the statement was planned';
 COMMENT ON COLUMN rollup.definition.whole IS 'every raw row that is there was counted, and every change of one followed, as far as raw rows have not expired';
 COMMENT ON COLUMN rollup.definition.partial IS 'columns that were added without backfill';
+COMMENT ON COLUMN rollup.definition.notify IS 'it sends a notification when it has changed';
 COMMENT ON COLUMN rollup.definition.joined IS 'the tables of its FROM clause, which the plan numbers; NULL: the source alone';
 COMMENT ON COLUMN rollup.definition.nodes IS 'on a Citus cluster how far rows are rolled up, by group of nodes, in the place of seen_xmax and seen_xip; NULL: the source is a table of this node alone';
 COMMENT ON COLUMN rollup.definition.backlog_to_xmax IS 'with backlog_from_xmax and both xip: rows of transactions between two snapshots, too many for one transaction, that are merged piece by piece, newest first; on a Citus cluster 0, the snapshots are in nodes; NULL: none';
@@ -141,9 +143,11 @@ CREATE TABLE rollup.attempt (
   hold_until  timestamptz,
   paused_for  text,
   runs        bigint NOT NULL DEFAULT 0,
-  failed      bigint NOT NULL DEFAULT 0
+  failed      bigint NOT NULL DEFAULT 0,
+  updated_at  timestamptz
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE rollup.attempt IS 'Last attempt of each rollup by the worker; kept apart so that a failure can be written when the run is rolled back';
+COMMENT ON COLUMN rollup.attempt.updated_at IS 'when a run, or rollup.rebuild, last changed its rows';
 COMMENT ON COLUMN rollup.attempt.failures IS 'in a row; FAILED counts all';
 COMMENT ON COLUMN rollup.attempt.started IS 'a run of the worker is on, or was cut off';
 COMMENT ON COLUMN rollup.attempt.hold_until IS 'a rollup that failed rests until then';
@@ -174,13 +178,27 @@ CREATE TABLE rollup.retention (
   timezone    text NOT NULL DEFAULT 'UTC',
   failures    int NOT NULL DEFAULT 0,
   last_error  text,
-  hold_until  timestamptz
+  hold_until  timestamptz,
+  last_removed timestamptz,
+  archive     text
 );
+COMMENT ON COLUMN rollup.retention.last_removed IS 'when rows last expired';
 COMMENT ON COLUMN rollup.retention.last_error IS 'why rows could not expire, FAILURES times in a row; the worker lets the table rest until HOLD_UNTIL';
 COMMENT ON COLUMN rollup.retention.timezone IS 'in which times of a date or timestamp without time zone are read';
 COMMENT ON COLUMN rollup.retention.removed IS 'rows that were removed one by one; DROPPED counts partitions';
 COMMENT ON COLUMN rollup.retention.late_ignored IS 'raw rows that came after their bucket had expired; what they make expires in turn';
+COMMENT ON COLUMN rollup.retention.archive IS 'signature of the function that is given each partition before it goes; NULL: none';
 COMMENT ON TABLE rollup.retention IS 'Tables whose old rows expire, by rollup.retain';
+
+CREATE TABLE rollup.archiving (
+  partition   regclass PRIMARY KEY,
+  relation    regclass NOT NULL,
+  name        text NOT NULL,
+  until       timestamptz NOT NULL,
+  detached    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE rollup.archiving IS 'Partitions that were detached from RELATION to be archived: until the function of rollup.retain has returned';
+COMMENT ON COLUMN rollup.archiving.name IS 'what it was called; its rows lie before UNTIL';
 
 CREATE TABLE rollup.change (
   source       regclass NOT NULL,
@@ -268,6 +286,7 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.level', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.merge_rule', 'WHERE added_by IS NOT NULL');
 SELECT pg_catalog.pg_extension_config_dump('rollup.attempt', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.retention', '');
+SELECT pg_catalog.pg_extension_config_dump('rollup.archiving', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.expired', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.change', '');
 SELECT pg_catalog.pg_extension_config_dump('rollup.arrival', '');
@@ -279,13 +298,13 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.partitioning', '');
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
 GRANT SELECT (id, name, relation, source, timezone, every, on_change, adopted, state, system_id, seen_xmax, seen_xip, rows_total,
-  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, live, long_keys, nodes, left_out, joined, last_owner)
+  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, live, long_keys, nodes, left_out, joined, last_owner, notify)
   ON rollup.definition TO PUBLIC;
-GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed) ON rollup.attempt TO PUBLIC;
+GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed, updated_at) ON rollup.attempt TO PUBLIC;
 GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run TO PUBLIC;
 GRANT SELECT (relation, width, ahead, timezone, made, moved) ON rollup.partitioning TO PUBLIC;
-GRANT SELECT (relation, time_column, keep, removed, dropped, late_ignored, timezone, failures, hold_until) ON rollup.retention TO PUBLIC;
-GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.expired TO PUBLIC;
+GRANT SELECT (relation, time_column, keep, removed, dropped, late_ignored, timezone, failures, hold_until, last_removed, archive) ON rollup.retention TO PUBLIC;
+GRANT SELECT ON rollup.source, rollup.level, rollup.merge_rule, rollup.expired, rollup.archiving TO PUBLIC;
 -- Which minutes changed is told by functions, which ask who may know; a run asks first whether there is anything.
 GRANT SELECT (source) ON rollup.change, rollup.arrival TO PUBLIC;
 -- pg_dump reads whole tables. The owner of a database may dump it: so it reads all that is dumped, query texts too.

@@ -1,11 +1,12 @@
 -- rollups: functions
 
 CREATE FUNCTION rollup.create(name text, query text, every interval DEFAULT '10 seconds', coarser jsonb DEFAULT NULL,
-  timezone text DEFAULT 'UTC', joins text DEFAULT NULL, on_change text DEFAULT 'ignore', into_table text DEFAULT NULL, backfill boolean DEFAULT true)
+  timezone text DEFAULT 'UTC', joins text DEFAULT NULL, on_change text DEFAULT 'ignore', into_table text DEFAULT NULL, backfill boolean DEFAULT true,
+  if_not_exists boolean DEFAULT false, replace boolean DEFAULT false, notify boolean DEFAULT false)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_create_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.create(text, text, interval, jsonb, text, text, text, text, boolean) IS
-'Defines a rollup: makes table NAME from the SELECT (group keys, mergeable aggregates and expressions over both), view NAME_live, and functions rollup_SOURCE() and expire_SOURCE(); returns its id. The worker runs it EVERY interval (NULL: only when called). COARSER names levels and their widths, as in {"name_1hour": "1 hour"}. Buckets are those of TIMEZONE. JOINS ''snapshot'': lookup tables may be joined, each row to what they hold when it is counted. ON_CHANGE says what UPDATE, DELETE and TRUNCATE of raw rows do: ''ignore'' nothing, ''error'' fail, ''recompute'' have their buckets computed again by the next run. INTO_TABLE names a table that becomes the rollups, where its columns fit by name and type and it has a unique key on the group keys. BACKFILL false takes the rows that are there as counted, in a table that holds them. Needs ownership of the source. Errors name what cannot be merged and what to write instead';
+COMMENT ON FUNCTION rollup.create(text, text, interval, jsonb, text, text, text, text, boolean, boolean, boolean, boolean) IS
+'Defines a rollup: makes table NAME from the SELECT (group keys, mergeable aggregates and expressions over both), view NAME_live, and functions rollup_SOURCE() and expire_SOURCE(); returns its id. The worker runs it EVERY interval (NULL: only when called). COARSER names levels and their widths, as in {"name_1hour": "1 hour"}. Buckets are those of TIMEZONE. JOINS ''snapshot'': lookup tables may be joined, each row to what they hold when it is counted. ON_CHANGE says what UPDATE, DELETE and TRUNCATE of raw rows do: ''ignore'' nothing, ''error'' fail, ''recompute'' have their buckets computed again by the next run. INTO_TABLE names a table that becomes the rollups, where its columns fit by name and type and it has a unique key on the group keys. BACKFILL false takes the rows that are there as counted, in a table that holds them. IF_NOT_EXISTS: a rollup of that name stays, with a warning of what differs. REPLACE: it becomes what is asked for, in this transaction, and is computed from the raw rows; refused where those do not give all that it has counted. Levels count in both where COARSER is not NULL. NOTIFY: each run that changed something sends a notification with the times of its buckets, on the channel that rollup.status names. Needs ownership of the source. Errors name what cannot be merged and what to write instead';
 
 CREATE FUNCTION rollup_internal.note_change() RETURNS trigger
 AS 'MODULE_PATHNAME', 'rollup_note_change' LANGUAGE c VOLATILE PARALLEL UNSAFE;
@@ -79,25 +80,25 @@ AS 'MODULE_PATHNAME', 'rollup_move_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL 
 COMMENT ON FUNCTION rollup.move(text, regclass) IS
 'Has a rollup count the rows of RELATION, of which its source has become a partition or a child: what was counted stays, rows of the other parts are counted by the next run, and RELATION gets the functions next to it. Needs ownership of both. NULL does nothing';
 
-CREATE FUNCTION rollup.add_level(name text, level text, width interval) RETURNS void
+CREATE FUNCTION rollup.add_level(name text, level text, width interval, if_not_exists boolean DEFAULT false) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_add_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.add_level(text, text, interval) IS
-'Adds a coarser level to a rollup: table LEVEL with the same columns in buckets of WIDTH, filled from the rollup, and view LEVEL_live. Each bucket of the rollup must lie inside one of the level. NULL does nothing';
+COMMENT ON FUNCTION rollup.add_level(text, text, interval, boolean) IS
+'Adds a coarser level to a rollup: table LEVEL with the same columns in buckets of WIDTH, filled from the rollup, and view LEVEL_live. Each bucket of the rollup must lie inside one of the level. IF_NOT_EXISTS: a level of that name stays, with a warning where its buckets are others. NULL does nothing';
 
-CREATE FUNCTION rollup.drop_level(name text, level text, keep_data boolean DEFAULT false) RETURNS void
+CREATE FUNCTION rollup.drop_level(name text, level text, keep_data boolean DEFAULT false, if_exists boolean DEFAULT false) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_drop_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.drop_level(text, text, boolean) IS
-'Removes a level of a rollup with its view; its table too, unless KEEP_DATA. NULL does nothing';
+COMMENT ON FUNCTION rollup.drop_level(text, text, boolean, boolean) IS
+'Removes a level of a rollup with its view; its table too, unless KEEP_DATA. IF_EXISTS: no error where it has no such level. NULL does nothing';
 
-CREATE FUNCTION rollup.add_column(name text, column_name text, expression text, backfill boolean DEFAULT true) RETURNS void
+CREATE FUNCTION rollup.add_column(name text, column_name text, expression text, backfill boolean DEFAULT true, if_not_exists boolean DEFAULT false) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_add_column_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.add_column(text, text, text, boolean) IS
-'Adds a column to a rollup and its levels: EXPRESSION over aggregates and group keys, as in its query. BACKFILL computes it from the raw rows that are there; rows without hold NULL, as all do without BACKFILL, until rows come for them. NULL does nothing';
+COMMENT ON FUNCTION rollup.add_column(text, text, text, boolean, boolean) IS
+'Adds a column to a rollup and its levels: EXPRESSION over aggregates and group keys, as in its query. BACKFILL computes it from the raw rows that are there; rows without hold NULL, as all do without BACKFILL, until rows come for them. IF_NOT_EXISTS: a column of that name stays, with a warning where it is another expression. NULL does nothing';
 
-CREATE FUNCTION rollup.drop_column(name text, column_name text) RETURNS void
+CREATE FUNCTION rollup.drop_column(name text, column_name text, if_exists boolean DEFAULT false) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_drop_column_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.drop_column(text, text) IS
-'Removes a column from a rollup and its levels; what other columns are made of stays in the table. Group keys stay. NULL does nothing';
+COMMENT ON FUNCTION rollup.drop_column(text, text, boolean) IS
+'Removes a column from a rollup and its levels; what other columns are made of stays in the table. Group keys stay. IF_EXISTS: no error where it has no such column. NULL does nothing';
 
 CREATE FUNCTION rollup.replace(name text, query text, backfill boolean DEFAULT true) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_replace_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -155,10 +156,10 @@ AS 'MODULE_PATHNAME', 'rollup_rebase_wrapper' LANGUAGE c VOLATILE STRICT PARALLE
 COMMENT ON FUNCTION rollup.rebase(regclass) IS
 'Computes the rollups of a table again from the rows that are there, and lifts stamps to come above those that are: what the next run does by itself after a restore into another cluster. Where Citus keeps the table, puts the rollups where its rows lie. Locks the table meanwhile. Buckets of which raw rows have expired stay. NULL does nothing';
 
-CREATE FUNCTION rollup.retain(relation regclass, keep interval, time_column text DEFAULT NULL, timezone text DEFAULT NULL) RETURNS void
+CREATE FUNCTION rollup.retain(relation regclass, keep interval, time_column text DEFAULT NULL, timezone text DEFAULT NULL, archive regproc DEFAULT NULL) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_retain_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.retain(regclass, interval, text, text) IS
-'Rows of a table older than KEEP by TIME_COLUMN expire: by default that of its rollup, or the time key of the rollup that it is. Partitions that lie wholly before are dropped. A row never goes before every rollup of its table has counted it. Dates and timestamps without time zone are read in TIMEZONE: by default that of the rollup, or for other tables that of the session. KEEP NULL: keep everything. Needs ownership of the table';
+COMMENT ON FUNCTION rollup.retain(regclass, interval, text, text, regproc) IS
+'Rows of a table older than KEEP by TIME_COLUMN expire: by default that of its rollup, or the time key of the rollup that it is. Partitions that lie wholly before are dropped. A row never goes before every rollup of its table has counted it. Dates and timestamps without time zone are read in TIMEZONE: by default that of the rollup, or for other tables that of the session. ARCHIVE, a function of one regclass: each partition is detached, given to it, and dropped once it has returned, unless it has moved the table; rows go with their partition alone. KEEP NULL: keep everything. Called again it sets all of this anew. Needs ownership of the table';
 
 CREATE FUNCTION rollup.expire(relation regclass, dry_run boolean DEFAULT false, force boolean DEFAULT false) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_expire_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -178,10 +179,10 @@ CREATE FUNCTION rollup.resume(name text) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_resume_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.resume(text) IS 'Lets a paused rollup run again, from where it stopped. NULL does nothing';
 
-CREATE FUNCTION rollup.drop(name text, keep_data boolean DEFAULT false) RETURNS void
+CREATE FUNCTION rollup.drop(name text, keep_data boolean DEFAULT false, if_exists boolean DEFAULT false) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_drop_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.drop(text, boolean) IS
-'Removes a rollup with its view; its table too, unless KEEP_DATA. Column rollup_stamp stays on the source. NULL does nothing';
+COMMENT ON FUNCTION rollup.drop(text, boolean, boolean) IS
+'Removes a rollup with its view; its table too, unless KEEP_DATA. Column rollup_stamp stays on the source. IF_EXISTS: no error where there is none. NULL does nothing';
 
 CREATE FUNCTION rollup.explain(name text) RETURNS text
 AS 'MODULE_PATHNAME', 'rollup_explain_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
@@ -415,6 +416,11 @@ RETURN (SELECT pg_catalog.string_agg(DISTINCT coalesce('process ' || k.pid, 'a p
       SELECT t.id FROM t));
 COMMENT ON FUNCTION rollup_internal.open_writers(regclass) IS 'Whose transactions have a table or a part of it open for writing; NULL where none has, and for NULL';
 
+CREATE FUNCTION rollup_internal.channel(name text) RETURNS text
+AS 'MODULE_PATHNAME', 'rollup_channel' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup_internal.channel(text) IS
+'The channel on which the rollup of this name sends notifications: rollup_NAME, as far as that fits, else its beginning with a hash behind. NULL gives NULL';
+
 CREATE VIEW rollup.status AS
 SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) o.owner) AS owner,
        CASE WHEN d.relation IS NULL OR d.source IS NULL THEN 'gone' WHEN a.failures > 0 AND d.state = 'active' THEN 'failing' ELSE d.state END AS state,
@@ -453,7 +459,9 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
            (SELECT pg_catalog.concat('rollup.', v, ' of ', d.name) AS call FROM pg_catalog.unnest(ARRAY['run', 'rebuild', 'rebase']) v UNION ALL
             SELECT pg_catalog.format('rollup.expire of %I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              WHERE c.oid IN (d.source, d.relation) OR c.oid IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) w
-         WHERE y.state = 'active' AND y.datname = pg_catalog.current_database() AND (y.query = w.call OR pg_catalog.starts_with(y.query, w.call || ': '))) AS progress
+         WHERE y.state = 'active' AND y.datname = pg_catalog.current_database() AND (y.query = w.call OR pg_catalog.starts_with(y.query, w.call || ': '))) AS progress,
+       greatest(a.updated_at, (SELECT max(z.last_removed) FROM rollup.retention z WHERE z.relation = d.relation OR z.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id))) AS updated_at,
+       CASE WHEN d.notify THEN rollup_internal.channel(d.name) END AS channel
   FROM rollup.definition d
   CROSS JOIN LATERAL (SELECT coalesce(rollup_internal.owner_of(d.relation, d.source), (SELECT r.oid FROM pg_catalog.pg_roles r, pg_catalog.pg_control_system() k
     WHERE r.oid OPERATOR(pg_catalog.=) d.last_owner AND k.system_identifier OPERATOR(pg_catalog.=) d.system_id)) AS owner OFFSET 0) o
@@ -479,6 +487,8 @@ COMMENT ON COLUMN rollup.status.missing_rows IS 'times of raw rows that left wit
 COMMENT ON COLUMN rollup.status.left_out IS 'rows that came in another way with stamps of rows that are rolled up, of which it could not be told whether they were counted: they were not counted again; rollup.rebuild takes them in';
 COMMENT ON COLUMN rollup.status.unwatched IS 'triggers that are missing or switched off, without which changes of raw rows are not seen; the next run makes those that are missing. Also tables without the index that tells of rows that come in another way, and that the source has become a partition';
 COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';
+COMMENT ON COLUMN rollup.status.updated_at IS 'when rows of the rollup or a level last changed: by a run, rollup.rebuild or expiry. It grows with every such transaction that commits';
+COMMENT ON COLUMN rollup.status.channel IS 'where it sends a notification when it has changed: LISTEN to it, in double quotes. NULL: made without notify';
 COMMENT ON COLUMN rollup.status.partitions_until IS 'up to when rows find a partition in the source and the tables of the rollup, of those that rollup.partition keeps ahead';
 COMMENT ON COLUMN rollup.status.long_keys IS 'raw rows that are left out: a group key of theirs is too long for the index';
 COMMENT ON COLUMN rollup.status.rewritten IS 'queries over the source that were answered from the rollup, by rollup.rewrite, since the server was started; NULL where the library is not in shared_preload_libraries';

@@ -1,12 +1,14 @@
 //! The tests on private clusters, a module per subject. One of them: `cargo test --profile programs -p hll-tests --test
 //! clusters worker::`
 #![allow(clippy::too_many_lines, reason = "a test is one story, told from its first statement to its last")]
+mod archive;
 mod backlog;
 mod batch;
 mod binary;
 mod boundary;
 mod changes;
 mod citus;
+mod citus_again;
 mod citus_anew;
 mod citus_backlog;
 mod citus_commit;
@@ -17,6 +19,7 @@ mod citus_split;
 mod citus_tables;
 mod citus_torture;
 mod citus_tutorial;
+mod continuous_aggregates;
 mod counters;
 mod crash;
 mod create;
@@ -28,12 +31,15 @@ mod expiry_meanwhile;
 mod exporter;
 mod faults;
 mod figures;
+mod frameworks;
 mod hostile;
 mod imports;
+mod kafka;
 mod legacy;
 mod limits;
 mod major;
 mod mistakes;
+mod notify;
 mod original;
 mod owners;
 mod package;

@@ -14,12 +14,12 @@ const FLOORS: [(&str, &str); 4] = [
         "parts",
         "adopt arrange arrival backlog beside caller changes citus::commit citus::create citus::gather \
          citus::leaving citus::status citus::view clock comments definition diagnose grid history holes identity late leaving left_out levels live live_sql long lost \
-         maps merged moved names options place range reach records recreated removal retention rewrite::coarser rewrite::explain rewrite::pieces rewrite::state \
+         maps merged moved names notify options place range reach records recreated removal retention rewrite::coarser rewrite::explain rewrite::pieces rewrite::state \
          rewrite::state_text rewrite::table rewrite::text rules source time_key views waiting watch",
     ),
     (
         "acts",
-        "add_level attempt change check citus::expire citus::rebase citus::run command create drop evolve expire gone mend \
+        "add_level again anew archive attempt change check citus::expire citus::rebase citus::run command create differences drop evolve expire gone mend \
          newcomers old_partitions one_server partition rebase relocate renamed rewrite rewrite::offers run series sweep",
     ),
 ];

@@ -83,6 +83,7 @@ fn values(kind: &str) -> Vec<&'static str> {
         ],
         "regclass[]" => vec!["'{}'", "'{NULL}'", "'{0,999999}'", "'{event,pg_class}'"],
         "regprocedure[]" => vec!["'{}'", "'{NULL}'", "'{0,999999}'", "'{now(),count(*)}'"],
+        "regproc" => vec!["0", "999999", "'pg_table_size'", "'pg_backend_pid'"],
         "regprocedure" => vec!["0", "999999", "'now()'", "'count(*)'", "'sum(integer)'"],
         "interval" => vec!["'0'", "'1 hour'", "'-1 day'", "'1 month 1 second'", "'170000000 years'"],
         "timestamp with time zone" | "timestamp without time zone" | "date" => {

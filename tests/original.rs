@@ -31,11 +31,11 @@ fn shown(client: &mut Client, sql: &str) -> Vec<String> {
         .collect()
 }
 
-/// Every object of the original, without what we are to do better: sizes of states, hash joins, binary hashes.
+/// Every object of the original, without what we are to do better: sizes of states, windows that move, hash joins, binary hashes.
 const SURFACE: [&str; 4] = [
     "SELECT p.oid::regprocedure, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid), p.prokind, p.prosrc, p.probin, p.provolatile,
         p.proisstrict, p.proparallel, p.procost, a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggtranstype::regtype,
-        a.aggfinalmodify, a.aggfinalextra, a.agginitval, a.aggmtransfn, a.aggkind
+        a.aggfinalmodify, a.aggfinalextra, a.agginitval, replace(a.aggmtransfn::text, 'hll_moving_add', '-'), a.aggkind
      FROM pg_proc p LEFT JOIN pg_aggregate a ON a.aggfnoid = p.oid WHERE p.proname LIKE 'hll%'",
     "SELECT o.oid::regoperator, oprcode, oprresult::regtype, oprcom::regoperator, oprnegate::regoperator, oprrest, oprjoin, oprcanmerge FROM pg_operator o
      WHERE 'hll'::regtype IN (oprleft, oprright) OR 'hll_hashval'::regtype IN (oprleft, oprright)",

@@ -92,11 +92,14 @@ CREATE TABLE public.plain (at timestamptz, v integer);
 CREATE TABLE public.taken (at timestamptz, n bigint, PRIMARY KEY (at));
 INSERT INTO public.event VALUES ('2026-01-01Z', 'a', 1), ('2026-01-02Z', 'b', 2); INSERT INTO public.plain VALUES ('2026-01-01Z', 1);
 SELECT rollup.create('public.event_h', 'SELECT pg_catalog.date_trunc(''hour'', at) AS at, k, pg_catalog.count(*) AS n, pg_catalog.avg(v) AS a, public.hll_add_agg(public.hll_hash_integer(v)) AS h FROM public.event GROUP BY 1, 2',
-  every => '1 microsecond', coarser => '{"event_d": "1 day"}', on_change => 'recompute');
+  every => '1 microsecond', coarser => '{"event_d": "1 day"}', on_change => 'recompute', notify => true);
 SELECT rollup.create('public.plain_d', 'SELECT pg_catalog.date_bin(''1 day'', p.at, ''2000-01-01Z'') AS at, s.label, pg_catalog.sum(p.v) AS v FROM public.plain p LEFT JOIN public.place s ON s.id OPERATOR(pg_catalog.=) p.v GROUP BY 1, 2',
   every => NULL, joins => 'snapshot', timezone => 'Europe/Berlin');
 SELECT rollup.create('public.taken', 'SELECT pg_catalog.date_trunc(''hour'', at) AS at, pg_catalog.count(*) AS n FROM public.event GROUP BY 1', every => NULL, into_table => 'public.taken', backfill => false);
 SELECT rollup.create('public.plain_e', 'SELECT pg_catalog.date_trunc(''hour'', at) AS at, pg_catalog.count(*) AS n FROM public.plain GROUP BY 1', every => NULL, on_change => 'error');
+SELECT rollup.create('public.plain_e', 'SELECT pg_catalog.date_trunc(''hour'', at) AS at, pg_catalog.count(*) AS n FROM public.plain GROUP BY 1', every => '1 hour', on_change => 'error', if_not_exists => true);
+SELECT rollup.create('public.plain_e', 'SELECT pg_catalog.date_trunc(''day'', at) AS at, pg_catalog.count(*) AS n, pg_catalog.sum(v) AS v FROM public.plain GROUP BY 1', every => NULL, coarser => '{"plain_m": "1 month"}', on_change => 'error', replace => true);
+SELECT rollup.create('public.plain_e', 'SELECT pg_catalog.date_trunc(''day'', at) AS at, pg_catalog.count(*) AS n FROM public.plain GROUP BY 1', every => '1 hour', coarser => '{}', on_change => 'error', replace => true), rollup.add_column('plain_e', 'n', 'pg_catalog.count(*)', if_not_exists => true), rollup.drop('none', if_exists => true);
 SELECT rollup.run('public.event'), rollup.run('public.plain'); SELECT rollup.retain('public.plain', '3000 days'), public.rollup_event(), public.expire_plain();
 SELECT rollup_internal.work_off('plain_d');
 CALL rollup.catch_up('plain_d');
@@ -119,7 +122,7 @@ SELECT rollup.retain('public.event', '30 days'), rollup.retain('public.event_h',
 SELECT rollup.expire('public.event', dry_run => true); SELECT rollup.expire('public.event'); SELECT rollup.expire('public.event_h', force => true);
 SELECT rollup.pause('event_h'), rollup.resume('event_h');
 TABLE rollup.status; TABLE rollup.history; TABLE rollup.metrics;
-SELECT rollup_internal.lag_rows(1), rollup_internal.oldest_row(1), rollup_internal.unwatched(1), rollup_internal.is_free('public.event'), rollup_internal.key_fits(1, 'x'::text), rollup_internal.owner_of('public.event_h'), rollup_internal.may_read(10), rollup.stamp(), rollup_internal.flush_log(), rollup_internal.open_writers('public.event'), rollup_internal.sees_all('public.event_h', 'public.event'), rollup_internal.verdict(1, 2, '{1}', '{1}', 1), rollup_internal.counters_agree('{"a": 1}', '{"a": 1}'); SELECT count(*) FROM rollup_internal.changes('public.event'), rollup_internal.arrivals('public.event'), rollup_internal.lost_rows(1);
+SELECT rollup_internal.lag_rows(1), rollup_internal.oldest_row(1), rollup_internal.unwatched(1), rollup_internal.is_free('public.event'), rollup_internal.key_fits(1, 'x'::text), rollup_internal.owner_of('public.event_h'), rollup_internal.may_read(10), rollup.stamp(), rollup_internal.flush_log(), rollup_internal.open_writers('public.event'), rollup_internal.channel('event_h'), rollup_internal.sees_all('public.event_h', 'public.event'), rollup_internal.verdict(1, 2, '{1}', '{1}', 1), rollup_internal.counters_agree('{"a": 1}', '{"a": 1}'); SELECT count(*) FROM rollup_internal.changes('public.event'), rollup_internal.arrivals('public.event'), rollup_internal.lost_rows(1);
 SELECT * FROM rollup_internal.partition_bounds('public.event'); SELECT rollup_internal.partition_zones('public.event'), rollup_internal.covered_until('public.event', pg_catalog.now()), rollup_internal.partitions_until('public.event'), rollup_internal.partition_for('public.event', '2030-01-01');
 SELECT * FROM rollup.nodes('event_h'); SELECT * FROM rollup.zones('public.plain_at_rollup_stamp_idx');
 SELECT * FROM rollup_internal.rest(1);

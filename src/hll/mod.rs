@@ -7,6 +7,7 @@ pub mod batch;
 pub mod compare;
 pub mod hash;
 pub mod io;
+mod moving;
 pub mod ops;
 pub mod sets;
 pub mod settings;

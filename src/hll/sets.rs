@@ -9,6 +9,7 @@ use pgrx::pg_sys::Datum;
 
 v1!(hll_union_cardinality, union_cardinality);
 v1!(hll_intersection_cardinality, intersection_cardinality);
+v1!(hll_difference_cardinality, difference_cardinality);
 v1!(hll_jaccard, jaccard);
 v1!(hll_fold, fold);
 v1!(hll_add_array, add_array);
@@ -28,6 +29,10 @@ fn union_cardinality(call: &mut Call) -> Datum {
 
 fn intersection_cardinality(call: &mut Call) -> Datum {
     compare(call, |found| found.both)
+}
+
+fn difference_cardinality(call: &mut Call) -> Datum {
+    compare(call, |found| found.left)
 }
 
 fn jaccard(call: &mut Call) -> Datum {

@@ -14,7 +14,7 @@ pub mod zonemap;
 pub use call::ownership;
 pub use call::{
     aggcontext, aggregate, answer, anyhash, array, counter_map, ctext, decimal, distinct, entry, expanded,
-    extreme, interrupt, jsonb, memory, moments, native, numeric, rows, v1, window,
+    extreme, interrupt, jsonb, memory, moments, native, numeric, rows, stack, v1, window,
 };
 pub use event::{ddl, leaving, trigger};
 pub use parse::{

@@ -30,12 +30,28 @@ pub fn as_owner(d: &Definition) -> Option<ActingAs> {
 
 /// The same, locked against runs.
 pub fn locked(name: &str) -> Result<Definition> {
-    let d = owned(name)?;
-    let d = catalog::lock(d.id)?.ok_or_else(|| error::internal("the rollup has just been dropped"))?;
+    lock(owned(name)?.id)
+}
+
+/// The rollup with this id, which is the caller's, locked against runs.
+pub fn lock(id: i64) -> Result<Definition> {
+    let d = catalog::lock(id)?.ok_or_else(|| error::internal("the rollup has just been dropped"))?;
     if d.state.nodes().is_some() {
         citus::commit::in_two_phases_with_tables()?;
         // Readers of a live view on several nodes must not see a change half.
         crate::pg::lock::take_state(d.id);
     }
     Ok(d)
+}
+
+/// Says so where what is to go, if it is there, is not; true then.
+pub fn skips(what: &str, there: bool) -> bool {
+    if !there {
+        ereport!(
+            PgLogLevel::NOTICE,
+            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            format!("{what} does not exist, skipping")
+        );
+    }
+    !there
 }

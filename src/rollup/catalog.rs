@@ -73,6 +73,8 @@ pub struct Definition {
     pub(super) shape: Option<String>,
     /// Its last attempt failed.
     pub failing: bool,
+    /// It tells when it has changed.
+    pub notifies: bool,
 }
 
 impl Definition {
@@ -152,7 +154,7 @@ fn with_definition(rest: &str) -> String {
     format!(
         "SELECT d.id, d.name, d.relation::pg_catalog.oid, d.source::pg_catalog.oid, d.last_owner, d.system_id, \
          d.plan::pg_catalog.text, d.timezone, d.state = 'active', s.stamp_offset, d.on_change = 'recompute', \
-         d.joined::pg_catalog.oid[], d.live::pg_catalog.oid, d.shape::pg_catalog.text, a.failures > 0, {} \
+         d.joined::pg_catalog.oid[], d.live::pg_catalog.oid, d.shape::pg_catalog.text, a.failures > 0, d.notify, {} \
          FROM rollup.definition d LEFT JOIN rollup.source s ON s.relation = d.source LEFT JOIN rollup.attempt a ON a.id = d.id {rest}",
         state::COLUMNS
     )
@@ -185,8 +187,9 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<(Definition, state::Columns)>
         live: row.get(13)?,
         shape: row.get(14)?,
         failing: row.get(15)? == Some(true),
+        notifies: row.must(16)?,
     };
-    Ok((found, state::read(row, 16)?))
+    Ok((found, state::read(row, 17)?))
 }
 
 /// Definitions as a query gives them, with what this node makes of them.
@@ -220,14 +223,19 @@ pub fn lock(id: i64) -> Result<Option<Definition>> {
     Ok(understood(write_often(&locked, &[id.into()], definition)?)?.pop())
 }
 
-/// The definition with this name, or with this name behind its schema's; an error where there is none.
-pub fn by_name(name: &str) -> Result<Definition> {
+/// The definition with this name, or with this name behind its schema's, if it is there.
+pub fn named(name: &str) -> Result<Option<Definition>> {
     let _acting = ActingAs::catalog();
     let sql = with_definition(
         "WHERE d.name = $1 OR d.relation = (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE pg_catalog.concat(n.nspname, '.', c.relname) = $1 AND c.relkind IN ('r', 'p') LIMIT 1) ORDER BY d.name = $1",
     );
-    understood(read(&sql, &[name.into()], definition)?)?.pop().ok_or_else(|| {
+    Ok(understood(read(&sql, &[name.into()], definition)?)?.pop())
+}
+
+/// The same; an error where there is none.
+pub fn by_name(name: &str) -> Result<Definition> {
+    named(name)?.ok_or_else(|| {
         report(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             format!("rollup {name} does not exist"),

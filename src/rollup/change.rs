@@ -9,7 +9,7 @@ use super::catalog::{self, Definition};
 use super::changes::{Changes, Notes, touched};
 use super::error::Result;
 use super::session::set_timezone;
-use super::{holes, levels, lost, watch};
+use super::{holes, levels, lost, notify, watch};
 use crate::pg::xact::ActingAs;
 use hll_rollup::sql::ident;
 use hll_rollup::{Frontier, Level, Plan, sql as bounds, statements};
@@ -48,11 +48,13 @@ pub fn follow(d: &Definition, plan: &Plan, seen: &Frontier) -> Result<i64> {
         if let Some(touched) = touched(&changes)? {
             let key = ident(&plan.time_key);
             let condition = touched.condition(&key);
+            notify::changed(d, &key, target, &condition)?;
             catalog::execute(&format!("DELETE FROM {target} WHERE {condition}"), &[])?;
             let groups = statements::recomputed_where(plan, source, &d.state, &touched.rows, |key| {
                 touched.condition(key)
             });
             written = ask::inserted(&statements::insert(plan, target, &groups))?;
+            notify::changed(d, &key, target, &condition)?;
             for level in &levels {
                 let condition = touched.level_condition(&changes, level)?;
                 catalog::execute(&format!("DELETE FROM {} WHERE {}", level.target, condition(&key)), &[])?;

@@ -6,7 +6,7 @@ use super::lost;
 use super::progress::Progress;
 use super::range::{self, Range};
 use super::session::set_timezone;
-use super::{ask, caller};
+use super::{ask, caller, notify};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::xact::ActingAs;
 use hll_rollup::sql::{ident, literal};
@@ -111,12 +111,16 @@ pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) 
     set_timezone(&d.timezone);
     let key = ident(&plan.time_key);
     progress.tell(&format!("groups of {target}"));
+    let holds = range.holds(&key);
+    notify::begin();
+    notify::changed(d, &key, target, &holds)?;
     let remove = |table: &str, range: &Range| {
         catalog::execute(&format!("DELETE FROM {table} WHERE {}", range.holds(&key)), &[])
     };
     remove(target, range)?;
     let groups = statements::recomputed(plan, source, &d.state, None, |key| range.holds(key));
     let written = ask::inserted(&statements::insert(plan, target, &groups))?;
+    notify::changed(d, &key, target, &holds)?;
     for (level, span) in levels.iter().zip(&spans) {
         progress.tell(&format!("{written} groups of {target}, those of {}", level.target));
         remove(&level.target, span)?;
@@ -126,6 +130,7 @@ pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) 
             &[],
         )?;
     }
+    notify::tell(d, plan, "rebuild")?;
     lost::check_stayed(d, &leaving)?;
     Ok(written)
 }

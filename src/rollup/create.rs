@@ -38,13 +38,7 @@ struct Draft<'a> {
 
 /// Defines a rollup; returns its id.
 pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
-    if xact::keeps_one_snapshot() {
-        return fail(
-            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
-            "rollup.create needs a READ COMMITTED transaction",
-            "SET TRANSACTION ISOLATION LEVEL READ COMMITTED.",
-        );
-    }
+    check_isolation()?;
     let mut draft = draft(name, text, &options)?;
     // From here on what the owners of the tables define may be planned and run: as they, whoever calls.
     let of_source = xact::ActingAs::role(draft.source.owner);
@@ -74,6 +68,18 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     std::mem::drop(of_source);
     super::beside::create(draft.source_oid)?;
     Ok(id)
+}
+
+/// Refuses a transaction whose snapshot may be older than what others have committed.
+pub fn check_isolation() -> Result<()> {
+    if !xact::keeps_one_snapshot() {
+        return Ok(());
+    }
+    fail(
+        PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+        "rollup.create needs a READ COMMITTED transaction",
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED.",
+    )
 }
 
 /// Reads the query, and refuses what cannot be rolled up, is not the caller's, or has a name that is taken.
@@ -170,7 +176,7 @@ fn names_beside(into: &str, source: &Source) -> Result<(String, String)> {
 }
 
 /// Refuses what is no table that rows are added to, and joins that were not asked for.
-fn check_source(select: &Select, joins: bool) -> Result<()> {
+pub fn check_source(select: &Select, joins: bool) -> Result<()> {
     let name = crate::pg::deparse::shown_name(select.source);
     let wrong = |what: String, hint: &str| fail(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, what, hint);
     if !['r', 'p'].contains(&select.relkind) {
@@ -248,8 +254,8 @@ fn insert_definition(draft: &Draft) -> Result<i64> {
     let whole = options.backfill && !adopted;
     let _acting = xact::ActingAs::catalog();
     catalog::write(
-        "INSERT INTO rollup.definition (name, relation, source, query, plan, timezone, every, on_change, adopted, joined, whole, system_id) \
-         SELECT $1, $2::pg_catalog.regclass, $3, $4, $5::pg_catalog.jsonb, $6, $7, $8, $9, $10::pg_catalog.regclass[], $11, system_identifier \
+        "INSERT INTO rollup.definition (name, relation, source, query, plan, timezone, every, on_change, adopted, joined, whole, notify, system_id) \
+         SELECT $1, $2::pg_catalog.regclass, $3, $4, $5::pg_catalog.jsonb, $6, $7, $8, $9, $10::pg_catalog.regclass[], $11, $12, system_identifier \
          FROM pg_catalog.pg_control_system() RETURNING id",
         &[
             draft.name.as_str().into(),
@@ -263,6 +269,7 @@ fn insert_definition(draft: &Draft) -> Result<i64> {
             adopted.into(),
             joined.into(),
             whole.into(),
+            options.notify.into(),
         ],
         |row| row.must::<i64>(1),
     )?

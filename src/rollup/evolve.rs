@@ -61,6 +61,13 @@ pub fn settled(
 /// Adds a column to a rollup, and with `backfill` fills it from the raw rows that are there.
 pub fn add_column(d: &Definition, name: &str, expression: &str, backfill: bool) -> Result<()> {
     let old = d.plan()?;
+    let columns = with_column(d, &old, name, expression)?;
+    let _acting = d.owner.map(ActingAs::role);
+    change(d, &old, columns, backfill)
+}
+
+/// The columns of a rollup, whose plan is `old`, with one that is added.
+pub fn with_column(d: &Definition, old: &Plan, name: &str, expression: &str) -> Result<Vec<Column>> {
     let (source, _, _) = d.parts()?;
     let from = old.from_clause(source);
     let keys: Vec<String> = old.keys().map(|c| format!("{} AS {}", c.written, ident(&c.name))).collect();
@@ -85,8 +92,7 @@ pub fn add_column(d: &Definition, name: &str, expression: &str, backfill: bool) 
             );
         }
     };
-    let columns = definition::columns(std::slice::from_ref(added), old.columns.clone(), &from, &d.timezone)?;
-    change(d, &old, columns, backfill)
+    definition::columns(std::slice::from_ref(added), old.columns.clone(), &from, &d.timezone)
 }
 
 /// Takes a column away; what other columns are made of stays, hidden.
@@ -141,11 +147,12 @@ pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
         return other_rows();
     }
     let key = |c: &Column| (c.name.clone(), c.expression.clone(), c.sql_type.clone(), c.collation.clone());
-    if !old.keys().map(key).eq(new.keys().map(key)) || old.time_key != new.time_key {
+    let keys = |plan: &Plan| plan.keys().map(key).collect::<std::collections::BTreeSet<_>>();
+    if keys(&old) != keys(&new) || old.time_key != new.time_key {
         return fail(
             WRONG,
             format!("the group keys are not those of rollup {}", d.name),
-            "Keys in the same order, under the same names; else make another rollup.",
+            "Keys of the same names and expressions; else make another rollup.",
         );
     }
     let old = Plan { alias, ..old };

@@ -4,10 +4,11 @@
 //! oldest first; once somebody is found to use the table, they are emptied instead, and wait to be dropped another time;
 //! then old rows of what is left are deleted, a few pages at a time. The worker makes each step a transaction,
 //! `rollup.expire` a part of its own. What holds between two steps is written at the head of `sweep`.
+use super::archive::{self, Waiting};
 use super::catalog;
 use super::error::Result;
 use super::merged::Merged;
-use super::old_partitions::{self, Dropped};
+use super::old_partitions::{self, Dropped, First};
 use super::progress::Progress;
 use super::removal::{self, Leaf, Partition};
 use super::retention::{self, Retention, any_old, old_rows, store_swept};
@@ -39,7 +40,9 @@ pub trait Bracket {
 
 /// The next step.
 pub enum Step {
-    /// Drop a partition.
+    /// Hand a partition that was detached to the function that archives it, and drop it.
+    Archive(Waiting),
+    /// Drop a partition, or detach it to be archived.
     Drop(Partition),
     /// Empty a partition: it could not be dropped, since somebody uses the table.
     Drain(Partition),
@@ -54,6 +57,7 @@ pub enum Step {
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Step::Archive(w) => write!(f, "archives {}", w.name),
             Step::Drop(p) => write!(f, "drops {}", p.name),
             Step::Drain(p) => write!(f, "empties {}", p.name),
             Step::Look => f.write_str("looks for old rows"),
@@ -67,6 +71,8 @@ impl std::fmt::Display for Step {
 pub enum Outcome {
     /// A partition is gone.
     Dropped(Partition),
+    /// A partition was archived, and is gone; what it was called.
+    Archived(String),
     /// A partition stays for now, and why.
     Stays(String, String),
     /// The work goes on.
@@ -81,6 +87,8 @@ pub struct Expiry {
     pub retention: Retention,
     /// Rows go whether rollups have them or not.
     force: bool,
+    /// Partitions that are detached, and wait to be archived.
+    archives: VecDeque<Waiting>,
     partitions: VecDeque<Partition>,
     /// Partitions that could not be dropped.
     waiting: Vec<Partition>,
@@ -101,6 +109,7 @@ impl Expiry {
         Ok(Expiry {
             retention,
             force,
+            archives: archive::waiting(relation)?.into(),
             partitions,
             waiting: Vec::new(),
             in_use: None,
@@ -112,8 +121,12 @@ impl Expiry {
 
     /// The next step, which `take` is to be given.
     pub fn next_step(&mut self) -> Step {
+        if let Some(w) = self.archives.pop_front() {
+            return Step::Archive(w);
+        }
         if let Some(p) = self.partitions.pop_front() {
-            return if self.in_use.is_some() { Step::Drain(p) } else { Step::Drop(p) };
+            let empties = self.in_use.is_some() && self.first() == First::Nothing;
+            return if empties { Step::Drain(p) } else { Step::Drop(p) };
         }
         match &mut self.leaves {
             None => Step::Look,
@@ -125,9 +138,18 @@ impl Expiry {
     pub fn take<B: Bracket>(&mut self, step: Step, bracket: &B) -> std::result::Result<Outcome, B::Error> {
         let (relation, force) = (self.retention.oid, self.force);
         match step {
+            Step::Archive(w) => {
+                bracket.needed(AssertUnwindSafe(|| archive::hand_over(relation, &w)))?;
+                return Ok(Outcome::Archived(w.name));
+            }
             Step::Drop(p) => {
-                match bracket.alone(AssertUnwindSafe(|| old_partitions::drop_partition(relation, &p, force)))
+                let first = self.first();
+                match bracket
+                    .alone(AssertUnwindSafe(|| old_partitions::drop_partition(relation, &p, force, first)))
                 {
+                    Ok(Dropped::Yes) if first == First::Archive => {
+                        self.archives.push_back(Waiting { oid: p.oid, name: p.name });
+                    }
                     Ok(Dropped::Yes) => return Ok(Outcome::Dropped(p)),
                     // It has been detached, or is kept for longer by now.
                     Ok(Dropped::NotOld) => {}
@@ -135,6 +157,9 @@ impl Expiry {
                         return Ok(self.stays(p, "rows of it are not rolled up yet".to_string()));
                     }
                     // The table is in use; this partition may not be.
+                    Err(e) if patience::in_use(e.code) && first == First::Archive => {
+                        return Ok(self.stays(p, e.message));
+                    }
                     Err(e) if patience::in_use(e.code) => {
                         self.in_use = Some(e.message);
                         self.partitions.push_front(p);
@@ -176,6 +201,10 @@ impl Expiry {
         Ok(Outcome::More)
     }
 
+    fn first(&self) -> First {
+        if self.retention.archive.is_some() { First::Archive } else { First::Nothing }
+    }
+
     fn stays(&mut self, p: Partition, why: String) -> Outcome {
         let name = p.name.clone();
         self.waiting.push(p);
@@ -192,6 +221,10 @@ impl Expiry {
 
 /// Tables with rows to remove, beside partitions that could not be dropped just now and will be.
 fn find_rows(r: &Retention, force: bool, waiting: &[Partition]) -> Result<Vec<Leaf>> {
+    // What is archived goes with its partition, and no row before.
+    if r.archive.is_some() {
+        return Ok(Vec::new());
+    }
     let old = old_rows(r, &merged_by(r.oid, force)?);
     if any_old(r, &old)? { removal::of(r).leaves(r, &old, waiting) } else { Ok(Vec::new()) }
 }
@@ -226,7 +259,11 @@ pub fn expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> 
     catalog::check_owner(Some(r.owner), &format!("table {}", r.relation))?;
     if dry_run {
         for p in &expiry.partitions {
-            notice!("partition {} would be dropped", p.name);
+            let what = if r.archive.is_some() { "archived, and dropped" } else { "dropped" };
+            notice!("partition {} would be {what}", p.name);
+        }
+        if r.archive.is_some() {
+            return Ok(0);
         }
         let old = old_rows(r, &merged_by(relation, force)?);
         let _acting = r.acting();
@@ -238,6 +275,7 @@ pub fn expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> 
         progress.tell(&step.to_string());
         match expiry.take(step, &Call)? {
             Outcome::Dropped(p) => notice!("partition {} was dropped", p.name),
+            Outcome::Archived(name) => notice!("partition {name} was archived"),
             Outcome::Stays(name, why) => notice!("partition {name} stays: {why}"),
             Outcome::More => {}
             Outcome::Done => return Ok(expiry.removed),

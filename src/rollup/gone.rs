@@ -72,6 +72,8 @@ fn forget() -> Result<()> {
     for (table, column) in [
         ("level", "relation"),
         ("retention", "relation"),
+        ("archiving", "partition"),
+        ("archiving", "relation"),
         ("expired", "relation"),
         ("partitioning", "relation"),
         ("change", "source"),
@@ -116,7 +118,7 @@ fn known_dropped() -> Result<Vec<pg_sys::Oid>> {
     catalog::read(
         "WITH o AS MATERIALIZED (SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects() WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0) \
          SELECT objid FROM o WHERE EXISTS (SELECT FROM rollup.source WHERE relation = objid) OR EXISTS (SELECT FROM rollup.definition WHERE relation = objid OR source = objid OR live = objid) \
-         OR EXISTS (SELECT FROM rollup.level WHERE relation = objid OR live = objid) OR EXISTS (SELECT FROM rollup.retention WHERE relation = objid) \
+         OR EXISTS (SELECT FROM rollup.level WHERE relation = objid OR live = objid) OR EXISTS (SELECT FROM rollup.retention WHERE relation = objid) OR EXISTS (SELECT FROM rollup.archiving a WHERE a.partition = objid OR a.relation = objid) \
          OR EXISTS (SELECT FROM rollup.expired WHERE relation = objid) OR EXISTS (SELECT FROM rollup.partitioning WHERE relation = objid) \
          OR EXISTS (SELECT FROM rollup.change WHERE source = objid) OR EXISTS (SELECT FROM rollup.departure WHERE source = objid) OR EXISTS (SELECT FROM rollup.arrival WHERE source = objid OR relation = objid)",
         &[],

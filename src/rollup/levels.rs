@@ -15,6 +15,13 @@ pub fn width(level: &Level) -> Result<String> {
     )
 }
 
+/// Whether a rollup has a level of this name.
+pub fn is_one(d: &Definition, name: &str) -> Result<bool> {
+    let _acting = ActingAs::catalog();
+    let sql = "SELECT EXISTS (SELECT FROM rollup.level l WHERE l.definition = $1 AND l.name = $2)";
+    catalog::one(sql, &[d.id.into(), name.into()])
+}
+
 /// The levels of a rollup, finest first.
 pub fn of(d: &Definition) -> Result<Vec<Level>> {
     let _acting = ActingAs::catalog();

@@ -11,6 +11,9 @@ use pgrx::prelude::*;
 
 mod add_level;
 mod adopt;
+mod again;
+mod anew;
+mod archive;
 mod arrange;
 mod arrival;
 pub mod ask;
@@ -30,6 +33,7 @@ mod comments;
 mod create;
 mod definition;
 pub mod diagnose;
+mod differences;
 mod drop;
 pub mod error;
 mod evolve;
@@ -54,6 +58,7 @@ mod moved;
 mod names;
 mod naming;
 mod newcomers;
+mod notify;
 pub mod old_partitions;
 mod one_server;
 mod options;
@@ -139,8 +144,13 @@ fn rollup_create(
     on_change: Option<&str>,
     into: Option<&str>,
     backfill: Option<bool>,
+    if_not_exists: Option<bool>,
+    replace: Option<bool>,
+    notify: Option<bool>,
 ) -> Result<i64> {
+    let names_levels = coarser.is_some();
     let coarser = add_level::named(coarser)?;
+    let again = options::Again::of(required(if_not_exists, "if_not_exists")?, required(replace, "replace")?)?;
     let joins = match joins {
         None => false,
         Some("snapshot") => true,
@@ -151,17 +161,20 @@ fn rollup_create(
     let options = options::Options {
         every,
         coarser,
+        names_levels,
+        again,
         timezone,
         joins,
         on_change,
         into: into.map(str::to_string),
         backfill: required(backfill, "backfill")?,
+        notify: required(notify, "notify")?,
     };
     let (name, query) = (required(name, "name")?, required(query, "query")?);
     if let Some(every) = &options.every {
         clock::check_every(every)?;
     }
-    patience::patiently(&format!("rollup {name}"), || create::create(name, query, options))
+    patience::patiently(&format!("rollup {name}"), || again::create(name, query, options))
 }
 
 #[pg_extern(sql = false)]
@@ -192,13 +205,17 @@ fn rollup_retain(
     keep: Option<Interval>,
     time_column: Option<&str>,
     timezone: Option<&str>,
+    archive: Option<pg_sys::Oid>,
 ) -> Result<()> {
     let relation = required(relation, "relation")?;
     if let Some(keep) = &keep {
         clock::check_keep(keep)?;
     }
     let what = format!("retention of table {}", crate::pg::deparse::shown_name(relation));
-    patience::patiently(&what, || retention::retain(relation, keep, time_column, timezone))
+    patience::patiently(&what, || {
+        let archive = |name: &str, owner| archive::signature(archive, relation, name, owner);
+        retention::retain(relation, keep, time_column, timezone, archive)
+    })
 }
 
 #[pg_extern(sql = false)]
@@ -239,7 +256,10 @@ fn rollup_resume(name: &str) -> Result<()> {
 }
 
 #[pg_extern(sql = false)]
-fn rollup_drop(name: &str, keep_data: bool) -> Result<()> {
+fn rollup_drop(name: &str, keep_data: bool, if_exists: bool) -> Result<()> {
+    if if_exists && caller::skips(&format!("rollup {name}"), catalog::named(name)?.is_some()) {
+        return Ok(());
+    }
     let d = owned(name)?;
     drop::drop(&d, keep_data)
 }
@@ -257,9 +277,12 @@ fn rollup_move(name: &str, relation: pg_sys::Oid) -> Result<()> {
 }
 
 #[pg_extern(sql = false)]
-fn rollup_add_level(name: &str, level: &str, width: Interval) -> Result<()> {
+fn rollup_add_level(name: &str, level: &str, width: Interval, if_not_exists: bool) -> Result<()> {
     let d = locked(name)?;
     let width: String = catalog::one("SELECT $1::pg_catalog.text", &[width.into()])?;
+    if if_not_exists && again::has_level(&d, level, &width)? {
+        return Ok(());
+    }
     patience::patiently(&format!("level {level}"), || {
         let _acting = as_owner(&d);
         add_level::add(&d, &d.plan()?, level, &width)
@@ -267,20 +290,36 @@ fn rollup_add_level(name: &str, level: &str, width: Interval) -> Result<()> {
 }
 
 #[pg_extern(sql = false)]
-fn rollup_drop_level(name: &str, level: &str, keep_data: bool) -> Result<()> {
+fn rollup_drop_level(name: &str, level: &str, keep_data: bool, if_exists: bool) -> Result<()> {
     let d = locked(name)?;
+    if if_exists && caller::skips(&format!("level {level} of rollup {name}"), levels::is_one(&d, level)?) {
+        return Ok(());
+    }
     let _acting = as_owner(&d);
     add_level::drop(&d, level, keep_data)
 }
 
 #[pg_extern(sql = false)]
-fn rollup_add_column(name: &str, column: &str, expression: &str, backfill: bool) -> Result<()> {
+fn rollup_add_column(
+    name: &str,
+    column: &str,
+    expression: &str,
+    backfill: bool,
+    if_not_exists: bool,
+) -> Result<()> {
+    if if_not_exists && again::has_column(&locked(name)?, column, expression)? {
+        return Ok(());
+    }
     evolve::settled(|| locked(name), backfill, |d| evolve::add_column(d, column, expression, backfill))
 }
 
 #[pg_extern(sql = false)]
-fn rollup_drop_column(name: &str, column: &str) -> Result<()> {
+fn rollup_drop_column(name: &str, column: &str, if_exists: bool) -> Result<()> {
     let d = locked(name)?;
+    let there = d.plan()?.column(column).is_some_and(|c| !c.hidden);
+    if if_exists && caller::skips(&format!("column {column} of rollup {name}"), there) {
+        return Ok(());
+    }
     let _acting = as_owner(&d);
     evolve::drop_column(&d, column)
 }

@@ -196,7 +196,7 @@ fn judge(d: &Definition, plan: &Plan, now: &Frontier) -> Result<i64> {
     let judged = judged::judged(plan, source, target, &newcomers, &merged, &groups, [&gone, &lost]);
     let merge = judged::merge_judged(plan, target, &levels, &conditions);
     let few = FewBuckets::of(d.source_oid, &plan.time_column, plan.bucket.shortest());
-    let found = add_judged(&judged, &merge, few)?;
+    let found = add_judged(d, plan, &judged, &merge, few)?;
     super::late::store(&late, &found.late)?;
     if d.follows {
         compute_again(d, plan, told.stamp, &found.left)?;
@@ -260,7 +260,7 @@ impl Told {
 }
 
 /// Judges the groups that newcomers are in, and merges those that were not counted.
-fn add_judged(judged: &str, merge: &str, few: FewBuckets) -> Result<Judged> {
+fn add_judged(d: &Definition, plan: &Plan, judged: &str, merge: &str, few: FewBuckets) -> Result<Judged> {
     let judged = CString::new(judged).map_err(internal)?;
     with_active_rows(&judged, c"judged", |client, groups| {
         drop(few);
@@ -271,6 +271,9 @@ fn add_judged(judged: &str, merge: &str, few: FewBuckets) -> Result<Judged> {
         let row = client.update(merge, None, &[])?.first();
         out.added = row.must::<i64>(1)?;
         out.late = row.must::<Vec<i64>>(2)?;
+        if out.added > 0 {
+            super::notify::changed_here(d, plan, client, "judged")?;
+        }
         let left = "SELECT \"rollup came\", \"rollup rows\", \"rollup since\", \"rollup until\" FROM judged WHERE \"rollup verdict\" OPERATOR(pg_catalog.<) 0";
         for row in client.select(left, None, &[])? {
             out.left.push(Left {

@@ -7,6 +7,7 @@ use super::merged::Merged;
 use super::removal::{self, Partition, Rule, name_now, rule};
 use super::retention::{Retention, past};
 use super::watch::Expiring;
+use crate::pg::leaving;
 use crate::pg::lock::{self, Mode};
 use crate::pg::xact::ActingAs;
 use pgrx::prelude::*;
@@ -84,9 +85,12 @@ fn another_table<T>(p: &Partition) -> Result<T> {
 }
 
 /// Drops a partition, if every rollup has all of it; says whether. That takes a lock on the table above, too, which
-/// anyone who reads or writes any of it stands in the way of.
-pub fn drop_partition(relation: pg_sys::Oid, p: &Partition, force: bool) -> Result<Dropped> {
+/// anyone who reads or writes any of it stands in the way of. Where it is to be archived first it is detached.
+pub fn drop_partition(relation: pg_sys::Oid, p: &Partition, force: bool, first: First) -> Result<Dropped> {
     let Some(Rule { r, merged, .. }) = rule(relation, force)? else { return Ok(Dropped::NotOld) };
+    if r.archive.is_some() != (first == First::Archive) {
+        return Ok(Dropped::NotOld);
+    }
     let Some(p) = still_old(&r, p.oid)? else { return Ok(Dropped::NotOld) };
     if holds_unmerged(&r, &p, &merged)? {
         return Ok(Dropped::Unmerged);
@@ -107,20 +111,43 @@ pub fn drop_partition(relation: pg_sys::Oid, p: &Partition, force: bool) -> Resu
         let _acting = r.acting();
         // That they have expired is stored below.
         let _expiring = Expiring::tables(tables);
-        removal::of(&r).before_drop(&r, &p)?;
-        catalog::execute(&format!("DROP TABLE {}", p.name), &[])?;
-        removal::of(&r).after()?;
+        if first == First::Archive {
+            catalog::execute(&format!("ALTER TABLE {} DETACH PARTITION {}", name_now(r.oid)?, p.name), &[])?;
+        } else {
+            removal::of(&r).before_drop(&r, &p)?;
+            catalog::execute(&format!("DROP TABLE {}", p.name), &[])?;
+            removal::of(&r).after()?;
+        }
+    }
+    if first == First::Archive {
+        if !leaving::parents(p.oid).is_empty() {
+            return another_table(&p);
+        }
+        super::archive::remember(&r, &p)?;
+        r.store_expired()?;
+        super::notify::expired(&r)?;
+        return Ok(Dropped::Yes);
     }
     if lock::there(p.oid) {
         return another_table(&p);
     }
     let _acting = ActingAs::catalog();
     catalog::execute(
-        "UPDATE rollup.retention SET dropped = dropped + 1 WHERE relation = $1",
+        "UPDATE rollup.retention SET dropped = dropped + 1, last_removed = pg_catalog.clock_timestamp() WHERE relation = $1",
         &[r.oid.into()],
     )?;
     r.store_expired()?;
+    super::notify::expired(&r)?;
     Ok(Dropped::Yes)
+}
+
+/// What is done before a partition is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    /// Nothing.
+    Nothing,
+    /// It is archived.
+    Archive,
 }
 
 /// What became of a partition that was to be dropped.
@@ -148,6 +175,9 @@ pub fn detach_referenced(r: &Retention, p: &Partition) -> Result<()> {
 /// alone. Returns the rows that went; to drop what is left can wait.
 pub fn empty_partition(relation: pg_sys::Oid, p: &Partition, force: bool) -> Result<i64> {
     let Some(Rule { r, merged, .. }) = rule(relation, force)? else { return Ok(0) };
+    if r.archive.is_some() {
+        return Ok(0);
+    }
     let Some(p) = still_old(&r, p.oid)? else { return Ok(0) };
     let any = {
         let _acting = r.acting();
@@ -175,9 +205,10 @@ pub fn empty_partition(relation: pg_sys::Oid, p: &Partition, force: bool) -> Res
     };
     let _acting = ActingAs::catalog();
     catalog::execute(
-        "UPDATE rollup.retention SET removed = removed + $2 WHERE relation = $1",
+        "UPDATE rollup.retention SET removed = removed + $2, last_removed = pg_catalog.clock_timestamp() WHERE relation = $1",
         &[r.oid.into(), rows.into()],
     )?;
     r.store_expired()?;
+    super::notify::expired(&r)?;
     Ok(rows)
 }

@@ -67,6 +67,7 @@ impl Place for OneServer {
             let row = client.update(&*statement, None, &[])?.first();
             let rows = row.must::<i64>(1)?;
             let counts = row.must::<Vec<i64>>(2)?;
+            super::notify::changed_here(d, plan, client, "delta")?;
             let left_out = counts.get(late.len()).copied().filter(|rows| *rows > 0);
             let left_out = match left_out {
                 None => None,

@@ -1,7 +1,36 @@
 //! The options of rollup.create.
+use super::error::{Result, fail};
 use super::watch::OnChange;
 use pgrx::datum::Interval;
+use pgrx::prelude::*;
 use std::collections::BTreeMap;
+
+/// What becomes of a rollup of that name that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// It is in the way.
+    Refuse,
+    /// It stays.
+    Keep,
+    /// It becomes what is asked for.
+    Replace,
+}
+
+impl Again {
+    /// As IF_NOT_EXISTS and REPLACE say.
+    pub fn of(if_not_exists: bool, replace: bool) -> Result<Again> {
+        match (if_not_exists, replace) {
+            (false, false) => Ok(Again::Refuse),
+            (true, false) => Ok(Again::Keep),
+            (false, true) => Ok(Again::Replace),
+            (true, true) => fail(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                "if_not_exists and replace are both true",
+                "if_not_exists => true keeps a rollup that is there, replace => true makes it what is asked for.",
+            ),
+        }
+    }
+}
 
 /// What rollup.create is told besides name and query.
 pub struct Options {
@@ -9,6 +38,8 @@ pub struct Options {
     pub every: Option<Interval>,
     /// Coarser levels: name and width.
     pub coarser: BTreeMap<String, String>,
+    /// COARSER was given: those are all the levels that it is to have.
+    pub names_levels: bool,
     /// The time zone of its buckets.
     pub timezone: String,
     /// Lookup tables may be joined, as they are when a row is counted.
@@ -19,4 +50,8 @@ pub struct Options {
     pub backfill: bool,
     /// What it does when raw rows change.
     pub on_change: OnChange,
+    /// It tells when it has changed.
+    pub notify: bool,
+    /// What becomes of one of that name.
+    pub again: Again,
 }

@@ -8,12 +8,13 @@ use super::check;
 use super::citus;
 use super::error::{Result, fail, internal, report};
 use super::levels;
+use super::notify;
 use super::range::{self, Range};
 use super::session::set_timezone;
 use super::source::{self, Source};
 use crate::pg::deparse::shown_name;
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
-use hll_rollup::sql::STAMP;
+use hll_rollup::sql::{STAMP, ident};
 use hll_rollup::{Frontier, Nodes, Plan, Snapshot, State, sql as bounds, statements};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -126,6 +127,12 @@ fn merge_late(d: &Definition, plan: &Plan, range: &Range) -> Result<()> {
         let late = format!("{unmerged} AND {} IS NOT TRUE", span.holds(&key));
         let groups = statements::aggregate_source(plan, source, &late, level.as_ref(), "");
         catalog::execute(&statements::add(plan, table, &groups), &[])?;
+    }
+    if range.from().is_some() || range.has_holes() {
+        let key = ident(&plan.time_key);
+        notify::begin();
+        notify::changed(d, &key, target, &format!("{} IS NOT TRUE", range.holds(&key)))?;
+        notify::tell(d, plan, "rebuild")?;
     }
     Ok(())
 }

@@ -146,6 +146,8 @@ fn move_expiry(part: pg_sys::Oid, to: pg_sys::Oid, others: bool) -> Result<()> {
         "UPDATE rollup.retention r SET relation = $2 WHERE r.relation = $1 AND NOT EXISTS (SELECT FROM rollup.retention o WHERE o.relation = $2)",
         &[part.into(), to.into()],
     )?;
+    let waiting = "UPDATE rollup.archiving SET relation = $2 WHERE relation = $1";
+    catalog::execute(waiting, &[part.into(), to.into()])?;
     catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[part.into()])
 }
 

@@ -29,6 +29,8 @@ pub struct Retention {
     /// Of a table that Citus keeps, the moment before which rows go: nodes do not share the clock and the time zone
     /// that it is computed by.
     pub cutoff: Option<String>,
+    /// The signature of the function that archives partitions before they go.
+    pub archive: Option<String>,
 }
 
 impl Retention {
@@ -59,12 +61,13 @@ impl Retention {
 }
 
 /// Sets, or with None ends, the retention of a table: one that is rolled up, a rollup, or any whose `time_column`
-/// is given. `timezone` is that of clock times: by default the rollups', or for any other table the session's.
+/// is given. `archive` gives what archives its partitions. `timezone` is that of clock times: by default the rollups', or for any other table the session's.
 pub fn retain(
     relation: pg_sys::Oid,
     keep: Option<pgrx::datum::Interval>,
     time_column: Option<&str>,
     timezone: Option<&str>,
+    archive: impl FnOnce(&str, pg_sys::Oid) -> Result<Option<String>>,
 ) -> Result<()> {
     let name = shown_name(relation);
     let found = {
@@ -75,7 +78,7 @@ pub fn retain(
               OR d.id IN (SELECT l.definition FROM rollup.level l WHERE l.relation = t.oid) LIMIT 1) \
              FROM pg_catalog.pg_class t WHERE t.oid = $1 AND t.relkind IN ('r', 'p')",
             &[relation.into()],
-            |row| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?)),
+            |row| Ok((row.must::<pg_sys::Oid>(1)?, row.get::<String>(2)?)),
         )?
     };
     let Some((owner, known)) = found.into_iter().next() else {
@@ -85,7 +88,7 @@ pub fn retain(
             "Rows of tables expire, with or without partitions.",
         );
     };
-    catalog::check_owner(owner, &format!("table {name}"))?;
+    catalog::check_owner(Some(owner), &format!("table {name}"))?;
     let Some(keep) = keep else {
         let _acting = ActingAs::catalog();
         return catalog::execute("DELETE FROM rollup.retention WHERE relation = $1", &[relation.into()]);
@@ -106,12 +109,13 @@ pub fn retain(
         }
         None => zone_of(relation, &name, zoned)?,
     };
+    let archive = archive(&name, owner)?;
     super::beside::say_how_to_expire(relation)?;
     let _acting = ActingAs::catalog();
     catalog::execute(
-        "INSERT INTO rollup.retention (relation, time_column, keep, timezone) VALUES ($1, $2::pg_catalog.name, $3, $4) \
-         ON CONFLICT (relation) DO UPDATE SET keep = excluded.keep, time_column = excluded.time_column, timezone = excluded.timezone, failures = 0, last_error = NULL, hold_until = NULL",
-        &[relation.into(), column.into(), keep.into(), zone.into()],
+        "INSERT INTO rollup.retention (relation, time_column, keep, timezone, archive) VALUES ($1, $2::pg_catalog.name, $3, $4, $5) \
+         ON CONFLICT (relation) DO UPDATE SET keep = excluded.keep, archive = excluded.archive, time_column = excluded.time_column, timezone = excluded.timezone, failures = 0, last_error = NULL, hold_until = NULL",
+        &[relation.into(), column.into(), keep.into(), zone.into(), archive.into()],
     )
 }
 
@@ -178,7 +182,7 @@ pub fn refuse_temporary(relation: pg_sys::Oid) -> Result<()> {
 }
 
 const RETENTION: &str = "SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), t.time_column::pg_catalog.text, t.keep::pg_catalog.text, c.relowner, \
-  EXISTS (SELECT FROM rollup.definition d WHERE d.relation OPERATOR(pg_catalog.=) t.relation UNION ALL SELECT FROM rollup.level l WHERE l.relation OPERATOR(pg_catalog.=) t.relation), t.timezone \
+  EXISTS (SELECT FROM rollup.definition d WHERE d.relation OPERATOR(pg_catalog.=) t.relation UNION ALL SELECT FROM rollup.level l WHERE l.relation OPERATOR(pg_catalog.=) t.relation), t.timezone, t.archive \
   FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.relation JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
   WHERE t.relation OPERATOR(pg_catalog.=) $1";
 
@@ -192,6 +196,7 @@ fn of_row(row: &pgrx::spi::SpiHeapTupleData) -> pgrx::spi::SpiResult<Retention> 
         is_rollup: row.get(6)? == Some(true),
         timezone: row.must(7)?,
         cutoff: None,
+        archive: row.get(8)?,
     })
 }
 

@@ -12,7 +12,7 @@ use super::one_server::new_at;
 use super::place::{self, Look, Place};
 use super::progress::Progress;
 use super::waiting::New;
-use super::{arrival, backlog, history, rebase, state};
+use super::{arrival, backlog, history, notify, rebase, state};
 use hll_rollup::{Backlog, new, sql as bounds, statements};
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
@@ -66,6 +66,7 @@ fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
 }
 
 fn run_locked(place: &dyn Place, mut d: Definition, how_much: HowMuch) -> Result<i64> {
+    notify::begin();
     let Look { plan, now, candidate, rows: mut total } = place.look(&d)?;
     let prefix = statements::prefix(&plan);
     let before = d.state.frontier.clone();
@@ -102,6 +103,7 @@ fn run_locked(place: &dyn Place, mut d: Definition, how_much: HowMuch) -> Result
             break;
         }
     }
+    notify::tell(&d, &plan, "run")?;
     place.tidy(&d)?;
     Ok(total)
 }

@@ -116,17 +116,18 @@ fn lock_below(r: &Retention, oid: pg_sys::Oid) -> Result<bool> {
 /// has committed.
 pub fn clear(relation: pg_sys::Oid, leaf: &Leaf, force: bool) -> Result<i64> {
     let Some(Rule { r, old, .. }) = rule(relation, force)? else { return Ok(0) };
-    if !lock_below(&r, leaf.oid)? {
+    if r.archive.is_some() || !lock_below(&r, leaf.oid)? {
         return Ok(0);
     }
     let removed = removal::of(&r).clear(&r, leaf, &old)?;
     if removed > 0 {
         let _acting = ActingAs::catalog();
         catalog::execute(
-            "UPDATE rollup.retention SET removed = removed + $2 WHERE relation = $1",
+            "UPDATE rollup.retention SET removed = removed + $2, last_removed = pg_catalog.clock_timestamp() WHERE relation = $1",
             &[r.oid.into(), removed.into()],
         )?;
         r.store_expired()?;
+        super::notify::expired(&r)?;
     }
     Ok(removed)
 }

@@ -159,8 +159,11 @@ pub struct Kept {
     pub name: String,
     owner: String,
     options: Vec<String>,
-    grants: Vec<Grant>,
+    grants: Grants,
 }
+
+/// What is granted on a table or view to others than its owner.
+pub struct Grants(Vec<Grant>);
 
 /// What somebody may do.
 struct Grant {
@@ -191,15 +194,15 @@ pub fn drop(id: i64, level: Option<&Level>) -> Result<Option<Kept>> {
     Ok(Some(Kept { level: level_name(level), name, owner, options, grants }))
 }
 
-/// What is granted to others than the owner of a view.
-fn grants(view: &str) -> Result<Vec<Grant>> {
-    catalog::read(
+/// What is granted on a table or view, qualified and quoted, to others than its owner.
+pub fn grants(relation: &str) -> Result<Grants> {
+    let all = catalog::write(
         "SELECT g.attname::pg_catalog.text, a.privilege_type, CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.format('%I', r.rolname) END, a.is_grantable \
          FROM (SELECT c.oid, NULL::pg_catalog.name AS attname, c.relacl AS acl FROM pg_catalog.pg_class c UNION ALL \
                SELECT t.attrelid, t.attname, t.attacl FROM pg_catalog.pg_attribute t WHERE t.attnum > 0 AND NOT t.attisdropped) g \
          JOIN pg_catalog.pg_class c USING (oid), LATERAL pg_catalog.aclexplode(g.acl) a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee \
          WHERE g.oid = $1::pg_catalog.regclass AND a.grantee <> c.relowner AND (a.grantee = 0 OR r.oid IS NOT NULL)",
-        &[view.into()],
+        &[relation.into()],
         |row| {
             Ok(Grant {
                 column: row.get(1)?,
@@ -208,7 +211,27 @@ fn grants(view: &str) -> Result<Vec<Grant>> {
                 may_grant: row.get(4)? == Some(true),
             })
         },
-    )
+    )?;
+    Ok(Grants(all))
+}
+
+impl Grants {
+    /// Grants the same on what has taken the place, and nothing else: what default privileges have granted is taken back.
+    /// Grants on columns that are gone have gone with them.
+    pub fn restore(&self, relation: &str, plan: &Plan) -> Result<()> {
+        for new in grants(relation)?.0 {
+            catalog::define(&format!("REVOKE {} FROM {}", new.on(relation), new.grantee))?;
+        }
+        let there = |c: &Option<String>| match c {
+            None => true,
+            Some(name) => plan.column(name).is_some_and(|c| !c.hidden),
+        };
+        for old in self.0.iter().filter(|g| there(&g.column)) {
+            let option = if old.may_grant { " WITH GRANT OPTION" } else { "" };
+            catalog::define(&format!("GRANT {} TO {}{option}", old.on(relation), old.grantee))?;
+        }
+        Ok(())
+    }
 }
 
 impl Kept {
@@ -217,22 +240,11 @@ impl Kept {
         self.level == level_name(level)
     }
 
-    /// Gives the view that took its place to whom it belonged, for those to read who might, and nobody else: what default
-    /// privileges have granted is taken back. Grants on columns that are gone have gone with them.
+    /// Gives the view that took its place to whom it belonged, for those to read who might, and nobody else.
     pub fn restore(&self, plan: &Plan) -> Result<()> {
         let view = &self.name;
         set_options(view, &self.options)?;
-        for new in grants(view)? {
-            catalog::define(&format!("REVOKE {} FROM {}", new.on(view), new.grantee))?;
-        }
-        let there = |c: &Option<String>| match c {
-            None => true,
-            Some(name) => plan.column(name).is_some_and(|c| !c.hidden),
-        };
-        for old in self.grants.iter().filter(|g| there(&g.column)) {
-            let option = if old.may_grant { " WITH GRANT OPTION" } else { "" };
-            catalog::define(&format!("GRANT {} TO {}{option}", old.on(view), old.grantee))?;
-        }
+        self.grants.restore(view, plan)?;
         catalog::define(&format!("ALTER VIEW {view} OWNER TO {}", self.owner))
     }
 }

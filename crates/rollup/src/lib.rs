@@ -26,6 +26,7 @@
 
 mod backlog;
 mod bucket;
+mod channel;
 mod cluster;
 mod frontier;
 pub mod keys;
@@ -44,6 +45,7 @@ mod verdict;
 
 pub use backlog::{Backlog, Contradiction, State, Stored};
 pub use bucket::{Bucket, EPOCH, Kind, Step, bin, bin_of, level_of};
+pub use channel::channel;
 pub use cluster::{Absent, Answer, Answers, Candidate, MANY, Refused, advance, restarted};
 pub use frontier::{Frontier, GROUP, Node, Nodes, SOURCE, merged, new, unmerged};
 pub use level::Level;

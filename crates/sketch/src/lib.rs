@@ -27,6 +27,7 @@ mod growing;
 mod joint;
 mod kernel;
 mod memory;
+mod moving;
 pub mod murmur3;
 mod params;
 mod print;
@@ -40,6 +41,7 @@ pub use estimate::{Estimator, cardinality_of, standard_error};
 pub use growing::Growing;
 pub use joint::{Overlap, overlap};
 pub use memory::{Buffer, Heap, Memory};
+pub use moving::{Moving, Stack};
 pub use params::{MAX_EXPLICIT, Params};
 pub use sketch::Sketch;
 

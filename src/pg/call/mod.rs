@@ -20,5 +20,6 @@ pub mod numeric;
 #[cfg(any(test, feature = "pg_test"))]
 pub mod ownership;
 pub mod rows;
+pub mod stack;
 pub mod v1;
 pub mod window;

@@ -123,6 +123,21 @@ pub fn take_partitions(table: pg_sys::Oid) {
     }
 }
 
+/// Waits for whoever is about to define a rollup of a table that may be there already, and keeps others waiting until the
+/// transaction ends.
+pub fn take_definitions(source: pg_sys::Oid) {
+    // SAFETY: reads a variable of this process; the tag is a value that is copied; the lock is the transaction's.
+    unsafe {
+        let tag = tag(
+            [pg_sys::MyDatabaseId.to_u32(), 1, source.to_u32()],
+            OURS + 3,
+            pg_sys::LockTagType::LOCKTAG_ADVISORY,
+            pg_sys::USER_LOCKMETHOD,
+        );
+        pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, false, false);
+    }
+}
+
 impl Drop for Work {
     fn drop(&mut self) {
         // SAFETY: `on` took exactly this lock for the session.

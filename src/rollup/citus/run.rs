@@ -5,7 +5,7 @@ use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use crate::rollup::catalog::{self, Definition, Must};
 use crate::rollup::error::{Result, fail, internal, report};
 use crate::rollup::place::{Cluster, Look, Place};
-use crate::rollup::{late, levels, long, session};
+use crate::rollup::{late, levels, long, notify, session};
 use hll_rollup::{
     Candidate, Frontier, Level, Nodes, Plan, Refused, Stamps, advance, sql as bounds, statements,
 };
@@ -48,6 +48,13 @@ impl Place for Cluster {
         if rows == 0 {
             return Ok((0, 0));
         }
+        let from = format!(
+            "(SELECT {} AS k FROM {} WHERE {bounds}{}) g",
+            plan.bucket_of_row(),
+            plan.from_clause(source),
+            plan.and_filter()
+        );
+        notify::changed(d, "g.k", &from, "true")?;
         let long = leave_long_out(d, plan, source, bounds)?;
         commit::in_two_phases()?;
         crate::pg::lock::take_state(d.id);
