@@ -34,6 +34,7 @@ mod legacy;
 mod limits;
 mod major;
 mod mistakes;
+mod names_taken;
 mod original;
 mod owners;
 mod package;

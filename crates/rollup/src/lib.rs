@@ -26,6 +26,7 @@
 
 mod backlog;
 mod bucket;
+pub mod calls;
 mod cluster;
 mod frontier;
 pub mod keys;
