@@ -39,6 +39,7 @@ mod legacy;
 mod limits;
 mod major;
 mod mistakes;
+mod names_taken;
 mod notify;
 mod original;
 mod owners;

@@ -75,6 +75,8 @@ pub struct Definition {
     pub failing: bool,
     /// It tells when it has changed.
     pub notifies: bool,
+    /// The functions outside pg_catalog that it called when it was made.
+    pub(super) routines: Vec<pg_sys::Oid>,
 }
 
 impl Definition {
@@ -154,7 +156,7 @@ fn with_definition(rest: &str) -> String {
     format!(
         "SELECT d.id, d.name, d.relation::pg_catalog.oid, d.source::pg_catalog.oid, d.last_owner, d.system_id, \
          d.plan::pg_catalog.text, d.timezone, d.state = 'active', s.stamp_offset, d.on_change = 'recompute', \
-         d.joined::pg_catalog.oid[], d.live::pg_catalog.oid, d.shape::pg_catalog.text, a.failures > 0, d.notify, {} \
+         d.joined::pg_catalog.oid[], d.live::pg_catalog.oid, d.shape::pg_catalog.text, a.failures > 0, d.notify, d.routines, {} \
          FROM rollup.definition d LEFT JOIN rollup.source s ON s.relation = d.source LEFT JOIN rollup.attempt a ON a.id = d.id {rest}",
         state::COLUMNS
     )
@@ -188,8 +190,10 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<(Definition, state::Columns)>
         shape: row.get(14)?,
         failing: row.get(15)? == Some(true),
         notifies: row.must(16)?,
+        // One that was made before they were recorded.
+        routines: row.get(17)?.unwrap_or_default(),
     };
-    Ok((found, state::read(row, 17)?))
+    Ok((found, state::read(row, 18)?))
 }
 
 /// Definitions as a query gives them, with what this node makes of them.

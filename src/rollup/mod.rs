@@ -85,6 +85,7 @@ mod source;
 mod state;
 pub mod sweep;
 mod time_key;
+mod trust;
 mod views;
 pub mod waiting;
 mod watch;

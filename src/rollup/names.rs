@@ -3,13 +3,14 @@
 //! Invariant: the names in a plan are those of today. PostgreSQL keeps the live view as a tree, in which names are ids, so
 //! that it follows every renaming; what its SELECT over the source computes is written out when the view is made, and again
 //! whenever the plan is asked for. Where the two differ, names have changed and nothing else, since only the extension makes
-//! the view again, and then records what it says. Where the view was dropped the plan stays as it is. Of expressions that names
-//! stand in beside, in merge rules and in results, the names are not followed.
+//! the view again, and then records what it says. Where the view was dropped the plan stays as it is. Names in merge rules and
+//! in results are not in that SELECT: `trust` says what becomes of them.
 //!
 //! It rests on the view being the rollup's own: see `views`. On a Citus cluster, whose live views are made otherwise,
 //! names are not followed.
 use super::catalog::{self, Definition};
 use super::error::{Result, internal};
+use super::trust;
 use crate::pg::shape::{self, Shape, Wanted};
 use crate::pg::xact::ActingAs;
 use hll_rollup::Plan;
@@ -86,8 +87,8 @@ impl Definition {
     /// The plan, in the names of today.
     pub fn plan(&self) -> Result<Plan> {
         match self.followed()? {
-            Some((plan, _)) => Ok(plan),
-            None => self.stored_plan(),
+            Some((plan, _)) => trust::checked(self, plan),
+            None => trust::checked(self, self.stored_plan()?),
         }
     }
 

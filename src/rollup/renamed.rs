@@ -32,7 +32,8 @@ pub fn agree(d: &Definition, old: &Plan, new: &mut Plan, source: &str) -> Result
 /// The plan in the names of today, which are stored where they are not those that were recorded, with all that goes by the name
 /// of the time column. The state row is locked.
 pub fn stored(d: &Definition) -> Result<Plan> {
-    let Some((plan, shape)) = d.followed()? else { return d.stored_plan() };
+    let Some((plan, shape)) = d.followed()? else { return d.plan() };
+    let plan = super::trust::checked(d, plan)?;
     let (source, target, owner) = d.parts()?;
     let was = d.stored_plan()?.time_column;
     d.store_plan(&plan, &statements::query(&plan, source))?;

@@ -2,6 +2,7 @@
 //! all, those of PostgreSQL's own aggregates and those that users add.
 use super::catalog::{self, Must};
 use super::error::{Result, fail, internal, raise, report};
+use super::trust;
 use crate::hll;
 use crate::pg::literal;
 use crate::pg::query::{Aggregate, Entry, Part, Select};
@@ -32,21 +33,37 @@ pub enum Rule {
     },
 }
 
-/// The rule of an aggregate, if it has one.
+/// The rule of an aggregate, if it has one. Rules name what is the extension's as it was called when the extension was made.
 pub fn find(signature: &str) -> Result<Option<Rule>> {
+    if let Some(rule) = named(signature)? {
+        return Ok(Some(rule));
+    }
+    match trust::signature_when_made(signature)? {
+        Some(was) => named(&was),
+        None => Ok(None),
+    }
+}
+
+fn named(signature: &str) -> Result<Option<Rule>> {
+    let members = trust::Members::now()?;
     let _acting = ActingAs::catalog();
+    let text = |text: Option<String>| text.map(|text| members.restated(&text));
     Ok(catalog::read(
         "SELECT parts, labels, result, combine, unite, companion, never_null FROM rollup.merge_rule WHERE aggregate = $1",
         &[signature.into()],
         |row| {
             let labels: Vec<String> = row.must(2)?;
             Ok(match row.get::<Vec<String>>(1)? {
-                Some(parts) => Rule::Made { parts, labels, result: row.must(3)? },
+                Some(parts) => Rule::Made {
+                    parts: parts.iter().map(|part| members.restated(part)).collect(),
+                    labels,
+                    result: members.restated(&row.must::<String>(3)?),
+                },
                 None => Rule::Whole {
                     merge: Merge {
-                        combine: row.must(4)?,
-                        unite: row.must(5)?,
-                        companion: row.get(6)?,
+                        combine: members.restated(&row.must::<String>(4)?),
+                        unite: members.restated(&row.must::<String>(5)?),
+                        companion: text(row.get(6)?),
                         never_null: row.must(7)?,
                     },
                     label: labels.into_iter().next().unwrap_or_else(|| raise(internal("a merge rule has no label"))),

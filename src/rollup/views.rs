@@ -107,6 +107,9 @@ pub fn make(nodes: bool, plan: &Plan, names: Names, level: Option<&Level>, id: i
         }
     };
     catalog::execute(store, &[id.into(), view.clone().into(), level_name(level).into()])?;
+    if level.is_none() {
+        super::trust::note(id, plan, names.source, names.target)?;
+    }
     if level.is_none() && !nodes {
         super::names::note(id, plan)?;
     }

@@ -26,6 +26,7 @@
 
 mod backlog;
 mod bucket;
+pub mod calls;
 mod channel;
 mod cluster;
 mod frontier;

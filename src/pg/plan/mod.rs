@@ -10,6 +10,7 @@
 //! security is in play, nor where a transaction is serializable.
 pub mod aggregates;
 pub mod buckets;
+pub mod called;
 pub mod choose;
 pub mod fit;
 pub mod graft;

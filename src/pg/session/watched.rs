@@ -9,6 +9,7 @@ use std::sync::Once;
 
 thread_local! {
     static EPOCH: Cell<u64> = const { Cell::new(1) };
+    static ROUTINES: Cell<u64> = const { Cell::new(1) };
     static WATCHED: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();
     static NOW: Cell<bool> = const { Cell::new(false) };
 }
@@ -26,6 +27,30 @@ pub fn epoch() -> u64 {
         }
     });
     EPOCH.get()
+}
+
+/// Counts the times that word came of functions or schemas, whichever.
+pub fn routines_epoch() -> u64 {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let caches =
+            [pg_sys::SysCacheIdentifier::NAMESPACEOID as i32, pg_sys::SysCacheIdentifier::PROCOID as i32];
+        for cache in caches {
+            // SAFETY: registered once; the callback raises no error.
+            unsafe {
+                pg_sys::CacheRegisterSyscacheCallback(
+                    cache,
+                    Some(routine_changed),
+                    pg_sys::Datum::from(0usize),
+                );
+            }
+        }
+    });
+    ROUTINES.get()
+}
+
+unsafe extern "C-unwind" fn routine_changed(_: pg_sys::Datum, _: c_int, _: u32) {
+    ROUTINES.set(ROUTINES.get() + 1);
 }
 
 /// Has word of a relation counted.

@@ -1,0 +1,259 @@
+//! Whose functions a rollup calls.
+//!
+//! Names in merge rules and in results are texts, and so is everything of a rollup whose live view was dropped or lies on a
+//! Citus cluster. A schema or a function may be renamed, and another role may take the name that became free. So:
+//!
+//! Invariant: a run calls a function outside pg_catalog by a name only if it is the extension's, if a superuser or the rollup's
+//! owner owns it, or if the rollup called it when it was made. Names of the extension's own functions are followed when its
+//! schema is renamed. Anything else is an error before anything is run.
+//!
+//! It rests on every text of a plan coming from `Definition::plan`, which asks here, and on PostgreSQL resolving a name at
+//! the run as it does here, both under pg_catalog alone. A name that changes hands between the look and the statement is not
+//! seen.
+use super::catalog::{self, Definition, Must};
+use super::error::{Result, fail, internal};
+use crate::pg::plan::called;
+use crate::pg::security;
+use crate::pg::watched;
+use crate::pg::xact::{ActingAs, role_name};
+use hll_rollup::calls::{Call, calls, with_schemas};
+use hll_rollup::sql::{ident, literal};
+use hll_rollup::{Column, Plan, Role, fill, statements};
+use pgrx::prelude::*;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+
+/// The extension's own functions.
+pub struct Members {
+    schema: String,
+    /// The same as PostgreSQL writes it.
+    quoted: String,
+    names: BTreeSet<String>,
+}
+
+thread_local! {
+    static MEMBERS: RefCell<Option<(u64, Rc<Members>)>> = const { RefCell::new(None) };
+    /// Plans that were looked at, by the rollup: with what was looked at, and the epoch.
+    static CHECKED: RefCell<HashMap<i64, (u64, String, Plan)>> = RefCell::default();
+}
+
+impl Members {
+    /// Those of this database.
+    pub fn now() -> Result<Rc<Members>> {
+        let epoch = watched::routines_epoch();
+        let known = MEMBERS.with_borrow(|known| known.clone());
+        if let Some((_, members)) = known.filter(|(then, _)| *then == epoch) {
+            return Ok(members);
+        }
+        let _acting = ActingAs::catalog();
+        let found = catalog::read(
+            "SELECT n.nspname::pg_catalog.text, pg_catalog.quote_ident(n.nspname), ARRAY(SELECT DISTINCT p.proname::pg_catalog.text FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_proc p ON p.oid = d.objid \
+               WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid \
+                 AND d.deptype = 'e' AND p.pronamespace = e.extnamespace) \
+             FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'hll'",
+            &[],
+            |row| {
+                let names = row.must::<Vec<String>>(3)?.into_iter().collect();
+                Ok(Members { schema: row.must(1)?, quoted: row.must(2)?, names })
+            },
+        )?;
+        let members = found.into_iter().next().ok_or_else(|| internal("extension hll is gone"))?;
+        let members = Rc::new(members);
+        MEMBERS.with_borrow_mut(|known| *known = Some((epoch, members.clone())));
+        Ok(members)
+    }
+
+    /// A text of an extension's rule, in the name that the schema has now.
+    pub fn restated(&self, text: &str) -> String {
+        with_schemas(text, |call| self.is_member(call).then(|| ident(&self.schema)))
+    }
+
+    fn is_member(&self, call: &Call) -> bool {
+        self.names.contains(&call.function) && !is_own_schema(&call.schema)
+    }
+}
+
+/// Schemas in which nobody but a superuser makes functions, and the extension's own of a fixed name.
+fn is_own_schema(schema: &str) -> bool {
+    ["pg_catalog", "rollup", "rollup_internal"].contains(&schema)
+}
+
+/// The signature of an aggregate as it was when the extension was made, where its schema has another name since.
+pub fn signature_when_made(signature: &str) -> Result<Option<String>> {
+    let members = Members::now()?;
+    let _acting = ActingAs::catalog();
+    let then = catalog::maybe::<String>(
+        "SELECT r.aggregate FROM rollup.merge_rule r WHERE r.added_by IS NULL AND r.aggregate LIKE '%.hll\\_union\\_agg(%'",
+        &[],
+    )?;
+    let schema = then.and_then(|then| calls(&then).pop().map(|call| then[call.schema_at].to_string()));
+    let Some(schema) = schema.filter(|schema| *schema != members.quoted) else { return Ok(None) };
+    let [now, then] = [&members.quoted, &schema].map(|schema| format!("{schema}."));
+    Ok(signature.contains(&now).then(|| signature.replace(&now, &then)))
+}
+
+/// The texts of a plan that are run and that no view has as a tree.
+fn texts(plan: &Plan) -> impl Iterator<Item = &String> {
+    plan.columns.iter().flat_map(|c| match &c.role {
+        Role::Key => Vec::new(),
+        Role::Value(m) => vec![&m.combine, &m.unite],
+        Role::Result { template, .. } => vec![template],
+    })
+}
+
+fn texts_mut(plan: &mut Plan) -> impl Iterator<Item = &mut String> {
+    plan.columns.iter_mut().flat_map(|c| match &mut c.role {
+        Role::Key => Vec::new(),
+        Role::Value(m) => vec![&mut m.combine, &mut m.unite],
+        Role::Result { template, .. } => vec![template],
+    })
+}
+
+/// The plan, in which no name stands for a function that it must not call.
+pub fn checked(d: &Definition, plan: Plan) -> Result<Plan> {
+    let followed = d.shape.is_some() && d.live.and_then(security::owner_of).is_some();
+    let foreign = texts(&plan).any(|text| calls(text).iter().any(|call| !is_own_schema(&call.schema)));
+    if !foreign && followed {
+        return Ok(plan);
+    }
+    let Ok((source, target, owner)) = d.parts() else { return Ok(plan) };
+    let key = format!("{followed} {} {:?} {plan:?}", owner.to_u32(), d.routines);
+    let epoch = watched::routines_epoch();
+    let known = CHECKED.with_borrow(|all| match all.get(&d.id) {
+        Some((then, of, plan)) if *then == epoch && *of == key => Some(plan.clone()),
+        _ => None,
+    });
+    if let Some(plan) = known {
+        return Ok(plan);
+    }
+    let plan = restated(plan, &d.routines, owner)?;
+    let _acting = ActingAs::role(owner);
+    let mut found = called_by_rules(&plan, target)?;
+    if !followed {
+        found.extend(called_by_query(&plan, source));
+    }
+    if let Some(odd) = odd(&found, &d.routines, owner)? {
+        return fail(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!(
+                "rollup {} would call {}, which belongs to role {} and has taken the name of a function that it was made with",
+                d.name, odd.0, odd.1
+            ),
+            format!(
+                "Nothing was run. Give the names back that functions and schemas had, or begin anew: SELECT rollup.drop({}).",
+                literal(&d.name)
+            ),
+        );
+    }
+    CHECKED.with_borrow_mut(|all| all.insert(d.id, (epoch, key, plan.clone())));
+    Ok(plan)
+}
+
+/// The plan with the extension's functions by the names of today: of those that are not called by a name that is all right.
+fn restated(mut plan: Plan, recorded: &[pg_sys::Oid], owner: pg_sys::Oid) -> Result<Plan> {
+    let members = Members::now()?;
+    let stale: Vec<Call> = texts(&plan)
+        .flat_map(|text| calls(text))
+        .filter(|call| members.is_member(call) && call.schema != members.schema)
+        .collect();
+    let mut again = BTreeSet::new();
+    for call in stale {
+        let there = {
+            let _acting = ActingAs::catalog();
+            catalog::read(
+                "SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1 AND p.proname = $2",
+                &[call.schema.as_str().into(), call.function.as_str().into()],
+                |row| row.must::<pg_sys::Oid>(1),
+            )?
+        };
+        // Somebody's own function may be called like one of the extension's.
+        if there.is_empty() || odd(&there, recorded, owner)?.is_some() {
+            again.insert((call.schema, call.function));
+        }
+    }
+    for text in texts_mut(&mut plan) {
+        *text = with_schemas(text, |call| {
+            again.contains(&(call.schema.clone(), call.function.clone())).then(|| ident(&members.schema))
+        });
+    }
+    Ok(plan)
+}
+
+/// What the merge rules and results of a plan call, for the columns of its table.
+fn called_by_rules(plan: &Plan, target: &str) -> Result<Vec<pg_sys::Oid>> {
+    let found = {
+        let _acting = ActingAs::catalog();
+        catalog::read(
+            "SELECT a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, a.atttypmod) FROM pg_catalog.pg_attribute a \
+             WHERE a.attrelid = $1::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped",
+            &[target.into()],
+            |row| Ok((row.must::<String>(1)?, row.must::<String>(2)?)),
+        )?
+    };
+    let types: HashMap<String, String> = found.into_iter().collect();
+    let null = |name: &String| types.get(name).map(|of_type| format!("(NULL::{of_type})"));
+    let text = |c: &Column| -> Vec<String> {
+        match &c.role {
+            Role::Key => Vec::new(),
+            Role::Value(m) => {
+                let companion = |_: usize| m.companion.as_ref().and_then(&null);
+                let two = |n: usize| if n <= 2 { null(&c.name) } else { companion(n) };
+                let many = |n: usize| if n == 1 { null(&c.name) } else { companion(n) };
+                vec![fill(&m.combine, two), fill(&m.unite, many)]
+            }
+            Role::Result { template, of, .. } => {
+                vec![fill(template, |n| of.get(n.wrapping_sub(1)).and_then(&null))]
+            }
+        }
+    };
+    let all: Vec<String> = plan.columns.iter().flat_map(text).filter(|text| is_whole(text)).collect();
+    match all.is_empty() {
+        true => Ok(Vec::new()),
+        false => Ok(called::outside(&format!("SELECT {}", all.join(", ")))),
+    }
+}
+
+/// Whether every column that a text takes is there: where one is not, what runs says so.
+fn is_whole(text: &str) -> bool {
+    !text.contains('$')
+}
+
+fn called_by_query(plan: &Plan, source: &str) -> Vec<pg_sys::Oid> {
+    called::outside(&statements::aggregate_source(plan, source, "true", None, ""))
+}
+
+/// A function that must not be called, with the role that it belongs to; None where all may be.
+fn odd(
+    found: &[pg_sys::Oid],
+    recorded: &[pg_sys::Oid],
+    owner: pg_sys::Oid,
+) -> Result<Option<(String, String)>> {
+    let found: Vec<pg_sys::Oid> = found.iter().copied().filter(|oid| !recorded.contains(oid)).collect();
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let _acting = ActingAs::catalog();
+    let odd = catalog::read(
+        "SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text, p.proowner FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_roles r ON r.oid = p.proowner \
+         WHERE p.oid = ANY ($1) AND NOT r.rolsuper AND p.proowner <> $2 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
+           WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e' AND e.extname = 'hll') \
+         ORDER BY p.oid LIMIT 1",
+        &[found.into(), owner.into()],
+        |row| Ok((row.must::<String>(1)?, row.must::<pg_sys::Oid>(2)?)),
+    )?;
+    Ok(odd.into_iter().next().map(|(function, role)| (function, role_name(role))))
+}
+
+/// Records what a rollup calls that has just been made, or made anew, of `plan`.
+pub fn note(id: i64, plan: &Plan, source: &str, target: &str) -> Result<()> {
+    let mut found = called_by_rules(plan, target)?;
+    found.extend(called_by_query(plan, source));
+    found.sort_unstable_by_key(|oid| oid.to_u32());
+    found.dedup();
+    let _acting = ActingAs::catalog();
+    catalog::execute(
+        "UPDATE rollup.definition SET routines = $2 WHERE id = $1 AND routines IS DISTINCT FROM $2",
+        &[id.into(), found.into()],
+    )
+}

@@ -1,0 +1,140 @@
+//! Names of functions that become free, and that another role takes: nothing of that role's runs as somebody else.
+use hll_lab::Cluster;
+use hll_tests::{number, text};
+use postgres::Client;
+
+/// A database with a rollup of the superuser's whose counters, sketches and own merges are those of schema `ext`, and role
+/// evil, who may make schemas.
+fn prepared(database: &str) -> (Cluster, Client) {
+    let cluster = Cluster::new().unwrap();
+    let mut admin = cluster.connect("postgres").unwrap();
+    admin.batch_execute(&format!("CREATE DATABASE {database}")).unwrap();
+    admin.batch_execute("CREATE ROLE evil").unwrap();
+    let mut client = cluster.connect(database).unwrap();
+    client
+        .batch_execute(&format!(
+            "GRANT CREATE ON DATABASE {database} TO evil; CREATE SCHEMA ext; CREATE EXTENSION hll SCHEMA ext; CREATE SCHEMA tools;
+             CREATE FUNCTION tools.larger(int, int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT greatest($1, $2)';
+             CREATE AGGREGATE tools.largest(int) (SFUNC = tools.larger, STYPE = int);
+             CREATE FUNCTION tools.low(int) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT $1 < 5';
+             SELECT rollup.add_merge_rule('tools.largest(int)'::regprocedure, 'tools.larger(int, int)'::regprocedure, 'tools.largest(int)'::regprocedure);
+             CREATE TABLE e (at timestamptz, s text, v int); INSERT INTO e VALUES ('2026-01-01Z', 'a', 1), ('2026-01-01Z', 'b', 7)"
+        ))
+        .unwrap();
+    (cluster, client)
+}
+
+const CREATE: &str = "SELECT rollup.create('e_d', $$ SELECT date_trunc('day', at) AS day, count(*) AS n, ext.jsonb_counter_agg(s) AS c, ext.hll_cardinality(ext.hll_add_agg(ext.hll_hash_text(s))) AS h,
+   tools.largest(v) AS largest, count(*) FILTER (WHERE tools.low(v)) AS low FROM e GROUP BY 1 $$, every => NULL); SELECT rollup.run('e')";
+
+/// Role evil makes schemas `ext` and `tools`, with functions of every name that the rollup knows, which make evil a superuser.
+const TAKE: &str = r#"
+SET SESSION AUTHORIZATION evil;
+CREATE SCHEMA IF NOT EXISTS ext; CREATE SCHEMA IF NOT EXISTS tools;
+DO $do$
+DECLARE f record;
+BEGIN
+  FOR f IN SELECT * FROM (VALUES ('jsonb_counter_merge(jsonb, jsonb)', 'jsonb'), ('larger(int, int)', 'int'), ('low(int)', 'bool'), ('hll_union(text, text)', 'text')) f (signature, result),
+      unnest(ARRAY['ext', 'tools']) s (schema) WHERE has_schema_privilege(s.schema, 'CREATE') LOOP
+    EXECUTE format('GRANT USAGE ON SCHEMA %s TO PUBLIC', f.schema);
+    EXECUTE format('CREATE FUNCTION %s.%s RETURNS %s IMMUTABLE LANGUAGE plpgsql AS $f$ BEGIN EXECUTE ''ALTER ROLE evil SUPERUSER''; RETURN NULL; END $f$', f.schema, f.signature, f.result);
+  END LOOP;
+  IF has_schema_privilege('tools', 'CREATE') THEN
+    CREATE AGGREGATE tools.largest(int) (SFUNC = tools.larger, STYPE = int);
+  END IF;
+END $do$;
+RESET SESSION AUTHORIZATION;
+INSERT INTO e VALUES ('2026-01-01Z', 'c', 9), ('2026-01-02Z', 'a', 2)"#;
+
+fn is_safe(client: &mut Client) {
+    assert_eq!(
+        number(client, "SELECT count(*) FROM pg_roles WHERE rolname = 'evil' AND rolsuper"),
+        0,
+        "evil runs as somebody else"
+    );
+}
+
+const RAW: &str = "SELECT concat(count(*), ' ', count(DISTINCT s), ' ', max(v), ' ', count(*) FILTER (WHERE v < 5)) FROM e WHERE at < '2026-01-02Z'";
+const ROLLED_UP: &str = "SELECT concat(n, ' ', (SELECT count(*) FROM jsonb_object_keys(c)), ' ', largest, ' ', low) FROM e_d WHERE day < '2026-01-02Z'";
+
+/// What a run says; empty where it went through.
+fn run(client: &mut Client) -> String {
+    match client.batch_execute("SELECT rollup.run('e')") {
+        Ok(()) => String::new(),
+        Err(e) => e.as_db_error().map(|e| format!("{} {}", e.code().code(), e.message())).unwrap_or_default(),
+    }
+}
+
+#[test]
+fn the_extensions_schema_is_followed() {
+    let (_cluster, mut client) = prepared("followed");
+    client.batch_execute(CREATE).unwrap();
+    client.batch_execute("ALTER SCHEMA ext RENAME TO extensions").unwrap();
+    client.batch_execute(TAKE).unwrap();
+    assert_eq!(run(&mut client), "");
+    is_safe(&mut client);
+    assert_eq!(text(&mut client, ROLLED_UP), text(&mut client, RAW));
+    for sql in [
+        "SELECT count(*) FROM rollup.check('e_d')",
+        "SELECT rollup.rebuild('e_d')",
+        "SELECT rollup.add_level('e_d', 'e_m', '1 month')",
+        "SELECT count(*) FROM rollup.series(NULL::e_d_live, '2026-01-01Z', '2026-03-01Z', 1)",
+        "SELECT rollup.add_column('e_d', 'c2', 'extensions.jsonb_counter_agg(s)')",
+        "SELECT rollup.create('e_h', 'SELECT date_trunc(''hour'', at) AS at, extensions.hll_add_agg(extensions.hll_hash_text(s)) AS h FROM e GROUP BY 1', every => NULL)",
+        "INSERT INTO e VALUES ('2026-01-01Z', 'd', 3); SELECT rollup.run('e')",
+    ] {
+        client.batch_execute(sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        is_safe(&mut client);
+    }
+    assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.check('e_d')"), 0);
+    assert_eq!(text(&mut client, ROLLED_UP), text(&mut client, RAW));
+}
+
+#[test]
+fn a_merge_whose_name_was_taken_is_not_run() {
+    let (_cluster, mut client) = prepared("taken");
+    client.batch_execute(CREATE).unwrap();
+    client.batch_execute("ALTER SCHEMA tools RENAME TO utensils").unwrap();
+    client.batch_execute(TAKE).unwrap();
+    let said = run(&mut client);
+    assert!(
+        said.starts_with(
+            "42501 rollup e_d would call tools.larger(integer,integer), which belongs to role evil"
+        ),
+        "{said}"
+    );
+    is_safe(&mut client);
+    client.batch_execute("SET SESSION AUTHORIZATION evil; DROP SCHEMA tools CASCADE; RESET SESSION AUTHORIZATION; ALTER SCHEMA utensils RENAME TO tools").unwrap();
+    assert_eq!(run(&mut client), "");
+    assert_eq!(text(&mut client, ROLLED_UP), text(&mut client, RAW));
+}
+
+#[test]
+fn nor_is_a_query_whose_live_view_was_dropped() {
+    let (_cluster, mut client) = prepared("dropped");
+    client.batch_execute(&CREATE.replace("tools.largest(v)", "max(v)")).unwrap();
+    client.batch_execute("DROP VIEW e_d_live; ALTER SCHEMA tools RENAME TO utensils").unwrap();
+    client.batch_execute(TAKE).unwrap();
+    let said = run(&mut client);
+    assert!(
+        said.starts_with("42501 rollup e_d would call tools.low(integer), which belongs to role evil"),
+        "{said}"
+    );
+    is_safe(&mut client);
+}
+
+/// What another role owned when the rollup was made is called as before.
+#[test]
+fn functions_of_others_stay_what_they_were() {
+    let (_cluster, mut client) = prepared("others");
+    client
+        .batch_execute(
+            "CREATE ROLE analyst; GRANT USAGE, CREATE ON SCHEMA tools TO analyst; ALTER FUNCTION tools.larger(int, int) OWNER TO analyst;
+             ALTER FUNCTION tools.low(int) OWNER TO analyst",
+        )
+        .unwrap();
+    client.batch_execute(CREATE).unwrap();
+    client.batch_execute("INSERT INTO e VALUES ('2026-01-01Z', 'c', 9); DROP VIEW e_d_live").unwrap();
+    assert_eq!(run(&mut client), "");
+    assert_eq!(text(&mut client, ROLLED_UP), text(&mut client, RAW));
+}
