@@ -81,7 +81,8 @@ fn the_extensions_schema_is_followed() {
         "SELECT count(*) FROM rollup.series(NULL::e_d_live, '2026-01-01Z', '2026-03-01Z', 1)",
         "SELECT rollup.add_column('e_d', 'c2', 'extensions.jsonb_counter_agg(s)')",
         "SELECT rollup.create('e_h', 'SELECT date_trunc(''hour'', at) AS at, extensions.hll_add_agg(extensions.hll_hash_text(s)) AS h FROM e GROUP BY 1', every => NULL)",
-        "INSERT INTO e VALUES ('2026-01-01Z', 'd', 3); SELECT rollup.run('e')",
+        "INSERT INTO e VALUES ('2026-01-01Z', 'd', 3)",
+        "SELECT rollup.run('e')",
     ] {
         client.batch_execute(sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
         is_safe(&mut client);

@@ -106,8 +106,10 @@ fn a_dump_is_restored_side_by_side() {
     assert_eq!(number(&mut client, foreign), 0, "they refer to each other");
     let contents = |client: &mut Client| -> Vec<String> {
         let all = |table: &String| {
-            let rows =
-                format!("SELECT coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '') FROM {table} t");
+            let rows = format!(
+                "SELECT coalesce(string_agg((to_jsonb(t) - 'generation')::text, E'\\n' ORDER BY t::text), '') FROM {table} t"
+            );
+            // Levels that come after their rollup are a change of it.
             let rows: String = client.query_one(&rows, &[]).unwrap().get(0);
             format!("{table}: {rows}")
         };

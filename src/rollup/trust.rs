@@ -15,13 +15,14 @@ use super::error::{Result, fail, internal};
 use crate::pg::plan::called;
 use crate::pg::security;
 use crate::pg::watched;
-use crate::pg::xact::{ActingAs, role_name};
+use crate::pg::xact::{ActingAs, in_subtransaction, role_name};
 use hll_rollup::calls::{Call, calls, with_schemas};
 use hll_rollup::sql::{ident, literal};
 use hll_rollup::{Column, Plan, Role, fill, statements};
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 /// The extension's own functions.
@@ -131,7 +132,7 @@ pub fn checked(d: &Definition, plan: Plan) -> Result<Plan> {
     let _acting = ActingAs::role(owner);
     let mut found = called_by_rules(&plan, target)?;
     if !followed {
-        found.extend(called_by_query(&plan, source));
+        found.extend(called_by_query(&plan, source)?);
     }
     if let Some(odd) = odd(&found, &d.routines, owner)? {
         return fail(
@@ -159,14 +160,7 @@ fn restated(mut plan: Plan, recorded: &[pg_sys::Oid], owner: pg_sys::Oid) -> Res
         .collect();
     let mut again = BTreeSet::new();
     for call in stale {
-        let there = {
-            let _acting = ActingAs::catalog();
-            catalog::read(
-                "SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1 AND p.proname = $2",
-                &[call.schema.as_str().into(), call.function.as_str().into()],
-                |row| row.must::<pg_sys::Oid>(1),
-            )?
-        };
+        let there = of_name(&call)?;
         // Somebody's own function may be called like one of the extension's.
         if there.is_empty() || odd(&there, recorded, owner)?.is_some() {
             again.insert((call.schema, call.function));
@@ -219,8 +213,30 @@ fn is_whole(text: &str) -> bool {
     !text.contains('$')
 }
 
-fn called_by_query(plan: &Plan, source: &str) -> Vec<pg_sys::Oid> {
-    called::outside(&statements::aggregate_source(plan, source, "true", None, ""))
+/// What the query of a plan calls. Where it cannot be analysed, as a column of the source has gone, everything of the names
+/// that it calls.
+fn called_by_query(plan: &Plan, source: &str) -> Result<Vec<pg_sys::Oid>> {
+    let text = statements::aggregate_source(plan, source, "true", None, "");
+    let analysed = in_subtransaction(AssertUnwindSafe(|| Ok(called::outside(&text))));
+    if let Ok(found) = analysed {
+        return Ok(found);
+    }
+    let texts = plan.kept().map(|c| &c.expression).chain(&plan.filter);
+    let mut found = Vec::new();
+    for call in texts.flat_map(|text| calls(text)).filter(|call| !is_own_schema(&call.schema)) {
+        found.extend(of_name(&call)?);
+    }
+    Ok(found)
+}
+
+/// The functions of a schema and a name.
+fn of_name(call: &Call) -> Result<Vec<pg_sys::Oid>> {
+    let _acting = ActingAs::catalog();
+    catalog::read(
+        "SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1 AND p.proname = $2",
+        &[call.schema.as_str().into(), call.function.as_str().into()],
+        |row| row.must::<pg_sys::Oid>(1),
+    )
 }
 
 /// A function that must not be called, with the role that it belongs to; None where all may be.
@@ -248,7 +264,7 @@ fn odd(
 /// Records what a rollup calls that has just been made, or made anew, of `plan`.
 pub fn note(id: i64, plan: &Plan, source: &str, target: &str) -> Result<()> {
     let mut found = called_by_rules(plan, target)?;
-    found.extend(called_by_query(plan, source));
+    found.extend(called_by_query(plan, source)?);
     found.sort_unstable_by_key(|oid| oid.to_u32());
     found.dedup();
     let _acting = ActingAs::catalog();
