@@ -111,5 +111,5 @@ fn prometheus_reads_the_metrics() {
     for row in client.query("SELECT DISTINCT name FROM rollup.metrics", &[]).unwrap() {
         assert!(file.contains(&format!("'{}'", row.get::<_, String>(0))), "{row:?}");
     }
-    assert_eq!(number(&mut client, "SELECT count(DISTINCT name) FROM rollup.metrics"), 14);
+    assert_eq!(number(&mut client, "SELECT count(DISTINCT name) FROM rollup.metrics"), 15);
 }

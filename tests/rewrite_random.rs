@@ -215,7 +215,7 @@ fn compare(client: &mut Client, queries: u64, dice: &mut Dice) -> (u64, Vec<Stri
 
 #[test]
 fn answers_are_those_of_the_raw_table() {
-    let queries = std::env::var("REWRITE_QUERIES").ok().and_then(|s| s.parse().ok()).unwrap_or(150);
+    let queries = std::env::var("REWRITE_QUERIES").ok().and_then(|s| s.parse().ok()).unwrap_or(60);
     let seed: u64 = std::env::var("REWRITE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(20_261_128);
     let cluster = Cluster::new().unwrap();
     let mut client = cluster.database("rewriting").unwrap();

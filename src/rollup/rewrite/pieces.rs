@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(buckets(&[(MINUTE * 100, MINUTE * 101)], MINUTE, 5), [MINUTE * 99 - 5, MINUTE * 101 + 6]);
         assert_eq!(rows(&[(MINUTE * 100, i64::MAX)], MINUTE, 0, 3), [(MINUTE * 99, i64::MAX)]);
         assert_eq!(
-            merged(vec![(0, 1), (MINUTE * 9, MINUTE * 9), (MINUTE * 18, MINUTE * 18)], 2),
+            merged(vec![(0, 0), (MINUTE * 9, MINUTE * 9), (MINUTE * 18, MINUTE * 18)], 2),
             [(0, MINUTE * 18)]
         );
     }
