@@ -9,7 +9,7 @@ use hll_tests::{another, caught_up, differences, number, prepared};
 
 #[test]
 fn load_ends_in_equality() {
-    let seconds = std::env::var("LOAD_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
+    let seconds = std::env::var("LOAD_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(20);
     let (cluster, mut client) = prepared("load", "100 milliseconds");
     let (stop, kills, written) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let end = Instant::now() + Duration::from_secs(seconds);

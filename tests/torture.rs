@@ -101,7 +101,7 @@ fn harm(cluster: &mut Cluster, client: &mut Client, dice: &mut Dice, tally: &mut
 
 #[test]
 fn torture() {
-    let seconds = std::env::var("TORTURE_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(20);
+    let seconds = std::env::var("TORTURE_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(15);
     let (mut cluster, mut client) = prepared("torture", "100 milliseconds");
     configure(&mut client, &["SET rollup.crash_hold = '200ms'", "SET synchronous_commit = off"]);
     let end = Instant::now() + Duration::from_secs(seconds);
