@@ -205,9 +205,9 @@ impl Cut {
         }
         let grid = grid::starts(bucket, own, to, zone, &d.name)?;
         let (Some(&begin), Some(&last)) = (grid.first(), grid.last()) else { return Ok(None) };
-        // On Citus no query reads both the level and what it is made of; there both ends are whole buckets.
-        // As late as it is in the zone.
+        // The moment of the first bucket of the rollup's own: what has expired is stored as moments.
         let there = earlier(asked.from, i64::from(from) - i64::from(own))?;
+        // On Citus no query reads both the level and what it is made of; there both ends are whole buckets.
         let whole = level.is_none() || d.state.nodes().is_some() || !has(d.target.as_deref(), there)?;
         if whole {
             return Ok(Some(Cut { level, kind, moments: [begin, to, to, to], grid, ends: false }));

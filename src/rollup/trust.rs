@@ -7,7 +7,7 @@
 //! owner owns it, or if the rollup called it when it was made. Names of the extension's own functions are followed when its
 //! schema is renamed. Anything else is an error before anything is run.
 //!
-//! It rests on every text of a plan coming from `Definition::plan`, which asks here, and on PostgreSQL resolving a name at
+//! It rests on every text of a plan that is run coming from `Definition::plan`, which asks here, and on PostgreSQL resolving a name at
 //! the run as it does here, both under pg_catalog alone. A name that changes hands between the look and the statement is not
 //! seen.
 use super::catalog::{self, Definition, Must};
