@@ -54,7 +54,7 @@ demo: build ## the whole story on a private PostgreSQL (DEMO_SECONDS=20, DEMO_IN
 picture: build ## the demo again, drawn for the README: docs/story.svg
 	@DEMO_PICTURE=docs/story.svg $(LAB) demo
 
-test: setup-test build ## every check and test; the last line is "N passed, N failed, N skipped"
+test: setup-test ## every check and test; the last line is "N passed, N failed, N skipped"
 	@tests/run
 
 scripts:
