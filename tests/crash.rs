@@ -44,3 +44,26 @@ fn a_crash_keeps_it_exact() {
         number(&mut client, "SELECT sum(request_count)::bigint FROM http_request_1min")
     );
 }
+
+#[test]
+fn what_was_counted_of_an_unlogged_table_outlives_a_crash() {
+    let mut cluster = Cluster::new().unwrap();
+    let mut client = cluster.database("unlogged").unwrap();
+    for statement in [
+        "CREATE UNLOGGED TABLE staged (at timestamptz NOT NULL, n int)",
+        "SELECT rollup.create('counted', 'SELECT date_trunc(''day'', at) AS at, count(*) AS n FROM staged GROUP BY 1', every => NULL)",
+        "INSERT INTO staged SELECT timestamptz '2026-01-01' + i * interval '1 hour', i FROM generate_series(1, 100) i",
+        "SELECT rollup.run('staged')",
+        "INSERT INTO staged VALUES ('2026-01-01', 1)",
+    ] {
+        client.batch_execute(statement).unwrap();
+    }
+    cluster.crash().unwrap();
+    cluster.start().unwrap();
+    client = another(&cluster, "unlogged");
+    assert_eq!(number(&mut client, "SELECT count(*) FROM staged"), 0);
+    client.batch_execute("INSERT INTO staged VALUES ('2026-01-01', 1), ('2026-02-01', 2)").unwrap();
+    assert_eq!(number(&mut client, "SELECT rollup.run('staged')"), 2);
+    assert_eq!(number(&mut client, "SELECT sum(n)::bigint FROM counted"), 102);
+    assert_eq!(number(&mut client, "SELECT sum(n)::bigint FROM counted_live"), 102);
+}

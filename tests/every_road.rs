@@ -231,6 +231,26 @@ impl Roads<'_> {
         }
     }
 
+    /// Changes of rows in a table that is detached, which no trigger tells of.
+    fn away(&mut self, client: &mut Client, table: &str) -> Result<(), postgres::Error> {
+        let gone = match self.dice.roll(3) {
+            0 => client.query(
+                &format!("WITH gone AS (DELETE FROM {table} WHERE v % 3 = 0 RETURNING batch) SELECT batch, count(*) FROM gone GROUP BY 1"),
+                &[],
+            )?,
+            1 => {
+                let gone = client.query(&format!("SELECT batch, count(*) FROM {table} GROUP BY 1"), &[])?;
+                client.batch_execute(&format!("TRUNCATE {table}"))?;
+                gone
+            }
+            _ => Vec::new(),
+        };
+        gone.iter().for_each(|row| self.came(row.get::<_, i64>(0) as u64, -row.get::<_, i64>(1)));
+        client.batch_execute(&format!(
+            "UPDATE {table} SET v = v + 1, at = at + interval '5 hours' WHERE v % 2 = 0"
+        ))
+    }
+
     /// The same of whole tables: those of slots 10 to 13 come and go.
     pub fn table(&mut self, client: &mut Client, attached: &mut HashSet<u64>) -> Result<(), postgres::Error> {
         let slot = 10 + self.dice.roll(4);
@@ -263,7 +283,7 @@ impl Roads<'_> {
                 // Filled while it is away, with the default.
                 client.batch_execute(&format!("INSERT INTO {table} (at, slot, batch, v, note) {rows}"))?;
                 self.came(batch, self.made);
-                Ok(())
+                if self.changes { self.away(client, &table) } else { Ok(()) }
             }
             1 => client.batch_execute(&format!(
                 "BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; CREATE TABLE copy_{slot} (LIKE visit INCLUDING ALL);

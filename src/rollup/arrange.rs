@@ -217,15 +217,15 @@ pub fn is_watched(source: pg_sys::Oid) -> Result<bool> {
 
 /// Which tables of a rollup's source lack triggers, and which, for `rollup.status`; None where none does.
 pub fn unwatched(id: i64) -> Result<Option<String>> {
-    let source = {
+    let found = {
         let _acting = ActingAs::catalog();
         catalog::read_often(
-            "SELECT d.source::pg_catalog.oid FROM rollup.definition d JOIN pg_catalog.pg_class c ON c.oid = d.source WHERE d.id = $1",
+            "SELECT d.source::pg_catalog.oid, d.on_change <> 'ignore' FROM rollup.definition d JOIN pg_catalog.pg_class c ON c.oid = d.source WHERE d.id = $1",
             &[id.into()],
-            |row| row.get::<pg_sys::Oid>(1),
+            |row| Ok((row.must::<pg_sys::Oid>(1)?, row.get::<bool>(2)? == Some(true))),
         )?
     };
-    let Some(source) = source.into_iter().flatten().next() else { return Ok(None) };
+    let Some((source, minds)) = found.into_iter().next() else { return Ok(None) };
     let mut all = Vec::new();
     if is_watched(source)? {
         let of = |o: &Odd| {
@@ -236,6 +236,10 @@ pub fn unwatched(id: i64) -> Result<Option<String>> {
     }
     if !sources_of_rows(source)?.is_empty() {
         all.extend(super::maps::untold(source)?);
+    }
+    if minds {
+        let of = |table: String| format!("{table} is unlogged: nobody tells of rows that a crash takes away");
+        all.extend(super::unlogged::at_and_below(source)?.into_iter().map(of));
     }
     for (name, whole) in partitions_with_rollups(source)?.into_iter().take(1) {
         all.push(format!("the source has become a partition of {whole}: {}", move_hint(&name, &whole)));

@@ -1,6 +1,7 @@
 //! What a caller may do, and the rollup that they name.
 use super::catalog::{self, Definition};
 use super::citus;
+use super::deferred;
 use super::error::{self, Result};
 use crate::pg::xact::ActingAs;
 use pgrx::prelude::*;
@@ -30,7 +31,9 @@ pub fn as_owner(d: &Definition) -> Option<ActingAs> {
 
 /// The same, locked against runs.
 pub fn locked(name: &str) -> Result<Definition> {
-    lock(owned(name)?.id)
+    let d = owned(name)?;
+    deferred::of_rollup(&d)?;
+    lock(d.id)
 }
 
 /// The rollup with this id, which is the caller's, locked against runs.

@@ -78,6 +78,7 @@ fn come(table: pg_sys::Oid) -> Result<()> {
         }
     }
     if !above.is_empty() {
+        super::leaving::unlogged(table)?;
         super::lost::back(table)?;
         super::maps::tell_anew(table)?;
         super::arrival::note_tables(&super::maps::tables(table)?)?;

@@ -105,6 +105,7 @@ fn draft<'a>(name: &str, text: &'a str, options: &'a Options) -> Result<Draft<'a
         plan.follows = Some(timezone.to_string());
     }
     catalog::check_owner(Some(source.owner), &format!("table {}", source.qualified()))?;
+    super::unlogged::check_source(select.source, options.on_change)?;
     let (schema, table) = naming::split(name, &source.schema)?;
     let name = naming::name_in_catalog(&schema, &table, &source.schema)?;
     let ((target, view), owner) = match &options.into {

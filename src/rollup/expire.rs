@@ -269,6 +269,7 @@ pub fn expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> 
         let _acting = r.acting();
         return catalog::one(&format!("SELECT pg_catalog.count(*) FROM {} WHERE {old}", r.relation), &[]);
     }
+    super::deferred::of_table(relation)?;
     let mut progress = Progress::of(format!("rollup.expire of {}", r.relation));
     loop {
         let step = expiry.next_step();

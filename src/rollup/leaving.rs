@@ -16,6 +16,7 @@ use pgrx::pg_sys;
 /// What a command says: parts that have left, triggers that were switched.
 pub fn told(command: &ddl::Command) -> Result<()> {
     command.left.iter().try_for_each(|(parent, part)| left(*parent, *part))?;
+    command.unlogged.iter().try_for_each(|table| unlogged(*table))?;
     for table in &command.switched {
         for source in sources_above(*table)? {
             if super::arrange::lacks(source)? {
@@ -44,6 +45,14 @@ fn left(parent: pg_sys::Oid, part: pg_sys::Oid) -> Result<()> {
         note(source, until)?;
     }
     Ok(())
+}
+
+/// A table may be unlogged, or have unlogged ones below it: a crash takes their rows away, and nobody tells of it.
+pub fn unlogged(table: pg_sys::Oid) -> Result<()> {
+    if super::unlogged::at_and_below(table)?.is_empty() {
+        return Ok(());
+    }
+    sources_above(table)?.into_iter().try_for_each(unseen)
 }
 
 fn is_stored(table: pg_sys::Oid) -> bool {

@@ -7,7 +7,8 @@
 //!   its rows, for each rollup that there is, in their own transaction. They lock the table above against readers, so that
 //!   no run reads raw rows without the table and without the record;
 //! - a table that comes back takes its records along, and so does one that takes its place in the same transaction: its
-//!   rows are judged as any that come (see `newcomers`);
+//!   rows are judged as any that come (see `newcomers`). For rollups that follow changes all of their buckets are recorded as
+//!   changed, since nobody told of what was done to the table meanwhile;
 //! - what our own expiry drops is known by `rollup.expired`, and recorded nowhere else.
 //!
 //! A rollup that is made later counts what is there, and has lost nothing.
@@ -274,10 +275,33 @@ pub fn back(table: pg_sys::Oid) -> Result<()> {
             _ => leaving::parents(table).into_iter().map(|parent| place(parent, table)).collect(),
         };
     let _acting = ActingAs::catalog();
-    catalog::execute(
-        "DELETE FROM rollup.lost l WHERE l.relation = ANY ($1) OR l.xid = $2 AND l.place = ANY ($3)",
-        &[tables.into(), own_transaction_id().into(), places.into()],
-    )
+    let followed = catalog::write(
+        "WITH back AS (DELETE FROM rollup.lost l WHERE l.relation = ANY ($1) OR l.xid = $2 AND l.place = ANY ($3) RETURNING l.definition, l.since, l.until), \
+         told AS (INSERT INTO rollup.change (source, time_column, rollup_stamp, since, until) SELECT d.source, (d.plan->>'time_column')::pg_catalog.name, $2 + s.stamp_offset, b.since, b.until \
+         FROM back b JOIN rollup.definition d ON d.id = b.definition JOIN rollup.source s ON s.relation = d.source WHERE d.on_change = 'recompute' AND d.nodes IS NULL RETURNING source, time_column, rollup_stamp) \
+         SELECT DISTINCT source::pg_catalog.oid, time_column::pg_catalog.text, rollup_stamp FROM told",
+        &[tables.clone().into(), own_transaction_id().into(), places.into()],
+        |row| Ok((row.must::<pg_sys::Oid>(1)?, row.must::<String>(2)?, row.must::<i64>(3)?)),
+    )?;
+    // Of rows that a table had, and of those that it has now: nobody told of what was changed while it was away.
+    for (source, time_column, stamp) in followed {
+        for &table in &tables {
+            for times in times_of(table, &time_column) {
+                let moment = |end: fn((Micros, Micros)) -> Micros| trigger::timestamptz(times.map(end));
+                catalog::execute(
+                    "INSERT INTO rollup.change (source, time_column, rollup_stamp, since, until) VALUES ($1, $2::pg_catalog.name, $3, $4, $5)",
+                    &[
+                        source.into(),
+                        time_column.as_str().into(),
+                        stamp.into(),
+                        moment(|(least, _)| least),
+                        moment(|(_, greatest)| greatest),
+                    ],
+                )?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The rollup has lost raw rows.
@@ -321,16 +345,20 @@ pub fn times_leaving(d: &Definition, time_column: &str) -> Result<Vec<Option<(Mi
     let mut found = Vec::new();
     for partition in leaving_now(d.source_oid)? {
         for table in maps::tables(partition)? {
-            let (times, some_without) = match extent(table, time_column) {
-                Extent::Empty => (None, false),
-                Extent::Times(times, some_without) => (times, some_without),
-                Extent::Unknown => (Some((i64::MIN, i64::MAX)), true),
-            };
-            found.extend(times.map(ends).map(Some));
-            found.extend(some_without.then_some(None));
+            found.extend(times_of(table, time_column));
         }
     }
     Ok(found)
+}
+
+/// When the rows of a table lie, from the first to the last, and None where there are rows without time.
+fn times_of(table: pg_sys::Oid, time_column: &str) -> Vec<Option<(Micros, Micros)>> {
+    let (times, some_without) = match extent(table, time_column) {
+        Extent::Empty => (None, false),
+        Extent::Times(times, some_without) => (times, some_without),
+        Extent::Unknown => (Some((i64::MIN, i64::MAX)), true),
+    };
+    times.map(ends).map(Some).into_iter().chain(some_without.then_some(None)).collect()
 }
 
 /// Days go on where time stamps have ended.

@@ -31,6 +31,7 @@ mod clock;
 mod command;
 mod comments;
 mod create;
+pub mod deferred;
 mod definition;
 pub mod diagnose;
 mod differences;
@@ -86,6 +87,7 @@ mod state;
 pub mod sweep;
 mod time_key;
 mod trust;
+mod unlogged;
 mod views;
 pub mod waiting;
 mod watch;
@@ -186,6 +188,7 @@ fn rollup_run_source(source: pg_sys::Oid) -> Result<i64> {
 #[pg_extern(sql = false)]
 fn rollup_work_off(name: &str) -> Result<i64> {
     let d = owned(name)?;
+    deferred::of_rollup(&d)?;
     run::naming(&d, || run::run_one(d.id, run::HowMuch::Piece))?;
     backlog::rest(d.id)
 }

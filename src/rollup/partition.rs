@@ -61,6 +61,7 @@ pub fn partition(
             &[relation.into(), width.into(), ahead.into(), timezone.into()],
         )?;
     }
+    super::deferred::of_table(relation)?;
     let mut made = 0;
     while until_free(if made == 0 { PATIENCE } else { PATIENCE / 10 }, || step(relation))? {
         made += 1;
@@ -372,6 +373,7 @@ pub fn make_due() -> Result<()> {
         if catalog::check_owner(Some(owner), "").is_err() {
             continue;
         }
+        super::deferred::of_table(relation)?;
         loop {
             match in_subtransaction(|| step(relation)) {
                 Ok(true) => {}

@@ -12,7 +12,7 @@ use super::one_server::new_at;
 use super::place::{self, Look, Place};
 use super::progress::Progress;
 use super::waiting::New;
-use super::{arrival, backlog, history, notify, rebase, state};
+use super::{arrival, backlog, deferred, history, notify, rebase, state};
 use hll_rollup::{Backlog, new, sql as bounds, statements};
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
@@ -66,6 +66,7 @@ fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
 }
 
 fn run_locked(place: &dyn Place, mut d: Definition, how_much: HowMuch) -> Result<i64> {
+    super::unlogged::check_stored(d.id, &d.name)?;
     notify::begin();
     let Look { plan, now, candidate, rows: mut total } = place.look(&d)?;
     let prefix = statements::prefix(&plan);
@@ -160,6 +161,7 @@ pub fn run_source(source: pg_sys::Oid) -> Result<i64> {
     let mut most = 0;
     for d in definitions {
         catalog::check_owner_of(&d)?;
+        deferred::of_rollup(&d)?;
         most = most.max(naming(&d, || run_definition(&d, HowMuch::All))?);
     }
     Ok(most)

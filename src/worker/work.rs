@@ -5,6 +5,7 @@ use crate::pg::lock::{self, Work};
 use crate::pg::{background, xact};
 use crate::rollup::attempt::{self, Due};
 use crate::rollup::catalog;
+use crate::rollup::deferred;
 use crate::rollup::diagnose;
 use crate::rollup::error::Result;
 use crate::rollup::history;
@@ -23,7 +24,7 @@ pub fn timed<T>(
     let done = xact::in_transaction(|| {
         let wait = c_text(settings::lock_timeout().to_string());
         crate::pg::query::set_local(c"lock_timeout", &wait);
-        body().unwrap_or_else(|report| {
+        deferred::at_once().and_then(|()| body()).unwrap_or_else(|report| {
             report.report(PgLogLevel::ERROR);
             unreachable!("an error ends the transaction")
         })

@@ -26,6 +26,8 @@ pub struct Command {
     pub left: Vec<(pg_sys::Oid, pg_sys::Oid)>,
     /// Tables of which triggers were switched, so that they may not fire for all who change rows.
     pub switched: Vec<pg_sys::Oid>,
+    /// Tables that were made unlogged.
+    pub unlogged: Vec<pg_sys::Oid>,
     /// Tables of which a column was renamed: which, from what, to what.
     pub renamed: Vec<(pg_sys::Oid, String, String)>,
 }
@@ -86,6 +88,7 @@ pub fn command(call: &Call) -> Command {
                         | pg_sys::AlterTableType::AT_DisableTrigUser
                         | pg_sys::AlterTableType::AT_EnableTrig
                         | pg_sys::AlterTableType::AT_EnableReplicaTrig => told.switched.push(alter.objectId),
+                        pg_sys::AlterTableType::AT_SetUnLogged => told.unlogged.push(alter.objectId),
                         _ => {}
                     }
                 }
