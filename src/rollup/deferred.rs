@@ -2,19 +2,15 @@
 //! ours that it belongs to: PostgreSQL refuses to put it off until the transaction ends, where it would run as somebody
 //! else. So the constraints of a table that we write to are checked with each statement, whatever they are declared as.
 //!
-//! In a transaction of the worker nothing waits before, and this changes nothing for anybody. In one of a caller's, checks that wait
+//! In a transaction of the worker, which does this first of all, nothing waits. In one of a caller's, checks that wait
 //! are made now, as the caller; only where a table that is written to has triggers or constraints of its owner's at all.
 use super::catalog::{self, Definition};
 use super::error::Result;
-use crate::pg::xact::ActingAs;
+use crate::pg::xact::{ActingAs, check_constraints_at_once};
 use pgrx::pg_sys;
 
-/// Has the constraints of the transaction at hand checked with each statement from now on.
-pub fn at_once() -> Result<()> {
-    catalog::execute("SET CONSTRAINTS ALL IMMEDIATE", &[])
-}
-
-/// The same where the tables of a rollup have triggers that are not ours. The caller does not act as another role.
+/// Has constraints checked with each statement, from now until the transaction ends, where the tables of a rollup have
+/// triggers that are not ours. The caller does not act as another role.
 pub fn of_rollup(d: &Definition) -> Result<()> {
     let tables = "SELECT relation::pg_catalog.oid FROM rollup.definition WHERE id = $1 AND relation IS NOT NULL \
         UNION SELECT relation FROM rollup.level WHERE definition = $1";
@@ -31,7 +27,10 @@ fn where_fired(any: &str, of: pgrx::datum::DatumWithOid) -> Result<()> {
         let _acting = ActingAs::catalog();
         catalog::read_often(any, &[of], |row| row.get::<bool>(1))?
     };
-    if found.first() == Some(&Some(true)) { at_once() } else { Ok(()) }
+    if found.first() == Some(&Some(true)) {
+        check_constraints_at_once();
+    }
+    Ok(())
 }
 
 fn any_trigger(tables: &str) -> String {

@@ -31,7 +31,7 @@ mod clock;
 mod command;
 mod comments;
 mod create;
-pub mod deferred;
+mod deferred;
 mod definition;
 pub mod diagnose;
 mod differences;

@@ -5,7 +5,6 @@ use crate::pg::lock::{self, Work};
 use crate::pg::{background, xact};
 use crate::rollup::attempt::{self, Due};
 use crate::rollup::catalog;
-use crate::rollup::deferred;
 use crate::rollup::diagnose;
 use crate::rollup::error::Result;
 use crate::rollup::history;
@@ -24,7 +23,8 @@ pub fn timed<T>(
     let done = xact::in_transaction(|| {
         let wait = c_text(settings::lock_timeout().to_string());
         crate::pg::query::set_local(c"lock_timeout", &wait);
-        deferred::at_once().and_then(|()| body()).unwrap_or_else(|report| {
+        xact::check_constraints_at_once();
+        body().unwrap_or_else(|report| {
             report.report(PgLogLevel::ERROR);
             unreachable!("an error ends the transaction")
         })

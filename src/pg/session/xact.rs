@@ -190,6 +190,18 @@ fn lasting_settings() -> Vec<(&'static CStr, CString)> {
     names.into_iter().filter_map(|name| Some((name, setting(name)?))).collect()
 }
 
+/// Has the constraints of the transaction checked with each statement from now on, as SET CONSTRAINTS ALL IMMEDIATE does. Takes no
+/// transaction id.
+pub fn check_constraints_at_once() {
+    let mut all = pg_sys::ConstraintsSetStmt {
+        type_: pg_sys::NodeTag::T_ConstraintsSetStmt,
+        constraints: std::ptr::null_mut(),
+        deferred: false,
+    };
+    // SAFETY: called inside a transaction; the statement is read, and not kept.
+    unsafe { pg_sys::AfterTriggerSetState(&mut all) }
+}
+
 /// What went wrong in a transaction of a worker.
 #[derive(Debug, Clone)]
 pub struct Failure {
