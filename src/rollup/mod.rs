@@ -188,7 +188,6 @@ fn rollup_run_source(source: pg_sys::Oid) -> Result<i64> {
 #[pg_extern(sql = false)]
 fn rollup_work_off(name: &str) -> Result<i64> {
     let d = owned(name)?;
-    deferred::of_rollup(&d)?;
     run::naming(&d, || run::run_one(d.id, run::HowMuch::Piece))?;
     backlog::rest(d.id)
 }

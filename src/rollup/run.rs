@@ -52,6 +52,7 @@ fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
         history::nothing_to_do(before.id)?;
         return Ok(0);
     }
+    deferred::of_rollup(before)?;
     if !before.same_cluster {
         rebase::rebase(before.source_oid)?;
     } else if !on_nodes && arrival::came_along(before.source_oid)? {
@@ -161,7 +162,6 @@ pub fn run_source(source: pg_sys::Oid) -> Result<i64> {
     let mut most = 0;
     for d in definitions {
         catalog::check_owner_of(&d)?;
-        deferred::of_rollup(&d)?;
         most = most.max(naming(&d, || run_definition(&d, HowMuch::All))?);
     }
     Ok(most)
