@@ -29,6 +29,7 @@ DELETE FROM sale WHERE id = 1000;
 SELECT rollup.run('sale');
 SELECT sum(n) FROM sales;
 -- what waits in the caller's transaction is checked as the caller, before
+INSERT INTO sale VALUES (1001, now(), 1, 1);
 BEGIN;
 INSERT INTO refund VALUES (12345);
 SELECT rollup.run('sale');
