@@ -1,13 +1,21 @@
 //! Conditions on the rows of a page.
 use super::column::{Column, Kind, ROWS};
 use super::program::Ground;
-use crate::pg::v1::varlena_payload;
 use pgrx::pg_sys;
 
 /// `FALSE < UNKNOWN < TRUE`, so that AND is the least of two, OR the greatest, and NOT what is left to `TRUE`.
 const FALSE: u8 = 0;
 const UNKNOWN: u8 = 1;
 const TRUE: u8 = 2;
+
+/// What a condition can come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Truth {
+    False = FALSE,
+    Unknown = UNKNOWN,
+    True = TRUE,
+}
 
 /// How two numbers are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +58,8 @@ pub enum Condition {
     Holds(usize),
     Constant(Option<bool>),
     Not(Box<Condition>),
+    /// IS TRUE, IS FALSE or IS UNKNOWN: never unknown itself.
+    Is(Box<Condition>, Truth),
     All(Vec<Condition>),
     Any(Vec<Condition>),
     /// What the executor says.
@@ -113,6 +123,10 @@ impl Condition {
             }
             Condition::OneOf { column, values } => {
                 let column = &columns[*column];
+                // Of nothing not even NULL is one.
+                if values.is_empty() {
+                    return set(&mut |_| Some(false));
+                }
                 set(&mut |row| Some(values.binary_search(&(column.word(row)? as i64)).is_ok()));
             }
             Condition::SameBytes { column, bytes } => {
@@ -131,6 +145,13 @@ impl Condition {
             Condition::Not(inner) => {
                 inner.truth(rows, columns, ground, out);
                 rows.iter().for_each(|&row| out[usize::from(row)] = TRUE - out[usize::from(row)]);
+            }
+            Condition::Is(inner, what) => {
+                inner.truth(rows, columns, ground, out);
+                for &row in rows {
+                    let truth = &mut out[usize::from(row)];
+                    *truth = if *truth == *what as u8 { TRUE } else { FALSE };
+                }
             }
             Condition::All(parts) => together(parts, u8::min, TRUE, rows, columns, ground, out),
             Condition::Any(parts) => together(parts, u8::max, FALSE, rows, columns, ground, out),
@@ -152,7 +173,7 @@ impl Condition {
     pub fn is_known(&self) -> bool {
         match self {
             Condition::Executor(_) => false,
-            Condition::Not(inner) => inner.is_known(),
+            Condition::Not(inner) | Condition::Is(inner, _) => inner.is_known(),
             Condition::All(parts) | Condition::Any(parts) => parts.iter().all(Condition::is_known),
             _ => true,
         }
@@ -281,50 +302,6 @@ impl Comparison {
     }
 }
 
-/// The numbers in a constant array of a type that is passed by value; None where one is NULL.
-///
-/// # Safety
-/// `array` is a constant that is an array of `element`.
-pub unsafe fn numbers(array: *mut pg_sys::Const, element: pg_sys::Oid) -> Option<Vec<i64>> {
-    // SAFETY: the caller vouches for the constant; the type's size is asked for.
-    unsafe {
-        if (*array).constisnull {
-            return None;
-        }
-        let (mut length, mut by_value, mut align) = (0, false, 0);
-        pg_sys::get_typlenbyvalalign(element, &mut length, &mut by_value, &mut align);
-        let array = pg_sys::pg_detoast_datum((*array).constvalue.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
-        if !by_value || (*array).elemtype != element || pg_sys::array_contains_nulls(array) {
-            return None;
-        }
-        let (mut elements, mut count) = (std::ptr::null_mut::<pg_sys::Datum>(), 0);
-        pg_sys::deconstruct_array(
-            array,
-            element,
-            length.into(),
-            by_value,
-            align,
-            &mut elements,
-            std::ptr::null_mut(),
-            &mut count,
-        );
-        let mut numbers: Vec<i64> =
-            (0..count as usize).map(|n| Width::of(length).extended(*elements.add(n)) as i64).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        Some(numbers)
-    }
-}
-
-/// The bytes of a constant text.
-///
-/// # Safety
-/// `text` is a constant of a varlena type, and not NULL.
-pub unsafe fn text(text: *mut pg_sys::Const) -> Vec<u8> {
-    // SAFETY: the caller vouches for the constant.
-    unsafe { varlena_payload((*text).constvalue) }.to_vec()
-}
-
 /// Whether it is a type whose values are words that are ordered as numbers.
 pub fn is_number(of: pg_sys::Oid) -> bool {
     [
@@ -348,7 +325,7 @@ pub enum Width {
 }
 
 impl Width {
-    fn of(length: i16) -> Width {
+    pub fn of(length: i16) -> Width {
         match length {
             1 => Width::One,
             2 => Width::Two,

@@ -18,11 +18,16 @@ pub(super) unsafe extern "C-unwind" fn explain(
         if node::is_left_to_the_executor(node) {
             pg_sys::ExplainPropertyText(c"Left to the Executor".as_ptr(), c"memory".as_ptr(), es);
         }
+        let names = pg_sys::set_deparse_context_plan((*es).deparse_cxt, plan.cast(), ancestors);
+        let several = (*es).verbose || !(*es).rtable.is_null() && (*(*es).rtable).length > 1;
+        if !(*plan).custom_exprs.is_null() {
+            let gate = pg_sys::make_ands_explicit((*plan).custom_exprs);
+            let text = pg_sys::deparse_expression(gate.cast(), names, several, false);
+            pg_sys::ExplainPropertyText(c"One-Time Filter".as_ptr(), text, es);
+        }
         if keys == 0 {
             return;
         }
-        let names = pg_sys::set_deparse_context_plan((*es).deparse_cxt, plan.cast(), ancestors);
-        let several = (*es).verbose || !(*es).rtable.is_null() && (*(*es).rtable).length > 1;
         let mut shown = std::ptr::null_mut();
         let entries = PgList::<pg_sys::TargetEntry>::from_pg((*plan).custom_scan_tlist);
         for entry in entries.iter_ptr().take(keys) {

@@ -101,6 +101,7 @@ unsafe extern "C-unwind" fn again(node: *mut pg_sys::CustomScanState) {
         let changed = (*node).ss.ps.chgParam;
         if !changed.is_null() {
             pg_sys::UpdateChangedParamSet(run.scan, changed);
+            run.forget_programs();
         }
         // What has changed is taken notice of when the scan is run next.
         if (*run.scan).chgParam.is_null() {

@@ -183,13 +183,13 @@ impl Query {
             let clauses = PgList::<pg_sys::RestrictInfo>::from_pg((*self.input).baserestrictinfo);
             for clause in clauses.iter_ptr() {
                 let e = (*clause).clause;
-                if (*clause).pseudoconstant
-                    || pg_sys::contain_volatile_functions(e.cast())
-                    || pg_sys::contain_subplans(e.cast())
-                {
+                if pg_sys::contain_volatile_functions(e.cast()) || pg_sys::contain_subplans(e.cast()) {
                     return None;
                 }
-                conditions.push(e);
+                // One that no row has a part in is asked once: see `plan`.
+                if !(*clause).pseudoconstant {
+                    conditions.push(e);
+                }
             }
             let unknown = Compiler::unknown(targets, places.clone(), &conditions, &keys, &self.calls);
             (unknown <= 1).then_some(Layout { partial, keys, places })

@@ -109,6 +109,9 @@ unsafe extern "C-unwind" fn plan(
         (*scan).scan.plan.targetlist = targets;
         (*scan).scan.plan.qual = part(3);
         (*scan).flags = (*path).flags;
+        if let Some(first) = PgList::<pg_sys::Plan>::from_pg(below).get_ptr(0) {
+            (*(*below).elements).ptr_value = ungated(first, &mut (*scan).custom_exprs).cast();
+        }
         (*scan).custom_plans = below;
         // A list of nodes, with the list of numbers in it: other extensions, Citus is one, look at the tag of its first element
         // to tell their own plans.
@@ -116,5 +119,31 @@ unsafe extern "C-unwind" fn plan(
         (*scan).custom_scan_tlist = scanned.into_pg();
         (*scan).methods = &raw const SCAN.0;
         scan.cast()
+    }
+}
+
+/// The scans of a plan without what is above each where conditions are asked once, since no row has a part in them: a Result.
+/// What it is handed up by then is what the Result would have. Hands the conditions over; parts of a table all have the
+/// table's.
+unsafe fn ungated(plan: *mut pg_sys::Plan, gate: &mut *mut pg_sys::List) -> *mut pg_sys::Plan {
+    // SAFETY: plans are read as what their tags say; columns in them are the tables' until the planner is done.
+    unsafe {
+        match (*plan).type_ {
+            pg_sys::NodeTag::T_Append => {
+                let parts = (*plan.cast::<pg_sys::Append>()).appendplans;
+                for n in 0..(*parts).length as usize {
+                    let part = (*parts).elements.add(n);
+                    (*part).ptr_value = ungated((*part).ptr_value.cast(), gate).cast();
+                }
+                plan
+            }
+            pg_sys::NodeTag::T_Result if !(*plan).lefttree.is_null() => {
+                let scan = (*plan).lefttree;
+                (*scan).targetlist = (*plan).targetlist;
+                *gate = (*plan.cast::<pg_sys::Result>()).resconstantqual.cast();
+                scan
+            }
+            _ => plan,
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Conditions of PostgreSQL that are looked at here, a column at a time.
 use super::compile::{Compiler, constant};
-use super::condition::{self, Comparison, Condition, Operand, Width, is_number};
+use super::condition::{Comparison, Condition, Operand, Truth, Width, is_number};
+use crate::pg::v1::varlena_payload;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{PgList, pg_sys};
 
 impl Compiler {
@@ -49,6 +51,22 @@ impl Compiler {
                         _ => Condition::Not(Box::new(is_null)),
                     }
                 }
+                pg_sys::NodeTag::T_BooleanTest => {
+                    let test = &*e.cast::<pg_sys::BooleanTest>();
+                    let inner = Box::new(self.known_condition(test.arg)?);
+                    let (what, negated) = match test.booltesttype {
+                        pg_sys::BoolTestType::IS_TRUE => (Truth::True, false),
+                        pg_sys::BoolTestType::IS_NOT_TRUE => (Truth::True, true),
+                        pg_sys::BoolTestType::IS_FALSE => (Truth::False, false),
+                        pg_sys::BoolTestType::IS_NOT_FALSE => (Truth::False, true),
+                        pg_sys::BoolTestType::IS_UNKNOWN => (Truth::Unknown, false),
+                        _ => (Truth::Unknown, true),
+                    };
+                    match negated {
+                        false => Condition::Is(inner, what),
+                        true => Condition::Not(Box::new(Condition::Is(inner, what))),
+                    }
+                }
                 pg_sys::NodeTag::T_Var => Condition::Holds(self.simple(e)?),
                 pg_sys::NodeTag::T_Const => {
                     let c = &*e.cast::<pg_sys::Const>();
@@ -59,14 +77,19 @@ impl Compiler {
                     let test = &*e.cast::<pg_sys::ScalarArrayOpExpr>();
                     let how = Comparison::of(test.opno)?;
                     let sides = parts(test.args);
-                    let (of, array) = (*sides.first()?, sides.get(1)?.cast::<pg_sys::Const>());
+                    let (of, array) = (*sides.first()?, *sides.get(1)?);
                     let element = pg_sys::exprType(of.cast());
-                    if (*array).xpr.type_ != pg_sys::NodeTag::T_Const || !is_number(element) {
+                    if !is_number(element) {
                         return None;
                     }
-                    let one_of = Condition::OneOf {
-                        column: self.simple(of)?,
-                        values: condition::numbers(array, element)?,
+                    let column = self.simple(of)?;
+                    let one_of = match self.value(array)? {
+                        Value::Later => Condition::OneOf { column, values: Vec::new() },
+                        // Compared with NULL, no row is told anything.
+                        Value::Now(None) => return Some(Condition::Constant(None)),
+                        Value::Now(Some(array)) => {
+                            Condition::OneOf { column, values: numbers(array, element)? }
+                        }
                     };
                     match (how, test.useOr) {
                         (Comparison::Equal, true) => one_of,
@@ -93,6 +116,22 @@ impl Compiler {
         }
     }
 
+    /// What an expression comes to that no row has a part in; None of others.
+    unsafe fn value(&self, e: *mut pg_sys::Expr) -> Option<Value> {
+        // SAFETY: the tags say what the nodes are.
+        unsafe {
+            match (*e.cast::<pg_sys::Node>()).type_ {
+                pg_sys::NodeTag::T_Const => {
+                    let c = &*e.cast::<pg_sys::Const>();
+                    Some(Value::Now((!c.constisnull).then_some(c.constvalue)))
+                }
+                pg_sys::NodeTag::T_Param if self.scan.is_null() => Some(Value::Later),
+                pg_sys::NodeTag::T_Param => parameter(&*e.cast::<pg_sys::Param>(), self.scan).map(Value::Now),
+                _ => None,
+            }
+        }
+    }
+
     unsafe fn comparison(&mut self, test: &pg_sys::OpExpr) -> Option<Condition> {
         const TEXT_EQUAL: u32 = 98;
         // SAFETY: the tags say what the nodes are.
@@ -100,36 +139,56 @@ impl Compiler {
             let sides = PgList::<pg_sys::Expr>::from_pg(test.args);
             let (left, right) = (sides.get_ptr(0)?, sides.get_ptr(1)?);
             if test.opno.to_u32() == TEXT_EQUAL && pg_sys::get_collation_isdeterministic(test.inputcollid) {
-                let value = constant(right)?;
-                let bytes = condition::text(right.cast());
-                debug_assert_eq!(value, (*right.cast::<pg_sys::Const>()).constvalue);
+                constant(right)?;
+                let bytes = varlena_payload((*right.cast::<pg_sys::Const>()).constvalue).to_vec();
                 return Some(Condition::SameBytes { column: self.simple(left)?, bytes });
             }
             let how = Comparison::of(test.opno)?;
             let (how, of, other) =
                 if self.simple(left).is_some() { (how, left, right) } else { (how.turned(), right, left) };
             let column = self.simple(of)?;
-            let with = match (*other.cast::<pg_sys::Node>()).type_ {
-                pg_sys::NodeTag::T_Const => {
-                    let c = &*other.cast::<pg_sys::Const>();
-                    let width = Width::of_type(c.consttype);
-                    Operand::Value((!c.constisnull).then(|| width.extended(c.constvalue) as i64))
+            let with = match self.value(other) {
+                Some(Value::Later) => Operand::Value(None),
+                Some(Value::Now(value)) => {
+                    let width = Width::of_type(pg_sys::exprType(other.cast()));
+                    Operand::Value(value.map(|value| width.extended(value) as i64))
                 }
-                pg_sys::NodeTag::T_Param if self.scan.is_null() => Operand::Value(None),
-                pg_sys::NodeTag::T_Param => Operand::Value(parameter(other, (*self.scan).ps.state)?),
-                _ => Operand::Column(self.simple(other)?),
+                None => Operand::Column(self.simple(other)?),
             };
             Some(Condition::Compare { column, how, with })
         }
     }
 }
 
-/// The value of a parameter that the statement was executed with; None where that is not known yet.
-unsafe fn parameter(e: *mut pg_sys::Expr, state: *mut pg_sys::EState) -> Option<Option<i64>> {
-    // SAFETY: the tag says what the node is; the parameters are those of the running statement.
+/// A value that is the same for all rows.
+enum Value {
+    /// It is known once the statement is executed.
+    Later,
+    Now(Option<pg_sys::Datum>),
+}
+
+/// The value of a parameter: one that the statement was executed with, or one that a sub-query gives which does not depend on
+/// the row.
+unsafe fn parameter(param: &pg_sys::Param, scan: *mut pg_sys::ScanState) -> Option<Option<pg_sys::Datum>> {
+    mod unguarded {
+        use pgrx::pg_sys;
+        unsafe extern "C-unwind" {
+            pub fn ExecSetParamPlan(node: *mut pg_sys::SubPlanState, context: *mut pg_sys::ExprContext);
+        }
+    }
+    // SAFETY: the parameters are those of the running statement; a sub-query that has not been asked yet is asked here, as
+    // the executor does where it comes to the parameter.
     unsafe {
-        let param = &*e.cast::<pg_sys::Param>();
-        let given = (*state).es_param_list_info;
+        if param.paramkind == pg_sys::ParamKind::PARAM_EXEC {
+            let context = (*scan).ps.ps_ExprContext;
+            let value = (*context).ecxt_param_exec_vals.add(param.paramid as usize);
+            if !(*value).execPlan.is_null() {
+                let plan = (*value).execPlan.cast();
+                pg_guard_ffi_boundary(|| unguarded::ExecSetParamPlan(plan, context));
+            }
+            return Some((!(*value).isnull).then_some((*value).value));
+        }
+        let given = (*(*scan).ps.state).es_param_list_info;
         if param.paramkind != pg_sys::ParamKind::PARAM_EXTERN
             || given.is_null()
             || (*given).paramFetch.is_some()
@@ -138,7 +197,35 @@ unsafe fn parameter(e: *mut pg_sys::Expr, state: *mut pg_sys::EState) -> Option<
             return None;
         }
         let value = &*(*given).params.as_ptr().add(param.paramid as usize - 1);
-        (value.ptype == param.paramtype)
-            .then(|| (!value.isnull).then(|| Width::of_type(value.ptype).extended(value.value) as i64))
+        (value.ptype == param.paramtype).then(|| (!value.isnull).then_some(value.value))
+    }
+}
+
+/// The numbers in an array whose elements are passed by value; None where one is NULL.
+unsafe fn numbers(array: pg_sys::Datum, element: pg_sys::Oid) -> Option<Vec<i64>> {
+    // SAFETY: the caller vouches for the array; the type's size is asked for.
+    unsafe {
+        let (mut length, mut by_value, mut align) = (0, false, 0);
+        pg_sys::get_typlenbyvalalign(element, &mut length, &mut by_value, &mut align);
+        let array = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+        if !by_value || (*array).elemtype != element || pg_sys::array_contains_nulls(array) {
+            return None;
+        }
+        let (mut elements, mut count) = (std::ptr::null_mut::<pg_sys::Datum>(), 0);
+        pg_sys::deconstruct_array(
+            array,
+            element,
+            length.into(),
+            by_value,
+            align,
+            &mut elements,
+            std::ptr::null_mut(),
+            &mut count,
+        );
+        let mut numbers: Vec<i64> =
+            (0..count as usize).map(|n| Width::of(length).extended(*elements.add(n)) as i64).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        Some(numbers)
     }
 }

@@ -39,6 +39,8 @@ pub struct Run {
     /// Of groups and states: a context that is reset as a whole.
     memory: *mut pg_sys::ExprContext,
     limit: usize,
+    /// What is asked once, before the first row; NULL where nothing is.
+    gate: *mut pg_sys::ExprState,
     /// The most memory that groups and states have taken.
     pub peak: usize,
     /// What it begins with.
@@ -96,12 +98,18 @@ impl Run {
                 calls,
                 memory,
                 limit,
+                gate: pg_sys::ExecInitQual((*plan).custom_exprs, node.cast()),
                 peak: 0,
                 first,
                 phase: first,
                 executor: std::ptr::null_mut(),
             }
         }
+    }
+
+    /// Forgets what was made of the scan's expressions: values in them have changed.
+    pub fn forget_programs(&mut self) {
+        self.programs.clear();
     }
 
     /// Forgets all groups and their states.
@@ -156,7 +164,9 @@ impl Run {
                 self.grow();
             }
             let mut more = false;
-            loop {
+            // Asked again where it goes on after a full memory: the answer is the same.
+            let open = self.gate.is_null() || pg_sys::ExecQual(self.gate, (*node).ss.ps.ps_ExprContext);
+            while open {
                 interrupt::check();
                 let scan = self.page.next(self.scan);
                 if scan.is_null() {
