@@ -56,6 +56,12 @@ impl Retention {
             "INSERT INTO rollup.expired AS e (relation, below) VALUES ($1, pg_catalog.now() - $2::pg_catalog.interval) \
              ON CONFLICT (relation) DO UPDATE SET below = greatest(e.below, excluded.below)",
             &[self.oid.into(), self.keep.clone().into()],
+        )?;
+        // By another column rows go from anywhere in a rollup's time. That is known as long as the retention is there.
+        catalog::execute(
+            "UPDATE rollup.definition d SET whole = false WHERE d.whole AND (d.source = $1 AND d.plan->>'time_column' <> $2 \
+             OR (d.relation = $1 OR EXISTS (SELECT FROM rollup.level l WHERE l.definition = d.id AND l.relation = $1)) AND d.plan->>'time_key' <> $2)",
+            &[self.oid.into(), self.time_column.as_str().into()],
         )
     }
 }
