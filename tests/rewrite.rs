@@ -1,6 +1,7 @@
 //! What statements over a raw table are answered from, each trap by itself: the answer is that of the raw table, and what
 //! may not be so is read raw.
 use hll_lab::Cluster;
+use hll_tests::forgive::is_one_of;
 use hll_tests::rewriting::{HALF, each, equal, prepared, reads_rollup, rows, same, why};
 use hll_tests::{another, number};
 use postgres::Client;
@@ -295,6 +296,55 @@ fn rows_that_have_gone() {
     assert!(number(&mut c, "SELECT count(*) FROM hits WHERE at < '2026-01-03'") > 0, "the rollup keeps them");
     // What comes too late is there raw.
     each(&mut c, "INSERT INTO hit VALUES ('2026-01-03 01:00', 1, 1); SELECT rollup_hit()");
+    equal(&mut c, all);
+}
+
+#[test]
+fn parts_that_leave_in_other_ways() {
+    let cluster = Cluster::new().unwrap();
+    let mut c = cluster.database("traps").unwrap();
+    let rollup = "SELECT rollup.create('hits', 'SELECT date_trunc(''minute'', at) AS at, site, count(*) AS n, sum(v) AS total FROM hit GROUP BY 1, 2', every => NULL, on_change => 'recompute'); SELECT rollup_hit(); SET rollup.rewrite = exact";
+    let rows =
+        "SELECT timestamp '2026-01-01' + g * interval '40 s', g % 3, g FROM generate_series(1, 4000) g";
+    let all = "SELECT date_trunc('day', at), count(*), sum(v) FROM hit GROUP BY 1";
+    // A child.
+    each(
+        &mut c,
+        "SET timezone = 'UTC'; CREATE TABLE hit (at timestamp, site int, v int); CREATE TABLE hit_old () INHERITS (hit)",
+    );
+    each(
+        &mut c,
+        &format!("INSERT INTO hit_old {rows}; INSERT INTO hit VALUES ('2026-02-01', 1, 1); {rollup}"),
+    );
+    equal(&mut c, all);
+    c.batch_execute("ALTER TABLE hit_old NO INHERIT hit").unwrap();
+    equal(&mut c, all);
+    // Rows at the ends of time that have changed, before a run has followed.
+    each(
+        &mut c,
+        "INSERT INTO hit VALUES ('-infinity', 1, 1), ('infinity', 1, 1), ('0044-03-15 BC', 1, 1); SELECT rollup_hit(); UPDATE hit SET v = v + 1",
+    );
+    equal(&mut c, all);
+    // A partition whose departure was begun and is waited for.
+    each(
+        &mut c,
+        "SELECT rollup.drop('hits'); DROP TABLE hit, hit_old; CREATE TABLE hit (at timestamp, site int, v int) PARTITION BY RANGE (at)",
+    );
+    each(
+        &mut c,
+        "CREATE TABLE hit_1 PARTITION OF hit FOR VALUES FROM ('2026-01-01') TO ('2026-01-02'); CREATE TABLE hit_2 PARTITION OF hit FOR VALUES FROM ('2026-01-02') TO ('2026-02-01')",
+    );
+    each(&mut c, &format!("INSERT INTO hit {rows}; {rollup}"));
+    equal(&mut c, all);
+    let mut reader = another(&cluster, "traps");
+    reader.batch_execute("BEGIN; SELECT count(*) FROM hit").unwrap();
+    each(&mut c, "SET lock_timeout = '100ms'");
+    let detach = c.batch_execute("ALTER TABLE hit DETACH PARTITION hit_1 CONCURRENTLY");
+    assert!(is_one_of(&detach.expect_err("the reader holds a lock"), &["55P03"]));
+    equal(&mut c, all);
+    reader.batch_execute("COMMIT").unwrap();
+    equal(&mut c, all);
+    c.batch_execute("ALTER TABLE hit DETACH PARTITION hit_1 FINALIZE").unwrap();
     equal(&mut c, all);
 }
 

@@ -8,6 +8,7 @@ use super::arrange::sources_above;
 use super::catalog::{self, Must};
 use super::error::Result;
 use crate::pg::ddl;
+use crate::pg::leaving::taken_away;
 use crate::pg::trigger::timestamptz;
 use crate::pg::xact::ActingAs;
 use crate::pg::zonemap::extent::{Extent, extent};
@@ -16,6 +17,9 @@ use pgrx::pg_sys;
 /// What a command says: parts that have left, triggers that were switched.
 pub fn told(command: &ddl::Command) -> Result<()> {
     command.left.iter().try_for_each(|(parent, part)| left(*parent, *part))?;
+    for &child in &command.freed {
+        taken_away(child).into_iter().try_for_each(|parent| left(parent, child))?;
+    }
     command.unlogged.iter().try_for_each(|table| unlogged(*table))?;
     for table in &command.switched {
         for source in sources_above(*table)? {

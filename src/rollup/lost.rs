@@ -153,9 +153,9 @@ fn of_rollup(table: pg_sys::Oid, source: pg_sys::Oid, d: &Definition) -> Result<
 
 const DAY: i64 = 86_400_000_000;
 
-fn place(parent: pg_sys::Oid, table: pg_sys::Oid) -> String {
-    // A child that is no partition has no bounds.
-    format!("{} {}", parent.to_u32(), leaving::bounds(table).unwrap_or_default())
+/// A child that is no partition has no bounds, and so no place that another could take: what follows it may be anything.
+fn place(parent: pg_sys::Oid, table: pg_sys::Oid) -> Option<String> {
+    leaving::bounds(table).map(|bounds| format!("{} {bounds}", parent.to_u32()))
 }
 
 /// Writes down what has left, and says how many rows no run will count any more.
@@ -243,7 +243,7 @@ fn detached(table: pg_sys::Oid, parent: pg_sys::Oid) -> Result<()> {
     if watch::Expiring::drops(table) {
         return Ok(());
     }
-    let place = place(parent, table);
+    let place = place(parent, table).unwrap_or_default();
     for one in maps::tables(table)? {
         let mut left = measure(one, parent, Some(parent))?;
         // Its columns may be others by now, and it may lie below the source on another way.
@@ -272,7 +272,7 @@ pub fn back(table: pg_sys::Oid) -> Result<()> {
     let places: Vec<String> =
         match under_latest_snapshot(|| Ok::<_, ErrorReport>(waiting::has_rows(table, ""))) {
             Ok(Some(false)) => Vec::new(),
-            _ => leaving::parents(table).into_iter().map(|parent| place(parent, table)).collect(),
+            _ => leaving::parents(table).into_iter().filter_map(|parent| place(parent, table)).collect(),
         };
     let _acting = ActingAs::catalog();
     let followed = catalog::write(

@@ -112,6 +112,23 @@ INSERT INTO log VALUES ('2026-03-03 12:00', 1), (NULL, 2);
 SELECT rollup_log(), (SELECT count(*) FROM rollup.check('logs')) AS differ, (SELECT sum(n) FROM logs) AS n;
 SELECT rollup.drop('logs');
 SELECT count(*) FROM rollup.lost l WHERE NOT EXISTS (SELECT FROM rollup.definition d WHERE d.id = l.definition);
+-- one child goes and another comes in one transaction: it may be anything, and takes nobody's place
+CREATE TABLE gate (at timestamptz, x int);
+CREATE TABLE gate_old () INHERITS (gate);
+SELECT rollup.create('gates', $$SELECT date_trunc('day', at) AS at, count(*) AS n FROM gate GROUP BY 1$$, every => NULL, on_change => 'recompute') IS NOT NULL AS made;
+INSERT INTO gate_old VALUES ('2025-01-05', 1), ('2025-01-06', 2);
+SELECT rollup_gate();
+CREATE TABLE gate_new (LIKE gate INCLUDING ALL);
+INSERT INTO gate_new (at) VALUES ('2026-02-05');
+BEGIN;
+ALTER TABLE gate_old NO INHERIT gate;
+ALTER TABLE gate_new INHERIT gate;
+COMMIT;
+SELECT rollup_gate();
+SELECT at, n FROM gates ORDER BY at;
+SELECT missing_rows FROM rollup.status WHERE name = 'gates';
+SELECT rollup.drop('gates');
+DROP TABLE gate, gate_old, gate_new CASCADE;
 -- what expires by our own hand is no loss
 SELECT rollup.retain('trip', '1 day'), rollup.drop('follows'), rollup.drop('later');
 TRUNCATE trip_rest;

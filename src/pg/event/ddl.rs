@@ -22,7 +22,7 @@ pub struct Command {
     pub freed: Vec<pg_sys::Oid>,
     /// Subscriptions that were made or changed.
     pub subscriptions: Vec<pg_sys::Oid>,
-    /// Tables that have left another: that one, and which.
+    /// Partitions that have left a table: that one, and which; 0 where no name leads to it.
     pub left: Vec<(pg_sys::Oid, pg_sys::Oid)>,
     /// Tables of which triggers were switched, so that they may not fire for all who change rows.
     pub switched: Vec<pg_sys::Oid>,
@@ -78,10 +78,7 @@ pub fn command(call: &Call) -> Command {
                             let name = CStr::from_ptr((*name).relname).to_string_lossy().into_owned();
                             told.detached.push((alter.objectId, name));
                         }
-                        pg_sys::AlterTableType::AT_DropInherit => {
-                            told.left.push((named((*command).def.cast()), alter.objectId));
-                            told.freed.push(alter.objectId);
-                        }
+                        pg_sys::AlterTableType::AT_DropInherit => told.freed.push(alter.objectId),
                         pg_sys::AlterTableType::AT_AddInherit => told.children.push(alter.objectId),
                         pg_sys::AlterTableType::AT_DisableTrig
                         | pg_sys::AlterTableType::AT_DisableTrigAll

@@ -3,19 +3,19 @@
 /// A first and a last moment, in microseconds since 2000.
 pub type Piece = (i64, i64);
 
-/// What lies below is taken for the infinity: moments beside it can be computed.
+/// What lies below is taken for the infinity, and what ends there ends here: moments beside it can be computed.
 const LOW: i64 = -2_000 * 31_556_952_000_000;
 const HIGH: i64 = 287_000 * 31_556_952_000_000;
 const MINUTE: i64 = 60_000_000;
 
 fn early(at: i64, before: i64) -> i64 {
     let at = at.saturating_sub(before);
-    if at < LOW { i64::MIN } else { at }
+    if at < LOW { i64::MIN } else { at.min(HIGH) }
 }
 
 fn late(at: i64, after: i64) -> i64 {
     let at = at.saturating_add(after);
-    if at > HIGH { i64::MAX } else { at }
+    if at > HIGH { i64::MAX } else { at.max(LOW) }
 }
 
 /// As few pieces as `most`, which have all that `pieces` have and what lies between those that lie nearest to each other.
@@ -85,6 +85,9 @@ mod tests {
         assert_eq!(buckets(&[(100, 200), (i64::MIN, 50)], 10, 0), [i64::MIN, 201]);
         assert_eq!(buckets(&[(MINUTE * 100, MINUTE * 101)], MINUTE, 5), [MINUTE * 99 - 5, MINUTE * 101 + 6]);
         assert_eq!(rows(&[(MINUTE * 100, i64::MAX)], MINUTE, 0, 3), [(MINUTE * 99, i64::MAX)]);
+        let ends = [(i64::MIN, i64::MIN), (i64::MAX, i64::MAX)];
+        assert_eq!(buckets(&ends, MINUTE, 0), [i64::MIN, LOW, HIGH, i64::MAX]);
+        assert_eq!(rows(&ends, MINUTE, 0, 3), [(i64::MIN, LOW), (HIGH, i64::MAX)]);
         assert_eq!(
             merged(vec![(0, 0), (MINUTE * 9, MINUTE * 9), (MINUTE * 18, MINUTE * 18)], 2),
             [(0, MINUTE * 18)]

@@ -30,10 +30,13 @@ const TABLES: usize = 5;
 const MANY: usize = 64;
 
 /// With $3 a rollup is good that knows more than the raw table, or other. $4 are the tables of levels. One from which rows
-/// expire by another column than the time may lack any.
+/// expire by another column than the time may lack any. A partition that is being detached concurrently with readers is read
+/// no more by a statement to which it is pending, and its departure is recorded at the end; all of a database are few, while
+/// a source may have many parts.
 const STATE: &str = "SELECT d.generation = $2 AND d.backlog_from_xmax IS NULL AND ($3 OR d.left_out = 0 AND d.long_keys = 0) \
   AND NOT EXISTS (SELECT FROM rollup.retention r WHERE r.relation = d.source AND r.time_column <> d.plan->>'time_column' \
-    OR (r.relation = d.relation OR r.relation = ANY ($4::oid[])) AND r.time_column <> d.plan->>'time_key'), \
+    OR (r.relation = d.relation OR r.relation = ANY ($4::oid[])) AND r.time_column <> d.plan->>'time_key') \
+  AND NOT CASE WHEN NOT $3 AND (SELECT c.relhassubclass FROM pg_class c WHERE c.oid = d.source) THEN EXISTS (SELECT FROM pg_inherits i WHERE i.inhdetachpending) ELSE false END, \
   d.seen_xmax, d.seen_xip, (SELECT e.below FROM rollup.expired e WHERE e.relation = d.relation), \
   greatest((SELECT max(l.until) FROM rollup.departure l WHERE l.source = d.source), (SELECT e.below FROM rollup.expired e WHERE e.relation = d.source)), d.source::oid, \
   NOT $3 AND d.refused_changes IS NOT NULL OR EXISTS (SELECT FROM rollup.arrival n WHERE n.source = d.source AND (n.rollup_stamp >= d.seen_xmax OR n.rollup_stamp = ANY (d.seen_xip))) \
