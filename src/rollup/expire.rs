@@ -279,7 +279,14 @@ pub fn expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> 
             Outcome::Archived(name) => notice!("partition {name} was archived"),
             Outcome::Stays(name, why) => notice!("partition {name} stays: {why}"),
             Outcome::More => {}
-            Outcome::Done => return Ok(expiry.removed),
+            Outcome::Done => {
+                // As the worker does, so that `rollup.status` shows it whoever called.
+                match &expiry.failure {
+                    Some(e) => _ = retention::failed(relation, &e.message)?,
+                    None => retention::succeeded(relation)?,
+                }
+                return Ok(expiry.removed);
+            }
         }
     }
 }

@@ -1,11 +1,12 @@
 //! What follows where names have changed: see `names`.
 use super::catalog::{self, Definition};
-use super::error::{Result, internal};
+use super::error::{Result, fail, internal};
 use super::names::wanted;
 use super::{levels, views};
 use crate::pg::query::set_local;
-use crate::pg::shape;
 use crate::pg::xact::{ActingAs, in_subtransaction};
+use crate::pg::{security, shape};
+use hll_rollup::sql::literal;
 use hll_rollup::{Plan, statements};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -32,7 +33,11 @@ pub fn agree(d: &Definition, old: &Plan, new: &mut Plan, source: &str) -> Result
 /// The plan in the names of today, which are stored where they are not those that were recorded, with all that goes by the name
 /// of the time column. The state row is locked.
 pub fn stored(d: &Definition) -> Result<Plan> {
-    let Some((plan, shape)) = d.followed()? else { return d.plan() };
+    let Some((plan, shape)) = d.followed()? else {
+        let plan = d.plan()?;
+        check_types(d, &plan)?;
+        return Ok(plan);
+    };
     let plan = super::trust::checked(d, plan)?;
     let (source, target, owner) = d.parts()?;
     let was = d.stored_plan()?.time_column;
@@ -70,6 +75,46 @@ pub fn stored(d: &Definition) -> Result<Plan> {
         views::make(false, &plan, views::Names { source, target, view: None }, level, d.id)?;
     }
     Ok(plan)
+}
+
+/// Refuses what would be stored as another type than it is computed in, and be rounded: a live view keeps columns from being
+/// given another type, but it may have been dropped.
+fn check_types(d: &Definition, plan: &Plan) -> Result<()> {
+    let (source, target, owner) = d.parts()?;
+    if d.shape.is_none() || d.live.and_then(security::owner_of).is_some() {
+        return Ok(());
+    }
+    let computed = {
+        let _acting = ActingAs::role(owner);
+        shape::of_text(
+            &statements::aggregate_source(plan, source, "true", None, ""),
+            &wanted(plan, d.source_oid),
+        )
+    };
+    let Some(computed) = computed else { return Ok(()) };
+    for (name, _, now) in &computed.columns {
+        let Some(was) = plan.column(name).map(|c| &c.sql_type).filter(|was| *was != now) else { continue };
+        let _acting = ActingAs::catalog();
+        let stored = catalog::maybe::<String>(
+            "SELECT pg_catalog.format_type(a.atttypid, a.atttypmod) FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1::pg_catalog.regclass AND a.attname = $2::pg_catalog.name",
+            &[target.into(), name.as_str().into()],
+        )?;
+        if stored.as_ref() != Some(now) {
+            return fail(
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                format!("column {name} of rollup {} is {was}, and its query gives {now} by now", d.name),
+                match plan.column(name).is_some_and(|c| c.is_key()) {
+                    true => "Give the column of the raw table its type back, or make another rollup: keys stay what they are.".into(),
+                    false => format!(
+                        "SELECT rollup.replace({}, {}) has it follow.",
+                        literal(&d.name),
+                        literal(&statements::query(plan, source))
+                    ),
+                },
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A column has been renamed: what goes by its name follows at once, if nobody stands in the way; else with the next run.
