@@ -331,3 +331,39 @@ fn history_goes_on_in_levels() {
     each(&mut c, "SELECT rollup_hit()");
     assert_eq!(number(&mut c, "SELECT count(*) FROM hit"), whole + 2);
 }
+
+#[test]
+fn rows_that_expired_by_another_column() {
+    let cluster = Cluster::new().unwrap();
+    let mut c = cluster.database("traps").unwrap();
+    let create = |name: &str| {
+        format!(
+            "SELECT rollup.create('{name}', 'SELECT date_trunc(''hour'', at) AS at, count(*) AS n, sum(v) AS total, min(loaded) AS loaded FROM hit GROUP BY 1', every => NULL, on_change => 'recompute')"
+        )
+    };
+    each(
+        &mut c,
+        "SET timezone = 'UTC';
+        CREATE TABLE hit (at timestamptz NOT NULL, loaded timestamptz NOT NULL, v int);
+        INSERT INTO hit SELECT now() - g * interval '20 minutes', now() - (g % 20) * interval '1 day', g FROM generate_series(1, 400) g",
+    );
+    each(&mut c, &create("hits"));
+    each(&mut c, "SELECT rollup_hit(); SET rollup.rewrite = exact");
+    let all = "SELECT at::date, count(*), sum(v) FROM hit GROUP BY 1";
+    equal(&mut c, all);
+    // They are gone, whether others will go or not.
+    each(
+        &mut c,
+        "SELECT rollup.retain('hit', '10 days', 'loaded'); SELECT rollup.expire('hit'); SELECT rollup.retain('hit', NULL)",
+    );
+    assert!(number(&mut c, "SELECT count(*) FROM hit") < 300);
+    same(&mut c, all);
+    // So it is of what expires from the rollup itself.
+    each(&mut c, &create("hits_again"));
+    equal(&mut c, all);
+    each(
+        &mut c,
+        "SELECT rollup.retain('hits_again', '3 days', 'loaded'); SELECT rollup.expire('hits_again'); SELECT rollup.retain('hits_again', NULL)",
+    );
+    same(&mut c, all);
+}
