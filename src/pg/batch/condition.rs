@@ -148,24 +148,15 @@ impl Condition {
             }
             Condition::Is(inner, what) => {
                 inner.truth(rows, columns, ground, out);
-                for &row in rows {
-                    let truth = &mut out[usize::from(row)];
-                    *truth = if *truth == *what as u8 { TRUE } else { FALSE };
-                }
+                let is = |truth: u8| if truth == *what as u8 { TRUE } else { FALSE };
+                rows.iter().for_each(|&row| out[usize::from(row)] = is(out[usize::from(row)]));
             }
             Condition::All(parts) => together(parts, u8::min, TRUE, rows, columns, ground, out),
             Condition::Any(parts) => together(parts, u8::max, FALSE, rows, columns, ground, out),
-            Condition::Executor(state) => {
-                for &row in rows {
-                    let row = usize::from(row);
-                    let (value, null) = ground.evaluate(*state, row);
-                    out[row] = match (null, value.value() & 0xff != 0) {
-                        (true, _) => UNKNOWN,
-                        (_, true) => TRUE,
-                        _ => FALSE,
-                    };
-                }
-            }
+            Condition::Executor(state) => set(&mut |row| {
+                let (value, null) = ground.evaluate(*state, row);
+                (!null).then(|| value.value() & 0xff != 0)
+            }),
         }
     }
 

@@ -51,22 +51,7 @@ impl Compiler {
                         _ => Condition::Not(Box::new(is_null)),
                     }
                 }
-                pg_sys::NodeTag::T_BooleanTest => {
-                    let test = &*e.cast::<pg_sys::BooleanTest>();
-                    let inner = Box::new(self.known_condition(test.arg)?);
-                    let (what, negated) = match test.booltesttype {
-                        pg_sys::BoolTestType::IS_TRUE => (Truth::True, false),
-                        pg_sys::BoolTestType::IS_NOT_TRUE => (Truth::True, true),
-                        pg_sys::BoolTestType::IS_FALSE => (Truth::False, false),
-                        pg_sys::BoolTestType::IS_NOT_FALSE => (Truth::False, true),
-                        pg_sys::BoolTestType::IS_UNKNOWN => (Truth::Unknown, false),
-                        _ => (Truth::Unknown, true),
-                    };
-                    match negated {
-                        false => Condition::Is(inner, what),
-                        true => Condition::Not(Box::new(Condition::Is(inner, what))),
-                    }
-                }
+                pg_sys::NodeTag::T_BooleanTest => self.truth(&*e.cast::<pg_sys::BooleanTest>())?,
                 pg_sys::NodeTag::T_Var => Condition::Holds(self.simple(e)?),
                 pg_sys::NodeTag::T_Const => {
                     let c = &*e.cast::<pg_sys::Const>();
@@ -74,31 +59,52 @@ impl Compiler {
                 }
                 pg_sys::NodeTag::T_OpExpr => self.comparison(&*e.cast::<pg_sys::OpExpr>())?,
                 pg_sys::NodeTag::T_ScalarArrayOpExpr => {
-                    let test = &*e.cast::<pg_sys::ScalarArrayOpExpr>();
-                    let how = Comparison::of(test.opno)?;
-                    let sides = parts(test.args);
-                    let (of, array) = (*sides.first()?, *sides.get(1)?);
-                    let element = pg_sys::exprType(of.cast());
-                    if !is_number(element) {
-                        return None;
-                    }
-                    let column = self.simple(of)?;
-                    let one_of = match self.value(array)? {
-                        Value::Later => Condition::OneOf { column, values: Vec::new() },
-                        // Compared with NULL, no row is told anything.
-                        Value::Now(None) => return Some(Condition::Constant(None)),
-                        Value::Now(Some(array)) => {
-                            Condition::OneOf { column, values: numbers(array, element)? }
-                        }
-                    };
-                    match (how, test.useOr) {
-                        (Comparison::Equal, true) => one_of,
-                        (Comparison::Unequal, false) => Condition::Not(Box::new(one_of)),
-                        _ => return None,
-                    }
+                    self.one_of(&*e.cast::<pg_sys::ScalarArrayOpExpr>())?
                 }
                 _ => return None,
             })
+        }
+    }
+
+    /// IS TRUE and the like.
+    unsafe fn truth(&mut self, test: &pg_sys::BooleanTest) -> Option<Condition> {
+        // SAFETY: the node's argument is an expression.
+        let inner = Box::new(unsafe { self.known_condition(test.arg)? });
+        let (what, negated) = match test.booltesttype {
+            pg_sys::BoolTestType::IS_TRUE => (Truth::True, false),
+            pg_sys::BoolTestType::IS_NOT_TRUE => (Truth::True, true),
+            pg_sys::BoolTestType::IS_FALSE => (Truth::False, false),
+            pg_sys::BoolTestType::IS_NOT_FALSE => (Truth::False, true),
+            pg_sys::BoolTestType::IS_UNKNOWN => (Truth::Unknown, false),
+            _ => (Truth::Unknown, true),
+        };
+        let is = Condition::Is(inner, what);
+        Some(if negated { Condition::Not(Box::new(is)) } else { is })
+    }
+
+    /// `= ANY` and `<> ALL` of an array.
+    unsafe fn one_of(&mut self, test: &pg_sys::ScalarArrayOpExpr) -> Option<Condition> {
+        // SAFETY: the tags say what the nodes are.
+        unsafe {
+            let how = Comparison::of(test.opno)?;
+            let sides = PgList::<pg_sys::Expr>::from_pg(test.args);
+            let (of, array) = (sides.get_ptr(0)?, sides.get_ptr(1)?);
+            let element = pg_sys::exprType(of.cast());
+            if !is_number(element) {
+                return None;
+            }
+            let column = self.simple(of)?;
+            let one_of = match self.value(array)? {
+                Value::Later => Condition::OneOf { column, values: Vec::new() },
+                // Compared with NULL, no row is told anything.
+                Value::Now(None) => return Some(Condition::Constant(None)),
+                Value::Now(Some(array)) => Condition::OneOf { column, values: numbers(array, element)? },
+            };
+            match (how, test.useOr) {
+                (Comparison::Equal, true) => Some(one_of),
+                (Comparison::Unequal, false) => Some(Condition::Not(Box::new(one_of))),
+                _ => None,
+            }
         }
     }
 

@@ -166,9 +166,9 @@ impl Run {
             let mut more = false;
             // Asked again where it goes on after a full memory: the answer is the same.
             let open = self.gate.is_null() || pg_sys::ExecQual(self.gate, (*node).ss.ps.ps_ExprContext);
-            while open {
+            loop {
                 interrupt::check();
-                let scan = self.page.next(self.scan);
+                let scan = if open { self.page.next(self.scan) } else { std::ptr::null_mut() };
                 if scan.is_null() {
                     break;
                 }
