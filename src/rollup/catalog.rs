@@ -75,8 +75,8 @@ pub struct Definition {
     pub failing: bool,
     /// It tells when it has changed.
     pub notifies: bool,
-    /// The functions outside pg_catalog that it called when it was made.
-    pub(super) routines: Vec<pg_sys::Oid>,
+    /// What it called when it was made, as JSON; None: made before that was recorded.
+    pub(super) routines: Option<String>,
 }
 
 impl Definition {
@@ -156,7 +156,7 @@ fn with_definition(rest: &str) -> String {
     format!(
         "SELECT d.id, d.name, d.relation::pg_catalog.oid, d.source::pg_catalog.oid, d.last_owner, d.system_id, \
          d.plan::pg_catalog.text, d.timezone, d.state = 'active', s.stamp_offset, d.on_change = 'recompute', \
-         d.joined::pg_catalog.oid[], d.live::pg_catalog.oid, d.shape::pg_catalog.text, a.failures > 0, d.notify, d.routines, {} \
+         d.joined::pg_catalog.oid[], d.live::pg_catalog.oid, d.shape::pg_catalog.text, a.failures > 0, d.notify, d.routines::pg_catalog.text, {} \
          FROM rollup.definition d LEFT JOIN rollup.source s ON s.relation = d.source LEFT JOIN rollup.attempt a ON a.id = d.id {rest}",
         state::COLUMNS
     )
@@ -190,8 +190,7 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<(Definition, state::Columns)>
         shape: row.get(14)?,
         failing: row.get(15)? == Some(true),
         notifies: row.must(16)?,
-        // One that was made before they were recorded.
-        routines: row.get(17)?.unwrap_or_default(),
+        routines: row.get(17)?,
     };
     Ok((found, state::read(row, 18)?))
 }

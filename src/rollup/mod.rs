@@ -41,6 +41,7 @@ mod evolve;
 pub mod expire;
 mod gone;
 pub mod grid;
+mod guard;
 pub mod history;
 mod holes;
 mod identity;
@@ -103,6 +104,7 @@ pub fn init() {
     }
     crate::pg::buckets::install();
     crate::pg::executing::install();
+    guard::init();
     arrival::init();
     lost::init();
     rewrite::init();

@@ -6,7 +6,8 @@
 //! the view again, and then records what it says. Where the view was dropped the plan stays as it is. Names in merge rules and
 //! in results are not in that SELECT: `trust` says what becomes of them.
 //!
-//! It rests on the view being the rollup's own: see `views`. On a Citus cluster, whose live views are made otherwise,
+//! It rests on the view being the rollup's own, see `views`, and its owner's: what another role may put into it is not read, see
+//! `trust`. On a Citus cluster, whose live views are made otherwise,
 //! names are not followed.
 use super::catalog::{self, Definition};
 use super::error::{Result, internal};
@@ -95,6 +96,9 @@ impl Definition {
     /// The plan in the names of today and what its live view says, where that is not what was recorded.
     pub fn followed(&self) -> Result<Option<(Plan, Shape)>> {
         let Some((shape, live)) = self.shape.as_ref().zip(self.live) else { return Ok(None) };
+        if !self.is_followed() {
+            return Ok(None);
+        }
         followed(&self.stored_plan()?, self.source_oid, live, shape)
     }
 

@@ -49,6 +49,10 @@ pub fn stored(d: &Definition) -> Result<Plan> {
             "UPDATE rollup.definition SET shape = $2::pg_catalog.jsonb WHERE id = $1",
             &[d.id.into(), shape.into()],
         )?;
+    }
+    super::trust::note_again(d, &plan)?;
+    {
+        let _acting = ActingAs::catalog();
         if was != plan.time_column {
             for (table, relation) in [
                 ("source", "relation"),

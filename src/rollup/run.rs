@@ -70,6 +70,7 @@ fn run_locked(place: &dyn Place, mut d: Definition, how_much: HowMuch) -> Result
     super::unlogged::check_stored(d.id, &d.name)?;
     notify::begin();
     let Look { plan, now, candidate, rows: mut total } = place.look(&d)?;
+    super::trust::settle(&d, &plan)?;
     let prefix = statements::prefix(&plan);
     let before = d.state.frontier.clone();
     let begun = match d.state.backlog {

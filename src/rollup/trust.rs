@@ -1,22 +1,25 @@
 //! Whose functions a rollup calls.
 //!
-//! Names in merge rules and in results are texts, and so is everything of a rollup whose live view was dropped or lies on a
-//! Citus cluster. A schema or a function may be renamed, and another role may take the name that became free. So:
+//! Names in merge rules, in results and in queries are texts when they are run. A schema, a function or a type may be renamed,
+//! and another role may take the name that became free. So:
 //!
-//! Invariant: a run calls a function outside pg_catalog by a name only if it is the extension's, if a superuser or the rollup's
-//! owner owns it, or if the rollup called it when it was made. Names of the extension's own functions are followed when its
-//! schema is renamed. Anything else is an error before anything is run.
+//! Invariant: a run calls a function outside pg_catalog only if it is the extension's, if a superuser or the rollup's owner owns
+//! it, or if it is what the rollup called when it was made (`Record` says when it is). So it is with types that run code of their
+//! own. Names of the extension's own functions are followed when its schema is renamed. Anything else is an error.
 //!
-//! It rests on every text of a plan that is run coming from `Definition::plan`, which asks here, and on PostgreSQL resolving a name at
-//! the run as it does here, both under pg_catalog alone. A name that changes hands between the look and the statement is not
-//! seen.
+//! It is asked twice: when the plan is taken, before anything is run, and of each statement of the rollup when PostgreSQL has
+//! made oids of the names in it (`guard`), since a name may change hands in between. It rests on every text of a plan that is run
+//! coming from `Definition::plan`, which asks here. On a Citus cluster nodes read names once more: a name that changes hands on
+//! its way there is not seen.
 use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail, internal};
-use crate::pg::plan::called;
+use super::guard;
+use crate::pg::plan::called::{self, Called};
 use crate::pg::security;
 use crate::pg::watched;
 use crate::pg::xact::{ActingAs, in_subtransaction, role_name};
 use hll_rollup::calls::{Call, calls, with_schemas};
+use hll_rollup::routines::{Home, Known, Record};
 use hll_rollup::sql::{ident, literal};
 use hll_rollup::{Column, Plan, Role, fill, statements};
 use pgrx::prelude::*;
@@ -111,15 +114,37 @@ fn texts_mut(plan: &mut Plan) -> impl Iterator<Item = &mut String> {
     })
 }
 
+/// Whether a text may name what is not PostgreSQL's and not of a schema of ours.
+fn is_foreign(text: &str) -> bool {
+    let typed = |after: &str| {
+        let end = after.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'));
+        after.starts_with('"')
+            || (end.is_some_and(|end| after[end..].starts_with('.')) && !after.starts_with("pg_catalog."))
+    };
+    text.contains("OPERATOR(")
+        || text.split("::").skip(1).any(typed)
+        || calls(text).iter().any(|call| !is_own_schema(&call.schema))
+}
+
+/// Pieces of a plan's statements that name what is foreign.
+fn pieces(plan: &Plan) -> Vec<String> {
+    let before = |text: &String| text.split('$').next().unwrap_or_default().to_string();
+    let rules = texts(plan).filter(|text| is_foreign(text)).map(before);
+    let queries = plan.kept().map(|c| &c.expression).chain(&plan.filter).filter(|text| is_foreign(text));
+    let from = plan.joins.is_some().then(|| plan.from_clause("")).filter(|from| is_foreign(from));
+    // Where a join names something, every statement over the source does.
+    let all = from.map(|_| plan.bucket_of_row()).into_iter();
+    rules.chain(queries.cloned()).chain(all).collect()
+}
+
 /// The plan, in which no name stands for a function that it must not call.
 pub fn checked(d: &Definition, plan: Plan) -> Result<Plan> {
-    let followed = d.shape.is_some() && d.live.and_then(security::owner_of).is_some();
-    let foreign = texts(&plan).any(|text| calls(text).iter().any(|call| !is_own_schema(&call.schema)));
-    if !foreign && followed {
+    let Ok((source, target, owner)) = d.parts() else { return Ok(plan) };
+    let wanted = pieces(&plan);
+    if wanted.is_empty() && d.is_followed() {
         return Ok(plan);
     }
-    let Ok((source, target, owner)) = d.parts() else { return Ok(plan) };
-    let key = format!("{followed} {} {:?} {plan:?}", owner.to_u32(), d.routines);
+    let key = format!("{} {} {:?} {plan:?}", d.is_followed(), owner.to_u32(), d.routines);
     let epoch = watched::routines_epoch();
     let known = CHECKED.with_borrow(|all| match all.get(&d.id) {
         Some((then, of, plan)) if *then == epoch && *of == key => Some(plan.clone()),
@@ -128,31 +153,56 @@ pub fn checked(d: &Definition, plan: Plan) -> Result<Plan> {
     if let Some(plan) = known {
         return Ok(plan);
     }
-    let plan = restated(plan, &d.routines, owner)?;
+    let recorded = d.recorded()?;
+    let plan = restated(plan, &recorded, owner)?;
     let _acting = ActingAs::role(owner);
     let mut found = called_by_rules(&plan, target)?;
-    if !followed {
+    if !d.is_followed() {
         found.extend(called_by_query(&plan, source)?);
     }
-    if let Some(odd) = odd(&found, &d.routines, owner)? {
-        return fail(
-            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-            format!(
-                "rollup {} would call {}, which belongs to role {} and has taken the name of a function that it was made with",
-                d.name, odd.0, odd.1
-            ),
-            format!(
-                "Nothing was run. Give the names back that functions and schemas had, or begin anew: SELECT rollup.drop({}).",
-                literal(&d.name)
-            ),
-        );
+    if let Some(odd) = odd(&found, &recorded, owner) {
+        return refused(&d.name, &odd);
     }
+    guard::set(d.id, guard::Guard { name: d.name.clone(), owner, pieces: pieces(&plan), recorded });
     CHECKED.with_borrow_mut(|all| all.insert(d.id, (epoch, key, plan.clone())));
     Ok(plan)
 }
 
+impl Definition {
+    /// Whether its query is read from its live view. What is in a view of another role's is not: that role could put anything
+    /// into it.
+    pub fn is_followed(&self) -> bool {
+        let of = self.live.and_then(security::owner_of);
+        self.shape.is_some() && of.is_some() && of == self.owner
+    }
+
+    /// What it called when it was made.
+    fn recorded(&self) -> Result<Record> {
+        read(self.routines.as_deref())
+    }
+}
+
+fn read(noted: Option<&str>) -> Result<Record> {
+    noted.map_or(Ok(Record::default()), |noted| serde_json::from_str(noted).map_err(internal))
+}
+
+/// The error where a rollup would call what it must not.
+pub fn refused<T>(name: &str, odd: &Known) -> Result<T> {
+    fail(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!(
+            "rollup {name} would call {}, which belongs to role {} and is not what it was made with",
+            odd.name, odd.owner
+        ),
+        format!(
+            "Nothing was run. Give the names back that functions and schemas had, or begin anew: SELECT rollup.drop({}).",
+            literal(name)
+        ),
+    )
+}
+
 /// The plan with the extension's functions by the names of today: of those that are not called by a name that is all right.
-fn restated(mut plan: Plan, recorded: &[pg_sys::Oid], owner: pg_sys::Oid) -> Result<Plan> {
+fn restated(mut plan: Plan, recorded: &Record, owner: pg_sys::Oid) -> Result<Plan> {
     let members = Members::now()?;
     let stale: Vec<Call> = texts(&plan)
         .flat_map(|text| calls(text))
@@ -162,7 +212,7 @@ fn restated(mut plan: Plan, recorded: &[pg_sys::Oid], owner: pg_sys::Oid) -> Res
     for call in stale {
         let there = of_name(&call)?;
         // Somebody's own function may be called like one of the extension's.
-        if there.is_empty() || odd(&there, recorded, owner)?.is_some() {
+        if there.is_empty() || odd(&there, recorded, owner).is_some() {
             again.insert((call.schema, call.function));
         }
     }
@@ -175,7 +225,7 @@ fn restated(mut plan: Plan, recorded: &[pg_sys::Oid], owner: pg_sys::Oid) -> Res
 }
 
 /// What the merge rules and results of a plan call, for the columns of its table.
-fn called_by_rules(plan: &Plan, target: &str) -> Result<Vec<pg_sys::Oid>> {
+fn called_by_rules(plan: &Plan, target: &str) -> Result<Vec<Called>> {
     let found = {
         let _acting = ActingAs::catalog();
         catalog::read(
@@ -215,7 +265,7 @@ fn is_whole(text: &str) -> bool {
 
 /// What the query of a plan calls. Where it cannot be analysed, as a column of the source has gone, everything of the names
 /// that it calls.
-fn called_by_query(plan: &Plan, source: &str) -> Result<Vec<pg_sys::Oid>> {
+fn called_by_query(plan: &Plan, source: &str) -> Result<Vec<Called>> {
     let text = statements::aggregate_source(plan, source, "true", None, "");
     let analysed = in_subtransaction(AssertUnwindSafe(|| Ok(called::outside(&text))));
     if let Ok(found) = analysed {
@@ -230,46 +280,93 @@ fn called_by_query(plan: &Plan, source: &str) -> Result<Vec<pg_sys::Oid>> {
 }
 
 /// The functions of a schema and a name.
-fn of_name(call: &Call) -> Result<Vec<pg_sys::Oid>> {
+fn of_name(call: &Call) -> Result<Vec<Called>> {
     let _acting = ActingAs::catalog();
     catalog::read(
         "SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1 AND p.proname = $2",
         &[call.schema.as_str().into(), call.function.as_str().into()],
-        |row| row.must::<pg_sys::Oid>(1),
+        |row| Ok(Called::function(row.must::<pg_sys::Oid>(1)?)),
     )
 }
 
-/// A function that must not be called, with the role that it belongs to; None where all may be.
-fn odd(
-    found: &[pg_sys::Oid],
-    recorded: &[pg_sys::Oid],
-    owner: pg_sys::Oid,
-) -> Result<Option<(String, String)>> {
-    let found: Vec<pg_sys::Oid> = found.iter().copied().filter(|oid| !recorded.contains(oid)).collect();
-    if found.is_empty() {
-        return Ok(None);
-    }
-    let _acting = ActingAs::catalog();
-    let odd = catalog::read(
-        "SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text, p.proowner FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_roles r ON r.oid = p.proowner \
-         WHERE p.oid = ANY ($1) AND NOT r.rolsuper AND p.proowner <> $2 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
-           WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e' AND e.extname = 'hll') \
-         ORDER BY p.oid LIMIT 1",
-        &[found.into(), owner.into()],
-        |row| Ok((row.must::<String>(1)?, row.must::<pg_sys::Oid>(2)?)),
-    )?;
-    Ok(odd.into_iter().next().map(|(function, role)| (function, role_name(role))))
+/// Where oids are those of.
+fn here() -> Home {
+    Home { cluster: security::system_identifier(), database: security::database() }
 }
 
-/// Records what a rollup calls that has just been made, or made anew, of `plan`.
+/// What may be called by whoever runs as `owner`, whatever was recorded.
+fn is_trusted(called: Called, of: pg_sys::Oid, owner: pg_sys::Oid) -> bool {
+    of == owner || called::is_superuser(of) || called.is_of(c"hll")
+}
+
+/// Those that not everybody may have called, as they are to be recorded.
+fn strangers(found: &[Called], owner: pg_sys::Oid) -> Vec<Known> {
+    let stranger = |called: &Called| {
+        let of = called.owner()?;
+        (!is_trusted(*called, of, owner)).then(|| Known {
+            is_type: called.is_type,
+            oid: called.oid,
+            name: called.shown(),
+            role: of.to_u32(),
+            owner: role_name(of),
+        })
+    };
+    found.iter().filter_map(stranger).collect()
+}
+
+/// What must not be called; None where all may be.
+pub fn odd(found: &[Called], recorded: &Record, owner: pg_sys::Oid) -> Option<Known> {
+    strangers(found, owner).into_iter().find(|known| !recorded.holds(here(), known))
+}
+
+/// Records what a rollup calls that has just been made, or made anew, of `plan`. A name that was recorded stays with whom it
+/// was.
 pub fn note(id: i64, plan: &Plan, source: &str, target: &str) -> Result<()> {
+    noted(id, plan, source, target, Record::is_usurped)
+}
+
+/// Records it again where names have changed, or where the record is of another database: nothing new may come.
+pub fn note_again(d: &Definition, plan: &Plan) -> Result<()> {
+    let (source, target, owner) = d.parts()?;
+    let _acting = ActingAs::role(owner);
+    noted(d.id, plan, source, target, |record, here, known| !record.holds(here, known))
+}
+
+/// The same where a dump has brought the rollup here.
+pub fn settle(d: &Definition, plan: &Plan) -> Result<()> {
+    let recorded = d.recorded()?;
+    match recorded.called.is_empty() || recorded.home == Some(here()) {
+        true => Ok(()),
+        false => note_again(d, plan),
+    }
+}
+
+fn noted(
+    id: i64,
+    plan: &Plan,
+    source: &str,
+    target: &str,
+    is_odd: impl Fn(&Record, Home, &Known) -> bool,
+) -> Result<()> {
     let mut found = called_by_rules(plan, target)?;
     found.extend(called_by_query(plan, source)?);
-    found.sort_unstable_by_key(|oid| oid.to_u32());
+    found.sort_unstable();
     found.dedup();
     let _acting = ActingAs::catalog();
+    let before = catalog::write(
+        "SELECT d.name, d.routines::pg_catalog.text, c.relowner FROM rollup.definition d JOIN pg_catalog.pg_class c ON c.oid = $2::pg_catalog.regclass WHERE d.id = $1",
+        &[id.into(), target.into()],
+        |row| Ok((row.must::<String>(1)?, row.get::<String>(2)?, row.must::<pg_sys::Oid>(3)?)),
+    )?;
+    let Some((name, before, owner)) = before.into_iter().next() else { return Ok(()) };
+    let record = read(before.as_deref())?;
+    let called = strangers(&found, owner);
+    if let Some(odd) = called.iter().find(|known| is_odd(&record, here(), known)) {
+        return refused(&name, odd);
+    }
+    let record = serde_json::to_string(&Record { home: Some(here()), called }).map_err(internal)?;
     catalog::execute(
-        "UPDATE rollup.definition SET routines = $2 WHERE id = $1 AND routines IS DISTINCT FROM $2",
-        &[id.into(), found.into()],
+        "UPDATE rollup.definition SET routines = $2::pg_catalog.jsonb WHERE id = $1 AND routines IS DISTINCT FROM $2::pg_catalog.jsonb",
+        &[id.into(), record.into()],
     )
 }

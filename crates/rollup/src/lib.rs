@@ -35,6 +35,7 @@ mod level;
 pub mod live;
 pub mod newcomers;
 mod plan;
+pub mod routines;
 pub mod series;
 mod snapshot;
 pub mod sql;

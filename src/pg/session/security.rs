@@ -40,6 +40,12 @@ pub fn system_identifier() -> i64 {
     unsafe { pg_sys::GetSystemIdentifier() as i64 }
 }
 
+/// The oid of this database.
+pub fn database() -> u32 {
+    // SAFETY: a variable of the process that is set before any session begins.
+    unsafe { pg_sys::MyDatabaseId.to_u32() }
+}
+
 /// The owner of a relation, if it is there.
 pub fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
     // SAFETY: the cached tuple is released before return; what is read of it is its fixed part.

@@ -1,0 +1,88 @@
+//! Statements of rollups, looked at when PostgreSQL has made oids of their names: a name may change hands after the plan was
+//! taken. See `trust`.
+//!
+//! Invariant: what is looked at is what runs. A statement that holds a piece of a plan in which something foreign is named,
+//! and is run as the rollup's owner in a restricted operation, is analysed here before any of it is planned.
+use super::error::raise;
+use super::trust;
+use crate::pg::plan::called::{self, Called, Watch};
+use crate::pg::watched;
+use crate::pg::xact::current_user;
+use hll_rollup::routines::Record;
+use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+/// What is to hold for statements of a rollup.
+pub struct Guard {
+    /// Its name.
+    pub name: String,
+    /// Its owner.
+    pub owner: pg_sys::Oid,
+    /// One of these stands in each statement that names what is foreign.
+    pub pieces: Vec<String>,
+    /// What it called when it was made.
+    pub recorded: Record,
+}
+
+impl Guard {
+    fn is_of(&self, text: &str) -> bool {
+        self.pieces.iter().any(|piece| text.contains(piece))
+    }
+}
+
+thread_local! {
+    static GUARDS: RefCell<BTreeMap<i64, Rc<Guard>>> = RefCell::default();
+    /// What a rollup may call, with the epoch in which that was found.
+    static FINE: RefCell<HashMap<(i64, Called), u64>> = RefCell::default();
+}
+
+pub fn init() {
+    called::install(Watch { wants, check });
+}
+
+/// From now on, holds statements of a rollup to this.
+pub fn set(id: i64, guard: Guard) {
+    FINE.with_borrow_mut(|fine| fine.retain(|(of, _), _| *of != id));
+    GUARDS.with_borrow_mut(|all| match guard.pieces.is_empty() {
+        true => _ = all.remove(&id),
+        false => _ = all.insert(id, Rc::new(guard)),
+    });
+}
+
+fn of(text: &str) -> Vec<(i64, Rc<Guard>)> {
+    let user = current_user();
+    GUARDS.with_borrow(|all| {
+        let those = all.iter().filter(|(_, guard)| guard.owner == user && guard.is_of(text));
+        those.map(|(id, guard)| (*id, guard.clone())).collect()
+    })
+}
+
+fn wants(text: &str) -> bool {
+    GUARDS.with_borrow(|all| !all.is_empty()) && !of(text).is_empty()
+}
+
+fn check(text: &str, found: &[Called]) {
+    let epoch = watched::routines_epoch();
+    let guards = of(text);
+    let known = |id: i64, called: &Called| FINE.with_borrow(|fine| fine.get(&(id, *called)) == Some(&epoch));
+    for called in found {
+        if guards.iter().any(|(id, _)| known(*id, called)) {
+            continue;
+        }
+        // Rollups of one owner may name the same: what one of them may call, the owner has called already.
+        let odd = |guard: &Guard| trust::odd(&[*called], &guard.recorded, guard.owner);
+        match guards.iter().find(|(_, guard)| odd(guard).is_none()) {
+            Some((id, _)) => FINE.with_borrow_mut(|fine| _ = fine.insert((*id, *called), epoch)),
+            None => {
+                if let Some((_, guard)) = guards.first()
+                    && let Some(odd) = odd(guard)
+                    && let Err(e) = trust::refused::<()>(&guard.name, &odd)
+                {
+                    raise(e)
+                }
+            }
+        }
+    }
+}
