@@ -2,7 +2,7 @@
 //!
 //! A run and its end are one transaction; its start, and a failure, are transactions of their own. So a start that
 //! has no end is that of a run which was cut off.
-use super::catalog::{Must, OWNER};
+use super::catalog::Must;
 use super::error::Result;
 use super::history::{nothing_to_do, remember};
 use super::settings;
@@ -42,7 +42,7 @@ const IS_DUE: &str = "d.state = 'active' AND d.every IS NOT NULL AND (a.last_run
 
 /// The version of the extension in this database; None where there is none.
 pub fn catalog_version() -> Result<Option<String>> {
-    let found = catalog::read(
+    let found = catalog::read_often(
         "SELECT extversion FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'hll'",
         &[],
         |row| row.get::<String>(1),
@@ -53,7 +53,7 @@ pub fn catalog_version() -> Result<Option<String>> {
 /// What is set for sessions of this database, whoever begins them.
 pub fn settings_of_database() -> Result<String> {
     let _acting = ActingAs::catalog();
-    let found = catalog::read(
+    let found = catalog::read_often(
         "SELECT pg_catalog.string_agg(pg_catalog.concat(s.setdatabase, s.setconfig), ';' ORDER BY s.setdatabase) FROM pg_catalog.pg_db_role_setting s \
          WHERE s.setrole = 0 AND s.setdatabase IN (SELECT 0 UNION ALL SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())",
         &[],
@@ -67,15 +67,17 @@ pub fn settings_of_database() -> Result<String> {
 pub fn scheduled() -> Result<Vec<Due>> {
     let _acting = ActingAs::catalog();
     let sql = format!(
-        "SELECT d.id, d.name, {OWNER}, d.source::pg_catalog.oid, {IS_DUE}, d.backlog_to_xmax IS NOT NULL, a.failures > 0 FROM rollup.definition d \
+        "SELECT d.id, d.name, d.relation::pg_catalog.oid, d.source::pg_catalog.oid, {IS_DUE}, d.backlog_to_xmax IS NOT NULL, a.failures > 0, \
+         d.last_owner, d.system_id FROM rollup.definition d \
          LEFT JOIN rollup.attempt a ON a.id = d.id WHERE d.state = 'active' AND d.every IS NOT NULL AND d.relation IS NOT NULL AND d.source IS NOT NULL ORDER BY a.last_run NULLS FIRST, d.id"
     );
-    catalog::read(&sql, &[], |row| {
+    catalog::read_often(&sql, &[], |row| {
+        let source = row.must(4)?;
         Ok(Due {
             id: row.must(1)?,
             name: row.must(2)?,
-            owner: row.get(3)?,
-            source: row.must(4)?,
+            owner: catalog::owner(row, [row.get(3)?, Some(source)], 8)?.0,
+            source,
             now: row.get(5)? == Some(true),
             backlog: row.get(6)? == Some(true),
             failing: row.get(7)? == Some(true),

@@ -144,12 +144,6 @@ impl Definition {
     }
 }
 
-/// Owner of the rollup `d`: that of its table, by pg_class, so that it follows ALTER … OWNER, REASSIGN OWNED and the
-/// names of roles; of its source, once the table was dropped; who owned them, in this cluster, once both were.
-pub const OWNER: &str = "coalesce((SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = d.relation), \
-  (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = d.source), \
-  (SELECT r.oid FROM pg_catalog.pg_roles r, pg_catalog.pg_control_system() k WHERE r.oid = d.last_owner AND d.system_id = k.system_identifier))";
-
 /// The start of every statement that reads definitions. What PostgreSQL's own catalog says of the tables is not asked here:
 /// its caches answer in a hundredth of the time.
 fn with_definition(rest: &str) -> String {
@@ -162,20 +156,31 @@ fn with_definition(rest: &str) -> String {
     )
 }
 
+/// Owner of a rollup: that of its table, by pg_class, so that it follows ALTER … OWNER, REASSIGN OWNED and the names of roles;
+/// of its source, once the table was dropped; who owned them, in this cluster, once both were: `last_owner` and `system_id`, in
+/// the columns from `at` on. And whether the rollup is of this cluster.
+pub fn owner(
+    row: &SpiHeapTupleData,
+    tables: [Option<pg_sys::Oid>; 2],
+    at: usize,
+) -> SpiResult<(Option<pg_sys::Oid>, bool)> {
+    let same_cluster = row.must::<i64>(at + 1)? == security::system_identifier();
+    let owner = tables.into_iter().flatten().find_map(security::owner_of);
+    let last = row.get::<pg_sys::Oid>(at)?.filter(|role| same_cluster && security::is_role(*role));
+    Ok((owner.or(last), same_cluster))
+}
+
 /// A definition, and the columns that its state is in.
 fn definition(row: &SpiHeapTupleData) -> SpiResult<(Definition, state::Columns)> {
     let (relation, source) = (row.get::<pg_sys::Oid>(3)?, row.get::<pg_sys::Oid>(4)?);
-    let same_cluster = row.must::<i64>(6)? == security::system_identifier();
-    // As OWNER has it.
-    let owner = [relation, source].into_iter().flatten().find_map(security::owner_of);
-    let last = row.get::<pg_sys::Oid>(5)?.filter(|role| same_cluster && security::is_role(*role));
+    let (owner, same_cluster) = owner(row, [relation, source], 5)?;
     let found = Definition {
         id: row.must(1)?,
         name: row.must(2)?,
         target: relation.and_then(qualified_name),
         source_oid: source.unwrap_or(pg_sys::InvalidOid),
         source: source.and_then(qualified_name),
-        owner: owner.or(last),
+        owner,
         plan: row.must(7)?,
         timezone: row.must(8)?,
         active: row.must(9)?,

@@ -121,7 +121,7 @@ fn check_width(width: &Interval, ahead: &Option<Interval>, whole_days: bool) -> 
 /// Tables whose partitions are made ahead, with the owner of each.
 pub fn kept() -> Result<Vec<(pg_sys::Oid, pg_sys::Oid)>> {
     let _acting = ActingAs::catalog();
-    catalog::read(
+    catalog::read_often(
         "SELECT p.relation::pg_catalog.oid, c.relowner FROM rollup.partitioning p JOIN pg_catalog.pg_class c ON c.oid = p.relation ORDER BY 1",
         &[],
         |row| Ok((row.must(1)?, row.must(2)?)),

@@ -304,7 +304,7 @@ pub fn succeeded(relation: pg_sys::Oid) -> Result<()> {
 /// Relations that have a retention and do not rest, with the owner of each.
 pub fn retained() -> Result<Vec<(pg_sys::Oid, pg_sys::Oid)>> {
     let _acting = ActingAs::catalog();
-    catalog::read(
+    catalog::read_often(
         "SELECT t.relation::pg_catalog.oid, c.relowner FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid = t.relation \
          WHERE t.hold_until IS NULL OR t.hold_until <= pg_catalog.clock_timestamp()",
         &[],

@@ -4,7 +4,7 @@
 //! code leaves in it (settings, temporary objects, prepared statements, seeds, locks) meets nobody else. Owners come in the order in
 //! which they were seen to wait. While some wait, processes leave after each turn; where none leaves, since its owner's
 //! code is slow, there may be twice as many as the settings say, and in the end the oldest is cancelled.
-use super::work::{self, timed};
+use super::work::{self, Quiet, timed};
 use crate::pg::background;
 use crate::pg::lock::Turn;
 use crate::rollup::attempt::Due;
@@ -33,6 +33,7 @@ pub struct Owners {
     running: HashMap<pg_sys::Oid, Process>,
     waiting: Vec<(pg_sys::Oid, Instant)>,
     tended: HashMap<pg_sys::Oid, Instant>,
+    quiet: Quiet,
     sign: Option<Turn>,
     cancelled: Instant,
     warned: bool,
@@ -45,6 +46,7 @@ impl Owners {
             running: HashMap::new(),
             waiting: Vec::new(),
             tended: HashMap::new(),
+            quiet: Quiet::default(),
             sign: None,
             cancelled: Instant::now(),
             warned: false,
@@ -78,9 +80,12 @@ impl Owners {
     /// Owners without a process who need one, those first whose rollups have waited longest.
     fn wanted(&mut self, due: Vec<Due>) -> Vec<pg_sys::Oid> {
         let mut wanted: Vec<pg_sys::Oid> = Vec::new();
+        if due.iter().any(|d| d.now) {
+            self.quiet.begin();
+        }
         for d in due.iter().filter(|d| d.now) {
             let Some(owner) = d.owner else { continue };
-            if !self.running.contains_key(&owner) && !wanted.contains(&owner) && work::may_have_rows(d) {
+            if !self.running.contains_key(&owner) && !wanted.contains(&owner) && self.quiet.may_have_rows(d) {
                 wanted.push(owner);
             }
         }

@@ -11,7 +11,9 @@ use crate::rollup::history;
 use crate::rollup::run;
 use crate::rollup::settings;
 use crate::rollup::waiting::New;
+use hll_rollup::Frontier;
 use pgrx::prelude::*;
+use std::collections::HashSet;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
@@ -104,18 +106,50 @@ pub fn wait_while_read_only(database: &str, who: &str, settings: &mut Settings) 
 
 /// Whether a rollup may have rows to merge: waits for nobody, and runs nothing that an owner has defined. What cannot be
 /// told so is found out in the run.
-pub fn may_have_rows(d: &Due) -> bool {
-    match timed(|| run::look(d.id)) {
-        Ok(New::Nothing) => {
-            if d.failing
-                && let Err(e) = timed(|| history::nothing_to_do(d.id))
-            {
-                log!("rollup {}: {}", d.name, e.message);
-            }
-            false
+fn may_have_rows(d: &Due) -> bool {
+    !matches!(look_for_rows(d), New::Nothing | New::Locked)
+}
+
+fn look_for_rows(d: &Due) -> New {
+    let found = timed(|| run::look(d.id)).unwrap_or(New::Unknown);
+    if found == New::Nothing
+        && d.failing
+        && let Err(e) = timed(|| history::nothing_to_do(d.id))
+    {
+        log!("rollup {}: {}", d.name, e.message);
+    }
+    found
+}
+
+/// Rollups that had no rows to merge when they were looked at last, and what had finished before. As long as no other
+/// transaction has finished, they have none: whatever brings rows, or changes a definition, is one with an id. So on a server
+/// where nobody writes, a tick looks at no table, however many rollups there are.
+#[derive(Default)]
+pub struct Quiet {
+    at: Option<Frontier>,
+    rollups: HashSet<i64>,
+}
+
+impl Quiet {
+    /// To be called before rollups are looked at: what finishes from then on is seen by the next tick.
+    pub fn begin(&mut self) {
+        let now = timed(|| catalog::current_frontier(false, 0)).ok();
+        if now.is_none() || now != self.at {
+            self.rollups.clear();
         }
-        Ok(New::Locked) => false,
-        _ => true,
+        self.at = now;
+    }
+
+    /// Whether a rollup may have rows to merge.
+    pub fn may_have_rows(&mut self, d: &Due) -> bool {
+        if self.rollups.contains(&d.id) {
+            return false;
+        }
+        let found = look_for_rows(d);
+        if found == New::Nothing && self.at.is_some() {
+            self.rollups.insert(d.id);
+        }
+        !matches!(found, New::Nothing | New::Locked)
     }
 }
 
