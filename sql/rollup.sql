@@ -126,6 +126,7 @@ CREATE TABLE rollup.merge_rule (
   parts       text[],
   result      text,
   added_by    name,
+  routines    jsonb,
   CHECK ((parts IS NULL) = (result IS NULL) AND (combine IS NULL) = (unite IS NULL) AND (parts IS NULL) = (combine IS NOT NULL)),
   CHECK (cardinality(labels) = coalesce(cardinality(parts), 1))
 );
@@ -134,6 +135,7 @@ COMMENT ON COLUMN rollup.merge_rule.aggregate IS 'name and argument types, as re
 COMMENT ON COLUMN rollup.merge_rule.labels IS 'what its column, or that of each part, is called behind the name of what it is over';
 COMMENT ON COLUMN rollup.merge_rule.companion IS 'a call over the same arguments whose value says which of two values stays: $3 and $4 in COMBINE, $2 in UNITE';
 COMMENT ON COLUMN rollup.merge_rule.added_by IS 'NULL: a rule of the extension';
+COMMENT ON COLUMN rollup.merge_rule.routines IS 'the functions that an added rule names, with their owners: the rule is not used where others have their names';
 
 CREATE TABLE rollup.attempt (
   id          bigint PRIMARY KEY,

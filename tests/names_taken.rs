@@ -314,3 +314,37 @@ fn a_live_view_that_its_owner_replaces() {
         "{said}"
     );
 }
+
+/// A rule names functions that who makes a rollup has not written: a name of it that was taken is not used.
+#[test]
+fn a_rule_of_which_a_name_was_taken_is_not_used() {
+    let (cluster, mut client) = prepared("rules");
+    let create = "SELECT rollup.create('e_l', 'SELECT date_trunc(''day'', at) AS day, honest.largest(v) AS l FROM e GROUP BY 1', every => NULL)";
+    client
+        .batch_execute(
+            "CREATE SCHEMA honest; CREATE AGGREGATE honest.largest(int) (SFUNC = tools.larger, STYPE = int);
+             SELECT rollup.add_merge_rule('honest.largest(int)', 'tools.larger(int, int)', 'honest.largest(int)'::regprocedure)",
+        )
+        .unwrap();
+    let dump = cluster.dump("rules").unwrap();
+    client.batch_execute("ALTER SCHEMA tools RENAME TO utensils").unwrap();
+    let refused = |client: &mut Client, database: &str| {
+        let e = client.batch_execute(create).unwrap_err();
+        let said = e.as_db_error().unwrap();
+        assert_eq!(said.code().code(), "42501", "{database}: {said}");
+        is_safe(client);
+    };
+    refused(&mut client, "a name that nothing has");
+    client.batch_execute(TAKE).unwrap();
+    refused(&mut client, "a name that was taken");
+    // Statements over raw rows are what they were.
+    client
+        .batch_execute("SET rollup.rewrite = exact; SELECT honest.largest(v) FROM e; RESET rollup.rewrite")
+        .unwrap();
+    client.batch_execute("DROP SCHEMA tools CASCADE; ALTER SCHEMA utensils RENAME TO tools").unwrap();
+    client.batch_execute(create).unwrap();
+    let mut client = cluster.restore("rules_restored", &dump).unwrap();
+    client.batch_execute(create).unwrap();
+    client.batch_execute("SELECT rollup.run('e')").unwrap();
+    assert_eq!(number(&mut client, "SELECT sum(l) FROM e_l"), 7);
+}

@@ -4,7 +4,7 @@
 //! Invariant: what is looked at is what runs. A statement that holds a piece of a plan in which something foreign is named,
 //! and is run as the rollup's owner in a restricted operation, is analysed here before any of it is planned.
 use super::error::raise;
-use super::trust;
+use super::strangers;
 use crate::pg::plan::called::{self, Called, Watch};
 use crate::pg::watched;
 use crate::pg::xact::current_user;
@@ -72,13 +72,13 @@ fn check(text: &str, found: &[Called]) {
             continue;
         }
         // Rollups of one owner may name the same: what one of them may call, the owner has called already.
-        let odd = |guard: &Guard| trust::odd(&[*called], &guard.recorded, guard.owner);
+        let odd = |guard: &Guard| strangers::odd(&[*called], &guard.recorded, guard.owner);
         match guards.iter().find(|(_, guard)| odd(guard).is_none()) {
             Some((id, _)) => FINE.with_borrow_mut(|fine| _ = fine.insert((*id, *called), epoch)),
             None => {
                 if let Some((_, guard)) = guards.first()
                     && let Some(odd) = odd(guard)
-                    && let Err(e) = trust::refused::<()>(&guard.name, &odd)
+                    && let Err(e) = strangers::refused::<()>(&guard.name, &odd)
                 {
                     raise(e)
                 }

@@ -2,7 +2,7 @@
 //! all, those of PostgreSQL's own aggregates and those that users add.
 use super::catalog::{self, Must};
 use super::error::{Result, fail, internal, raise, report};
-use super::trust;
+use super::{rule_record, trust};
 use crate::hll;
 use crate::pg::literal;
 use crate::pg::query::{Aggregate, Entry, Part, Select};
@@ -48,12 +48,12 @@ fn named(signature: &str) -> Result<Option<Rule>> {
     let members = trust::Members::now()?;
     let _acting = ActingAs::catalog();
     let text = |text: Option<String>| text.map(|text| members.restated(&text));
-    Ok(catalog::read(
-        "SELECT parts, labels, result, combine, unite, companion, never_null FROM rollup.merge_rule WHERE aggregate = $1",
+    let found = catalog::read(
+        "SELECT parts, labels, result, combine, unite, companion, never_null, routines::pg_catalog.text FROM rollup.merge_rule WHERE aggregate = $1",
         &[signature.into()],
         |row| {
             let labels: Vec<String> = row.must(2)?;
-            Ok(match row.get::<Vec<String>>(1)? {
+            let rule = match row.get::<Vec<String>>(1)? {
                 Some(parts) => Rule::Made {
                     parts: parts.iter().map(|part| members.restated(part)).collect(),
                     labels,
@@ -66,12 +66,20 @@ fn named(signature: &str) -> Result<Option<Rule>> {
                         companion: text(row.get(6)?),
                         never_null: row.must(7)?,
                     },
-                    label: labels.into_iter().next().unwrap_or_else(|| raise(internal("a merge rule has no label"))),
+                    label: labels
+                        .into_iter()
+                        .next()
+                        .unwrap_or_else(|| raise(internal("a merge rule has no label"))),
                 },
-            })
+            };
+            Ok((rule, row.get::<String>(8)?))
         },
-    )?
-    .pop())
+    )?;
+    let Some((rule, noted)) = found.into_iter().next() else { return Ok(None) };
+    if let Some(noted) = noted {
+        rule_record::check(signature, &noted)?;
+    }
+    Ok(Some(rule))
 }
 
 /// Refuses an aggregate call that no rule can help.
@@ -227,13 +235,14 @@ pub fn add(aggregate: pg_sys::Oid, combine: pg_sys::Oid, unite: pg_sys::Oid) -> 
     )?;
     let _acting = ActingAs::catalog();
     catalog::execute(
-        "INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite, added_by) VALUES ($1, ARRAY[$2], $3, $4, $5::pg_catalog.name)",
+        "INSERT INTO rollup.merge_rule (aggregate, labels, combine, unite, added_by, routines) VALUES ($1, ARRAY[$2], $3, $4, $5::pg_catalog.name, $6::pg_catalog.jsonb)",
         &[
             a.signature.as_str().into(),
             a.label().into(),
             call(&c.name, 2).into(),
             call(&u.name, 1).into(),
             role_name(a.owner).into(),
+            rule_record::of(&[aggregate, combine, unite])?.into(),
         ],
     )
 }
@@ -241,6 +250,7 @@ pub fn add(aggregate: pg_sys::Oid, combine: pg_sys::Oid, unite: pg_sys::Oid) -> 
 /// Adds the rule of an aggregate that is made of others over the same arguments.
 pub fn add_made(aggregate: pg_sys::Oid, parts: &[pg_sys::Oid], result: pg_sys::Oid) -> Result<()> {
     let a = insertable(aggregate)?;
+    let named: Vec<pg_sys::Oid> = parts.iter().copied().chain([aggregate, result]).collect();
     let parts = parts.iter().map(|p| routine(*p)).collect::<Result<Vec<_>>>()?;
     for p in &parts {
         let same = p.arguments == a.arguments;
@@ -268,13 +278,14 @@ pub fn add_made(aggregate: pg_sys::Oid, parts: &[pg_sys::Oid], result: pg_sys::O
     let labels: Vec<String> = parts.iter().map(|p| p.label().to_string()).collect();
     let _acting = ActingAs::catalog();
     catalog::execute(
-        "INSERT INTO rollup.merge_rule (aggregate, parts, labels, result, added_by) VALUES ($1, $2, $3, $4, $5::pg_catalog.name)",
+        "INSERT INTO rollup.merge_rule (aggregate, parts, labels, result, added_by, routines) VALUES ($1, $2, $3, $4, $5::pg_catalog.name, $6::pg_catalog.jsonb)",
         &[
             a.signature.into(),
             calls.into(),
             labels.into(),
             call(&r.name, parts.len()).into(),
             role_name(a.owner).into(),
+            rule_record::of(&named)?.into(),
         ],
     )
 }

@@ -12,15 +12,16 @@
 //! coming from `Definition::plan`, which asks here. On a Citus cluster nodes read names once more: a name that changes hands on
 //! its way there is not seen.
 use super::catalog::{self, Definition, Must};
-use super::error::{Result, fail, internal};
+use super::error::{Result, internal};
 use super::guard;
+use super::strangers::{here, odd, refused, strangers};
 use crate::pg::plan::called::{self, Called};
 use crate::pg::security;
 use crate::pg::watched;
-use crate::pg::xact::{ActingAs, in_subtransaction, role_name};
+use crate::pg::xact::{ActingAs, in_subtransaction};
 use hll_rollup::calls::{Call, calls, with_schemas};
 use hll_rollup::routines::{Home, Known, Record};
-use hll_rollup::sql::{ident, literal};
+use hll_rollup::sql::ident;
 use hll_rollup::{Column, Plan, Role, fill, statements};
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -186,21 +187,6 @@ fn read(noted: Option<&str>) -> Result<Record> {
     noted.map_or(Ok(Record::default()), |noted| serde_json::from_str(noted).map_err(internal))
 }
 
-/// The error where a rollup would call what it must not.
-pub fn refused<T>(name: &str, odd: &Known) -> Result<T> {
-    fail(
-        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-        format!(
-            "rollup {name} would call {}, which belongs to role {} and is not what it was made with",
-            odd.name, odd.owner
-        ),
-        format!(
-            "Nothing was run. Give the names back that functions and schemas had, or begin anew: SELECT rollup.drop({}).",
-            literal(name)
-        ),
-    )
-}
-
 /// The plan with the extension's functions by the names of today: of those that are not called by a name that is all right.
 fn restated(mut plan: Plan, recorded: &Record, owner: pg_sys::Oid) -> Result<Plan> {
     let members = Members::now()?;
@@ -287,36 +273,6 @@ fn of_name(call: &Call) -> Result<Vec<Called>> {
         &[call.schema.as_str().into(), call.function.as_str().into()],
         |row| Ok(Called::function(row.must::<pg_sys::Oid>(1)?)),
     )
-}
-
-/// Where oids are those of.
-fn here() -> Home {
-    Home { cluster: security::system_identifier(), database: security::database() }
-}
-
-/// What may be called by whoever runs as `owner`, whatever was recorded.
-fn is_trusted(called: Called, of: pg_sys::Oid, owner: pg_sys::Oid) -> bool {
-    of == owner || called::is_superuser(of) || called.is_of(c"hll")
-}
-
-/// Those that not everybody may have called, as they are to be recorded.
-fn strangers(found: &[Called], owner: pg_sys::Oid) -> Vec<Known> {
-    let stranger = |called: &Called| {
-        let of = called.owner()?;
-        (!is_trusted(*called, of, owner)).then(|| Known {
-            is_type: called.is_type,
-            oid: called.oid,
-            name: called.shown(),
-            role: of.to_u32(),
-            owner: role_name(of),
-        })
-    };
-    found.iter().filter_map(stranger).collect()
-}
-
-/// What must not be called; None where all may be.
-pub fn odd(found: &[Called], recorded: &Record, owner: pg_sys::Oid) -> Option<Known> {
-    strangers(found, owner).into_iter().find(|known| !recorded.holds(here(), known))
 }
 
 /// Records what a rollup calls that has just been made, or made anew, of `plan`. A name that was recorded stays with whom it
