@@ -47,10 +47,13 @@ fn queries() -> Vec<(String, String)> {
 
 /// What Grafana puts in the macro's place.
 fn expanded(sql: &str) -> String {
-    let expanded = sql.replace(
-        "$__timeFilter(ingest_time)",
-        "ingest_time BETWEEN now() - interval '1 hour' AND now() + interval '1 hour'",
-    );
+    let expanded = sql
+        .replace(
+            "$__timeFilter(ingest_time)",
+            "ingest_time BETWEEN now() - interval '1 hour' AND now() + interval '1 hour'",
+        )
+        .replace("$__timeFrom()", "now() - interval '1 hour'")
+        .replace("$__timeTo()", "now() + interval '1 hour'");
     assert!(!expanded.contains("$_"), "a macro that is not known here: {sql}");
     expanded
 }

@@ -10,6 +10,7 @@ mod measure;
 mod percentiles;
 mod rewriting;
 mod rollup;
+mod series;
 mod sketch;
 
 use std::process::Command;
@@ -22,18 +23,19 @@ type Part = fn() -> Outcome<()>;
 
 fn main() -> Outcome<()> {
     let asked: Vec<String> = std::env::args().skip(1).collect();
-    let parts: [(&str, Part); 7] = [
+    let parts: [(&str, Part); 8] = [
         ("sketch", sketch::run),
         ("accuracy", accuracy::run),
         ("counters", counters::run),
         ("percentiles", percentiles::run),
         ("rollup", rollup::run),
+        ("series", series::run),
         ("rewriting", rewriting::run),
         ("inserts", inserts::run),
     ];
     if let Some(odd) = asked.iter().find(|a| !parts.iter().any(|(name, _)| name == a)) {
         return Err(format!(
-            "no measurement is called {odd}: sketch, accuracy, counters, percentiles, rollup, rewriting, inserts"
+            "no measurement is called {odd}: sketch, accuracy, counters, percentiles, rollup, series, rewriting, inserts"
         )
         .into());
     }
