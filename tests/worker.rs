@@ -1,4 +1,7 @@
 //! The background worker: runs by itself, survives failures and termination, and is quiet when idle.
+use std::thread;
+use std::time::Duration;
+
 use hll_lab::wait_for;
 use hll_tests::{
     ROWS, SCHEDULER, another, another_rollup, caught_up, configure, differences, number, prepared, text,
@@ -208,4 +211,29 @@ fn a_database_that_is_read_only_is_left_alone() {
     assert!(differences(&mut client, "http_request_1min") > 0);
     client.batch_execute("ALTER DATABASE readonly RESET default_transaction_read_only").unwrap();
     caught_up(&mut client);
+}
+
+#[test]
+fn rows_of_a_transaction_that_ends_while_nobody_else_writes_are_found() {
+    let (cluster, mut client) = prepared("late", "100 milliseconds");
+    let counted = "SELECT coalesce(sum(request_count), 0)::bigint FROM http_request_1min";
+    let insert =
+        "INSERT INTO http_request SELECT g, now(), '10.0.0.1', 'DE', 200, g FROM generate_series(1, 10) g";
+    let ends = [("COMMIT", ""), ("PREPARE TRANSACTION 'late'", "COMMIT PREPARED 'late'")];
+    let mut rows = 0;
+    for round in 0..6 {
+        let (end, then) = ends[round % 2];
+        let mut writer = another(&cluster, "late");
+        writer.batch_execute(&format!("BEGIN; SAVEPOINT a; {insert}; RELEASE a")).unwrap();
+        // The scheduler looks some times, and finds nothing.
+        thread::sleep(Duration::from_millis(700));
+        writer.batch_execute(end).unwrap();
+        if !then.is_empty() {
+            thread::sleep(Duration::from_millis(500));
+            assert_eq!(number(&mut client, counted), rows);
+            writer.batch_execute(then).unwrap();
+        }
+        rows += 10;
+        wait_for("the rows to be counted", 20, || number(&mut client, counted) == rows);
+    }
 }
