@@ -39,7 +39,7 @@ pub(super) unsafe fn sub_query(
             bounds.push((at, of));
         }
         let asked = Asked { ask: &m.ask, bounds, timed: !m.times.is_empty(), levels };
-        let query = offer.statement(asked.shape(), &types, || (engine.sql)(offer, &asked));
+        let query = offer.statement(&(engine.sql)(offer, &asked), &types);
         let (owner, ours) = (offer.about.owner, &offer.about.catalog);
         let sub = tree::replaced(query.cast(), &mut |n, level| {
             if (*n).type_ == pg_sys::NodeTag::T_Query {

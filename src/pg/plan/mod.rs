@@ -73,18 +73,6 @@ pub struct Asked<'a> {
     pub levels: &'a [usize],
 }
 
-impl Asked<'_> {
-    /// All that the text depends on besides the rollup: two questions of one shape have one text.
-    fn shape(&self) -> String {
-        let Ask { columns, bounds, since, levels, grouped } = self.ask;
-        let bounds: Vec<_> = bounds.iter().map(|b| (b.lower, b.inclusive, b.constant)).collect();
-        format!(
-            "{columns:?} {bounds:?} {since:?} {levels:?} {grouped} {:?} {} {:?}",
-            self.bounds, self.timed, self.levels
-        )
-    }
-}
-
 /// One query of a statement, for users who ask why.
 pub struct Told {
     /// The table.

@@ -118,8 +118,8 @@ pub struct Offer {
     pub time: pg_sys::AttrNumber,
     /// It is never NULL.
     pub time_never_null: bool,
-    /// Statements, by the shape of what they ask for.
-    statements: RefCell<HashMap<String, *mut pg_sys::Query>>,
+    /// Statements that were made of texts.
+    texts: RefCell<HashMap<String, *mut pg_sys::Query>>,
     memory: Memory,
 }
 
@@ -179,18 +179,8 @@ impl Offer {
             let never = !cfg!(feature = "pg18")
                 && parted
                 && crate::pg::select::attribute_not_null(about.source, time);
-            let statements = RefCell::default();
-            Ok(Offer {
-                keys,
-                values,
-                filter,
-                buckets,
-                time,
-                time_never_null: never,
-                statements,
-                memory,
-                about,
-            })
+            let texts = RefCell::default();
+            Ok(Offer { keys, values, filter, buckets, time, time_never_null: never, texts, memory, about })
         }
     }
 
@@ -202,22 +192,15 @@ impl Offer {
         }
     }
 
-    /// The statement that asks for what has this shape, of which a copy is given. Its text is written once, and analysed once, as
-    /// the owner.
-    pub fn statement(
-        &self,
-        shape: String,
-        types: &[pg_sys::Oid],
-        text: impl FnOnce() -> String,
-    ) -> *mut pg_sys::Query {
+    /// The statement that a text is, of which a copy is given: analysed once, as the owner.
+    pub fn statement(&self, text: &str, types: &[pg_sys::Oid]) -> *mut pg_sys::Query {
         // SAFETY: what is kept lasts as long as this.
         unsafe {
-            let known = self.statements.borrow().get(&shape).copied();
+            let known = self.texts.borrow().get(text).copied();
             let kept = known.unwrap_or_else(|| {
-                let text = text();
                 let _acting = ActingAs::role(self.about.owner);
-                let kept = self.memory.keep(tree::parsed(&text, types));
-                self.statements.borrow_mut().insert(shape, kept);
+                let kept = self.memory.keep(tree::parsed(text, types));
+                self.texts.borrow_mut().insert(text.to_string(), kept);
                 kept
             });
             tree::copied(kept)
