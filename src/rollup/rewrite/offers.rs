@@ -11,7 +11,7 @@ use crate::pg::plan::offer::{About, Grid, Offer};
 use crate::pg::plan::{Asked, Offers};
 use crate::pg::reach::TimeType;
 use crate::pg::watched;
-use crate::pg::xact::ActingAs;
+use crate::pg::xact::{ActingAs, accept_invalidations};
 use hll_rollup::{Kind, Plan, statements};
 use pgrx::pg_sys;
 use std::cell::RefCell;
@@ -42,8 +42,10 @@ thread_local! {
     static KEPT: RefCell<Kept> = RefCell::default();
 }
 
-/// Forgets what is void.
+/// Forgets what is void. Word is asked for first: a transaction that has its locks already would hear of a level that was dropped
+/// when the statement that names it is read.
 fn settle() {
+    accept_invalidations();
     let epoch = watched::epoch();
     let void = KEPT.with_borrow_mut(|kept| {
         if kept.epoch == epoch {
