@@ -231,6 +231,17 @@ fn levels_that_come_and_go() {
     assert_eq!(level(&mut c, all), "hits");
     same(&mut other, one);
     equal(&mut c, all);
+    // One that is dropped while a transaction goes on which has its locks already.
+    each(&mut c, "SELECT rollup.add_level('hits', 'hits_day', '1 day')");
+    equal(&mut other, all);
+    other
+        .batch_execute("BEGIN; SET LOCAL rollup.rewrite = off; SELECT count(*), min(site), max(v) FROM hit WHERE site = 1")
+        .unwrap();
+    each(&mut c, "SELECT rollup.drop_level('hits', 'hits_day')");
+    other
+        .batch_execute("SET LOCAL rollup.rewrite = exact; SELECT count(*), sum(v) FROM hit WHERE site = 1")
+        .unwrap();
+    other.batch_execute("COMMIT").unwrap();
     // A level that only begins where the rollup's own buckets had expired.
     each(
         &mut c,
