@@ -97,3 +97,68 @@ impl<'a> Rows<'a> {
         self.rows.iter().zip(self.groups).map(|(row, group)| (usize::from(*row), *group as usize))
     }
 }
+
+/// Whether it is a type whose values are words that are ordered as numbers.
+pub(super) fn is_number(of: pg_sys::Oid) -> bool {
+    [
+        pg_sys::INT2OID,
+        pg_sys::INT4OID,
+        pg_sys::INT8OID,
+        pg_sys::DATEOID,
+        pg_sys::TIMESTAMPOID,
+        pg_sys::TIMESTAMPTZOID,
+    ]
+    .contains(&of)
+}
+
+/// How many bytes of a datum are a value's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Width {
+    One,
+    Two,
+    Four,
+    Eight,
+}
+
+impl Width {
+    pub(super) fn of(length: i16) -> Width {
+        match length {
+            1 => Width::One,
+            2 => Width::Two,
+            4 => Width::Four,
+            _ => Width::Eight,
+        }
+    }
+
+    /// Of the values of a type, or of their addresses.
+    pub(super) fn of_type(of: pg_sys::Oid) -> Width {
+        let (mut length, mut by_value) = (0, false);
+        // SAFETY: a look-up in the catalog's cache.
+        unsafe { pg_sys::get_typlenbyval(of, &mut length, &mut by_value) };
+        if by_value { Width::of(length) } else { Width::Eight }
+    }
+
+    /// The value, extended by its sign.
+    #[inline(always)]
+    pub(super) fn extended(self, value: pg_sys::Datum) -> u64 {
+        match self {
+            Width::One => value.value() as i8 as i64 as u64,
+            Width::Two => value.value() as i16 as i64 as u64,
+            Width::Four => value.value() as i32 as i64 as u64,
+            Width::Eight => value.value() as u64,
+        }
+    }
+}
+
+/// How values of a type are kept; None of one that is kept in no such way.
+pub(super) fn kind_of(of: pg_sys::Oid) -> Option<Kind> {
+    let (mut length, mut by_value) = (0, false);
+    // SAFETY: a look-up in the catalog's cache.
+    unsafe { pg_sys::get_typlenbyval(of, &mut length, &mut by_value) };
+    match (by_value, length) {
+        (true, _) => Some(Kind::Word),
+        (_, -1) => Some(Kind::Bytes),
+        (_, 1..) => Some(Kind::Fixed(length as u16)),
+        _ => None,
+    }
+}

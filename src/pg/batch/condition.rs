@@ -1,7 +1,8 @@
 //! Conditions on the rows of a page.
-use super::column::{Column, Kind, ROWS};
+use super::column::{Column, ROWS, Width};
 use super::program::Ground;
 use pgrx::pg_sys;
+use std::cell::Cell;
 
 /// `FALSE < UNKNOWN < TRUE`, so that AND is the least of two, OR the greatest, and NOT what is left to `TRUE`.
 const FALSE: u8 = 0;
@@ -29,11 +30,41 @@ pub enum Comparison {
 }
 
 /// With what a column is compared.
-#[derive(Clone, Copy)]
 pub enum Operand {
     /// NULL as well.
     Value(Option<i64>),
     Column(usize),
+    Once(Once),
+}
+
+/// What an expression comes to that no row has a part in. The executor is asked when the first row is compared with it, and
+/// so never where there is none: the expression may raise an error.
+pub struct Once {
+    pub state: *mut pg_sys::ExprState,
+    pub width: Width,
+    pub known: Cell<Option<Option<i64>>>,
+}
+
+impl Once {
+    fn value(&self, row: usize, ground: &mut Ground) -> Option<i64> {
+        self.known.get().unwrap_or_else(|| {
+            let (value, null) = ground.evaluate(self.state, row);
+            let value = (!null).then(|| self.width.extended(value) as i64);
+            self.known.set(Some(value));
+            value
+        })
+    }
+}
+
+impl Operand {
+    /// The value that is the same for all of the rows, if there is one.
+    fn same_for_all(&self, rows: &[u16], ground: &mut Ground) -> Option<Option<i64>> {
+        match self {
+            Operand::Value(value) => Some(*value),
+            Operand::Column(_) => None,
+            Operand::Once(once) => rows.first().map(|&row| once.value(usize::from(row), ground)),
+        }
+    }
 }
 
 /// A condition. Columns are numbers of those that the program has.
@@ -71,11 +102,11 @@ impl Condition {
     pub fn narrow(&self, rows: &mut Vec<u16>, columns: &[Column], ground: &mut Ground) {
         match self {
             Condition::All(parts) => parts.iter().for_each(|part| part.narrow(rows, columns, ground)),
-            Condition::Compare { column, how, with: Operand::Value(Some(value)) }
-                if !columns[*column].has_nulls =>
+            Condition::Compare { column, how, with }
+                if !columns[*column].has_nulls
+                    && let Some(Some(value)) = with.same_for_all(rows, ground) =>
             {
                 let values = &*columns[*column].values;
-                let value = *value;
                 macro_rules! keep {
                     ($operator:tt) => { keep(rows, |row| (values[row] as i64) $operator value) };
                 }
@@ -96,6 +127,13 @@ impl Condition {
         }
     }
 
+    /// Whether it is true for each of the rows.
+    pub fn known_truth(&self, rows: &[u16], columns: &[Column], ground: &mut Ground) -> [bool; ROWS] {
+        let mut truth = [FALSE; ROWS];
+        self.truth(rows, columns, ground, &mut truth);
+        truth.map(|truth| truth == TRUE)
+    }
+
     /// Whether it holds for each of the rows.
     fn truth(&self, rows: &[u16], columns: &[Column], ground: &mut Ground, out: &mut [u8; ROWS]) {
         let mut set = |f: &mut dyn FnMut(usize) -> Option<bool>| {
@@ -108,16 +146,17 @@ impl Condition {
             }
         };
         match self {
-            Condition::Compare { column, how, with: Operand::Value(Some(value)) }
-                if !columns[*column].has_nulls =>
-            {
-                compare(&columns[*column].values, *how, *value, rows, out);
-            }
             Condition::Compare { column, how, with } => {
                 let column = &columns[*column];
+                let value = with.same_for_all(rows, ground);
+                if let Some(Some(value)) = value
+                    && !column.has_nulls
+                {
+                    return compare(&column.values, *how, value, rows, out);
+                }
                 let other = |row| match with {
-                    Operand::Value(value) => *value,
                     Operand::Column(other) => columns[*other].word(row).map(|word| word as i64),
+                    Operand::Value(_) | Operand::Once(_) => value.flatten(),
                 };
                 set(&mut |row| Some(how.holds(column.word(row)? as i64, other(row)?)));
             }
@@ -192,6 +231,8 @@ fn compare(values: &[u64; ROWS], how: Comparison, value: i64, rows: &[u16], out:
     }
 }
 
+/// AND and OR. A part is looked at for the rows alone of which the parts before have not said it all: as the executor
+/// does, which may be asked for it.
 fn together(
     parts: &[Condition],
     join: fn(u8, u8) -> u8,
@@ -201,13 +242,24 @@ fn together(
     ground: &mut Ground,
     out: &mut [u8; ROWS],
 ) {
+    let last = TRUE - start;
     rows.iter().for_each(|&row| out[usize::from(row)] = start);
+    // No memory that an error of the executor would leave behind.
+    let (mut left, mut count) = ([0; ROWS], rows.len());
+    left[..count].copy_from_slice(rows);
     let mut one = [FALSE; ROWS];
     for part in parts {
-        part.truth(rows, columns, ground, &mut one);
-        for &row in rows {
-            let row = usize::from(row);
+        part.truth(&left[..count], columns, ground, &mut one);
+        let all = count;
+        count = 0;
+        for n in 0..all {
+            let row = usize::from(left[n]);
             out[row] = join(out[row], one[row]);
+            left[count] = left[n];
+            count += usize::from(out[row] != last);
+        }
+        if count == 0 {
+            break;
         }
     }
 }
@@ -290,70 +342,5 @@ impl Comparison {
                 }
             })
         }
-    }
-}
-
-/// Whether it is a type whose values are words that are ordered as numbers.
-pub fn is_number(of: pg_sys::Oid) -> bool {
-    [
-        pg_sys::INT2OID,
-        pg_sys::INT4OID,
-        pg_sys::INT8OID,
-        pg_sys::DATEOID,
-        pg_sys::TIMESTAMPOID,
-        pg_sys::TIMESTAMPTZOID,
-    ]
-    .contains(&of)
-}
-
-/// How many bytes of a datum are a value's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Width {
-    One,
-    Two,
-    Four,
-    Eight,
-}
-
-impl Width {
-    pub fn of(length: i16) -> Width {
-        match length {
-            1 => Width::One,
-            2 => Width::Two,
-            4 => Width::Four,
-            _ => Width::Eight,
-        }
-    }
-
-    /// Of the values of a type, or of their addresses.
-    pub fn of_type(of: pg_sys::Oid) -> Width {
-        let (mut length, mut by_value) = (0, false);
-        // SAFETY: a look-up in the catalog's cache.
-        unsafe { pg_sys::get_typlenbyval(of, &mut length, &mut by_value) };
-        if by_value { Width::of(length) } else { Width::Eight }
-    }
-
-    /// The value, extended by its sign.
-    #[inline(always)]
-    pub fn extended(self, value: pg_sys::Datum) -> u64 {
-        match self {
-            Width::One => value.value() as i8 as i64 as u64,
-            Width::Two => value.value() as i16 as i64 as u64,
-            Width::Four => value.value() as i32 as i64 as u64,
-            Width::Eight => value.value() as u64,
-        }
-    }
-}
-
-/// How values of a type are kept; None of one that is kept in no such way.
-pub fn kind_of(of: pg_sys::Oid) -> Option<Kind> {
-    let (mut length, mut by_value) = (0, false);
-    // SAFETY: a look-up in the catalog's cache.
-    unsafe { pg_sys::get_typlenbyval(of, &mut length, &mut by_value) };
-    match (by_value, length) {
-        (true, _) => Some(Kind::Word),
-        (_, -1) => Some(Kind::Bytes),
-        (_, 1..) => Some(Kind::Fixed(length as u16)),
-        _ => None,
     }
 }

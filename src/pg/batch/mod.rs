@@ -18,6 +18,7 @@ mod compile;
 mod condition;
 mod emit;
 mod explain;
+mod expressions;
 mod groups;
 mod known;
 mod node;

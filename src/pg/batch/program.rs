@@ -1,6 +1,6 @@
 //! What is done with the rows of a page of one table: conditions, then expressions, a column at a time.
-use super::column::{Column, ROWS};
-use super::condition::{Condition, Width};
+use super::column::{Column, ROWS, Width};
+use super::condition::Condition;
 use super::known::Hash;
 use super::page::Page;
 use super::walk::Walk;
@@ -62,6 +62,13 @@ pub enum Step {
         seed: i32,
         hash: Hash,
     },
+    /// One of two columns: the first where the condition is true.
+    Choice {
+        condition: Condition,
+        then: usize,
+        other: usize,
+        into: usize,
+    },
     /// A float8 of an integer.
     Float {
         of: usize,
@@ -99,12 +106,23 @@ impl Step {
         | Step::Day { into, .. }
         | Step::Hash { into, .. }
         | Step::Float { into, .. }
-        | Step::Executor { into, .. }) = *self;
+        | Step::Choice { into, .. }
+        | Step::Executor { into, .. }) = self;
         // A step writes to the last of the columns it knows: those it reads come before.
-        let (before, rest) = columns.split_at_mut(into);
+        let (before, rest) = columns.split_at_mut(*into);
         let out = &mut rest[0];
         out.clear_nulls();
         match *self {
+            Step::Choice { ref condition, then, other, .. } => {
+                let truth = condition.known_truth(rows, before, ground);
+                for row in rows.iter().map(|&row| usize::from(row)) {
+                    let from = &before[if truth[row] { then } else { other }];
+                    match from.word(row) {
+                        Some(word) => out.values[row] = word,
+                        None => out.set(row, 0, true),
+                    }
+                }
+            }
             Step::Bucket { of, length, origin, from, to, other, .. } => {
                 let buckets = Buckets { length, origin, from, to };
                 buckets.run(rows, &before[of], out, |row| ground.evaluate(other, row));
@@ -227,7 +245,8 @@ pub struct Program {
     pub ground: Ground,
     pub walk: Walk,
     pub columns: Vec<Column>,
-    pub conditions: Vec<Condition>,
+    /// Each with how many of the steps are run before.
+    pub conditions: Vec<(usize, Condition)>,
     pub steps: Vec<Step>,
     pub keys: Vec<usize>,
     pub inputs: Vec<Input>,
@@ -247,13 +266,18 @@ impl Program {
         unsafe { self.walk.run(page, &mut self.columns) };
         self.rows.clear();
         self.rows.extend(0..page.count as u16);
-        for condition in &self.conditions {
+        let mut run = 0;
+        for (steps, condition) in &self.conditions {
+            for step in &self.steps[run..*steps] {
+                step.run(&self.rows, &mut self.columns, &mut self.ground);
+            }
+            run = *steps;
             condition.narrow(&mut self.rows, &self.columns, &mut self.ground);
             if self.rows.is_empty() {
                 return;
             }
         }
-        for step in &self.steps {
+        for step in &self.steps[run..] {
             step.run(&self.rows, &mut self.columns, &mut self.ground);
         }
     }

@@ -1,23 +1,23 @@
 //! Conditions of PostgreSQL that are looked at here, a column at a time.
-use super::compile::{Compiler, constant};
-use super::condition::{Comparison, Condition, Operand, Truth, Width, is_number};
+use super::column::{Width, is_number};
+use super::compile::Compiler;
+use super::condition::{Comparison, Condition, Once, Operand, Truth};
+use super::expressions::constant;
 use crate::pg::v1::varlena_payload;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{PgList, pg_sys};
+use std::cell::Cell;
 
 impl Compiler {
-    /// A condition over the scan's columns.
+    /// A condition over the scan's columns; the executor is asked for the parts of it that are not known here.
     pub(super) unsafe fn condition(&mut self, e: *mut pg_sys::Expr) -> Condition {
-        // SAFETY: the tags say what the nodes are. Steps run after conditions, so that none may be left behind.
+        // SAFETY: the tags say what the nodes are.
         unsafe {
             let steps = self.steps.len();
-            match self.known_condition(e) {
-                Some(condition) if self.steps.len() == steps => condition,
-                _ => {
-                    self.steps.truncate(steps);
-                    Condition::Executor(self.state(e))
-                }
-            }
+            self.known_condition(e).unwrap_or_else(|| {
+                self.forget_steps(steps);
+                Condition::Executor(self.state(e))
+            })
         }
     }
 
@@ -30,10 +30,8 @@ impl Compiler {
             Some(match (*e.cast::<pg_sys::Node>()).type_ {
                 pg_sys::NodeTag::T_BoolExpr => {
                     let all = &*e.cast::<pg_sys::BoolExpr>();
-                    let mut inner: Vec<Condition> = parts(all.args)
-                        .into_iter()
-                        .map(|p| self.known_condition(p))
-                        .collect::<Option<_>>()?;
+                    let mut inner: Vec<Condition> =
+                        parts(all.args).into_iter().map(|p| self.condition(p)).collect();
                     match all.boolop {
                         pg_sys::BoolExprType::AND_EXPR => Condition::All(inner),
                         pg_sys::BoolExprType::OR_EXPR => Condition::Any(inner),
@@ -69,7 +67,7 @@ impl Compiler {
     /// IS TRUE and the like.
     unsafe fn truth(&mut self, test: &pg_sys::BooleanTest) -> Option<Condition> {
         // SAFETY: the node's argument is an expression.
-        let inner = Box::new(unsafe { self.known_condition(test.arg)? });
+        let inner = Box::new(unsafe { self.condition(test.arg) });
         let (what, negated) = match test.booltesttype {
             pg_sys::BoolTestType::IS_TRUE => (Truth::True, false),
             pg_sys::BoolTestType::IS_NOT_TRUE => (Truth::True, true),
@@ -109,7 +107,7 @@ impl Compiler {
     }
 
     /// The column of an expression that is one of the table's.
-    unsafe fn simple(&mut self, e: *mut pg_sys::Expr) -> Option<usize> {
+    pub(super) unsafe fn simple(&mut self, e: *mut pg_sys::Expr) -> Option<usize> {
         // SAFETY: the tags say what the nodes are.
         unsafe {
             let mut e = e;
@@ -150,19 +148,39 @@ impl Compiler {
                 return Some(Condition::SameBytes { column: self.simple(left)?, bytes });
             }
             let how = Comparison::of(test.opno)?;
-            let (how, of, other) =
-                if self.simple(left).is_some() { (how, left, right) } else { (how.turned(), right, left) };
-            let column = self.simple(of)?;
+            let (how, column, other) = match self.simple_or_bucket(left) {
+                Some(column) => (how, column, right),
+                None => (how.turned(), self.simple_or_bucket(right)?, left),
+            };
             let with = match self.value(other) {
                 Some(Value::Later) => Operand::Value(None),
                 Some(Value::Now(value)) => {
                     let width = Width::of_type(pg_sys::exprType(other.cast()));
                     Operand::Value(value.map(|value| width.extended(value) as i64))
                 }
-                None => Operand::Column(self.simple(other)?),
+                None => match self.simple_or_bucket(other) {
+                    Some(other) => Operand::Column(other),
+                    None if is_of_no_row(other) => Operand::Once(Once {
+                        state: self.state(other),
+                        width: Width::of_type(pg_sys::exprType(other.cast())),
+                        known: Cell::new(None),
+                    }),
+                    None => return None,
+                },
             };
             Some(Condition::Compare { column, how, with })
         }
+    }
+}
+
+/// Whether an expression comes to the same whatever the row is.
+unsafe fn is_of_no_row(e: *mut pg_sys::Expr) -> bool {
+    // SAFETY: the node is an expression of a condition, in which there are no aggregates.
+    unsafe {
+        !pg_sys::contain_var_clause(e.cast())
+            && !pg_sys::contain_volatile_functions(e.cast())
+            && !pg_sys::contain_subplans(e.cast())
+            && !pg_sys::expression_returns_set(e.cast())
     }
 }
 

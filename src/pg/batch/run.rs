@@ -1,7 +1,6 @@
 //! A run of the node: pages are read, rows grouped, groups handed up.
-use super::column::{Kind, Rows};
+use super::column::{Kind, Rows, kind_of};
 use super::compile::Compiler;
-use super::condition::kind_of;
 use super::emit::Aggregate;
 use super::groups::Groups;
 use super::page::Page;

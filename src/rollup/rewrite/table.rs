@@ -111,23 +111,27 @@ impl Table<'_> {
         format!("({})", all.join(" AND "))
     }
 
-    /// Where `k` can lie that its bucket here is cut by a bound.
+    /// Where `k` can lie that its bucket here is cut by a bound. No bucket is cut by a bound that lies on one: the range is
+    /// empty then, which the planner is told by NULL.
     fn beside_bound(&self, (b, at, of): &BoundAt) -> (String, String) {
         let t = self.type_name();
-        // A bucket may begin an hour late where a clock shows midnight twice.
-        let low = match self.absolute {
-            true => format!("${of}"),
-            false => format!(
+        let low = match (self.absolute, b.lower && b.inclusive) {
+            (true, true) => format!("NULLIF(${of}, ${at})"),
+            (true, false) => format!("${of}"),
+            // A bucket may begin an hour late where a clock shows midnight twice.
+            (false, _) => format!(
                 "CASE WHEN ${of} OPERATOR(pg_catalog.>) '{FIRST}'::{t} THEN ${of} OPERATOR(pg_catalog.-) '1 day'::pg_catalog.interval ELSE '-infinity'::{t} END"
             ),
         };
+        // Where buckets lie on moments the next one begins where this one ends, or earlier.
+        let from = if self.absolute { of } else { at };
         let high = match (b.lower, b.constant) {
             (false, _) => format!("${at}"),
             // What is known is added now.
             (true, true) => {
-                format!("(${at} OPERATOR(pg_catalog.+) {})", times::interval(self.width))
+                format!("(${from} OPERATOR(pg_catalog.+) {})", times::interval(self.width))
             }
-            (true, false) => times::later(self.kind, &format!("${at}"), self.width),
+            (true, false) => times::later(self.kind, &format!("${from}"), self.width),
         };
         (low, high)
     }
