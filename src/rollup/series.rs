@@ -298,9 +298,10 @@ fn chosen(
 fn has(table: Option<&str>, from: TimestampWithTimeZone) -> Result<bool> {
     let Some(table) = table else { return Ok(false) };
     let _acting = ActingAs::catalog();
-    let below = catalog::maybe::<TimestampWithTimeZone>(
+    let below = catalog::read_often(
         "SELECT e.below FROM rollup.expired e WHERE e.relation = $1::pg_catalog.regclass",
         &[table.into()],
+        |row| row.get::<TimestampWithTimeZone>(1),
     )?;
-    Ok(below.is_none_or(|below| below <= from))
+    Ok(below.into_iter().flatten().next().is_none_or(|below| below <= from))
 }

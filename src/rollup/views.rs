@@ -36,7 +36,7 @@ pub fn of(id: i64, level: Option<&Level>) -> Result<Option<String>> {
         None => "rollup.definition k WHERE k.id = $1 AND $2::pg_catalog.text IS NULL",
         Some(_) => "rollup.level k WHERE k.definition = $1 AND k.name = $2",
     };
-    let found = catalog::write(
+    let found = catalog::write_often(
         &format!("SELECT k.relation::pg_catalog.oid, k.live::pg_catalog.oid FROM {of}"),
         &[id.into(), level_name(level).into()],
         |row| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<pg_sys::Oid>(2)?)),
@@ -51,7 +51,7 @@ pub fn of(id: i64, level: Option<&Level>) -> Result<Option<String>> {
 /// recreates, and makes them again: where the one that is known has gone, it is the view that stands next to the table, belongs
 /// to the same role, has the name that it was given, and reads both the table and the state of rollups.
 pub fn on(relation: pg_sys::Oid, live: Option<pg_sys::Oid>) -> Result<Option<String>> {
-    let found = catalog::write(
+    let found = catalog::write_often(
         &format!(
             "WITH k AS MATERIALIZED (SELECT $1::pg_catalog.oid AS t, $2::pg_catalog.oid AS live) \
              SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM (SELECT k.t, k.live AS view, 1 AS place FROM k UNION ALL \

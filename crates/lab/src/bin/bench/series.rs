@@ -21,13 +21,20 @@ const TIME: &str = "'2026-01-01 00:00+00', '2026-01-01 16:40+00'";
 pub fn run() -> Outcome<()> {
     let cluster = Cluster::new()?;
     let mut client = cluster.database("series")?;
-    client.batch_execute(LOAD)?;
+    // Each in a transaction of its own: a run merges what has been committed.
+    for statement in LOAD.split(';') {
+        client.batch_execute(statement)?;
+    }
     client.batch_execute("VACUUM ANALYZE event, event_1min")?;
     let series = |fill: &str| {
         format!(
             "SELECT * FROM rollup.series(NULL::event_1min_live, {TIME}, points => 1000, fill => '{fill}')"
         )
     };
+    let merged: i64 = client.query_one("SELECT sum(events)::bigint FROM event_1min", &[])?.get(0);
+    if merged != 53_460 {
+        return Err(format!("{merged} rows are merged, and not 53,460").into());
+    }
     let points = client.query(&series("null"), &[])?.len();
     if points != 1000 {
         return Err(format!("a series of {points} points, and not of 1000").into());
