@@ -56,6 +56,7 @@ mod rewrite;
 mod rewrite_levels;
 mod rewrite_random;
 mod rewrite_rights;
+mod rewrite_views;
 mod roads;
 mod rollup_mistakes;
 mod search_path;

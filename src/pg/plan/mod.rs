@@ -21,6 +21,7 @@ pub mod refusal;
 pub mod split;
 pub mod time;
 pub mod tree;
+pub mod views;
 
 use crate::pg::ctext::c_text;
 use crate::pg::deparse::string;
@@ -259,18 +260,27 @@ unsafe fn exchange(
         let mut all = Vec::new();
         queries(engine, top, &mut all);
         let of_all = refusal::of_statement(&*top, &all, engine);
-        for q in all {
-            let Some((rt, source)) = refusal::candidate(&*q, engine) else { continue };
+        // Those inside others first, since of what is exchanged around them they are copies.
+        let first = told.len();
+        for typed in all.into_iter().rev() {
             #[cfg(feature = "pg18")]
-            if (*q).hasGroupRTE && (*q).groupingSets.is_null() {
-                let having = pg_sys::flatten_group_exprs(std::ptr::null_mut(), q, (*q).havingQual);
-                crate::pg::tables::inline_group_keys(&mut *q);
-                (*q).havingQual = having;
-            }
+            inline_group_keys(engine, typed);
+            let flat = match views::flat(typed, engine) {
+                Ok(flat) => flat,
+                Err((source, why)) => {
+                    told.push(Told { source, from: None, why: Some(of_all.clone().unwrap_or(why)) });
+                    continue;
+                }
+            };
+            let q = flat.unwrap_or(typed);
+            let Some((rt, source)) = refusal::candidate(&*q, engine) else { continue };
             let why = match of_all.clone().or_else(|| refusal::of_query(&*q, rt)) {
                 Some(why) => why,
                 None => match fit::try_offers(engine, &mut *q, rt, source, parameters) {
                     Ok(found) => {
+                        if flat.is_some() {
+                            typed.copy_from_nonoverlapping(q, 1);
+                        }
                         let about = &found.offer.about;
                         let level = found.levels.last().map(|n| about.levels[*n].name.clone());
                         told.push(Told { source, from: Some((about.name.clone(), level)), why: None });
@@ -281,6 +291,25 @@ unsafe fn exchange(
                 },
             };
             told.push(Told { source, from: None, why: Some(why) });
+        }
+        told[first..].reverse();
+    }
+}
+
+/// Puts the keys of a query that may be exchanged back where they are used: from 18 on they are columns of an entry of their
+/// own.
+///
+/// # Safety
+/// `q` is analysed, and the caller's to change.
+#[cfg(feature = "pg18")]
+unsafe fn inline_group_keys(engine: &Engine, q: *mut pg_sys::Query) {
+    // SAFETY: the caller vouches for the query.
+    unsafe {
+        let may = refusal::candidate(&*q, engine).is_some() || views::only_view(&*q).is_some();
+        if may && (*q).hasGroupRTE && (*q).groupingSets.is_null() {
+            let having = pg_sys::flatten_group_exprs(std::ptr::null_mut(), q, (*q).havingQual);
+            crate::pg::tables::inline_group_keys(&mut *q);
+            (*q).havingQual = having;
         }
     }
 }
