@@ -73,3 +73,81 @@ fn the_engine_reads_raw() {
         0
     );
 }
+
+/// The owner of a rollup makes columns that are read of another type, whose cast is code of the owner's: the reader does not
+/// run it.
+#[test]
+fn no_code_of_the_owner_runs_as_the_reader() {
+    let (_cluster, mut c) = prepared();
+    c.batch_execute("CREATE ROLE owner; CREATE SCHEMA own AUTHORIZATION owner; GRANT USAGE ON SCHEMA own TO PUBLIC; CREATE TABLE ran (by name)").unwrap();
+    c.batch_execute("GRANT INSERT ON ran TO PUBLIC; GRANT CREATE ON SCHEMA public TO owner").unwrap();
+    c.batch_execute(
+        "SET ROLE owner; SET rollup.rewrite = off;
+         CREATE TYPE own.odd AS (x bigint);
+         CREATE FUNCTION own.plain(own.odd) RETURNS bigint LANGUAGE plpgsql AS 'BEGIN INSERT INTO ran VALUES (current_user); RETURN ($1).x; END';
+         CREATE CAST (own.odd AS bigint) WITH FUNCTION own.plain(own.odd) AS IMPLICIT;
+         CREATE TYPE own.when AS (x timestamptz);
+         CREATE FUNCTION own.plain(own.when) RETURNS timestamptz LANGUAGE plpgsql AS 'BEGIN INSERT INTO ran VALUES (current_user); RETURN ($1).x; END';
+         CREATE CAST (own.when AS timestamptz) WITH FUNCTION own.plain(own.when) AS IMPLICIT;
+         CREATE FUNCTION own.part(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 % 2'",
+    )
+    .unwrap();
+    let changes = [
+        ("value", "ALTER TABLE own.sums ALTER n TYPE own.odd USING ROW(n)::own.odd"),
+        ("key", "ALTER TABLE own.sums ALTER site TYPE own.odd USING ROW(site)::own.odd"),
+        ("time", "ALTER TABLE own.sums ALTER day TYPE own.when USING ROW(day)::own.when"),
+        (
+            "stamp",
+            "DROP TRIGGER IF EXISTS zz_rollup_kept ON own.source; DROP INDEX own.source_at_rollup_stamp_idx;
+             ALTER TABLE own.source ALTER rollup_stamp DROP DEFAULT; ALTER TABLE own.source ALTER rollup_stamp TYPE own.odd USING ROW(rollup_stamp)::own.odd",
+        ),
+    ];
+    for (what, change) in changes {
+        each(
+            &mut c,
+            "SET ROLE owner; CREATE TABLE own.source (at timestamptz NOT NULL, site bigint, v int); SELECT rollup.create('own.sums', $$SELECT date_trunc('day', at) AS day, site, count(*) AS n, sum(v) AS s FROM own.source GROUP BY 1, 2$$, every => NULL, on_change => 'recompute'); INSERT INTO own.source SELECT timestamptz '2026-01-01' + g * interval '1 hour', g % 3, g FROM generate_series(1, 99) g; SELECT rollup.run('own.source')",
+        );
+        c.batch_execute("CREATE OR REPLACE VIEW own.sums_live AS SELECT NULL::timestamptz AS day, NULL::bigint AS site, NULL::bigint AS n, NULL::bigint AS s").unwrap();
+        for one in change.split(';') {
+            c.batch_execute(one).unwrap_or_else(|e| panic!("{what}: {one}: {e:?}"));
+        }
+        c.batch_execute("RESET ROLE; TRUNCATE ran").unwrap();
+        for rewrite in ["exact", "history"] {
+            c.batch_execute(&format!("SET rollup.rewrite = {rewrite}")).unwrap();
+            for sql in [
+                "SELECT count(*) FROM own.source",
+                "SELECT site, sum(v), count(*) FROM own.source WHERE at > '2026-01-02' AND site < 2 GROUP BY 1",
+            ] {
+                c.simple_query(sql).unwrap_or_else(|e| panic!("{what}: {sql}: {e:?}"));
+                c.simple_query(&format!("SELECT * FROM rollup.explain_rewrite($q${sql}$q$)")).unwrap();
+            }
+        }
+        let ran: Vec<String> =
+            c.query("SELECT by::text FROM ran", &[]).unwrap().iter().map(|r| r.get(0)).collect();
+        assert!(ran.is_empty(), "{what}: {ran:?}");
+        each(&mut c, "SET ROLE owner; DROP TABLE own.source CASCADE; DROP TABLE IF EXISTS own.sums CASCADE; DROP VIEW IF EXISTS own.sums_live");
+    }
+    // A query that cannot be read any more, since what it names is gone, stops nobody who reads the raw table.
+    each(
+        &mut c,
+        "SET ROLE owner; CREATE TABLE own.source (at timestamptz NOT NULL, site int, v int); SELECT rollup.create('own.sums', $$SELECT date_trunc('day', at) AS day, own.part(site) AS half, count(*) AS n FROM own.source GROUP BY 1, 2$$, every => NULL, on_change => 'recompute'); INSERT INTO own.source VALUES ('2026-01-01', 1, 1); SELECT rollup.run('own.source'); CREATE OR REPLACE VIEW own.sums_live AS SELECT NULL::timestamptz AS day, NULL::int AS half, NULL::bigint AS n; ALTER FUNCTION own.part(int) RENAME TO parts; RESET ROLE; SET rollup.rewrite = exact",
+    );
+    same(&mut c, "SELECT count(*) FROM own.source");
+    let reason = why(&mut c, "SELECT count(*) FROM own.source");
+    assert!(
+        reason.starts_with("rollup own.sums cannot be read: ") || reason.contains("live view"),
+        "{reason}"
+    );
+    each(
+        &mut c,
+        "SET ROLE owner; ALTER FUNCTION own.parts(int) RENAME TO part; DROP TABLE own.source CASCADE; DROP TABLE IF EXISTS own.sums CASCADE; DROP VIEW IF EXISTS own.sums_live",
+    );
+    // A function that the query names is the reader's affair.
+    each(
+        &mut c,
+        "SET ROLE owner; CREATE TABLE own.source (at timestamptz NOT NULL, site int, v int); SELECT rollup.create('own.sums', $$SELECT date_trunc('day', at) AS day, own.part(site) AS half, count(*) AS n FROM own.source GROUP BY 1, 2$$, every => NULL, on_change => 'recompute'); INSERT INTO own.source SELECT timestamptz '2026-01-01' + g * interval '1 hour', g % 3, g FROM generate_series(1, 99) g; SELECT rollup.run('own.source'); RESET ROLE; SET rollup.rewrite = exact",
+    );
+    let named = "SELECT own.part(site), count(*) FROM own.source GROUP BY 1";
+    assert_eq!(why(&mut c, named), "");
+    same(&mut c, named);
+}

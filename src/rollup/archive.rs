@@ -133,7 +133,11 @@ pub fn hand_over(relation: pg_sys::Oid, w: &Waiting) -> Result<()> {
             &[],
         )?;
     }
-    let after = now(w.oid)?;
+    // Under the lock: another session may be renaming it, and a new table may have the name by the time that it is free.
+    let after = {
+        let _acting = r.acting();
+        if lock::relation(w.oid, Mode::All) { now(w.oid)? } else { None }
+    };
     if after.as_ref().is_some_and(|table| table.attached) {
         return fail(
             UNFIT,
@@ -144,9 +148,7 @@ pub fn hand_over(relation: pg_sys::Oid, w: &Waiting) -> Result<()> {
     // What it has moved or renamed is where it wants to have it.
     if after.is_some_and(|table| table.name == before.name) {
         let _acting = r.acting();
-        if lock::relation(w.oid, Mode::All) {
-            catalog::execute(&format!("DROP TABLE {}", before.name), &[])?;
-        }
+        catalog::execute(&format!("DROP TABLE {}", before.name), &[])?;
     }
     forget(w.oid)?;
     let _acting = ActingAs::catalog();

@@ -85,7 +85,7 @@ unsafe extern "C-unwind" fn forget(_: pg_sys::Datum, _: i32, _: u32) {
 }
 
 /// Whether it is a function that is a part of this extension.
-pub(super) fn is_ours(function: pg_sys::Oid) -> bool {
+pub fn is_ours(function: pg_sys::Oid) -> bool {
     if function.to_u32() < pg_sys::FirstNormalObjectId {
         return false;
     }

@@ -33,7 +33,7 @@ mod taken;
 mod walk;
 
 pub use column::{Column, ROWS, Rows};
-pub use known::{Function, Hash, Kernel, know};
+pub use known::{Function, Hash, Kernel, is_ours, know};
 pub use offer::{Asked, Wanted, install, offer};
 pub use plan::PLAIN_NAME as NODE;
 pub use states::States;

@@ -108,11 +108,11 @@ unsafe fn made(node: *mut pg_sys::Node) -> Option<Called> {
     }
 }
 
-/// What a statement calls that is not of PostgreSQL itself.
+/// What a tree calls that is not of PostgreSQL itself.
 ///
 /// # Safety
-/// The query is live.
-unsafe fn of(query: *mut pg_sys::Query) -> Vec<Called> {
+/// The tree is live.
+pub(super) unsafe fn of(tree: tree::Node) -> Vec<Called> {
     unsafe extern "C-unwind" fn visit(function: pg_sys::Oid, found: *mut c_void) -> bool {
         if function.to_u32() >= pg_sys::FirstNormalObjectId {
             // SAFETY: `found` is the vector below.
@@ -123,7 +123,7 @@ unsafe fn of(query: *mut pg_sys::Query) -> Vec<Called> {
     let mut found: Vec<Called> = Vec::new();
     // SAFETY: the caller vouches for the query, whose nodes these are.
     unsafe {
-        tree::each(query.cast(), &mut |node, _| {
+        tree::each(tree, &mut |node, _| {
             found.extend(made(node));
             pg_sys::check_functions_in_node(node, Some(visit), (&raw mut found).cast());
             false
@@ -138,7 +138,7 @@ unsafe fn of(query: *mut pg_sys::Query) -> Vec<Called> {
 /// now. What aggregates call in turn is the aggregates' affair. The statement is analysed and not run.
 pub fn outside(text: &str) -> Vec<Called> {
     // SAFETY: the tree is ours.
-    unsafe { of(tree::parsed(text, &[])) }
+    unsafe { of(tree::parsed(text, &[]).cast()) }
 }
 
 /// What the layer above makes of statements.
@@ -182,7 +182,7 @@ unsafe extern "C-unwind" fn analysed(
         }
         let text = CStr::from_ptr(text).to_string_lossy();
         if (watch.wants)(&text) {
-            (watch.check)(&text, &of(inner(query)));
+            (watch.check)(&text, &of(inner(query).cast()));
         }
     }
 }

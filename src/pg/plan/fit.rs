@@ -1,7 +1,7 @@
 //! Which of a table's rollups fit a query; the one that costs least takes the table's place.
 use super::matching::{self, Match};
 use super::offer::Offer;
-use super::{Engine, choose, graft};
+use super::{Engine, borrowed, choose, graft};
 use pgrx::pg_sys;
 use std::rc::Rc;
 
@@ -82,7 +82,16 @@ pub(super) unsafe fn try_offers(
         // SAFETY: as the caller's; the match is of this query.
         unsafe {
             let found = cheapest(engine, q, rt, source, parameters)?;
-            let sub = graft::sub_query(engine, &found.matched, &found.offer, &found.levels, rt);
+            let m = &found.matched;
+            let sub = graft::sub_query(engine, m, &found.offer, &found.levels, rt);
+            let typed: *mut pg_sys::Query = q;
+            if let Some(called) = borrowed::code(typed.cast(), &[sub.cast(), m.targets, m.quals, m.having]) {
+                return Err(format!(
+                    "rollup {} calls {}, which the query does not",
+                    found.offer.about.name,
+                    called.shown()
+                ));
+            }
             if (engine.epoch)() == epoch {
                 graft::graft(q, rt, &found.matched, sub, &found.offer);
                 return Ok(found);

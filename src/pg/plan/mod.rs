@@ -9,6 +9,7 @@
 //! itself, which run as an owner in a restricted operation, as REFRESH and CREATE MATERIALIZED VIEW do; nor where row
 //! security is in play, nor where a transaction is serializable.
 pub mod aggregates;
+mod borrowed;
 pub mod buckets;
 pub mod called;
 pub mod choose;

@@ -8,6 +8,7 @@ use crate::pg::ctext::c_text;
 use crate::pg::deparse::string;
 use crate::pg::xact::ActingAs;
 use hll_rollup::Bucket;
+use hll_rollup::sql::STAMP;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -133,7 +134,6 @@ impl Offer {
             let raw = &mut *tree::parsed(&about.raw, &[]);
             #[cfg(feature = "pg18")]
             crate::pg::tables::inline_group_keys(raw);
-            let merged = &*tree::parsed(&about.merged, &[]);
             let find = |query: &pg_sys::Query, name: &str| {
                 tree::targets(query)
                     .into_iter()
@@ -141,6 +141,8 @@ impl Offer {
                     .map(|t| memory.keep(tree::folded((*t).expr.cast())))
                     .ok_or_else(|| format!("column {name} of rollup {} is not found", about.name))
             };
+            same_types(&about, |name| find(raw, name))?;
+            let merged = &*tree::parsed(&about.merged, &[]);
             let column = c_text(about.time_column.as_str());
             let time = pg_sys::get_attnum(about.source, column.as_ptr());
             let (mut keys, mut values) = (Vec::new(), Vec::new());
@@ -206,6 +208,41 @@ impl Offer {
             tree::copied(kept)
         }
     }
+}
+
+/// Refuses tables whose columns are not of the types that raw rows give them, as their owner may have made them.
+///
+/// # Safety
+/// `raw` gives the expression of a column over raw rows.
+unsafe fn same_types(about: &About, raw: impl Fn(&String) -> Result<Node, String>) -> Result<(), String> {
+    let of = |table: pg_sys::Oid, name: &str| {
+        let column = c_text(name);
+        let (mut kind, mut modifier, mut collation) = (pg_sys::InvalidOid, 0, pg_sys::InvalidOid);
+        // SAFETY: look-ups in the catalog; the second is of a column that the first has found.
+        unsafe {
+            let number = pg_sys::get_attnum(table, column.as_ptr());
+            if number > 0 {
+                pg_sys::get_atttypetypmodcoll(table, number, &mut kind, &mut modifier, &mut collation);
+            }
+        }
+        (kind, collation)
+    };
+    let other = |name: &str| format!("column {name} is of another type than rollup {} gives it", about.name);
+    if of(about.source, STAMP).0 != pg_sys::INT8OID {
+        return Err(other(STAMP));
+    }
+    let tables = || std::iter::once(about.target).chain(about.levels.iter().map(|level| level.target));
+    for name in about.keys.iter().chain(&about.values) {
+        // SAFETY: the expression is one of the raw query's.
+        let raw = unsafe {
+            let tree = raw(name)?;
+            (pg_sys::exprType(tree), pg_sys::exprCollation(tree))
+        };
+        if tables().any(|table| of(table, name) != raw) {
+            return Err(other(name));
+        }
+    }
+    Ok(())
 }
 
 /// A value of an offer, where the merge gives what the aggregate gives, of the same type.

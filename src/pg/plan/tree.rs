@@ -12,6 +12,7 @@ pub type Node = *mut pg_sys::Node;
 mod unguarded {
     use pgrx::pg_sys;
     use std::ffi::{c_int, c_void};
+    pub type Visit = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
     pub type Step = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> *mut pg_sys::Node;
     // Without pgrx's guard for every node: the outermost call has one, and frames that an error jumps over own nothing.
     unsafe extern "C-unwind" {
@@ -28,6 +29,19 @@ mod unguarded {
             context: *mut c_void,
             flags: c_int,
         ) -> *mut pg_sys::Query;
+        #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_walker_impl")]
+        pub fn expression_tree_walker(
+            node: *mut pg_sys::Node,
+            visit: Option<Visit>,
+            context: *mut c_void,
+        ) -> bool;
+        #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
+        pub fn query_tree_walker(
+            query: *mut pg_sys::Query,
+            visit: Option<Visit>,
+            context: *mut c_void,
+            flags: c_int,
+        ) -> bool;
         pub fn setup_parse_fixed_parameters(
             state: *mut pg_sys::ParseState,
             types: *const pg_sys::Oid,
@@ -75,15 +89,43 @@ pub unsafe fn replaced(node: Node, replace: &mut Replace) -> Node {
     unsafe { pg_guard_ffi_boundary(|| step(node, (&raw mut context).cast())) }
 }
 
+/// What is called with each node of a tree and how many queries lie around it; true: it does not matter what is in the node.
+pub type Look<'a> = dyn FnMut(Node, u32) -> bool + 'a;
+
+struct Looking<'a, 'b> {
+    look: &'a mut Look<'b>,
+    level: u32,
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn visit(node: Node, context: *mut c_void) -> bool {
+    if node.is_null() {
+        return false;
+    }
+    // SAFETY: the context is that of `each`; the tag says what the node is.
+    unsafe {
+        let c = &mut *context.cast::<Looking>();
+        if (c.look)(node, c.level) {
+            return false;
+        }
+        if (*node).type_ == pg_sys::NodeTag::T_Query {
+            c.level += 1;
+            unguarded::query_tree_walker(node.cast(), Some(visit), context, 0);
+            c.level -= 1;
+            return false;
+        }
+        unguarded::expression_tree_walker(node, Some(visit), context)
+    }
+}
+
 /// Calls `look` with each node of a tree and how many queries lie around it; not with what is in one of which it gives true.
 ///
 /// # Safety
 /// `node` is NULL or a tree.
-pub unsafe fn each(node: Node, look: &mut dyn FnMut(Node, u32) -> bool) {
-    // SAFETY: as the caller's.
-    unsafe {
-        replaced(node, &mut |n, level| look(n, level).then_some(n));
-    }
+pub unsafe fn each(node: Node, look: &mut Look) {
+    let mut context = Looking { look, level: 0 };
+    // SAFETY: the caller vouches for the tree; the context outlives the call.
+    unsafe { pg_guard_ffi_boundary(|| visit(node, (&raw mut context).cast())) };
 }
 
 /// A copy of a tree that is ours to change.

@@ -4,18 +4,20 @@
 //! and of the catalog of rollups, which triggers there send when a definition changes. It is read as committed now; what a
 //! statement's own snapshot sees is compared by the statement (see `text`).
 use super::super::catalog::{self, Definition, Must};
-use super::super::error::Result;
+use super::super::error::{Result, fail};
 use super::super::{arrange, maps};
 use super::text::{self, LevelMade};
 use crate::pg::plan::offer::{About, Grid, Offer};
 use crate::pg::plan::{Asked, Offers};
 use crate::pg::reach::TimeType;
 use crate::pg::watched;
-use crate::pg::xact::{ActingAs, accept_invalidations};
+use crate::pg::xact::{ActingAs, accept_invalidations, in_subtransaction};
 use hll_rollup::{Kind, Plan, statements};
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 /// What is needed of a rollup to write the text of a sub-query.
@@ -147,15 +149,37 @@ fn make(source: pg_sys::Oid, history: bool) -> Result<Found> {
     let parts: Vec<pg_sys::Oid> = maps::tables(source)?.into_iter().filter(|t| *t != source).collect();
     parts.iter().chain([&source]).for_each(|t| watched::watch(*t));
     for d in catalog::of_source(source, false)? {
-        match of_rollup(&d, &catalog_of, &parts, history)? {
-            Ok((offer, k)) => {
+        // What its owner has made of a rollup does not stop those who read the raw table.
+        let found = in_subtransaction(AssertUnwindSafe(|| of_rollup(&d, &catalog_of, &parts, history)));
+        match found {
+            Ok(Ok((offer, k))) => {
                 known.push(((d.id, history), k));
                 all.push(Ok(offer));
             }
-            Err(why) => all.push(Err((d.name.clone(), why))),
+            Ok(Err(why)) => all.push(Err((d.name.clone(), why))),
+            Err(e) if is_of_the_moment(e.code) => return fail(e.code, e.message, "Try again."),
+            Err(e) => {
+                all.push(Err((d.name.clone(), format!("rollup {} cannot be read: {}", d.name, e.message))))
+            }
         }
     }
     Ok((all, known))
+}
+
+/// Whether an error says nothing of the rollup: a session that is told to stop, or lacks memory or locks.
+fn is_of_the_moment(code: PgSqlErrorCode) -> bool {
+    use PgSqlErrorCode::*;
+    matches!(
+        code,
+        ERRCODE_QUERY_CANCELED
+            | ERRCODE_ADMIN_SHUTDOWN
+            | ERRCODE_CRASH_SHUTDOWN
+            | ERRCODE_DATABASE_DROPPED
+            | ERRCODE_OUT_OF_MEMORY
+            | ERRCODE_DISK_FULL
+            | ERRCODE_LOCK_NOT_AVAILABLE
+            | ERRCODE_T_R_DEADLOCK_DETECTED
+    )
 }
 
 /// What is asked of the catalog about a rollup besides its definition.
