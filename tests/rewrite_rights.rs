@@ -105,7 +105,7 @@ fn no_code_of_the_owner_runs_as_the_reader() {
     for (what, change) in changes {
         each(
             &mut c,
-            "SET ROLE owner; CREATE TABLE own.source (at timestamptz NOT NULL, site bigint, v int); SELECT rollup.create('own.sums', $$SELECT date_trunc('day', at) AS day, site, count(*) AS n, sum(v) AS s FROM own.source GROUP BY 1, 2$$, every => NULL, on_change => 'recompute'); INSERT INTO own.source SELECT timestamptz '2026-01-01' + g * interval '1 hour', g % 3, g FROM generate_series(1, 99) g; SELECT rollup.run('own.source')",
+            "RESET ROLE; SET ROLE owner; CREATE TABLE own.source (at timestamptz NOT NULL, site bigint, v int); SELECT rollup.create('own.sums', $$SELECT date_trunc('day', at) AS day, site, count(*) AS n, sum(v) AS s FROM own.source GROUP BY 1, 2$$, every => NULL, on_change => 'recompute'); INSERT INTO own.source SELECT timestamptz '2026-01-01' + g * interval '1 hour', g % 3, g FROM generate_series(1, 99) g; SELECT rollup.run('own.source')",
         );
         c.batch_execute("CREATE OR REPLACE VIEW own.sums_live AS SELECT NULL::timestamptz AS day, NULL::bigint AS site, NULL::bigint AS n, NULL::bigint AS s").unwrap();
         for one in change.split(';') {
@@ -125,7 +125,10 @@ fn no_code_of_the_owner_runs_as_the_reader() {
         let ran: Vec<String> =
             c.query("SELECT by::text FROM ran", &[]).unwrap().iter().map(|r| r.get(0)).collect();
         assert!(ran.is_empty(), "{what}: {ran:?}");
-        each(&mut c, "SET ROLE owner; DROP TABLE own.source CASCADE; DROP TABLE IF EXISTS own.sums CASCADE; DROP VIEW IF EXISTS own.sums_live");
+        each(
+            &mut c,
+            "SET ROLE owner; DROP TABLE own.source CASCADE; DROP TABLE IF EXISTS own.sums CASCADE; DROP VIEW IF EXISTS own.sums_live",
+        );
     }
     // A query that cannot be read any more, since what it names is gone, stops nobody who reads the raw table.
     each(

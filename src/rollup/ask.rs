@@ -5,10 +5,13 @@
 //! caller's path. Texts that a user gives, a rollup's query or the expression of a column, do not come this way: they are
 //! read as their author reads them, by `query::analyse`, once, and from then on are kept with every name qualified.
 //!
+//! What they call is looked at where they run as a rollup's owner (see `guard`).
+//!
 //! A value that must be there is asked for by `one` or `must`: that it is NULL, or that there is no row, is an error, and
 //! never 0 or an empty text.
 use super::error::{Result, internal, raise};
 use crate::pg::deparse::qualified;
+use crate::pg::plan::called::Ours;
 use pgrx::datum::{DatumWithOid, FromDatum, IntoDatum};
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData, SpiResult, SpiTupleTable};
@@ -74,6 +77,7 @@ pub fn read<T>(
     f: impl Fn(&SpiHeapTupleData) -> SpiResult<T>,
 ) -> Result<Vec<T>> {
     qualified(|| {
+        let _ours = Ours::next();
         Spi::connect(|c| c.select(sql, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>())
     })
     .map_err(internal)
@@ -142,6 +146,7 @@ pub fn write<T>(
         return read(sql, args, f);
     }
     qualified(|| {
+        let _ours = Ours::next();
         Spi::connect_mut(|c| c.update(sql, None, args)?.map(|row| f(&row)).collect::<SpiResult<Vec<T>>>())
     })
     .map_err(internal)
@@ -149,13 +154,20 @@ pub fn write<T>(
 
 /// Runs a statement for what it does.
 pub fn execute(sql: &str, args: &[DatumWithOid]) -> Result<()> {
-    qualified(|| Spi::connect_mut(|c| c.update(sql, None, args).map(|_| ()))).map_err(internal)
+    qualified(|| {
+        let _ours = Ours::next();
+        Spi::connect_mut(|c| c.update(sql, None, args).map(|_| ()))
+    })
+    .map_err(internal)
 }
 
 /// Runs a statement for what it does; returns the rows it wrote.
 pub fn modify(sql: &str) -> Result<i64> {
-    let rows = qualified(|| Spi::connect_mut(|c| c.update(sql, None, &[]).map(|done| done.len())))
-        .map_err(internal)?;
+    let rows = qualified(|| {
+        let _ours = Ours::next();
+        Spi::connect_mut(|c| c.update(sql, None, &[]).map(|done| done.len()))
+    })
+    .map_err(internal)?;
     Ok(i64::try_from(rows).unwrap_or(i64::MAX))
 }
 

@@ -7,6 +7,7 @@ use super::citus;
 use super::error::{Result, fail, internal, report};
 use super::state;
 use crate::pg::deparse::{joined_tables, qualified_name};
+use crate::pg::lock::{Mode, relation};
 use crate::pg::security;
 use crate::pg::xact::ActingAs;
 use hll_rollup::sql::literal;
@@ -45,6 +46,8 @@ pub struct Definition {
     pub name: String,
     /// The rollup's table, qualified and quoted; None once it was dropped.
     pub target: Option<String>,
+    /// The same by its oid.
+    target_oid: Option<pg_sys::Oid>,
     /// The source.
     pub source_oid: pg_sys::Oid,
     /// The source, qualified and quoted; None once it was dropped.
@@ -178,6 +181,7 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<(Definition, state::Columns)>
         id: row.must(1)?,
         name: row.must(2)?,
         target: relation.and_then(qualified_name),
+        target_oid: relation,
         source_oid: source.unwrap_or(pg_sys::InvalidOid),
         source: source.and_then(qualified_name),
         owner,
@@ -225,10 +229,27 @@ pub fn by_id_now(id: i64) -> Result<Option<Definition>> {
 }
 
 /// The definition with this id, locked: the one run at a time that a rollup has. None where it is gone.
+///
+/// Its names are those that its tables have under a lock, which they keep until the transaction ends: a table that another
+/// session gives one of these names meanwhile is not taken for the rollup's.
 pub fn lock(id: i64) -> Result<Option<Definition>> {
     let _acting = ActingAs::catalog();
     let locked = with_definition("WHERE d.id = $1 FOR UPDATE OF d");
-    Ok(understood(write_often(&locked, &[id.into()], definition)?)?.pop())
+    let Some(mut d) = understood(write_often(&locked, &[id.into()], definition)?)?.pop() else {
+        return Ok(None);
+    };
+    let levels = write_often(
+        "SELECT l.relation::pg_catalog.oid FROM rollup.level l WHERE l.definition = $1 ORDER BY l.width, l.name",
+        &[id.into()],
+        |row| row.get::<pg_sys::Oid>(1),
+    )?;
+    let there = |oid: &pg_sys::Oid| *oid != pg_sys::InvalidOid && relation(*oid, Mode::Read);
+    let target = d.target_oid.filter(there);
+    levels.iter().flatten().for_each(|level| _ = there(level));
+    let source = Some(d.source_oid).filter(there);
+    (d.target, d.source) = (target.and_then(qualified_name), source.and_then(qualified_name));
+    d.owner = [target, source].into_iter().flatten().find_map(security::owner_of).or(d.owner);
+    Ok(Some(d))
 }
 
 /// The definition with this name, or with this name behind its schema's, if it is there.

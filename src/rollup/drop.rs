@@ -3,6 +3,7 @@ use super::catalog::{self, Definition};
 use super::error::Result;
 use super::views;
 use super::{source, watch};
+use crate::pg::deparse::qualified_name;
 use crate::pg::{lock, xact};
 use pgrx::pg_sys;
 
@@ -42,17 +43,20 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
 /// Drops a table of a rollup, unless its data is kept, and its view: the one that was made for it, whatever they are
 /// called by now.
 pub fn drop_table(relation: pg_sys::Oid, live: pg_sys::Oid, keep_data: bool) -> Result<()> {
+    // Under the lock: another session may be giving its name to a table of its own.
+    if live != pg_sys::InvalidOid {
+        lock::relation(live, lock::Mode::All);
+    }
     if let Some(view) = views::on(relation, Some(live))? {
         catalog::execute(&format!("DROP VIEW {view}"), &[])?;
     }
-    let table = catalog::read(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
-        &[relation.into()],
-        |row| row.get::<String>(1),
-    )?;
-    if let (Some(table), false) = (table.into_iter().flatten().next(), keep_data) {
+    if !keep_data {
         lock::take_partitions(relation);
-        catalog::execute(&format!("DROP TABLE {table}"), &[])?;
+        if lock::relation(relation, lock::Mode::All)
+            && let Some(table) = qualified_name(relation)
+        {
+            catalog::execute(&format!("DROP TABLE {table}"), &[])?;
+        }
     }
     let _acting = xact::ActingAs::catalog();
     for table in ["retention", "expired", "partitioning"] {

@@ -151,12 +151,22 @@ fn leave_tables(call: &mut Call) -> pg_sys::Datum {
 }
 
 fn leave(cascade: &Cascade) -> Result<()> {
-    let _acting = ActingAs::catalog();
     let (extensions, schemas, roles) = match cascade {
         Cascade::Extensions(names) => (names.clone(), Vec::new(), Vec::new()),
         Cascade::Schemas(names) => (Vec::new(), names.clone(), Vec::new()),
         Cascade::Owned(roles) => (Vec::new(), Vec::new(), roles.clone()),
     };
+    // The trigger fires before PostgreSQL asks whether the caller may drop them, and tables are locked below.
+    let may = catalog::one_now::<bool>(
+        "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extname = ANY ($1::pg_catalog.name[]) AND NOT pg_catalog.pg_has_role(e.extowner, 'USAGE')) \
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = ANY ($2::pg_catalog.name[]) AND NOT pg_catalog.pg_has_role(n.nspowner, 'USAGE')) \
+         AND NOT EXISTS (SELECT FROM pg_catalog.unnest($3) r WHERE NOT pg_catalog.pg_has_role(r, 'USAGE'))",
+        &[extensions.clone().into(), schemas.clone().into(), roles.clone().into()],
+    )?;
+    if !may {
+        return Ok(());
+    }
+    let _acting = ActingAs::catalog();
     // What goes with what, as CASCADE finds it: a member of an extension takes that along.
     let goes = catalog::write(
         "WITH RECURSIVE gone (class, id) AS ( \

@@ -2,10 +2,13 @@
 //! taken. See `trust`.
 //!
 //! Invariant: what is looked at is what runs. A statement that holds a piece of a plan in which something foreign is named,
-//! and is run as the rollup's owner in a restricted operation, is analysed here before any of it is planned.
+//! and is run as the rollup's owner in a restricted operation, is analysed here before any of it is planned. So is every
+//! other that `ask` makes: what a plan does not name may come by the type of a column, or by a table that has become a view.
 use super::error::raise;
 use super::strangers;
+use crate::pg::deparse::shown_name;
 use crate::pg::plan::called::{self, Called, Watch};
+use crate::pg::security;
 use crate::pg::watched;
 use crate::pg::xact::current_user;
 use hll_rollup::routines::Record;
@@ -39,7 +42,7 @@ thread_local! {
 }
 
 pub fn init() {
-    called::install(Watch { wants, check });
+    called::install(Watch { wants, check, ours });
 }
 
 /// From now on, holds statements of a rollup to this.
@@ -61,6 +64,21 @@ fn of(text: &str) -> Vec<(i64, Rc<Guard>)> {
 
 fn wants(text: &str) -> bool {
     GUARDS.with_borrow(|all| !all.is_empty()) && !of(text).is_empty()
+}
+
+/// Statements in which a plan names nothing foreign: a column of another type, or a table that has become a view, may have
+/// them run code of whoever owns the table.
+fn ours(found: &[Called], views: &[pg_sys::Oid]) {
+    let runs_as = current_user();
+    if let Some(odd) = strangers::strangers(found, runs_as).into_iter().next() {
+        strangers::not_run(&odd.name, odd.role, runs_as)
+    }
+    for view in views {
+        let owner = security::owner_of(*view);
+        if let Some(owner) = owner.filter(|owner| *owner != runs_as && !called::is_superuser(*owner)) {
+            strangers::not_run(&format!("view {}", shown_name(*view)), owner.to_u32(), runs_as)
+        }
+    }
 }
 
 fn check(text: &str, found: &[Called]) {

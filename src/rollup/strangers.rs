@@ -1,6 +1,6 @@
 //! Functions and types that belong neither to a superuser, nor to this extension, nor to who calls them: a rollup calls only
 //! those that are on its record. See `trust`.
-use super::error::{Result, fail};
+use super::error::{Result, fail, report};
 use crate::pg::plan::called::{self, Called};
 use crate::pg::security;
 use crate::pg::xact::role_name;
@@ -22,6 +22,18 @@ pub fn refused<T>(name: &str, odd: &Known) -> Result<T> {
             literal(name)
         ),
     )
+}
+
+/// Raises the error of a statement that would run code of another role, which nothing has named.
+pub fn not_run(what: &str, owner: u32, runs_as: pg_sys::Oid) -> ! {
+    let (owner, runs_as) = (role_name(pg_sys::Oid::from(owner)), role_name(runs_as));
+    super::error::raise(report(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!(
+            "role {runs_as} would run {what}, which belongs to role {owner} and is not what the rollup was made with"
+        ),
+        "Nothing was run. Give the columns of its tables the types back that they had, and tables that have become views their rows.",
+    ))
 }
 
 /// Where oids are those of.

@@ -3,7 +3,8 @@
 //! Invariant: a process runs what one owner has defined and no other, from its start to its end. So whatever an owner's
 //! code leaves in it (settings, temporary objects, prepared statements, seeds, locks) meets nobody else. Owners come in the order in
 //! which they were seen to wait. While some wait, processes leave after each turn; where none leaves, since its owner's
-//! code is slow, there may be twice as many as the settings say, and in the end the oldest is cancelled.
+//! code is slow, there may be twice as many as the settings say, and in the end the oldest is cancelled, and ended where that
+//! does not help.
 use super::work::{self, Quiet, timed};
 use crate::pg::background;
 use crate::pg::lock::Turn;
@@ -22,9 +23,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A process that has not left for so long, while others wait and there is no room, is cancelled.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// One that has not left so long after it was cancelled is ended: code that its owner defined may catch the cancellation,
+/// but not this.
+const GRACE: Duration = Duration::from_secs(10);
+
 struct Process {
     worker: DynamicBackgroundWorker,
     started: Instant,
+    cancelled: Option<Instant>,
 }
 
 /// The owners that are served, and those that wait.
@@ -74,6 +80,7 @@ impl Owners {
             true => None,
             false => self.sign.take().or_else(Turn::sign),
         };
+        self.end_the_cancelled();
         self.cancel_the_oldest();
     }
 
@@ -135,9 +142,25 @@ impl Owners {
             return false;
         };
         self.warned = false;
-        self.running.insert(owner, Process { worker, started: Instant::now() });
+        self.running.insert(owner, Process { worker, started: Instant::now(), cancelled: None });
         self.tended.insert(owner, Instant::now());
         true
+    }
+
+    /// Ends processes that were cancelled and have not left.
+    fn end_the_cancelled(&mut self) {
+        for process in self.running.values_mut() {
+            let Some(at) = process.cancelled.filter(|at| at.elapsed() >= GRACE) else { continue };
+            let Ok(pid) = process.worker.pid() else { continue };
+            log!(
+                "rollup scheduler: ends process {pid}, which was cancelled {} s ago",
+                at.elapsed().as_secs()
+            );
+            process.cancelled = Some(Instant::now());
+            if let Err(e) = timed(|| work::end(pid)) {
+                log!("rollup scheduler: {}", e.message);
+            }
+        }
     }
 
     /// Where an owner waits and no process has left for long, cancels what the oldest of them does: it has failed then,
@@ -147,11 +170,11 @@ impl Owners {
         if !waits || self.cancelled.elapsed() < LONGEST {
             return;
         }
-        let oldest = self.running.values().min_by_key(|p| p.started);
-        let Some(Ok(pid)) = oldest.filter(|p| p.started.elapsed() >= LONGEST).map(|p| p.worker.pid()) else {
-            return;
-        };
+        let oldest = self.running.values_mut().filter(|p| p.cancelled.is_none()).min_by_key(|p| p.started);
+        let Some(oldest) = oldest.filter(|p| p.started.elapsed() >= LONGEST) else { return };
+        let Ok(pid) = oldest.worker.pid() else { return };
         self.cancelled = Instant::now();
+        oldest.cancelled = Some(self.cancelled);
         log!("rollup scheduler: cancels process {pid}: other owners have waited for {} s", LONGEST.as_secs());
         if let Err(e) = timed(|| work::cancel(pid)) {
             log!("rollup scheduler: {}", e.message);

@@ -158,6 +158,11 @@ pub fn cancel(pid: i32) -> Result<()> {
     catalog::execute("SELECT pg_catalog.pg_cancel_backend($1)", &[pid.into()])
 }
 
+/// Ends a process.
+pub fn end(pid: i32) -> Result<()> {
+    catalog::execute("SELECT pg_catalog.pg_terminate_backend($1)", &[pid.into()])
+}
+
 /// Those that are due and have rows to merge, one group a source. One that cannot be asked is taken along: its run
 /// says why.
 pub fn with_rows(scheduled: Vec<Due>) -> Vec<Vec<Due>> {

@@ -1,7 +1,8 @@
 //! What a statement calls: functions, and types that run code of their own.
 use super::tree;
 use crate::pg::deparse::{qualified, string};
-use pgrx::pg_sys;
+use pgrx::{PgList, pg_sys};
+use std::cell::Cell;
 use std::ffi::{CStr, c_void};
 use std::sync::OnceLock;
 
@@ -134,6 +135,51 @@ pub(super) unsafe fn of(tree: tree::Node) -> Vec<Called> {
     found
 }
 
+/// The views that a statement reads by name.
+///
+/// # Safety
+/// The tree is live.
+unsafe fn views(tree: tree::Node) -> Vec<pg_sys::Oid> {
+    let mut found = Vec::new();
+    // SAFETY: the tag says what the node is; the list is the query's.
+    unsafe {
+        tree::each(tree, &mut |node, _| {
+            if (*node).type_ == pg_sys::NodeTag::T_Query {
+                let tables = (*node.cast::<pg_sys::Query>()).rtable;
+                for e in PgList::<pg_sys::RangeTblEntry>::from_pg(tables).iter_ptr() {
+                    let is_view = (*e).rtekind == pg_sys::RTEKind::RTE_RELATION && (*e).relkind as u8 == b'v';
+                    found.extend(is_view.then_some((*e).relid));
+                }
+            }
+            false
+        });
+    }
+    found
+}
+
+thread_local! {
+    /// The next statement that is analysed is one of this library's making.
+    static OURS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, the first statement that is analysed is known to be of this library's making; what that statement calls
+/// may run others.
+pub struct Ours(());
+
+impl Ours {
+    /// From now on.
+    pub fn next() -> Ours {
+        OURS.set(true);
+        Ours(())
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        OURS.set(false);
+    }
+}
+
 /// What a SELECT calls outside pg_catalog, by operators, aggregates and casts too, with the names in it looked up as they are
 /// now. What aggregates call in turn is the aggregates' affair. The statement is analysed and not run.
 pub fn outside(text: &str) -> Vec<Called> {
@@ -147,6 +193,8 @@ pub struct Watch {
     pub wants: fn(&str) -> bool,
     /// Looks at what one calls; an error ends the statement before anything of it is planned.
     pub check: fn(&str, &[Called]),
+    /// Looks at what another statement of this library's making calls, and at the views that it reads.
+    pub ours: fn(&[Called], &[pg_sys::Oid]),
 }
 
 static WATCH: OnceLock<Watch> = OnceLock::new();
@@ -176,13 +224,23 @@ unsafe extern "C-unwind" fn analysed(
             pg_sys::ffi::pg_guard_ffi_boundary(|| next(state, query, jumble));
         }
         let Some(watch) = WATCH.get() else { return };
+        let ours = OURS.replace(false);
         let text = (*state).p_sourcetext;
         if text.is_null() || !pg_sys::InSecurityRestrictedOperation() {
             return;
         }
         let text = CStr::from_ptr(text).to_string_lossy();
-        if (watch.wants)(&text) {
-            (watch.check)(&text, &of(inner(query).cast()));
+        let wanted = (watch.wants)(&text);
+        if !wanted && !ours {
+            return;
+        }
+        let query: tree::Node = inner(query).cast();
+        let found = of(query);
+        if wanted {
+            (watch.check)(&text, &found);
+        }
+        if ours {
+            (watch.ours)(if wanted { &[] } else { &found }, &views(query));
         }
     }
 }
