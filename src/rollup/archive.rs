@@ -138,6 +138,20 @@ pub fn hand_over(relation: pg_sys::Oid, w: &Waiting) -> Result<()> {
         let _acting = r.acting();
         if lock::relation(w.oid, Mode::All) { now(w.oid)? } else { None }
     };
+    let still = {
+        let _acting = ActingAs::catalog();
+        catalog::one_now::<bool>(
+            "SELECT EXISTS (SELECT FROM rollup.retention WHERE relation = $1 AND archive = $2)",
+            &[relation.into(), archive.as_str().into()],
+        )?
+    };
+    if !still {
+        return fail(
+            UNFIT,
+            format!("the retention of {} was changed while {} was archived", r.relation, before.name),
+            "Nothing was done. The next attempt goes by what is set now.",
+        );
+    }
     if after.as_ref().is_some_and(|table| table.attached) {
         return fail(
             UNFIT,

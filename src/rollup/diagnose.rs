@@ -4,6 +4,7 @@ use super::catalog::{self, Definition};
 use super::error::{Result, internal};
 use super::levels;
 use super::session::set_timezone;
+use crate::pg::plan::called::Ours;
 use crate::pg::xact::{ActingAs, Failure, in_subtransaction};
 use hll_rollup::sql::{ident, literal};
 use hll_rollup::{Column, Level, Plan, Role, sql as bounds, statements};
@@ -69,6 +70,7 @@ fn bad_group(
     let values = format!("SELECT {} FROM ({groups}) g", statements::computed(c));
     let all_good = in_subtransaction(AssertUnwindSafe(|| {
         Spi::connect_mut(|client| {
+            let _ours = Ours::next();
             let mut cursor = client.open_cursor_mut(values.as_str(), &[]);
             // One at a time: the one that fails is the one after those that came.
             while !cursor.fetch(1)?.is_empty() {

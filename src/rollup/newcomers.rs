@@ -30,6 +30,7 @@ use super::left_out::{Left, compute_again, leave_out};
 use super::session::set_timezone;
 use crate::pg::buckets::FewBuckets;
 use crate::pg::kept::{read_active, under_one_snapshot, with_active_rows};
+use crate::pg::plan::called::Ours;
 use crate::pg::xact::{ActingAs, own_transaction_id};
 use hll_rollup::sql::{STAMP, ident, literal};
 use hll_rollup::{CHANGED, Frontier, Plan, newcomers as judged, sql as bounds, statements};
@@ -268,7 +269,9 @@ fn add_judged(d: &Definition, plan: &Plan, judged: &str, merge: &str, few: FewBu
         if groups == 0 {
             return Ok(out);
         }
+        let ours = Ours::next();
         let row = client.update(merge, None, &[])?.first();
+        drop(ours);
         out.added = row.must::<i64>(1)?;
         out.late = row.must::<Vec<i64>>(2)?;
         if out.added > 0 {

@@ -9,6 +9,7 @@ use crate::pg::batch::Asked;
 use crate::pg::buckets::FewBuckets;
 use crate::pg::deparse::qualified;
 use crate::pg::kept::with_rows;
+use crate::pg::plan::called::Ours;
 use crate::pg::xact::{ActingAs, own_transaction_id};
 use crate::pg::zonemap;
 use hll_rollup::sql::STAMP;
@@ -64,7 +65,9 @@ impl Place for OneServer {
             if groups == 0 {
                 return Ok((0, 0, Vec::new(), None));
             }
+            let ours = Ours::next();
             let row = client.update(&*statement, None, &[])?.first();
+            drop(ours);
             let rows = row.must::<i64>(1)?;
             let counts = row.must::<Vec<i64>>(2)?;
             super::notify::changed_here(d, plan, client, "delta")?;

@@ -2,6 +2,7 @@
 //!
 //! A SELECT by itself may be served by parallel workers; a part of a statement that writes may not.
 use crate::pg::ctext::c_text;
+use crate::pg::plan::called::Ours;
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiResult};
 use std::ffi::{CStr, c_int};
@@ -130,7 +131,9 @@ fn keep<T>(
                 dest: (&raw mut keeper).cast(),
                 ..Default::default()
             };
+            let ours = Ours::next();
             Spi::check_status(pg_sys::SPI_execute_extended(select.as_ptr(), &options))?;
+            drop(ours);
             let rows = pg_sys::tuplestore_tuple_count(keeper.store);
             let mut relation = pg_sys::EphemeralNamedRelationData {
                 md: pg_sys::EphemeralNamedRelationMetadataData {
