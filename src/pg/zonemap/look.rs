@@ -9,7 +9,7 @@ use super::page::{Bounds, ZONE};
 use super::{find_all_inheritors, method};
 use crate::pg::interrupt;
 use pgrx::pg_sys;
-use pgrx::{FromDatum, IntoDatum, PgList};
+use pgrx::{FromDatum, PgList};
 use std::ffi::CString;
 use std::ops::Range;
 
@@ -73,7 +73,7 @@ pub fn is_free(table: pg_sys::Oid) -> Option<bool> {
     // SAFETY: as in `look`; nothing is opened. What is there when it is locked stays.
     unsafe {
         let Some(_held) = Held::table(table) else { return Some(false) };
-        if pg_sys::get_rel_relkind(table) == 0 {
+        if !is_there(table) {
             return None;
         }
         let tables = PgList::<pg_sys::Oid>::from_pg(pg_sys::ffi::pg_guard_ffi_boundary(|| {
@@ -83,11 +83,17 @@ pub fn is_free(table: pg_sys::Oid) -> Option<bool> {
     }
 }
 
+/// Whether there is such a table.
+pub fn is_there(table: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up in the catalog that tolerates absence.
+    unsafe { pg_sys::get_rel_relkind(table) != 0 }
+}
+
 /// A lock of readers on a relation.
-struct Held(pg_sys::Oid);
+pub(super) struct Held(pg_sys::Oid);
 
 impl Held {
-    fn table(id: pg_sys::Oid) -> Option<Held> {
+    pub(super) fn table(id: pg_sys::Oid) -> Option<Held> {
         // Made only where it is had: to drop one gives the lock back.
         // SAFETY: a lock may be taken on any oid; it says nothing of whether there is such a relation.
         unsafe { pg_sys::ConditionalLockRelationOid(id, SHARE).then(|| Held(id)) }
@@ -312,10 +318,4 @@ unsafe fn read(
         pg_sys::heap_endscan(scan);
     }
     Found::Rows(rows, oldest.zip(time).map(|(at, (_, time))| time.instant(at)))
-}
-
-/// A moment as SQL has it.
-pub fn timestamptz(micros: Option<i64>) -> Option<pgrx::datum::TimestampWithTimeZone> {
-    // SAFETY: a timestamptz is a number of microseconds.
-    unsafe { micros.and_then(|at| pgrx::datum::TimestampWithTimeZone::from_datum(at.into_datum()?, false)) }
 }
