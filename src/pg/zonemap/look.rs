@@ -275,7 +275,7 @@ unsafe fn read(
         return Found::Rows(0, None);
     }
     let time = time.and_then(|(number, type_)| Some((number, Time::of(type_)?)));
-    let (mut rows, mut oldest): (i64, Option<i64>) = (0, None);
+    let (mut rows, mut oldest, mut unwanted): (i64, Option<i64>, Option<i64>) = (0, None, None);
     let flags = pg_sys::ScanOptions::SO_TYPE_SEQSCAN | pg_sys::ScanOptions::SO_ALLOW_PAGEMODE;
     // SAFETY: a heap is open and locked; the scan ends before it is closed; rows are looked at while their page is
     // pinned, and only columns of the table, of types that were checked, are.
@@ -294,21 +294,35 @@ unsafe fn read(
                 if row.is_null() {
                     break;
                 }
-                let mut null = true;
-                let value = pg_sys::heap_getattr(row, stamp, desc, &mut null);
-                // A NULL stamp is in no set of stamps, as in SQL.
-                let Some(stamp) = i64::from_datum(value, null) else { continue };
-                let at = time.and_then(|(number, time)| {
+                for row in rest_of_page(scan, row) {
                     let mut null = true;
-                    let value = pg_sys::heap_getattr(row, number, desc, &mut null);
-                    if null { None } else { time.micros(value) }
-                });
-                if (wanted.row)(stamp, at) {
-                    rows += 1;
-                    oldest = [oldest, at].into_iter().flatten().min();
-                    if wanted.one {
-                        break;
+                    let value = pg_sys::heap_getattr((&raw const row).cast_mut(), stamp, desc, &mut null);
+                    // A NULL stamp is in no set of stamps, as in SQL.
+                    let Some(stamp) = i64::from_datum(value, null) else { continue };
+                    // Rows of one transaction lie together.
+                    if unwanted == Some(stamp) {
+                        continue;
                     }
+                    if !(wanted.between)(stamp, stamp) {
+                        unwanted = Some(stamp);
+                        continue;
+                    }
+                    let at = time.and_then(|(number, time)| {
+                        let mut null = true;
+                        let value =
+                            pg_sys::heap_getattr((&raw const row).cast_mut(), number, desc, &mut null);
+                        if null { None } else { time.micros(value) }
+                    });
+                    if (wanted.row)(stamp, at) {
+                        rows += 1;
+                        oldest = [oldest, at].into_iter().flatten().min();
+                        if wanted.one {
+                            break;
+                        }
+                    }
+                }
+                if wanted.one && rows > 0 {
+                    break;
                 }
             }
             if wanted.one && rows > 0 {
@@ -318,4 +332,37 @@ unsafe fn read(
         pg_sys::heap_endscan(scan);
     }
     Found::Rows(rows, oldest.zip(time).map(|(at, (_, time))| time.instant(at)))
+}
+
+/// The row that a scan has given, and all others of its page, which the scan then has given too: to be asked for each
+/// takes longer than looking at it.
+///
+/// # Safety
+/// `row` is what the scan of a heap gave last. What is returned is not to be used once the scan is asked again.
+unsafe fn rest_of_page(
+    scan: pg_sys::TableScanDesc,
+    row: pg_sys::HeapTuple,
+) -> impl Iterator<Item = pg_sys::HeapTupleData> {
+    // SAFETY: the page stays pinned until the scan is asked again; line pointers of visible rows, and the rows, stay where
+    // they are as long.
+    unsafe {
+        let heap = scan.cast::<pg_sys::HeapScanDescData>();
+        let paged = (*heap).rs_base.rs_flags & pg_sys::ScanOptions::SO_ALLOW_PAGEMODE != 0;
+        // A snapshot that is none of a transaction has its rows judged one by one.
+        let count = if paged { (*heap).rs_ntuples as usize } else { 1 };
+        let page = pg_sys::BufferGetPage((*heap).rs_cbuf).cast::<u8>();
+        let visible = (&raw const (*heap).rs_vistuples).cast::<u16>();
+        if paged {
+            (*heap).rs_cindex = (count - 1) as _;
+        }
+        (0..count).map(move |n| {
+            let mut found = *row;
+            if paged {
+                let lines = page.add(std::mem::offset_of!(pg_sys::PageHeaderData, pd_linp));
+                let line = &*lines.cast::<pg_sys::ItemIdData>().add(usize::from(visible.add(n).read()) - 1);
+                (found.t_data, found.t_len) = (page.add(line.lp_off() as usize).cast(), line.lp_len());
+            }
+            found
+        })
+    }
 }
