@@ -323,6 +323,18 @@ SET search_path TO pg_catalog, pg_temp AS $$
 COMMENT ON FUNCTION rollup_internal.partitions_until(regclass) IS
 'Up to when rows from now on find a partition in a table that rollup.partition keeps ahead: now where there is none. NULL for other tables and for NULL';
 
+CREATE FUNCTION rollup_internal.partitions_ahead(relation regclass, OUT until timestamptz, OUT why text) LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp AS $$
+BEGIN
+  IF rollup_internal.is_free($1) THEN
+    until := rollup_internal.partitions_until($1);
+  END IF;
+EXCEPTION WHEN OTHERS THEN
+  why := SQLERRM;
+END $$;
+COMMENT ON FUNCTION rollup_internal.partitions_ahead(regclass) IS
+'The same where that can be told without waiting for a lock, and why it cannot be told where it ought to be: for views of all rollups, of which none hides the others. NULL for other tables and for NULL';
+
 CREATE FUNCTION rollup_internal.partition_for(relation regclass, bound timestamptz, OUT lower timestamptz, OUT upper timestamptz)
 LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path TO pg_catalog, pg_temp AS $$
 DECLARE width interval; zone text; anchor timestamp; here timestamp; months int; n bigint; free_from timestamptz; free_to timestamptz;
@@ -440,21 +452,16 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
        d.backlog_rows, d.backlog_done, (d.backlog_done / NULLIF(extract(epoch FROM a.last_run - d.backlog_started), 0))::bigint AS backlog_rows_per_second,
        CASE WHEN d.backlog_done > 0 THEN a.last_run + (a.last_run - d.backlog_started) * ((d.backlog_rows - d.backlog_done)::float8 / d.backlog_done) END AS backlog_end,
        CASE WHEN t.relation IS NOT NULL THEN NULLIF(pg_catalog.concat_ws('; ',
-         (SELECT pg_catalog.string_agg(h.name, ', ' ORDER BY h.name)
-            FROM rollup.definition h LEFT JOIN rollup.attempt ha ON ha.id OPERATOR(pg_catalog.=) h.id
-           WHERE h.source OPERATOR(pg_catalog.=) d.source AND (h.state OPERATOR(pg_catalog.=) 'paused' OR ha.failures OPERATOR(pg_catalog.>) 0 OR h.backlog_to_xmax IS NOT NULL)),
-         CASE WHEN rollup_internal.may_read(rollup_internal.owner_of(d.source)) THEN t.last_error END), '')
+         needs.held_by, CASE WHEN rollup_internal.may_read(rollup_internal.owner_of(d.source)) THEN t.last_error END), '')
        END AS expiry_held_by,
-       (SELECT coalesce(max(i.late_ignored), 0) FROM rollup.retention i WHERE i.relation = d.relation
-           OR i.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
+       coalesce(expiry.late_ignored, 0) AS late_ignored,
        d.long_keys, rollup_internal.rewritten(d.id) AS rewritten,
        d.on_change, CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN d.refused_changes END AS refused_changes, d.left_out,
        CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN
-         (SELECT pg_catalog.range_agg(pg_catalog.tstzrange(b.since, b.until, '[]')) FROM rollup.lost b WHERE b.definition = d.id AND b.since IS NOT NULL) END AS missing_rows, 
+         (SELECT pg_catalog.range_agg(pg_catalog.tstzrange(b.since, b.until, '[]')) FROM rollup.lost b WHERE b.definition = d.id AND b.since IS NOT NULL) END AS missing_rows,
        rollup_internal.unwatched(d.id, d.source, needs.minds, needs.holds, (SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel))) AS unwatched,
        p.partitions_until, p.partitions_error,
-       (SELECT pg_catalog.string_agg(CASE WHEN rollup_internal.may_read(rollup_internal.owner_of(x.relation)) THEN x.last_error END, '; ') FROM rollup.retention x
-         WHERE x.relation IN (d.source, d.relation) OR x.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS expiry_error,
+       expiry.error AS expiry_error,
        CASE WHEN (SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity y WHERE y.state = 'active' AND y.datname = pg_catalog.current_database() AND pg_catalog.starts_with(y.query, 'rollup.'))) THEN
          (SELECT pg_catalog.string_agg(y.query, '; ' ORDER BY y.query) FROM pg_catalog.pg_stat_activity y,
              (SELECT pg_catalog.concat('rollup.', v, ' of ', d.name) AS call FROM pg_catalog.unnest(ARRAY['run', 'rebuild', 'rebase']) v UNION ALL
@@ -462,7 +469,7 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
                 FROM (VALUES (d.source::oid), (d.relation::oid) UNION ALL SELECT v.relation FROM rollup.level v WHERE v.definition = d.id) x (relation)
                 JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) x.relation JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace) w
            WHERE y.state = 'active' AND y.datname = pg_catalog.current_database() AND (y.query = w.call OR pg_catalog.starts_with(y.query, w.call || ': '))) END AS progress,
-       greatest(a.updated_at, (SELECT max(z.last_removed) FROM rollup.retention z WHERE z.relation = d.relation OR z.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id))) AS updated_at,
+       greatest(a.updated_at, expiry.last_removed) AS updated_at,
        CASE WHEN d.notify THEN rollup_internal.channel(d.name) END AS channel
   FROM rollup.definition d
   CROSS JOIN LATERAL (SELECT coalesce(rollup_internal.owner_of(d.relation, d.source), (SELECT r.oid FROM pg_catalog.pg_roles r, pg_catalog.pg_control_system() k
@@ -471,15 +478,22 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
   LEFT JOIN rollup.retention t ON t.relation OPERATOR(pg_catalog.=) d.source
   CROSS JOIN LATERAL (SELECT rollup_internal.waiting(d.id, d.source, d.plan ->> 'time_column', d.nodes IS NOT NULL, d.seen_xmax, d.seen_xip,
       d.backlog_from_xmax, d.backlog_from_xip, d.backlog_to_xmax, d.backlog_to_xip, d.backlog_cursor) AS waiting OFFSET 0) l
-  LEFT JOIN (SELECT e.source, bool_or(e.on_change <> 'ignore') AS minds, bool_or(e.nodes IS NULL) AS holds FROM rollup.definition e GROUP BY e.source) needs
-    ON needs.source OPERATOR(pg_catalog.=) d.source
+  LEFT JOIN (SELECT e.source, bool_or(e.on_change <> 'ignore') AS minds, bool_or(e.nodes IS NULL) AS holds,
+      pg_catalog.string_agg(e.name, ', ' ORDER BY e.name) FILTER (WHERE e.state = 'paused' OR ea.failures > 0 OR e.backlog_to_xmax IS NOT NULL) AS held_by
+    FROM rollup.definition e LEFT JOIN rollup.attempt ea ON ea.id OPERATOR(pg_catalog.=) e.id GROUP BY e.source) needs ON needs.source OPERATOR(pg_catalog.=) d.source
+  LEFT JOIN (SELECT u.id, max(x.late_ignored) FILTER (WHERE u.own) AS late_ignored, max(x.last_removed) FILTER (WHERE u.own) AS last_removed,
+      pg_catalog.string_agg(CASE WHEN x.last_error IS NOT NULL AND rollup_internal.may_read(rollup_internal.owner_of(x.relation)) THEN x.last_error END, '; ') AS error
+    FROM rollup.retention x
+    JOIN (SELECT f.id, f.source, false FROM rollup.definition f UNION ALL SELECT f.id, f.relation, true FROM rollup.definition f UNION ALL SELECT v.definition, v.relation, true FROM rollup.level v) u (id, relation, own)
+      ON u.relation OPERATOR(pg_catalog.=) x.relation GROUP BY u.id) expiry ON expiry.id OPERATOR(pg_catalog.=) d.id
   LEFT JOIN (SELECT w.relation, pg_catalog.string_agg(DISTINCT w.who, ', ') AS writers FROM rollup_internal.writers() w GROUP BY w.relation) busy
     ON busy.relation OPERATOR(pg_catalog.=) d.source
-  CROSS JOIN LATERAL (SELECT (sum(r.rows_in) / NULLIF(extract(epoch FROM sum(r.finished - r.started)), 0))::float8 AS rows_per_second
-    FROM (SELECT * FROM rollup.run x WHERE x.definition = d.id AND x.error IS NULL ORDER BY x.id DESC LIMIT 10) r) speed
-  CROSS JOIN LATERAL (SELECT min(CASE WHEN rollup_internal.is_free(k.relation) THEN rollup_internal.partitions_until(k.relation) END) AS partitions_until,
-      pg_catalog.string_agg(CASE WHEN rollup_internal.may_read(rollup_internal.owner_of(k.relation)) THEN k.last_error END, '; ') AS partitions_error
-    FROM rollup.partitioning k WHERE k.relation IN (d.source, d.relation) OR k.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) p;
+  LEFT JOIN LATERAL (SELECT (sum(r.rows_in) / NULLIF(extract(epoch FROM sum(r.finished - r.started)), 0))::float8 AS rows_per_second
+    FROM (SELECT * FROM rollup.run x WHERE x.definition = d.id AND x.error IS NULL ORDER BY x.id DESC LIMIT 10) r) speed ON true
+  LEFT JOIN LATERAL (SELECT min(u.until) AS partitions_until,
+      pg_catalog.string_agg(CASE WHEN (k.last_error IS NOT NULL OR u.why IS NOT NULL) AND rollup_internal.may_read(rollup_internal.owner_of(k.relation)) THEN pg_catalog.concat_ws('; ', k.last_error, u.why) END, '; ') AS partitions_error
+    FROM (VALUES (d.source::oid), (d.relation::oid) UNION ALL SELECT v.relation FROM rollup.level v WHERE v.definition OPERATOR(pg_catalog.=) d.id) x (relation)
+    JOIN rollup.partitioning k ON k.relation OPERATOR(pg_catalog.=) x.relation CROSS JOIN LATERAL rollup_internal.partitions_ahead(k.relation) u) p ON true;
 COMMENT ON VIEW rollup.status IS 'One row a rollup: is it up to date, what did its last runs do, what holds it or the expiry of its source back';
 COMMENT ON COLUMN rollup.status.expiry_held_by IS 'what keeps rows of the source from expiring: rollups that are paused, fail or have a backlog, and why a partition stays';
 COMMENT ON COLUMN rollup.status.state IS 'active, paused, failing: its last runs failed, or gone: its table or its source was dropped, SELECT rollup.drop(name)';
@@ -525,7 +539,7 @@ SELECT m.name, pg_catalog.jsonb_build_object('relation', t.relation::text), m.va
 UNION ALL
 SELECT m.name, pg_catalog.jsonb_build_object('relation', k.relation::text), m.value
   FROM rollup.partitioning k JOIN pg_catalog.pg_class c ON c.oid = k.relation CROSS JOIN LATERAL (VALUES
-    ('rollup_partitions_ahead_seconds', CASE WHEN rollup_internal.is_free(k.relation) THEN extract(epoch FROM rollup_internal.partitions_until(k.relation) - pg_catalog.now()) END::float8),
+    ('rollup_partitions_ahead_seconds', extract(epoch FROM (SELECT u.until FROM rollup_internal.partitions_ahead(k.relation) u) - pg_catalog.now())::float8),
     ('rollup_moved_rows_total', k.moved::float8)) m(name, value)
  WHERE m.value IS NOT NULL;
 COMMENT ON VIEW rollup.metrics IS 'Counters and gauges for a scraper: a name, labels, and a value';
