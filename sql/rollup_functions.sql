@@ -497,6 +497,7 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
 COMMENT ON VIEW rollup.status IS 'One row a rollup: is it up to date, what did its last runs do, what holds it or the expiry of its source back';
 COMMENT ON COLUMN rollup.status.expiry_held_by IS 'what keeps rows of the source from expiring: rollups that are paused, fail or have a backlog, and why a partition stays';
 COMMENT ON COLUMN rollup.status.state IS 'active, paused, failing: its last runs failed, or gone: its table or its source was dropped, SELECT rollup.drop(name)';
+COMMENT ON COLUMN rollup.status.last_error IS 'why the last run failed, or why it cannot be told how many rows wait. NULL for roles that are neither the owner nor monitor the server';
 COMMENT ON COLUMN rollup.status.expiry_error IS 'why rows of the source, the rollup or a level could not expire at the last attempt; rollup.retention has the next one';
 COMMENT ON COLUMN rollup.status.rows_per_second IS 'of the last ten runs together';
 COMMENT ON COLUMN rollup.status.lag_seconds IS 'longest that any committed row can have been waiting: since the last run, where rows wait';
@@ -510,6 +511,7 @@ COMMENT ON COLUMN rollup.status.unwatched IS 'triggers that are missing or switc
 COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';
 COMMENT ON COLUMN rollup.status.updated_at IS 'when rows of the rollup or a level last changed: by a run, rollup.rebuild or expiry. It grows with every such transaction that commits';
 COMMENT ON COLUMN rollup.status.channel IS 'where it sends a notification when it has changed: LISTEN to it, in double quotes. NULL: made without notify';
+COMMENT ON COLUMN rollup.status.partitions_error IS 'why a partition could not be made, or why it cannot be told up to when there are some';
 COMMENT ON COLUMN rollup.status.partitions_until IS 'up to when rows find a partition in the source and the tables of the rollup, of those that rollup.partition keeps ahead';
 COMMENT ON COLUMN rollup.status.long_keys IS 'raw rows that are left out: a group key of theirs is too long for the index';
 COMMENT ON COLUMN rollup.status.rewritten IS 'queries over the source that were answered from the rollup, by rollup.rewrite, since the server was started; NULL where the library is not in shared_preload_libraries';
