@@ -264,10 +264,14 @@ AS 'MODULE_PATHNAME', 'rollup_rebuild_wrapper' LANGUAGE c VOLATILE PARALLEL UNSA
 COMMENT ON FUNCTION rollup.rebuild(text, timestamptz, timestamptz, boolean) IS
 'Replaces buckets from FROM_TIME to before TO_TIME (NULL: without bound) by what the raw rows merged so far give, after raw rows were changed; levels too. Returns the groups written. Refused where raw rows have expired, or left with a partition that was dropped or detached; FORCE: what left is forgotten, and only what is there counts';
 
-CREATE FUNCTION rollup_internal.lag_rows(id bigint) RETURNS bigint
-AS 'MODULE_PATHNAME', 'rollup_lag_rows_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup_internal.lag_rows(bigint) IS
-'Raw rows, as this snapshot sees them, that the rollup with this id has not merged; NULL where the caller may not read the whole table, the table is locked, or a node of its cluster does not answer. Runs no code of the table''s owner and waits for no lock';
+CREATE TYPE rollup_internal.waiting_rows AS (rows bigint, oldest timestamptz, why text);
+COMMENT ON TYPE rollup_internal.waiting_rows IS 'Raw rows that wait for a run, the least time of them, and why that cannot be told';
+
+CREATE FUNCTION rollup_internal.waiting(id bigint, source regclass, time_column text, on_nodes boolean, seen_xmax bigint, seen_xip bigint[],
+  from_xmax bigint, from_xip bigint[], to_xmax bigint, to_xip bigint[], before timestamptz) RETURNS rollup_internal.waiting_rows
+AS 'MODULE_PATHNAME', 'rollup_waiting' LANGUAGE c STABLE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup_internal.waiting(bigint, regclass, text, boolean, bigint, bigint[], bigint, bigint[], bigint, bigint[], timestamptz) IS
+'Raw rows, as this snapshot sees them, that a rollup of SOURCE has not merged which has come as far as SEEN, but for a backlog FROM and TO a snapshot and BEFORE a moment; of rows that are written on several nodes, those of the rollup with this id, without their times. NULL where the caller may not read the whole table, the table is locked, or a node of its cluster does not answer. Runs no code of the table''s owner and waits for no lock';
 
 CREATE FUNCTION rollup_internal.is_free(relation regclass) RETURNS boolean
 AS 'MODULE_PATHNAME', 'rollup_is_free_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
@@ -319,6 +323,18 @@ SET search_path TO pg_catalog, pg_temp AS $$
 COMMENT ON FUNCTION rollup_internal.partitions_until(regclass) IS
 'Up to when rows from now on find a partition in a table that rollup.partition keeps ahead: now where there is none. NULL for other tables and for NULL';
 
+CREATE FUNCTION rollup_internal.partitions_ahead(relation regclass, OUT until timestamptz, OUT why text) LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp AS $$
+BEGIN
+  IF rollup_internal.is_free($1) THEN
+    until := rollup_internal.partitions_until($1);
+  END IF;
+EXCEPTION WHEN OTHERS THEN
+  why := SQLERRM;
+END $$;
+COMMENT ON FUNCTION rollup_internal.partitions_ahead(regclass) IS
+'The same where that can be told without waiting for a lock, and why it cannot be told where it ought to be: for views of all rollups, of which none hides the others. NULL for other tables and for NULL';
+
 CREATE FUNCTION rollup_internal.partition_for(relation regclass, bound timestamptz, OUT lower timestamptz, OUT upper timestamptz)
 LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path TO pg_catalog, pg_temp AS $$
 DECLARE width interval; zone text; anchor timestamp; here timestamp; months int; n bigint; free_from timestamptz; free_to timestamptz;
@@ -367,11 +383,6 @@ RETURN coalesce((SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid OPERAT
                 (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) source::pg_catalog.oid));
 COMMENT ON FUNCTION rollup_internal.owner_of(regclass, regclass) IS 'Owner of a rollup by its table and its source: that of the table, or of the source once the table was dropped. NULL where both were';
 
-CREATE FUNCTION rollup_internal.oldest_row(id bigint) RETURNS timestamptz
-AS 'MODULE_PATHNAME', 'rollup_oldest_row_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup_internal.oldest_row(bigint) IS
-'Least time of the raw rows, as this snapshot sees them, that the rollup with this id has not merged; NULL where there is none, the caller may not read the whole table, the table is locked, or rows are written on several nodes. Runs no code of the table''s owner and waits for no lock';
-
 CREATE FUNCTION rollup_internal.verdict(stored bigint, raw bigint, came bigint[], rows bigint[], one bigint) RETURNS integer
 AS 'MODULE_PATHNAME', 'rollup_verdict_wrapper' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION rollup_internal.verdict(bigint, bigint, bigint[], bigint[], bigint) IS
@@ -402,19 +413,20 @@ AS 'MODULE_PATHNAME', 'rollup_lost_rows' LANGUAGE c STABLE PARALLEL RESTRICTED R
 COMMENT ON FUNCTION rollup_internal.lost_rows(bigint) IS
 'The same of raw rows that left with a partition or child which was dropped or detached: of the rollup with this id, from SINCE to UNTIL, both NULL for rows without time. NULL gives no row';
 
-CREATE FUNCTION rollup_internal.unwatched(id bigint) RETURNS text
+CREATE FUNCTION rollup_internal.unwatched(id bigint, source regclass, minds boolean, holds boolean, subscribed boolean) RETURNS text
 AS 'MODULE_PATHNAME', 'rollup_unwatched_wrapper' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup_internal.unwatched(bigint) IS
-'What the rollup with this id needs to be told of changes and of rows that come in another way, and is missing or switched off on its source, a partition or a child: triggers, and the index; also that the source has become a partition. NULL where nothing is missing, and for NULL';
+COMMENT ON FUNCTION rollup_internal.unwatched(bigint, regclass, boolean, boolean, boolean) IS
+'What the rollup with this id needs to be told of changes and of rows that come in another way, and is missing or switched off on its source, a partition or a child: triggers, and the index; also that the source has become a partition. A rollup of SOURCE MINDS changes, one HOLDS rows of this server, and the database is SUBSCRIBED to tables: where all that these need is seen to be there, it is looked at no further. NULL where nothing is missing, and for NULL';
 
 -- No part of the view: where that is read beside a distributed table, Citus takes no query that is recursive.
-CREATE FUNCTION rollup_internal.open_writers(source regclass) RETURNS text LANGUAGE sql STABLE PARALLEL RESTRICTED
-RETURN (SELECT pg_catalog.string_agg(DISTINCT coalesce('process ' || k.pid, 'a prepared transaction'), ', ') FROM pg_catalog.pg_locks k
-  WHERE k.locktype = 'relation' AND k.mode = 'RowExclusiveLock' AND k.granted
-    AND k.database = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())
-    AND k.relation IN (WITH RECURSIVE t (id) AS (SELECT source::oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.id)
-      SELECT t.id FROM t));
-COMMENT ON FUNCTION rollup_internal.open_writers(regclass) IS 'Whose transactions have a table or a part of it open for writing; NULL where none has, and for NULL';
+CREATE FUNCTION rollup_internal.writers() RETURNS TABLE (relation oid, who text) LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 100
+SET search_path TO pg_catalog, pg_temp AS $$
+  WITH RECURSIVE w (relation, who) AS (
+    SELECT k.relation, coalesce('process ' || k.pid, 'a prepared transaction') FROM pg_locks k
+     WHERE k.locktype = 'relation' AND k.mode = 'RowExclusiveLock' AND k.granted AND k.database = (SELECT b.oid FROM pg_database b WHERE b.datname = current_database())
+    UNION SELECT i.inhparent, w.who FROM pg_inherits i JOIN w ON i.inhrelid = w.relation)
+  SELECT w.relation, w.who FROM w $$;
+COMMENT ON FUNCTION rollup_internal.writers() IS 'Tables that are open for writing, and those of which they are parts, with whose transactions have them open';
 
 CREATE FUNCTION rollup_internal.channel(name text) RETURNS text
 AS 'MODULE_PATHNAME', 'rollup_channel' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
@@ -426,56 +438,66 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
        CASE WHEN d.relation IS NULL OR d.source IS NULL THEN 'gone' WHEN a.failures > 0 AND d.state = 'active' THEN 'failing' ELSE d.state END AS state,
        CASE WHEN rollup_internal.may_read(o.owner) THEN a.paused_for END AS paused_for,
        d.every, a.last_run, coalesce(a.hold_until, a.last_run + d.every) AS next_run, a.started AS running_since,
-       d.rows_total, a.last_rows, speed.rows_per_second, l.lag_rows,
-       CASE WHEN l.lag_rows = 0 THEN 0 ELSE extract(epoch FROM pg_catalog.clock_timestamp() - a.last_run) END::float8 AS lag_seconds,
-       CASE WHEN l.lag_rows > 0 THEN rollup_internal.oldest_row(d.id) END AS oldest_row,
-       rollup_internal.open_writers(d.source) AS open_writers,
+       d.rows_total, a.last_rows, speed.rows_per_second, (l.waiting).rows AS lag_rows,
+       CASE WHEN (l.waiting).rows = 0 THEN 0 ELSE extract(epoch FROM pg_catalog.clock_timestamp() - a.last_run) END::float8 AS lag_seconds,
+       (l.waiting).oldest AS oldest_row, busy.writers AS open_writers,
        CASE WHEN NOT rollup_internal.is_free(d.source) THEN 'a lock on ' || d.source
-            WHEN d.nodes IS NOT NULL AND rollup_internal.may_read(o.owner) THEN
+            WHEN d.nodes IS NOT NULL AND (l.waiting).why IS NULL AND rollup_internal.may_read(o.owner) THEN
          (SELECT pg_catalog.string_agg(pg_catalog.concat('node ', w.node || ' ', '(group ', w.group_id, '): ', w.waits_for), '; ' ORDER BY w.group_id)
             FROM rollup.nodes(d.name) w WHERE w.waits_for IS NOT NULL)
        END AS held_back_by,
        a.runs, a.failures, a.failed, CASE WHEN rollup_internal.may_read(o.owner) THEN coalesce(a.last_error,
          CASE WHEN d.source IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute g WHERE g.attrelid = d.source AND g.attname = 'rollup_stamp' AND g.atttypid = 'int8'::regtype AND NOT g.attisdropped)
-              THEN 'column rollup_stamp of ' || d.source || ' is gone' END) END AS last_error,
+              THEN 'column rollup_stamp of ' || d.source || ' is gone' END, (l.waiting).why) END AS last_error,
        d.backlog_rows, d.backlog_done, (d.backlog_done / NULLIF(extract(epoch FROM a.last_run - d.backlog_started), 0))::bigint AS backlog_rows_per_second,
        CASE WHEN d.backlog_done > 0 THEN a.last_run + (a.last_run - d.backlog_started) * ((d.backlog_rows - d.backlog_done)::float8 / d.backlog_done) END AS backlog_end,
        CASE WHEN t.relation IS NOT NULL THEN NULLIF(pg_catalog.concat_ws('; ',
-         (SELECT pg_catalog.string_agg(h.name, ', ' ORDER BY h.name)
-            FROM rollup.definition h LEFT JOIN rollup.attempt ha ON ha.id OPERATOR(pg_catalog.=) h.id
-           WHERE h.source OPERATOR(pg_catalog.=) d.source AND (h.state OPERATOR(pg_catalog.=) 'paused' OR ha.failures OPERATOR(pg_catalog.>) 0 OR h.backlog_to_xmax IS NOT NULL)),
-         CASE WHEN rollup_internal.may_read(rollup_internal.owner_of(d.source)) THEN t.last_error END), '')
+         needs.held_by, CASE WHEN rollup_internal.may_read(rollup_internal.owner_of(d.source)) THEN t.last_error END), '')
        END AS expiry_held_by,
-       (SELECT coalesce(max(i.late_ignored), 0) FROM rollup.retention i WHERE i.relation = d.relation
-           OR i.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS late_ignored,
+       coalesce(expiry.late_ignored, 0) AS late_ignored,
        d.long_keys, rollup_internal.rewritten(d.id) AS rewritten,
        d.on_change, CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN d.refused_changes END AS refused_changes, d.left_out,
        CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN
-         (SELECT pg_catalog.range_agg(pg_catalog.tstzrange(b.since, b.until, '[]')) FROM rollup.lost b WHERE b.definition = d.id AND b.since IS NOT NULL) END AS missing_rows, rollup_internal.unwatched(d.id) AS unwatched,
+         (SELECT pg_catalog.range_agg(pg_catalog.tstzrange(b.since, b.until, '[]')) FROM rollup.lost b WHERE b.definition = d.id AND b.since IS NOT NULL) END AS missing_rows,
+       rollup_internal.unwatched(d.id, d.source, needs.minds, needs.holds, (SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel))) AS unwatched,
        p.partitions_until, p.partitions_error,
-       (SELECT pg_catalog.string_agg(CASE WHEN rollup_internal.may_read(rollup_internal.owner_of(x.relation)) THEN x.last_error END, '; ') FROM rollup.retention x
-         WHERE x.relation IN (d.source, d.relation) OR x.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) AS expiry_error,
-       (SELECT pg_catalog.string_agg(y.query, '; ' ORDER BY y.query) FROM pg_catalog.pg_stat_activity y,
-           (SELECT pg_catalog.concat('rollup.', v, ' of ', d.name) AS call FROM pg_catalog.unnest(ARRAY['run', 'rebuild', 'rebase']) v UNION ALL
-            SELECT pg_catalog.format('rollup.expire of %I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-             WHERE c.oid IN (d.source, d.relation) OR c.oid IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) w
-         WHERE y.state = 'active' AND y.datname = pg_catalog.current_database() AND (y.query = w.call OR pg_catalog.starts_with(y.query, w.call || ': '))) AS progress,
-       greatest(a.updated_at, (SELECT max(z.last_removed) FROM rollup.retention z WHERE z.relation = d.relation OR z.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id))) AS updated_at,
+       expiry.error AS expiry_error,
+       CASE WHEN (SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity y WHERE y.state = 'active' AND y.datname = pg_catalog.current_database() AND pg_catalog.starts_with(y.query, 'rollup.'))) THEN
+         (SELECT pg_catalog.string_agg(y.query, '; ' ORDER BY y.query) FROM pg_catalog.pg_stat_activity y,
+             (SELECT pg_catalog.concat('rollup.', v, ' of ', d.name) AS call FROM pg_catalog.unnest(ARRAY['run', 'rebuild', 'rebase']) v UNION ALL
+              SELECT pg_catalog.format('rollup.expire of %I.%I', n.nspname, c.relname)
+                FROM (VALUES (d.source::oid), (d.relation::oid) UNION ALL SELECT v.relation FROM rollup.level v WHERE v.definition = d.id) x (relation)
+                JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) x.relation JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace) w
+           WHERE y.state = 'active' AND y.datname = pg_catalog.current_database() AND (y.query = w.call OR pg_catalog.starts_with(y.query, w.call || ': '))) END AS progress,
+       greatest(a.updated_at, expiry.last_removed) AS updated_at,
        CASE WHEN d.notify THEN rollup_internal.channel(d.name) END AS channel
   FROM rollup.definition d
   CROSS JOIN LATERAL (SELECT coalesce(rollup_internal.owner_of(d.relation, d.source), (SELECT r.oid FROM pg_catalog.pg_roles r, pg_catalog.pg_control_system() k
     WHERE r.oid OPERATOR(pg_catalog.=) d.last_owner AND k.system_identifier OPERATOR(pg_catalog.=) d.system_id)) AS owner OFFSET 0) o
   LEFT JOIN rollup.attempt a ON a.id OPERATOR(pg_catalog.=) d.id
   LEFT JOIN rollup.retention t ON t.relation OPERATOR(pg_catalog.=) d.source
-  CROSS JOIN LATERAL (SELECT rollup_internal.lag_rows(d.id) AS lag_rows OFFSET 0) l
-  CROSS JOIN LATERAL (SELECT (sum(r.rows_in) / NULLIF(extract(epoch FROM sum(r.finished - r.started)), 0))::float8 AS rows_per_second
-    FROM (SELECT * FROM rollup.run x WHERE x.definition = d.id AND x.error IS NULL ORDER BY x.id DESC LIMIT 10) r) speed
-  CROSS JOIN LATERAL (SELECT min(CASE WHEN rollup_internal.is_free(k.relation) THEN rollup_internal.partitions_until(k.relation) END) AS partitions_until,
-      pg_catalog.string_agg(CASE WHEN rollup_internal.may_read(rollup_internal.owner_of(k.relation)) THEN k.last_error END, '; ') AS partitions_error
-    FROM rollup.partitioning k WHERE k.relation IN (d.source, d.relation) OR k.relation IN (SELECT v.relation FROM rollup.level v WHERE v.definition = d.id)) p;
+  CROSS JOIN LATERAL (SELECT rollup_internal.waiting(d.id, d.source, d.plan ->> 'time_column', d.nodes IS NOT NULL, d.seen_xmax, d.seen_xip,
+      d.backlog_from_xmax, d.backlog_from_xip, d.backlog_to_xmax, d.backlog_to_xip, d.backlog_cursor) AS waiting OFFSET 0) l
+  LEFT JOIN (SELECT e.source, bool_or(e.on_change <> 'ignore') AS minds, bool_or(e.nodes IS NULL) AS holds,
+      pg_catalog.string_agg(e.name, ', ' ORDER BY e.name) FILTER (WHERE e.state = 'paused' OR ea.failures > 0 OR e.backlog_to_xmax IS NOT NULL) AS held_by
+    FROM rollup.definition e LEFT JOIN rollup.attempt ea ON ea.id OPERATOR(pg_catalog.=) e.id GROUP BY e.source) needs ON needs.source OPERATOR(pg_catalog.=) d.source
+  LEFT JOIN (SELECT u.id, max(x.late_ignored) FILTER (WHERE u.own) AS late_ignored, max(x.last_removed) FILTER (WHERE u.own) AS last_removed,
+      pg_catalog.string_agg(CASE WHEN x.last_error IS NOT NULL AND rollup_internal.may_read(rollup_internal.owner_of(x.relation)) THEN x.last_error END, '; ') AS error
+    FROM rollup.retention x
+    JOIN (SELECT f.id, f.source, false FROM rollup.definition f UNION ALL SELECT f.id, f.relation, true FROM rollup.definition f UNION ALL SELECT v.definition, v.relation, true FROM rollup.level v) u (id, relation, own)
+      ON u.relation OPERATOR(pg_catalog.=) x.relation GROUP BY u.id) expiry ON expiry.id OPERATOR(pg_catalog.=) d.id
+  LEFT JOIN (SELECT w.relation, pg_catalog.string_agg(DISTINCT w.who, ', ') AS writers FROM rollup_internal.writers() w GROUP BY w.relation) busy
+    ON busy.relation OPERATOR(pg_catalog.=) d.source
+  LEFT JOIN LATERAL (SELECT (sum(r.rows_in) / NULLIF(extract(epoch FROM sum(r.finished - r.started)), 0))::float8 AS rows_per_second
+    FROM (SELECT * FROM rollup.run x WHERE x.definition = d.id AND x.error IS NULL ORDER BY x.id DESC LIMIT 10) r) speed ON true
+  LEFT JOIN LATERAL (SELECT min(u.until) AS partitions_until,
+      pg_catalog.string_agg(CASE WHEN (k.last_error IS NOT NULL OR u.why IS NOT NULL) AND rollup_internal.may_read(rollup_internal.owner_of(k.relation)) THEN pg_catalog.concat_ws('; ', k.last_error, u.why) END, '; ') AS partitions_error
+    FROM (VALUES (d.source::oid), (d.relation::oid) UNION ALL SELECT v.relation FROM rollup.level v WHERE v.definition OPERATOR(pg_catalog.=) d.id) x (relation)
+    JOIN rollup.partitioning k ON k.relation OPERATOR(pg_catalog.=) x.relation CROSS JOIN LATERAL rollup_internal.partitions_ahead(k.relation) u) p ON true;
 COMMENT ON VIEW rollup.status IS 'One row a rollup: is it up to date, what did its last runs do, what holds it or the expiry of its source back';
 COMMENT ON COLUMN rollup.status.expiry_held_by IS 'what keeps rows of the source from expiring: rollups that are paused, fail or have a backlog, and why a partition stays';
 COMMENT ON COLUMN rollup.status.state IS 'active, paused, failing: its last runs failed, or gone: its table or its source was dropped, SELECT rollup.drop(name)';
+COMMENT ON COLUMN rollup.status.last_error IS 'why the last run failed, or why it cannot be told how many rows wait. NULL for roles that are neither the owner nor monitor the server';
 COMMENT ON COLUMN rollup.status.expiry_error IS 'why rows of the source, the rollup or a level could not expire at the last attempt; rollup.retention has the next one';
 COMMENT ON COLUMN rollup.status.rows_per_second IS 'of the last ten runs together';
 COMMENT ON COLUMN rollup.status.lag_seconds IS 'longest that any committed row can have been waiting: since the last run, where rows wait';
@@ -489,6 +511,7 @@ COMMENT ON COLUMN rollup.status.unwatched IS 'triggers that are missing or switc
 COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';
 COMMENT ON COLUMN rollup.status.updated_at IS 'when rows of the rollup or a level last changed: by a run, rollup.rebuild or expiry. It grows with every such transaction that commits';
 COMMENT ON COLUMN rollup.status.channel IS 'where it sends a notification when it has changed: LISTEN to it, in double quotes. NULL: made without notify';
+COMMENT ON COLUMN rollup.status.partitions_error IS 'why a partition could not be made, or why it cannot be told up to when there are some';
 COMMENT ON COLUMN rollup.status.partitions_until IS 'up to when rows find a partition in the source and the tables of the rollup, of those that rollup.partition keeps ahead';
 COMMENT ON COLUMN rollup.status.long_keys IS 'raw rows that are left out: a group key of theirs is too long for the index';
 COMMENT ON COLUMN rollup.status.rewritten IS 'queries over the source that were answered from the rollup, by rollup.rewrite, since the server was started; NULL where the library is not in shared_preload_libraries';
@@ -518,7 +541,7 @@ SELECT m.name, pg_catalog.jsonb_build_object('relation', t.relation::text), m.va
 UNION ALL
 SELECT m.name, pg_catalog.jsonb_build_object('relation', k.relation::text), m.value
   FROM rollup.partitioning k JOIN pg_catalog.pg_class c ON c.oid = k.relation CROSS JOIN LATERAL (VALUES
-    ('rollup_partitions_ahead_seconds', CASE WHEN rollup_internal.is_free(k.relation) THEN extract(epoch FROM rollup_internal.partitions_until(k.relation) - pg_catalog.now()) END::float8),
+    ('rollup_partitions_ahead_seconds', extract(epoch FROM (SELECT u.until FROM rollup_internal.partitions_ahead(k.relation) u) - pg_catalog.now())::float8),
     ('rollup_moved_rows_total', k.moved::float8)) m(name, value)
  WHERE m.value IS NOT NULL;
 COMMENT ON VIEW rollup.metrics IS 'Counters and gauges for a scraper: a name, labels, and a value';

@@ -199,7 +199,7 @@ fn code_of_an_owner_runs_as_the_owner_whoever_calls() {
         "SELECT rollup.rebuild('src_h')",
         "SELECT rollup.explain('src_h')",
         "SELECT rollup_internal.work_off('src_h')",
-        "SELECT rollup_internal.lag_rows(id), rollup_internal.oldest_row(id) FROM rollup.definition",
+        "SELECT rollup_internal.waiting(d.id, d.source, d.plan ->> 'time_column', true, seen_xmax, seen_xip, NULL, NULL, NULL, NULL, NULL), lag_rows, oldest_row, unwatched FROM rollup.definition d JOIN rollup.status USING (name)",
         "SELECT rollup.add_level('src_h', 'hostile.src_w', '7 days')",
         "SELECT rollup.drop_level('src_h', 'src_w')",
         "SELECT rollup.add_column('src_h', 'mx', 'max(v)')",

@@ -14,11 +14,11 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{pg_sys, prelude::*};
 
 /// Sorts behind what users call theirs: a trigger that fires later could change the row once more.
-const ROWS: &str = "zz_rollup_change";
-const TABLE: &str = "zz_rollup_truncate";
-const STAMPS: &str = "zz_rollup_stamp";
+pub(super) const ROWS: &str = "zz_rollup_change";
+pub(super) const TABLE: &str = "zz_rollup_truncate";
+pub(super) const STAMPS: &str = "zz_rollup_stamp";
 /// Keeps the stamp of a row that is changed: rewritten, it would have the row counted once more.
-const KEPT: &str = "zz_rollup_kept";
+pub(super) const KEPT: &str = "zz_rollup_kept";
 
 /// A trigger that is not as it is to be.
 pub struct Odd {
@@ -29,6 +29,14 @@ pub struct Odd {
     pub lacks: bool,
     /// What puts it right; none where the owner has switched it off.
     pub commands: Vec<String>,
+}
+
+impl Odd {
+    /// What is amiss, for who reads `rollup.status`.
+    pub fn told(&self) -> String {
+        let how = if self.commands.is_empty() { "switched off" } else { "missing" };
+        format!("{} on {} is {how}", self.trigger, self.table)
+    }
 }
 
 /// Whether a trigger is missing, or is switched off, on a table or below it.
@@ -213,36 +221,4 @@ pub fn is_watched(source: pg_sys::Oid) -> Result<bool> {
         |row| row.get::<bool>(1),
     )?;
     Ok(found.first() == Some(&Some(true)))
-}
-
-/// Which tables of a rollup's source lack triggers, and which, for `rollup.status`; None where none does.
-pub fn unwatched(id: i64) -> Result<Option<String>> {
-    let found = {
-        let _acting = ActingAs::catalog();
-        catalog::read_often(
-            "SELECT d.source::pg_catalog.oid, d.on_change <> 'ignore' FROM rollup.definition d JOIN pg_catalog.pg_class c ON c.oid = d.source WHERE d.id = $1",
-            &[id.into()],
-            |row| Ok((row.must::<pg_sys::Oid>(1)?, row.get::<bool>(2)? == Some(true))),
-        )?
-    };
-    let Some((source, minds)) = found.into_iter().next() else { return Ok(None) };
-    let mut all = Vec::new();
-    if is_watched(source)? {
-        let of = |o: &Odd| {
-            let how = if o.commands.is_empty() { "switched off" } else { "missing" };
-            format!("{} on {} is {how}", o.trigger, o.table)
-        };
-        all.extend(odd(source)?.iter().filter(|o| o.lacks).map(of));
-    }
-    if !sources_of_rows(source)?.is_empty() {
-        all.extend(super::maps::untold(source)?);
-    }
-    if minds {
-        let of = |table: String| format!("{table} is unlogged: nobody tells of rows that a crash takes away");
-        all.extend(super::unlogged::at_and_below(source)?.into_iter().map(of));
-    }
-    for (name, whole) in partitions_with_rollups(source)?.into_iter().take(1) {
-        all.push(format!("the source has become a partition of {whole}: {}", move_hint(&name, &whole)));
-    }
-    Ok((!all.is_empty()).then(|| all.join(", ")))
 }

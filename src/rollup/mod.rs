@@ -91,6 +91,7 @@ pub mod sweep;
 mod time_key;
 mod trust;
 mod unlogged;
+mod unwatched;
 mod views;
 pub mod waiting;
 mod watch;
@@ -377,18 +378,14 @@ fn rollup_rest(
 }
 
 #[pg_extern(sql = false)]
-fn rollup_unwatched(id: i64) -> Result<Option<String>> {
-    arrange::unwatched(id)
-}
-
-#[pg_extern(sql = false)]
-fn rollup_lag_rows(id: i64) -> Result<Option<i64>> {
-    waiting::rows(id)
-}
-
-#[pg_extern(sql = false)]
-fn rollup_oldest_row(id: i64) -> Result<Option<TimestampWithTimeZone>> {
-    waiting::oldest(id)
+fn rollup_unwatched(
+    id: i64,
+    table: pg_sys::Oid,
+    minds: bool,
+    holds: bool,
+    subscribed: bool,
+) -> Option<String> {
+    unwatched::told(id, table, &unwatched::Source { minds, holds, subscribed })
 }
 
 #[pg_extern(sql = false)]

@@ -2,12 +2,18 @@
 //! by readers of rollup.status: so on the source no SQL is run, and no lock is waited for (see `zonemap::look`).
 use super::catalog::{self, Definition};
 use super::citus;
-use super::error::Result;
-use crate::pg::xact::ActingAs;
+use super::error::{Result, raise, report};
+use crate::pg::rows::record;
+use crate::pg::v1::Call;
+use crate::pg::xact::{ActingAs, in_subtransaction};
 use crate::pg::zonemap::look::{self, Found, Wanted};
 use hll_rollup::sql::STAMP;
-use hll_rollup::{Frontier, Plan, Stamps, new, sql as bounds, unmerged};
-use pgrx::pg_sys;
+use hll_rollup::{Frontier, Plan, Snapshot, Stamps, new, sql as bounds, unmerged};
+use pgrx::{IntoDatum, PgSqlErrorCode, pg_sys};
+use std::panic::AssertUnwindSafe;
+
+/// Rows that wait, and the least time of them as the session reads it.
+type Waiting = (i64, Option<i64>);
 
 /// Whether rows came that a run would merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,49 +50,41 @@ pub fn any_new(d: &Definition, now: &Frontier) -> Result<New> {
     })
 }
 
-/// Rows that wait, and the least time of them as the session reads it. None where that cannot be told: the caller may
-/// not read the whole table, somebody has locked it, or its stamps are not what they were.
-fn look(id: i64) -> Result<Option<(i64, Option<i64>)>> {
-    let Some(d) = catalog::by_id(id)? else { return Ok(None) };
-    if d.source.is_none() || !look::may_read(d.source_oid) {
-        return Ok(None);
-    }
-    let plan = d.stored_plan()?;
-    if d.state.nodes().is_some() {
-        return on_nodes(&d, &plan);
-    }
-    look_at(&d, &plan, d.source_oid)
-}
-
-/// The same of one table, the source or a part of it, on one server.
-fn look_at(d: &Definition, plan: &Plan, table: pg_sys::Oid) -> Result<Option<(i64, Option<i64>)>> {
-    let rest = unmerged(&d.state.frontier);
-    let (left, before) = match &d.state.backlog {
-        None => (Stamps::NONE, None),
-        Some(b) => (b.stamps(), micros(b.cursor.as_deref())?),
-    };
+/// The rows of a table, the source or a part of it on one server, that are not merged, as far as `seen` is merged and a
+/// backlog of stamps up to a moment; None where that cannot be told.
+fn look_at(
+    table: pg_sys::Oid,
+    time: &str,
+    seen: &Frontier,
+    (left, before): (Stamps, Option<i64>),
+) -> Option<Waiting> {
+    let rest = unmerged(seen);
     // Of the backlog those that are earlier than the cursor, if it has come to one; a row without time is the last.
     let early = |at: Option<i64>| before.is_none_or(|before| at.is_none_or(|at| at < before));
     let found = look::look(
         table,
         &Wanted {
             stamp: STAMP,
-            time: &plan.time_column,
+            time,
             between: &|least, greatest| rest.meets(least, greatest) || left.meets(least, greatest),
             row: &|stamp, at| rest.contains(stamp) || left.contains(stamp) && early(at),
             one: false,
         },
     );
-    Ok(match found {
+    match found {
         Found::Rows(rows, oldest) => Some((rows, oldest)),
         Found::Locked | Found::Unknown => None,
-    })
+    }
 }
 
 /// The rows of a part of the source, which the caller has locked, that the rollup has not merged; None where that cannot be
 /// told.
 pub fn unmerged_in(d: &Definition, plan: &Plan, table: pg_sys::Oid) -> Result<Option<i64>> {
-    Ok(look_at(d, plan, table)?.map(|(rows, _)| rows))
+    let backlog = match &d.state.backlog {
+        None => (Stamps::NONE, None),
+        Some(b) => (b.stamps(), micros(b.cursor.as_deref())?),
+    };
+    Ok(look_at(table, &plan.time_column, &d.state.frontier, backlog).map(|(rows, _)| rows))
 }
 
 /// Whether a table, which the caller has locked, has a row; None where that cannot be told.
@@ -99,7 +97,12 @@ pub fn has_rows(table: pg_sys::Oid, time_column: &str) -> Option<bool> {
 }
 
 /// On a Citus cluster a statement counts them, on the nodes where they are, as the owner, whose code it may run.
-fn on_nodes(d: &Definition, plan: &Plan) -> Result<Option<(i64, Option<i64>)>> {
+fn on_nodes(id: i64) -> Result<Option<Waiting>> {
+    let Some(d) = catalog::by_id(id)? else { return Ok(None) };
+    if d.source.is_none() || !look::may_read(d.source_oid) {
+        return Ok(None);
+    }
+    let plan = d.stored_plan()?;
     let (source, _, owner) = d.parts()?;
     let _acting = ActingAs::role(owner);
     let count = format!(
@@ -122,12 +125,41 @@ fn micros(moment: Option<&str>) -> Result<Option<i64>> {
     Ok(found.into_iter().next().flatten())
 }
 
-/// `rollup_internal.lag_rows`.
-pub fn rows(id: i64) -> Result<Option<i64>> {
-    Ok(look(id)?.map(|(rows, _)| rows))
+crate::v1!(rollup_waiting, waiting);
+
+/// `rollup_internal.waiting`: how many rows wait, since when, and why that cannot be told where it ought to be. A rollup
+/// of which anything is amiss says so, and hides no other: rollup.status reads all of them at once.
+fn waiting(call: &mut Call) -> pg_sys::Datum {
+    match in_subtransaction(AssertUnwindSafe(|| asked(call))) {
+        Ok(found) => {
+            let oldest = found.and_then(|(_, oldest)| oldest).map(pg_sys::Datum::from);
+            record(call, &[found.map(|(rows, _)| pg_sys::Datum::from(rows)), oldest, None])
+        }
+        // Whoever reads may stop that.
+        Err(e) if e.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED => raise(report(e.code, e.message, "")),
+        Err(e) => record(call, &[None, None, e.message.into_datum()]),
+    }
 }
 
-/// `rollup_internal.oldest_row`.
-pub fn oldest(id: i64) -> Result<Option<pgrx::datum::TimestampWithTimeZone>> {
-    Ok(look::timestamptz(look(id)?.and_then(|(_, oldest)| oldest)))
+/// What is asked comes along: of 200 rollups, reading each one's row again would take longer than looking for rows.
+fn asked(call: &Call) -> Result<Option<Waiting>> {
+    let (Some(id), Some(source)) = (call.i64(0), call.oid(1)) else { return Ok(None) };
+    if call.bool(3) == Some(true) {
+        return on_nodes(id);
+    }
+    if !look::is_there(source) || !look::may_read(source) {
+        return Ok(None);
+    }
+    let snapshot = |at: usize| {
+        let end = |xmax| Frontier::Server(Snapshot { xmax, xip: call.i64s(at + 1) });
+        call.i64(at).map(end)
+    };
+    let Some(seen) = snapshot(4) else { return Ok(None) };
+    let backlog = match snapshot(6).zip(snapshot(8)) {
+        Some((from, to)) => (new(&from, &to), call.i64(10)),
+        None => (Stamps::NONE, None),
+    };
+    // A row without its column's name has no time.
+    let time = call.bytes(2).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();
+    Ok(look_at(source, time, &seen, backlog))
 }

@@ -72,7 +72,7 @@ impl<'a> Line<'a> {
         let open = self.at.xip.iter().chain(std::iter::once(&self.at.xmax));
         // A range of which the end lies before the beginning is empty.
         open.map_while(move |x| {
-            let range = (from?, self.base.saturating_add(x - 1).min(self.last));
+            let range = (from?, self.base.saturating_add(x.saturating_sub(1)).min(self.last));
             from = self.base.checked_add(*x).and_then(|stamp| stamp.checked_add(1));
             Some(range)
         })

@@ -24,6 +24,22 @@ pub fn materialize(call: &mut Call, make: impl FnOnce(&mut dyn FnMut(&[Option<Da
     call.null()
 }
 
+/// The one value of a function that is declared to return a composite type: a value for every column; None is NULL.
+pub fn record(call: &mut Call, values: &[Option<Datum>]) -> Datum {
+    let (mut datums, mut nulls): (Vec<Datum>, Vec<bool>) =
+        values.iter().map(|value| (value.unwrap_or(Datum::from(0usize)), value.is_none())).unzip();
+    // SAFETY: the call is live, and a row gets the columns of its type.
+    unsafe {
+        let mut desc = std::ptr::null_mut();
+        let class = pg_sys::get_call_result_type(call.raw(), std::ptr::null_mut(), &mut desc);
+        assert_eq!(class, pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE, "a function that returns a row");
+        assert_eq!((*desc).natts as usize, values.len(), "columns of a row");
+        let desc = pg_sys::BlessTupleDesc(desc);
+        let tuple = pg_sys::heap_form_tuple(desc, datums.as_mut_ptr(), nulls.as_mut_ptr());
+        pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+    }
+}
+
 /// An array of timestamptz, of moments in microseconds since 2000.
 pub fn moments(all: &[i64]) -> Datum {
     let mut datums: Vec<Datum> = all.iter().map(|at| Datum::from(*at)).collect();

@@ -89,6 +89,12 @@ impl Call {
         self.arg(n).map(|d| f64::from_bits(d.value() as u64))
     }
 
+    /// Argument `n` as oid, or as one of the types that show what an oid names.
+    #[inline(always)]
+    pub fn oid(&self, n: usize) -> Option<pg_sys::Oid> {
+        self.arg(n).map(|d| pg_sys::Oid::from(d.value() as u32))
+    }
+
     /// Argument `n` as name.
     pub fn name(&self, n: usize) -> Option<CString> {
         // SAFETY: a value of this type points to 64 bytes that end with a zero.

@@ -9,7 +9,7 @@ use super::page::{Bounds, ZONE};
 use super::{find_all_inheritors, method};
 use crate::pg::interrupt;
 use pgrx::pg_sys;
-use pgrx::{FromDatum, IntoDatum, PgList};
+use pgrx::{FromDatum, PgList};
 use std::ffi::CString;
 use std::ops::Range;
 
@@ -73,7 +73,7 @@ pub fn is_free(table: pg_sys::Oid) -> Option<bool> {
     // SAFETY: as in `look`; nothing is opened. What is there when it is locked stays.
     unsafe {
         let Some(_held) = Held::table(table) else { return Some(false) };
-        if pg_sys::get_rel_relkind(table) == 0 {
+        if !is_there(table) {
             return None;
         }
         let tables = PgList::<pg_sys::Oid>::from_pg(pg_sys::ffi::pg_guard_ffi_boundary(|| {
@@ -83,11 +83,17 @@ pub fn is_free(table: pg_sys::Oid) -> Option<bool> {
     }
 }
 
+/// Whether there is such a table.
+pub fn is_there(table: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up in the catalog that tolerates absence.
+    unsafe { pg_sys::get_rel_relkind(table) != 0 }
+}
+
 /// A lock of readers on a relation.
-struct Held(pg_sys::Oid);
+pub(super) struct Held(pg_sys::Oid);
 
 impl Held {
-    fn table(id: pg_sys::Oid) -> Option<Held> {
+    pub(super) fn table(id: pg_sys::Oid) -> Option<Held> {
         // Made only where it is had: to drop one gives the lock back.
         // SAFETY: a lock may be taken on any oid; it says nothing of whether there is such a relation.
         unsafe { pg_sys::ConditionalLockRelationOid(id, SHARE).then(|| Held(id)) }
@@ -269,7 +275,7 @@ unsafe fn read(
         return Found::Rows(0, None);
     }
     let time = time.and_then(|(number, type_)| Some((number, Time::of(type_)?)));
-    let (mut rows, mut oldest): (i64, Option<i64>) = (0, None);
+    let (mut rows, mut oldest, mut unwanted): (i64, Option<i64>, Option<i64>) = (0, None, None);
     let flags = pg_sys::ScanOptions::SO_TYPE_SEQSCAN | pg_sys::ScanOptions::SO_ALLOW_PAGEMODE;
     // SAFETY: a heap is open and locked; the scan ends before it is closed; rows are looked at while their page is
     // pinned, and only columns of the table, of types that were checked, are.
@@ -288,21 +294,35 @@ unsafe fn read(
                 if row.is_null() {
                     break;
                 }
-                let mut null = true;
-                let value = pg_sys::heap_getattr(row, stamp, desc, &mut null);
-                // A NULL stamp is in no set of stamps, as in SQL.
-                let Some(stamp) = i64::from_datum(value, null) else { continue };
-                let at = time.and_then(|(number, time)| {
+                for row in rest_of_page(scan, row) {
                     let mut null = true;
-                    let value = pg_sys::heap_getattr(row, number, desc, &mut null);
-                    if null { None } else { time.micros(value) }
-                });
-                if (wanted.row)(stamp, at) {
-                    rows += 1;
-                    oldest = [oldest, at].into_iter().flatten().min();
-                    if wanted.one {
-                        break;
+                    let value = pg_sys::heap_getattr((&raw const row).cast_mut(), stamp, desc, &mut null);
+                    // A NULL stamp is in no set of stamps, as in SQL.
+                    let Some(stamp) = i64::from_datum(value, null) else { continue };
+                    // Rows of one transaction lie together.
+                    if unwanted == Some(stamp) {
+                        continue;
                     }
+                    if !(wanted.between)(stamp, stamp) {
+                        unwanted = Some(stamp);
+                        continue;
+                    }
+                    let at = time.and_then(|(number, time)| {
+                        let mut null = true;
+                        let value =
+                            pg_sys::heap_getattr((&raw const row).cast_mut(), number, desc, &mut null);
+                        if null { None } else { time.micros(value) }
+                    });
+                    if (wanted.row)(stamp, at) {
+                        rows += 1;
+                        oldest = [oldest, at].into_iter().flatten().min();
+                        if wanted.one {
+                            break;
+                        }
+                    }
+                }
+                if wanted.one && rows > 0 {
+                    break;
                 }
             }
             if wanted.one && rows > 0 {
@@ -314,8 +334,40 @@ unsafe fn read(
     Found::Rows(rows, oldest.zip(time).map(|(at, (_, time))| time.instant(at)))
 }
 
-/// A moment as SQL has it.
-pub fn timestamptz(micros: Option<i64>) -> Option<pgrx::datum::TimestampWithTimeZone> {
-    // SAFETY: a timestamptz is a number of microseconds.
-    unsafe { micros.and_then(|at| pgrx::datum::TimestampWithTimeZone::from_datum(at.into_datum()?, false)) }
+/// The row that a scan has given, and all others of its page, which the scan then has given too: to be asked for each
+/// takes longer than looking at it. What they say of where they lie and of their length is the first one's.
+///
+/// # Safety
+/// `row` is what the scan of a heap gave last. What is returned is not to be used once the scan is asked again.
+unsafe fn rest_of_page(
+    scan: pg_sys::TableScanDesc,
+    row: pg_sys::HeapTuple,
+) -> impl Iterator<Item = pg_sys::HeapTupleData> {
+    // SAFETY: the page stays pinned until the scan is asked again; line pointers of visible rows, and the rows, stay where
+    // they are as long.
+    unsafe {
+        let heap = scan.cast::<pg_sys::HeapScanDescData>();
+        let paged = (*heap).rs_base.rs_flags & pg_sys::ScanOptions::SO_ALLOW_PAGEMODE != 0;
+        // A snapshot that is none of a transaction has its rows judged one by one.
+        let count = if paged { (*heap).rs_ntuples as usize } else { 1 };
+        let page = pg_sys::BufferGetPage((*heap).rs_cbuf).cast::<u8>();
+        let visible = (&raw const (*heap).rs_vistuples).cast::<u16>();
+        if paged {
+            (*heap).rs_cindex = (count - 1) as _;
+        }
+        (0..count).map(move |n| {
+            let mut found = *row;
+            if paged {
+                let lines = page.add(std::mem::offset_of!(pg_sys::PageHeaderData, pd_linp));
+                let line = lines.cast::<u32>().add(usize::from(visible.add(n).read()) - 1).read();
+                found.t_data = page.add(lies_at(line)).cast();
+            }
+            found
+        })
+    }
+}
+
+/// Where a row lies in its page, by its line pointer: 15 bits, which the generated accessor takes one by one.
+fn lies_at(line: u32) -> usize {
+    (if cfg!(target_endian = "little") { line & 0x7fff } else { line >> 17 }) as usize
 }

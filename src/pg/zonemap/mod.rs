@@ -13,6 +13,7 @@
 pub mod arrival;
 mod buffer;
 pub mod extent;
+pub mod guarded;
 pub mod header;
 mod inspect;
 pub mod look;

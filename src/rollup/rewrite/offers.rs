@@ -5,7 +5,7 @@
 //! statement's own snapshot sees is compared by the statement (see `text`).
 use super::super::catalog::{self, Definition, Must};
 use super::super::error::{Result, fail};
-use super::super::{arrange, maps};
+use super::super::{maps, unwatched};
 use super::text::{self, LevelMade};
 use crate::pg::plan::offer::{About, Grid, Offer};
 use crate::pg::plan::{Asked, Offers};
@@ -305,7 +305,7 @@ fn refusal(
     if let Some((_, why)) = reasons.iter().find(|(there, _)| *there) {
         return Ok(Some(format!("rollup {name} {why}")));
     }
-    if !history && let Some(what) = arrange::unwatched(d.id)? {
+    if !history && let Some(what) = unwatched::unwatched(d.id)? {
         return Ok(Some(format!("rollup {name} is not told of all changes: {what}")));
     }
     let readable = may_read(owner, d.source_oid) && may_read(owner, f.relation);
