@@ -61,6 +61,7 @@ mod rollup_mistakes;
 mod search_path;
 mod security;
 mod skips;
+mod switched;
 mod tail;
 mod torture;
 mod upgrade;

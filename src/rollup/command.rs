@@ -26,6 +26,7 @@ fn watch(command: &Command) -> Result<()> {
     }
     command.made.iter().try_for_each(|table| super::recreated::made(*table))?;
     super::leaving::told(command)?;
+    super::switched::told(command)?;
     let mut children = command.children.clone();
     for (parent, name) in &command.attached {
         children.extend(partitions_named(*parent, name)?);
@@ -121,8 +122,10 @@ fn identify(table: pg_sys::Oid) -> Result<()> {
 
 /// Does what is to be done of a table and what is below it, as who gave the command, or says why it cannot be.
 fn attempt(root: pg_sys::Oid) -> Result<()> {
-    let all = odd(root)?;
-    if all.iter().all(|o| o.commands.is_empty()) {
+    let mut all = odd(root)?;
+    // What was switched off is switched on by who says so, or by a run, either of which records what was not seen.
+    all.retain(|o| !o.off);
+    if all.is_empty() {
         return Ok(());
     }
     if let Some(why) = try_as(current_user(), &all)? {

@@ -88,6 +88,7 @@ mod source;
 mod state;
 mod strangers;
 pub mod sweep;
+mod switched;
 mod time_key;
 mod trust;
 mod unlogged;

@@ -7,7 +7,7 @@ use super::catalog::{self, Definition};
 use super::error::{Result, fail};
 use super::levels;
 use super::source::Source;
-use super::{arrange, arrival, maps, source, views, watch};
+use super::{arrange, arrival, maps, source, switched, views, watch};
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use hll_rollup::sql::{STAMP, literal};
 use hll_rollup::{Plan, statements};
@@ -43,9 +43,9 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
             super::drop::forget_source(d.source_oid, true)?;
         }
         maps::add_index(to, &whole, &plan)?;
-        arrange::arrange(to)?;
+        switched::arrange(to)?;
         if others {
-            arrange::arrange(d.source_oid)?;
+            switched::arrange(d.source_oid)?;
         }
     }
     super::beside::create(to)?;

@@ -24,12 +24,21 @@ pub struct Command {
     pub subscriptions: Vec<pg_sys::Oid>,
     /// Partitions that have left a table: that one, and which; 0 where no name leads to it.
     pub left: Vec<(pg_sys::Oid, pg_sys::Oid)>,
-    /// Tables of which triggers were switched, so that they may not fire for all who change rows.
-    pub switched: Vec<pg_sys::Oid>,
+    /// Tables of which triggers were switched off, or on, so that they may not fire for all who change rows.
+    pub switched: Vec<(pg_sys::Oid, Switch)>,
     /// Tables that were made unlogged.
     pub unlogged: Vec<pg_sys::Oid>,
     /// Tables of which a column was renamed: which, from what, to what.
     pub renamed: Vec<(pg_sys::Oid, String, String)>,
+}
+
+/// How triggers were switched.
+#[derive(Debug)]
+pub struct Switch {
+    /// They fire from now on, for some at least.
+    pub on: bool,
+    /// The one that the command names; None: all of them, or all of users.
+    pub trigger: Option<String>,
 }
 
 /// The command that argument 0 is, a pg_ddl_command.
@@ -80,13 +89,8 @@ pub fn command(call: &Call) -> Command {
                         }
                         pg_sys::AlterTableType::AT_DropInherit => told.freed.push(alter.objectId),
                         pg_sys::AlterTableType::AT_AddInherit => told.children.push(alter.objectId),
-                        pg_sys::AlterTableType::AT_DisableTrig
-                        | pg_sys::AlterTableType::AT_DisableTrigAll
-                        | pg_sys::AlterTableType::AT_DisableTrigUser
-                        | pg_sys::AlterTableType::AT_EnableTrig
-                        | pg_sys::AlterTableType::AT_EnableReplicaTrig => told.switched.push(alter.objectId),
                         pg_sys::AlterTableType::AT_SetUnLogged => told.unlogged.push(alter.objectId),
-                        _ => {}
+                        _ => told.switched.extend(switches(command).map(|switch| (alter.objectId, switch))),
                     }
                 }
             }
@@ -94,6 +98,29 @@ pub fn command(call: &Call) -> Command {
         }
     }
     told
+}
+
+/// What a part of ALTER TABLE does to triggers.
+///
+/// # Safety
+/// `command` is such a part.
+unsafe fn switches(command: *const pg_sys::AlterTableCmd) -> Option<Switch> {
+    // SAFETY: as the caller's; the name is NULL where the command has none.
+    let (kind, name) = unsafe { ((*command).subtype, (*command).name) };
+    let on = match kind {
+        pg_sys::AlterTableType::AT_DisableTrig
+        | pg_sys::AlterTableType::AT_DisableTrigAll
+        | pg_sys::AlterTableType::AT_DisableTrigUser => false,
+        pg_sys::AlterTableType::AT_EnableTrig
+        | pg_sys::AlterTableType::AT_EnableTrigAll
+        | pg_sys::AlterTableType::AT_EnableTrigUser
+        | pg_sys::AlterTableType::AT_EnableAlwaysTrig
+        | pg_sys::AlterTableType::AT_EnableReplicaTrig => true,
+        _ => return None,
+    };
+    // SAFETY: as above.
+    let trigger = (!name.is_null()).then(|| unsafe { CStr::from_ptr(name).to_string_lossy().into_owned() });
+    Some(Switch { on, trigger })
 }
 
 /// The table that a command names, as it was found by it; 0 where there is none of that name any more.
