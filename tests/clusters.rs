@@ -26,6 +26,7 @@ mod create;
 mod ddl;
 mod exactly_once;
 mod examples;
+mod exchanged;
 mod expiry;
 mod expiry_meanwhile;
 mod exporter;

@@ -53,7 +53,7 @@ fn watch(command: &Command) -> Result<()> {
     for subscription in &command.subscriptions {
         super::identity::sources_of(*subscription)?.into_iter().try_for_each(attempt)?;
     }
-    Ok(())
+    super::called::told(command)
 }
 
 /// A table has come to stand below another: where a rollup is above, its rows are recorded, and told of from now on.

@@ -21,6 +21,7 @@ pub mod attempt;
 mod backlog;
 mod batch;
 mod beside;
+mod called;
 mod caller;
 pub mod catalog;
 mod change;
@@ -30,6 +31,7 @@ mod citus;
 mod clock;
 mod command;
 mod comments;
+mod copied;
 mod create;
 mod deferred;
 mod definition;
@@ -281,7 +283,11 @@ fn rollup_explain(name: &str) -> Result<String> {
 
 #[pg_extern(sql = false)]
 fn rollup_move(name: &str, relation: pg_sys::Oid) -> Result<()> {
-    relocate::relocate(&locked(name)?, relation)
+    let d = locked(name)?;
+    match relocate::is_part(&d, relation)? {
+        true => relocate::relocate(&d, relation),
+        false => copied::count_instead(&d, relation),
+    }
 }
 
 #[pg_extern(sql = false)]

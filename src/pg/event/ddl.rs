@@ -30,6 +30,19 @@ pub struct Command {
     pub unlogged: Vec<pg_sys::Oid>,
     /// Tables of which a column was renamed: which, from what, to what.
     pub renamed: Vec<(pg_sys::Oid, String, String)>,
+    /// Tables that were given another name or schema.
+    pub called: Vec<Called>,
+}
+
+/// A table that is called otherwise.
+#[derive(Debug)]
+pub struct Called {
+    /// The table.
+    pub table: pg_sys::Oid,
+    /// The name that it had, where that is another one.
+    pub was: Option<String>,
+    /// The schema that it was in, where that is another one.
+    pub schema: Option<pg_sys::Oid>,
 }
 
 /// How triggers were switched.
@@ -57,6 +70,8 @@ pub fn command(call: &Call) -> Command {
                 } else if address.classId != pg_sys::RelationRelationId {
                 } else if let Some((was, now)) = renames_column(collected.parsetree) {
                     told.renamed.push((address.objectId, was, now));
+                } else if let Some(called) = calls(&collected.d.simple, collected.parsetree) {
+                    told.called.push(called);
                 } else if let Some(below) = creates_table(collected.parsetree) {
                     told.made.push(address.objectId);
                     told.children.extend(below.then_some(address.objectId));
@@ -242,6 +257,37 @@ pub fn end_before(relation: pg_sys::Oid) -> Option<i64> {
             _ => None,
         }
     })
+}
+
+/// What ALTER TABLE … RENAME TO, or SET SCHEMA, has a table be called.
+///
+/// # Safety
+/// `tree` is the node of the command, or NULL.
+unsafe fn calls(
+    command: &pg_sys::CollectedCommand__bindgen_ty_1__bindgen_ty_1,
+    tree: *const pg_sys::Node,
+) -> Option<Called> {
+    let table = command.address.objectId;
+    // SAFETY: the tag says what the node is; a table that is renamed was named by the command.
+    unsafe {
+        match (*tree.as_ref()?).type_ {
+            pg_sys::NodeTag::T_RenameStmt => {
+                let rename = &*tree.cast::<pg_sys::RenameStmt>();
+                let is_table =
+                    rename.renameType == pg_sys::ObjectType::OBJECT_TABLE && !rename.relation.is_null();
+                is_table.then(|| {
+                    let was = CStr::from_ptr((*rename.relation).relname).to_string_lossy().into_owned();
+                    Called { table, was: Some(was), schema: None }
+                })
+            }
+            // What the command did it to before is the schema.
+            pg_sys::NodeTag::T_AlterObjectSchemaStmt => {
+                let schema = command.secondaryObject.objectId;
+                Some(Called { table, was: None, schema: Some(schema) })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What ALTER TABLE … RENAME COLUMN renames, and how.
