@@ -159,7 +159,7 @@ COMMENT ON FUNCTION rollup.rebase(regclass) IS
 CREATE FUNCTION rollup.retain(relation regclass, keep interval, time_column text DEFAULT NULL, timezone text DEFAULT NULL, archive regproc DEFAULT NULL) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_retain_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.retain(regclass, interval, text, text, regproc) IS
-'Rows of a table older than KEEP by TIME_COLUMN expire: by default that of its rollup, or the time key of the rollup that it is. Partitions that lie wholly before are dropped. A row never goes before every rollup of its table has counted it. Dates and timestamps without time zone are read in TIMEZONE: by default that of the rollup, or for other tables that of the session. ARCHIVE, a function of one regclass: each partition is detached, given to it, and dropped once it has returned, unless it has moved the table; rows go with their partition alone. KEEP NULL: keep everything. Called again it sets all of this anew. Needs ownership of the table';
+'Rows of a table older than KEEP by TIME_COLUMN, a date or time or a domain over one, expire: by default that of its rollup, or the time key of the rollup that it is. Partitions that lie wholly before are dropped. A row never goes before every rollup of its table has counted it. Dates and timestamps without time zone are read in TIMEZONE: by default that of the rollup, or for other tables that of the session. ARCHIVE, a function of one regclass: each partition is detached, given to it, and dropped once it has returned, unless it has moved the table; rows go with their partition alone. KEEP NULL: keep everything. Called again it sets all of this anew. Needs ownership of the table';
 
 CREATE FUNCTION rollup.expire(relation regclass, dry_run boolean DEFAULT false, force boolean DEFAULT false) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_expire_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -169,7 +169,7 @@ COMMENT ON FUNCTION rollup.expire(regclass, boolean, boolean) IS
 CREATE FUNCTION rollup.partition(relation regclass, width interval, ahead interval DEFAULT NULL, timezone text DEFAULT 'UTC') RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_partition_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.partition(regclass, interval, interval, text) IS
-'Keeps partitions of WIDTH in existence for AHEAD from now (NULL: three widths) for a table partitioned by range of one date or time column: makes those that are missing now, and returns how many; the worker and rollup.run_due go on. They continue those that are there; days and longer begin in TIMEZONE. Rows that lie in a default partition move to theirs and are not counted again. WIDTH NULL: makes no more. Needs ownership of the table';
+'Keeps partitions of WIDTH in existence for AHEAD from now (NULL: three widths) for a table partitioned by range of one date or time column, or of a domain over such: makes those that are missing now, and returns how many; the worker and rollup.run_due go on. They continue those that are there; days and longer begin in TIMEZONE. Rows that lie in a default partition move to theirs and are not counted again. WIDTH NULL: makes no more. Needs ownership of the table';
 
 CREATE FUNCTION rollup.pause(name text) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_pause_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -287,20 +287,21 @@ SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET datestyle TO 'I
   SELECT oid::regclass, coalesce(bound[1], '-infinity')::timestamptz, coalesce(bound[2], 'infinity')::timestamptz
     FROM (SELECT c.oid, regexp_match(pg_get_expr(c.relpartbound, c.oid), '^FOR VALUES FROM \((?:''([^'']*)''|MINVALUE)\) TO \((?:''([^'']*)''|MAXVALUE)\)$') AS bound
             FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_partitioned_table p ON p.partrelid = i.inhparent
-            JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+            -- What a domain is of is said by the operator class.
+            JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] JOIN pg_opclass o ON o.oid = p.partclass[0]
            WHERE i.inhparent = $1 AND NOT i.inhdetachpending AND p.partstrat = 'r' AND p.partnatts = 1
-             AND a.atttypid IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)) b
+             AND o.opcintype IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)) b
    WHERE bound IS NOT NULL $$;
 COMMENT ON FUNCTION rollup_internal.partition_bounds(regclass) IS
 'Partitions of a table that is partitioned by range of one date or time column; a time without zone is read as UTC. NULL gives no row';
 
 CREATE FUNCTION rollup_internal.partition_zones(relation regclass, OUT of_bounds text, OUT of_grid text) LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path TO pg_catalog, pg_temp AS $$
-  SELECT CASE WHEN a.atttypid = 'timestamptz'::regtype THEN 'UTC' ELSE s.timezone END,
+  SELECT CASE WHEN o.opcintype = 'timestamptz'::regtype THEN 'UTC' ELSE s.timezone END,
          -- An hour of the clock may come twice a year, a day does not.
-         CASE WHEN a.atttypid = 'timestamptz'::regtype AND (s.width >= interval '1 month' OR extract(epoch FROM s.width) % 86400 = 0) THEN s.timezone ELSE 'UTC' END
+         CASE WHEN o.opcintype = 'timestamptz'::regtype AND (s.width >= interval '1 month' OR extract(epoch FROM s.width) % 86400 = 0) THEN s.timezone ELSE 'UTC' END
     FROM rollup.partitioning s JOIN pg_partitioned_table p ON p.partrelid = s.relation
-    JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] WHERE s.relation = $1 $$;
+    JOIN pg_opclass o ON o.oid = p.partclass[0] WHERE s.relation = $1 AND p.partattrs[0] <> 0 $$;
 COMMENT ON FUNCTION rollup_internal.partition_zones(regclass) IS
 'For a table of rollup.partition, the time zone whose clock its bounds show, where rollup_internal.partition_bounds reads UTC, and the one in whose days its partitions begin. NULL for other tables and for NULL';
 

@@ -24,6 +24,7 @@ mod counters;
 mod crash;
 mod create;
 mod ddl;
+mod domains;
 mod exactly_once;
 mod examples;
 mod exchanged;

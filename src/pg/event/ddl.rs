@@ -251,7 +251,7 @@ pub fn end_before(relation: pg_sys::Oid) -> Option<i64> {
             return None;
         }
         let at = (*value).constvalue.value();
-        match (*value).consttype {
+        match pg_sys::getBaseType((*value).consttype) {
             pg_sys::TIMESTAMPTZOID | pg_sys::TIMESTAMPOID => Some(at as i64),
             pg_sys::DATEOID => i64::from(at as i32).checked_mul(DAY),
             _ => None,
