@@ -63,6 +63,7 @@ mod rollup_mistakes;
 mod search_path;
 mod security;
 mod skips;
+mod stamps;
 mod switched;
 mod tail;
 mod torture;

@@ -18,7 +18,8 @@ use std::cell::Cell;
 const ROWS: &str = "zz_rollup_change";
 const TABLE: &str = "zz_rollup_truncate";
 const STAMPS: &str = "zz_rollup_stamp";
-/// Keeps the stamp of a row that is changed: rewritten, it would have the row counted once more.
+/// Keeps the stamp of a row that is changed: rewritten, it would have the row counted once more. On a condition, so that it also
+/// hears of a trigger before it which writes what the statement does not name, and costs other changes no call.
 const KEPT: &str = "zz_rollup_kept";
 
 /// What the names of all of them begin with.
@@ -62,14 +63,14 @@ pub fn odd(root: pg_sys::Oid) -> Result<Vec<Odd>> {
          FROM t CROSS JOIN a JOIN pg_catalog.pg_class c ON c.oid = t.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL (VALUES \
          ($2, t.minds, t.given, 'UPDATE OR DELETE', 'ROW', 'A', 'rollup_internal.note_change'), ($3, t.minds, false, 'TRUNCATE', 'STATEMENT', 'A', 'rollup_internal.note_change'), \
          ($4, a.applies, t.parted AND (t.oid <> $1 OR a.above), 'INSERT OR UPDATE', 'ROW', 'R', 'rollup.own_stamp'), \
-         ($5, t.holds, t.held, 'UPDATE OF rollup_stamp', 'ROW', 'A', 'rollup.own_stamp')) k (name, wanted, given, verb, event, mode, what) \
+         ($5, t.holds, t.held, 'UPDATE', 'ROW WHEN (OLD.rollup_stamp IS DISTINCT FROM NEW.rollup_stamp)', 'A', 'rollup.own_stamp')) k (name, wanted, given, verb, event, mode, what) \
          LEFT JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid AND g.tgname = k.name::pg_catalog.name AND g.tgfoid = pg_catalog.to_regprocedure(k.what || '()'), \
          LATERAL (VALUES (pg_catalog.format('ALTER TABLE %I.%I ENABLE %s TRIGGER %I', n.nspname, c.relname, CASE k.mode WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END, k.name))) e (enable), \
          LATERAL (SELECT CASE WHEN k.wanted AND g.oid IS NULL AND NOT k.given THEN ARRAY[pg_catalog.format('CREATE TRIGGER %I BEFORE %s ON %I.%I FOR EACH %s EXECUTE FUNCTION %s()', \
          k.name, k.verb, n.nspname, c.relname, k.event, k.what), e.enable] \
          WHEN k.wanted AND g.tgenabled <> k.mode::\"char\" THEN ARRAY[e.enable] \
          WHEN NOT k.wanted AND g.oid IS NOT NULL AND g.tgparentid = 0 THEN ARRAY[pg_catalog.format('DROP TRIGGER %I ON %I.%I', k.name, n.nspname, c.relname)] END) x (commands) \
-         WHERE c.relkind = ANY (CASE k.event WHEN 'ROW' THEN '{r,p}' ELSE '{r}' END::\"char\"[]) AND x.commands IS NOT NULL ORDER BY t.oid, k.name",
+         WHERE c.relkind = ANY (CASE WHEN pg_catalog.starts_with(k.event, 'ROW') THEN '{r,p}' ELSE '{r}' END::\"char\"[]) AND x.commands IS NOT NULL ORDER BY t.oid, k.name",
         &[root.into(), ROWS.into(), TABLE.into(), STAMPS.into(), KEPT.into()],
         |row| {
             Ok(Odd {
@@ -250,6 +251,21 @@ pub fn is_watched(source: pg_sys::Oid) -> Result<bool> {
     Ok(found.first() == Some(&Some(true)))
 }
 
+/// Triggers of users that fire after the one which keeps stamps, and seem to write them.
+fn too_late(source: pg_sys::Oid) -> Result<Vec<String>> {
+    let _acting = ActingAs::catalog();
+    catalog::read_often(
+        "WITH RECURSIVE t (oid) AS (SELECT $1::pg_catalog.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN t ON i.inhparent = t.oid) \
+         SELECT pg_catalog.format('%I on %I.%I fires after the triggers of rollups, and where it writes rollup_stamp rows are counted again: ALTER TRIGGER %1$I ON %2$I.%3$I RENAME TO …, \
+         a name before %4$s', g.tgname, n.nspname, c.relname, $2) FROM t JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid JOIN pg_catalog.pg_class c ON c.oid = t.oid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid \
+         WHERE g.tgtype & 19 = 19 AND g.tgenabled <> 'D' AND g.tgparentid = 0 AND g.tgname::pg_catalog.text > $2 COLLATE \"C\" \
+         AND pg_catalog.strpos(p.prosrc, 'rollup_stamp') > 0 AND p.oid <> pg_catalog.to_regprocedure('rollup.own_stamp()') ORDER BY c.oid, g.tgname",
+        &[source.into(), KEPT.into()],
+        |row| row.must(1),
+    )
+}
+
 /// Which tables of a rollup's source lack triggers, and which, for `rollup.status`; None where none does.
 pub fn unwatched(id: i64) -> Result<Option<String>> {
     let found = {
@@ -271,6 +287,7 @@ pub fn unwatched(id: i64) -> Result<Option<String>> {
     }
     if !sources_of_rows(source)?.is_empty() {
         all.extend(super::maps::untold(source)?);
+        all.extend(too_late(source)?);
     }
     if minds {
         let of = |table: String| format!("{table} is unlogged: nobody tells of rows that a crash takes away");
