@@ -23,6 +23,7 @@ fn watch_command(call: &mut Call) -> pg_sys::Datum {
 fn watch(command: &Command) -> Result<()> {
     for (table, was, now) in &command.renamed {
         super::renamed::column_renamed(*table, was, now);
+        super::written::renamed(*table, was, now)?;
     }
     command.made.iter().try_for_each(|table| super::recreated::made(*table))?;
     super::leaving::told(command)?;

@@ -97,6 +97,7 @@ mod unlogged;
 mod views;
 pub mod waiting;
 mod watch;
+mod written;
 
 /// Called once when the library is loaded: registers the settings.
 pub fn init() {
