@@ -7,7 +7,7 @@ use super::catalog::{self, Definition};
 use super::error::{Result, fail, internal};
 use super::options::{Again, Options};
 use super::watch::OnChange;
-use super::{anew, create, definition, differences, levels, naming, source};
+use super::{anew, create, definition, differences, levels, naming, relocate, source};
 use crate::pg::deparse::shown_name;
 use crate::pg::lock;
 use crate::pg::xact::{ActingAs, current_user};
@@ -17,8 +17,15 @@ use pgrx::datum::Interval;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-/// Has the rollup, whose state row is locked, count the rows of `to` in place of those of its source.
-pub fn count_instead(d: &Definition, to: pg_sys::Oid) -> Result<()> {
+/// Has the rollup, whose state row is locked, count the rows of `to`: of which its source is a part, or that took its place.
+pub fn move_to(d: &Definition, to: pg_sys::Oid) -> Result<()> {
+    match relocate::is_part(d, to)? {
+        true => relocate::relocate(d, to),
+        false => count_instead(d, to),
+    }
+}
+
+fn count_instead(d: &Definition, to: pg_sys::Oid) -> Result<()> {
     let there = source::describe(to)?;
     let (from, target, _) = d.parts()?;
     let plan = d.plan()?;

@@ -4,7 +4,6 @@ use crate::pg::xact::{self, ActingAs};
 use crate::pg::{jsonb::Jsonb, v1::Call};
 use caller::{as_owner, locked, owned, required};
 use error::Result;
-use hll_rollup::Verdict;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
@@ -122,17 +121,6 @@ crate::v1!(rollup_flush_log, flush_log);
 fn flush_log(_: &mut Call) -> pg_sys::Datum {
     crate::pg::node::flush_log();
     pg_sys::Datum::from(true)
-}
-
-#[pg_extern(sql = false)]
-fn rollup_verdict(stored: i64, raw: i64, came: Vec<Option<i64>>, rows: Vec<Option<i64>>, one: i64) -> i32 {
-    let rows: Vec<(i64, i64)> =
-        came.into_iter().zip(rows).filter_map(|(who, rows)| Some((who?, rows?))).collect();
-    match hll_rollup::verdict(stored, raw, &rows, one) {
-        Verdict::New => 1,
-        Verdict::Counted => 0,
-        Verdict::Unknown => -1,
-    }
 }
 
 fn stamp(_: &mut Call) -> pg_sys::Datum {
@@ -284,11 +272,7 @@ fn rollup_explain(name: &str) -> Result<String> {
 
 #[pg_extern(sql = false)]
 fn rollup_move(name: &str, relation: pg_sys::Oid) -> Result<()> {
-    let d = locked(name)?;
-    match relocate::is_part(&d, relation)? {
-        true => relocate::relocate(&d, relation),
-        false => copied::count_instead(&d, relation),
-    }
+    copied::move_to(&locked(name)?, relation)
 }
 
 #[pg_extern(sql = false)]

@@ -270,7 +270,7 @@ unsafe fn calls(
     let table = command.address.objectId;
     // SAFETY: the tag says what the node is; a table that is renamed was named by the command.
     unsafe {
-        match (*tree.as_ref()?).type_ {
+        match tree.as_ref()?.type_ {
             pg_sys::NodeTag::T_RenameStmt => {
                 let rename = &*tree.cast::<pg_sys::RenameStmt>();
                 let is_table =
