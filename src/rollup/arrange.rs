@@ -29,11 +29,13 @@ pub const PREFIX: &str = "zz_rollup_";
 pub struct Odd {
     /// The table, qualified and quoted.
     pub table: String,
-    trigger: String,
+    pub trigger: String,
     /// It is not there, or does not fire for all who change rows.
     pub lacks: bool,
     /// It was switched off.
     pub off: bool,
+    /// It is there.
+    pub made: bool,
     /// What puts it right.
     pub commands: Vec<String>,
 }
@@ -59,7 +61,7 @@ pub fn odd(root: pg_sys::Oid) -> Result<Vec<Odd>> {
          t AS (SELECT oid, bool_or(parted) AS parted, bool_or(minds) AS minds, bool_or(given) AS given, bool_or(holds) AS holds, bool_or(held) AS held FROM below GROUP BY oid), \
          a (above, applies) AS (SELECT s.above, EXISTS (SELECT FROM d) AND (s.above OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN t ON t.oid = r.srrelid)) \
          FROM (SELECT EXISTS (SELECT FROM d JOIN pg_catalog.pg_trigger g ON g.tgrelid = d.relation AND g.tgname = $4::pg_catalog.name WHERE d.relation <> $1)) s (above)) \
-         SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), k.name, k.wanted AND (g.oid IS NULL OR g.tgenabled <> k.mode::\"char\"), k.wanted AND g.tgenabled = 'D', x.commands \
+         SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), k.name, k.wanted AND (g.oid IS NULL OR g.tgenabled <> k.mode::\"char\"), k.wanted AND g.tgenabled = 'D', g.oid IS NOT NULL, x.commands \
          FROM t CROSS JOIN a JOIN pg_catalog.pg_class c ON c.oid = t.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL (VALUES \
          ($2, t.minds, t.given, 'UPDATE OR DELETE', 'ROW', 'A', 'rollup_internal.note_change'), ($3, t.minds, false, 'TRUNCATE', 'STATEMENT', 'A', 'rollup_internal.note_change'), \
          ($4, a.applies, t.parted AND (t.oid <> $1 OR a.above), 'INSERT OR UPDATE', 'ROW', 'R', 'rollup.own_stamp'), \
@@ -78,7 +80,8 @@ pub fn odd(root: pg_sys::Oid) -> Result<Vec<Odd>> {
                 trigger: row.must(2)?,
                 lacks: row.get(3)? == Some(true),
                 off: row.get(4)? == Some(true),
-                commands: row.must(5)?,
+                made: row.get(5)? == Some(true),
+                commands: row.must(6)?,
             })
         },
     )

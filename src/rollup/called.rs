@@ -71,10 +71,10 @@ fn said(names: &[String]) -> String {
 fn taken(table: pg_sys::Oid) -> Result<()> {
     let left = {
         let _acting = ActingAs::catalog();
-        catalog::write(
+        catalog::write_often(
             "SELECT s.relation::pg_catalog.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
              JOIN rollup.source s ON pg_catalog.format('%I.%I', n.nspname, c.relname) = ANY (s.called) AND s.relation <> c.oid \
-             WHERE c.oid = $1 AND c.relkind IN ('r', 'p') ORDER BY 1",
+             WHERE c.oid = $1 AND c.relkind IN ('r', 'p') AND s.called <> '{}' ORDER BY 1",
             &[table.into()],
             |row| row.must::<pg_sys::Oid>(1),
         )?

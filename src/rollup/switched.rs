@@ -24,7 +24,7 @@ pub fn told(command: &Command) -> Result<()> {
     for (table, switch) in command.switched.iter().filter(|(_, switch)| concerns(switch)) {
         for source in sources_around(*table)? {
             match switch.on {
-                true => on(source)?,
+                true => on(source, switch)?,
                 false => off(source)?,
             }
         }
@@ -97,10 +97,13 @@ fn rebuild_hint(names: &[String]) -> String {
 }
 
 /// A trigger was switched on, which may have been off.
-fn on(source: pg_sys::Oid) -> Result<()> {
-    // ENABLE TRIGGER has it fire for some only: not for what replication applies.
+fn on(source: pg_sys::Oid, switch: &Switch) -> Result<()> {
+    // ENABLE TRIGGER has it fire for some only: not for what replication applies. Of others than the command names, and of those
+    // that are not there, nothing is done: a restore has made some, and makes the rest next.
     let mut all = odd(source)?;
-    all.retain(|o| o.lacks && !o.off);
+    all.retain(|o| {
+        o.lacks && o.made && !o.off && switch.trigger.as_ref().is_none_or(|name| *name == o.trigger)
+    });
     if !all.is_empty()
         && let Some(why) = try_as(current_user(), &all)?
     {

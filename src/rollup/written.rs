@@ -18,14 +18,18 @@ fn back(table: &str, from: &str, to: &str) -> String {
     format!("ALTER TABLE {table} RENAME COLUMN {} TO {};", ident(from), ident(to))
 }
 
-/// Refuses to write to tables of a rollup of which a column has another name.
+/// Refuses to write to tables of a rollup of which a column has another name: one of that type which is not the rollup's, and
+/// which a view reads as the live view does, if any is.
 pub fn check(d: &Definition) -> Result<()> {
     let (names, types) = columns(&d.stored_plan()?);
     let lacking = {
         let _acting = ActingAs::catalog();
         catalog::read_often(
-            "SELECT t.relation::pg_catalog.text, w.name, ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.relation AND a.attnum > 0 \
-             AND NOT a.attisdropped AND a.attname::pg_catalog.text <> ALL ($2) AND pg_catalog.format_type(a.atttypid, a.atttypmod) = w.type ORDER BY a.attnum) \
+            "SELECT t.relation::pg_catalog.text, w.name, (SELECT coalesce(pg_catalog.array_agg(o.name ORDER BY o.place) FILTER (WHERE o.read), pg_catalog.array_agg(o.name ORDER BY o.place), '{}') \
+              FROM (SELECT a.attname::pg_catalog.text AS name, a.attnum AS place, EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+               AND e.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND e.refobjid = t.relation AND e.refobjsubid = a.attnum) AS read \
+               FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attname::pg_catalog.text <> ALL ($2) \
+               AND pg_catalog.format_type(a.atttypid, a.atttypmod) = w.type) o) \
              FROM (SELECT relation FROM rollup.definition WHERE id = $1 UNION ALL SELECT relation FROM rollup.level WHERE definition = $1) t (relation), \
              ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) w (name, type) WHERE t.relation IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a \
              WHERE a.attrelid = t.relation AND a.attname = w.name::pg_catalog.name AND a.attnum > 0 AND NOT a.attisdropped) LIMIT 1",
