@@ -61,6 +61,13 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
 pub fn is_part(d: &Definition, to: pg_sys::Oid) -> Result<bool> {
     d.check_cluster()?;
     d.parts()?;
+    if !crate::pg::lock::there(to) {
+        return fail(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            format!("there is no table {}", to.to_u32()),
+            "Name the table: SELECT rollup.move('rollup', 'table').",
+        );
+    }
     let on_nodes = d.state.nodes().is_some() || citus::place(to)?.is_some();
     if to == d.source_oid || on_nodes {
         let here = crate::pg::deparse::shown_name(to);
