@@ -32,8 +32,12 @@ COMMENT ON FUNCTION rollup_internal.flush_log() IS 'Makes what this node has log
 CREATE TABLE rollup.source (
   relation    regclass PRIMARY KEY,
   time_column name     NOT NULL,
-  stamp_offset bigint  NOT NULL DEFAULT 0
+  stamp_offset bigint  NOT NULL DEFAULT 0,
+  called      text[]   NOT NULL DEFAULT '{}'
 );
+-- Asked with each table that is made.
+CREATE INDEX ON rollup.source (relation) WHERE called <> '{}';
+COMMENT ON COLUMN rollup.source.called IS 'what it was called before, with its schema: who gives one of these names to another table is told that rollups do not follow it';
 COMMENT ON COLUMN rollup.source.stamp_offset IS 'what is added to transaction ids to give stamps: more than any stamp that came with a restored table';
 COMMENT ON TABLE rollup.source IS 'Tables that are rolled up. Its row is the lock between expiry (share) and rollup.create (update)';
 

@@ -78,7 +78,7 @@ COMMENT ON EVENT TRIGGER rollup_leave_tables IS 'Sees that tables take rows when
 CREATE FUNCTION rollup.move(name text, relation regclass) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_move_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.move(text, regclass) IS
-'Has a rollup count the rows of RELATION, of which its source has become a partition or a child: what was counted stays, rows of the other parts are counted by the next run, and RELATION gets the functions next to it. Needs ownership of both. NULL does nothing';
+'Has a rollup count the rows of RELATION, of which its source has become a partition or a child: what was counted stays, rows of the other parts are counted by the next run, and RELATION gets the functions next to it. Any other table takes the place of the source, as a copy that was given its name: the rollup is computed from it in this transaction, and refused where it does not have all rows that were counted. Needs ownership of both. NULL does nothing';
 
 CREATE FUNCTION rollup.add_level(name text, level text, width interval, if_not_exists boolean DEFAULT false) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_add_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -159,7 +159,7 @@ COMMENT ON FUNCTION rollup.rebase(regclass) IS
 CREATE FUNCTION rollup.retain(relation regclass, keep interval, time_column text DEFAULT NULL, timezone text DEFAULT NULL, archive regproc DEFAULT NULL) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_retain_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.retain(regclass, interval, text, text, regproc) IS
-'Rows of a table older than KEEP by TIME_COLUMN expire: by default that of its rollup, or the time key of the rollup that it is. Partitions that lie wholly before are dropped. A row never goes before every rollup of its table has counted it. Dates and timestamps without time zone are read in TIMEZONE: by default that of the rollup, or for other tables that of the session. ARCHIVE, a function of one regclass: each partition is detached, given to it, and dropped once it has returned, unless it has moved the table; rows go with their partition alone. KEEP NULL: keep everything. Called again it sets all of this anew. Needs ownership of the table';
+'Rows of a table older than KEEP by TIME_COLUMN, a date or time or a domain over one, expire: by default that of its rollup, or the time key of the rollup that it is. Partitions that lie wholly before are dropped. A row never goes before every rollup of its table has counted it. Dates and timestamps without time zone are read in TIMEZONE: by default that of the rollup, or for other tables that of the session. ARCHIVE, a function of one regclass: each partition is detached, given to it, and dropped once it has returned, unless it has moved the table; rows go with their partition alone. KEEP NULL: keep everything. Called again it sets all of this anew. Needs ownership of the table';
 
 CREATE FUNCTION rollup.expire(relation regclass, dry_run boolean DEFAULT false, force boolean DEFAULT false) RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_expire_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -169,7 +169,7 @@ COMMENT ON FUNCTION rollup.expire(regclass, boolean, boolean) IS
 CREATE FUNCTION rollup.partition(relation regclass, width interval, ahead interval DEFAULT NULL, timezone text DEFAULT 'UTC') RETURNS bigint
 AS 'MODULE_PATHNAME', 'rollup_partition_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.partition(regclass, interval, interval, text) IS
-'Keeps partitions of WIDTH in existence for AHEAD from now (NULL: three widths) for a table partitioned by range of one date or time column: makes those that are missing now, and returns how many; the worker and rollup.run_due go on. They continue those that are there; days and longer begin in TIMEZONE. Rows that lie in a default partition move to theirs and are not counted again. WIDTH NULL: makes no more. Needs ownership of the table';
+'Keeps partitions of WIDTH in existence for AHEAD from now (NULL: three widths) for a table partitioned by range of one date or time column, or of a domain over such: makes those that are missing now, and returns how many; the worker and rollup.run_due go on. They continue those that are there; days and longer begin in TIMEZONE. Rows that lie in a default partition move to theirs and are not counted again. WIDTH NULL: makes no more. Needs ownership of the table';
 
 CREATE FUNCTION rollup.pause(name text) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_pause_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
@@ -291,20 +291,21 @@ SET search_path TO pg_catalog, pg_temp SET timezone TO 'UTC' SET datestyle TO 'I
   SELECT oid::regclass, coalesce(bound[1], '-infinity')::timestamptz, coalesce(bound[2], 'infinity')::timestamptz
     FROM (SELECT c.oid, regexp_match(pg_get_expr(c.relpartbound, c.oid), '^FOR VALUES FROM \((?:''([^'']*)''|MINVALUE)\) TO \((?:''([^'']*)''|MAXVALUE)\)$') AS bound
             FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_partitioned_table p ON p.partrelid = i.inhparent
-            JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+            -- What a domain is of is said by the operator class.
+            JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] JOIN pg_opclass o ON o.oid = p.partclass[0]
            WHERE i.inhparent = $1 AND NOT i.inhdetachpending AND p.partstrat = 'r' AND p.partnatts = 1
-             AND a.atttypid IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)) b
+             AND o.opcintype IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)) b
    WHERE bound IS NOT NULL $$;
 COMMENT ON FUNCTION rollup_internal.partition_bounds(regclass) IS
 'Partitions of a table that is partitioned by range of one date or time column; a time without zone is read as UTC. NULL gives no row';
 
 CREATE FUNCTION rollup_internal.partition_zones(relation regclass, OUT of_bounds text, OUT of_grid text) LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path TO pg_catalog, pg_temp AS $$
-  SELECT CASE WHEN a.atttypid = 'timestamptz'::regtype THEN 'UTC' ELSE s.timezone END,
+  SELECT CASE WHEN o.opcintype = 'timestamptz'::regtype THEN 'UTC' ELSE s.timezone END,
          -- An hour of the clock may come twice a year, a day does not.
-         CASE WHEN a.atttypid = 'timestamptz'::regtype AND (s.width >= interval '1 month' OR extract(epoch FROM s.width) % 86400 = 0) THEN s.timezone ELSE 'UTC' END
+         CASE WHEN o.opcintype = 'timestamptz'::regtype AND (s.width >= interval '1 month' OR extract(epoch FROM s.width) % 86400 = 0) THEN s.timezone ELSE 'UTC' END
     FROM rollup.partitioning s JOIN pg_partitioned_table p ON p.partrelid = s.relation
-    JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] WHERE s.relation = $1 $$;
+    JOIN pg_opclass o ON o.oid = p.partclass[0] WHERE s.relation = $1 AND p.partattrs[0] <> 0 $$;
 COMMENT ON FUNCTION rollup_internal.partition_zones(regclass) IS
 'For a table of rollup.partition, the time zone whose clock its bounds show, where rollup_internal.partition_bounds reads UTC, and the one in whose days its partitions begin. NULL for other tables and for NULL';
 
@@ -507,7 +508,7 @@ COMMENT ON COLUMN rollup.status.held_back_by IS 'what the next run waits for: a 
 COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was. NULL for roles that may not read the source';
 COMMENT ON COLUMN rollup.status.missing_rows IS 'times of raw rows that left with a partition or child which was dropped or detached: their buckets are not computed again, nor compared. NULL for roles that may not read the source';
 COMMENT ON COLUMN rollup.status.left_out IS 'rows that came in another way with stamps of rows that are rolled up, of which it could not be told whether they were counted: they were not counted again; rollup.rebuild takes them in';
-COMMENT ON COLUMN rollup.status.unwatched IS 'triggers that are missing or switched off, without which changes of raw rows are not seen; the next run makes those that are missing. Also tables without the index that tells of rows that come in another way, and that the source has become a partition';
+COMMENT ON COLUMN rollup.status.unwatched IS 'triggers that are missing or switched off, without which changes of raw rows are not seen; the next run puts them right, and takes in what was changed where the rollup follows changes. Also tables without the index that tells of rows that come in another way, and that the source has become a partition';
 COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';
 COMMENT ON COLUMN rollup.status.updated_at IS 'when rows of the rollup or a level last changed: by a run, rollup.rebuild or expiry. It grows with every such transaction that commits';
 COMMENT ON COLUMN rollup.status.channel IS 'where it sends a notification when it has changed: LISTEN to it, in double quotes. NULL: made without notify';

@@ -12,14 +12,14 @@ const FLOORS: [(&str, &str); 4] = [
     ("stored", "catalog citus citus::places naming state"),
     (
         "parts",
-        "adopt arrange arrival backlog beside caller changes citus::commit citus::create citus::gather \
+        "adopt arrange arrival backlog beside called caller changes citus::commit citus::create citus::gather \
          citus::leaving citus::status citus::view clock comments deferred definition diagnose grid guard history holes identity late leaving left_out levels live live_sql long lost \
          maps merged moved names notify options place range reach records recreated removal retention rewrite::coarser rewrite::explain rewrite::pieces rewrite::state \
-         rewrite::state_text rewrite::table rewrite::text rule_record rules source strangers time_key trust unlogged unwatched views waiting watch",
+         rewrite::state_text rewrite::table rewrite::text rule_record rules source strangers switched time_key trust unlogged unwatched views waiting watch written",
     ),
     (
         "acts",
-        "add_level again anew archive attempt change check citus::expire citus::rebase citus::run command create differences drop evolve expire gone mend \
+        "add_level again anew archive attempt change check citus::expire citus::rebase citus::run command copied create differences drop evolve expire gone mend \
          newcomers old_partitions one_server partition rebase relocate renamed rewrite rewrite::offers run series sweep",
     ),
 ];

@@ -6,10 +6,11 @@ use super::error::{Result, internal};
 use super::session::set_timezone;
 use crate::pg::deparse::qualified;
 use crate::pg::kept::with_rows;
+use crate::pg::reach::TimeType;
 use crate::pg::xact::ActingAs;
 use hll_rollup::Plan;
 use hll_rollup::sql::ident;
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::ffi::CString;
 
 /// Rows of one piece, about.
@@ -43,11 +44,12 @@ pub fn begin(d: &Definition, plan: &Plan, rows: &str, first: bool) -> Result<Opt
     let _acting = ActingAs::role(owner);
     set_timezone("UTC");
     let time = ident(&plan.time_column);
-    let minute = match (plan.time_zoned, is_date(d.source_oid, &plan.time_column)?) {
-        (true, _) => format!("pg_catalog.date_trunc('minute', {time}, 'UTC')"),
-        (false, false) => format!("pg_catalog.date_trunc('minute', {time})"),
-        (false, true) => time,
-    };
+    let minute =
+        match (plan.time_zoned, TimeType::of(d.source_oid, &plan.time_column) == Some(TimeType::DATE)) {
+            (true, _) => format!("pg_catalog.date_trunc('minute', {time}, 'UTC')"),
+            (false, false) => format!("pg_catalog.date_trunc('minute', {time})"),
+            (false, true) => time,
+        };
     // One look at the rows: how many there are of each minute, the newest first. A piece ends with the minute that fills it.
     let read = CString::new(format!(
         "SELECT {minute} AS c, pg_catalog.count(*) AS n FROM {source} WHERE {rows} GROUP BY 1"
@@ -72,18 +74,6 @@ pub fn begin(d: &Definition, plan: &Plan, rows: &str, first: bool) -> Result<Opt
     }))
     .map_err(internal)?;
     Ok((total > piece).then_some((cuts, total)))
-}
-
-fn is_date(source: pg_sys::Oid, column: &str) -> Result<bool> {
-    Ok(catalog::read(
-        "SELECT atttypid = 'pg_catalog.date'::pg_catalog.regtype FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attname = $2",
-        &[source.into(), column.into()],
-        |row| row.get::<bool>(1),
-    )?
-    .first()
-    .copied()
-    .flatten()
-        == Some(true))
 }
 
 fn was_idle(id: i64) -> Result<bool> {

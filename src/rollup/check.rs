@@ -30,6 +30,7 @@ pub fn check(
     to: Option<TimestampWithTimeZone>,
 ) -> Result<Vec<Difference>> {
     d.check_cluster()?;
+    super::written::check(d)?;
     let plan = d.plan()?;
     let (source, target, owner) = d.parts()?;
     let asked = Range::of(&plan, &d.timezone, range::text(from)?, range::text(to)?);
@@ -58,6 +59,7 @@ pub fn rebuild(
     force: bool,
 ) -> Result<i64> {
     d.check_cluster()?;
+    super::written::check(d)?;
     let plan = d.plan()?;
     let asked = Range::of(&plan, &d.timezone, range::text(from)?, range::text(to)?);
     let (source, target, _) = d.parts()?;

@@ -23,9 +23,11 @@ fn watch_command(call: &mut Call) -> pg_sys::Datum {
 fn watch(command: &Command) -> Result<()> {
     for (table, was, now) in &command.renamed {
         super::renamed::column_renamed(*table, was, now);
+        super::written::renamed(*table, was, now)?;
     }
     command.made.iter().try_for_each(|table| super::recreated::made(*table))?;
     super::leaving::told(command)?;
+    super::switched::told(command)?;
     let mut children = command.children.clone();
     for (parent, name) in &command.attached {
         children.extend(partitions_named(*parent, name)?);
@@ -52,7 +54,7 @@ fn watch(command: &Command) -> Result<()> {
     for subscription in &command.subscriptions {
         super::identity::sources_of(*subscription)?.into_iter().try_for_each(attempt)?;
     }
-    Ok(())
+    super::called::told(command)
 }
 
 /// A table has come to stand below another: where a rollup is above, its rows are recorded, and told of from now on.
@@ -121,8 +123,10 @@ fn identify(table: pg_sys::Oid) -> Result<()> {
 
 /// Does what is to be done of a table and what is below it, as who gave the command, or says why it cannot be.
 fn attempt(root: pg_sys::Oid) -> Result<()> {
-    let all = odd(root)?;
-    if all.iter().all(|o| o.commands.is_empty()) {
+    let mut all = odd(root)?;
+    // What was switched off is switched on by who says so, or by a run, either of which records what was not seen.
+    all.retain(|o| !o.off);
+    if all.is_empty() {
         return Ok(());
     }
     if let Some(why) = try_as(current_user(), &all)? {

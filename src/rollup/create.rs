@@ -64,7 +64,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
         }
     }
     std::mem::drop(of_target);
-    super::arrange::arrange(draft.source_oid)?;
+    super::switched::arrange(draft.source_oid)?;
     std::mem::drop(of_source);
     super::beside::create(draft.source_oid)?;
     Ok(id)

@@ -14,21 +14,13 @@ use crate::pg::xact::ActingAs;
 use crate::pg::zonemap::extent::{Extent, extent};
 use pgrx::pg_sys;
 
-/// What a command says: parts that have left, triggers that were switched.
+/// What a command says: parts that have left, and tables that a crash empties.
 pub fn told(command: &ddl::Command) -> Result<()> {
     command.left.iter().try_for_each(|(parent, part)| left(*parent, *part))?;
     for &child in &command.freed {
         taken_away(child).into_iter().try_for_each(|parent| left(parent, child))?;
     }
-    command.unlogged.iter().try_for_each(|table| unlogged(*table))?;
-    for table in &command.switched {
-        for source in sources_above(*table)? {
-            if super::arrange::lacks(source)? {
-                unseen(source)?;
-            }
-        }
-    }
-    Ok(())
+    command.unlogged.iter().try_for_each(|table| unlogged(*table))
 }
 
 /// A part has left a table, by a command that has just been executed, and is there still.

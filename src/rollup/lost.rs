@@ -352,7 +352,7 @@ pub fn times_leaving(d: &Definition, time_column: &str) -> Result<Vec<Option<(Mi
 }
 
 /// When the rows of a table lie, from the first to the last, and None where there are rows without time.
-fn times_of(table: pg_sys::Oid, time_column: &str) -> Vec<Option<(Micros, Micros)>> {
+pub fn times_of(table: pg_sys::Oid, time_column: &str) -> Vec<Option<(Micros, Micros)>> {
     let (times, some_without) = match extent(table, time_column) {
         Extent::Empty => (None, false),
         Extent::Times(times, some_without) => (times, some_without),

@@ -1,9 +1,23 @@
-//! Missing triggers of a source are made by a run: see `arrange`.
+//! Triggers of a source that are missing or switched off are put right by a run: see `arrange`.
 use super::arrange::{is_watched, odd, tables, try_as, warn};
-use super::catalog::Definition;
+use super::catalog::{self, Definition};
 use super::error::Result;
-use super::{leaving, source};
+use super::{leaving, source, switched};
+use crate::pg::xact::ActingAs;
 use hll_rollup::sql::literal;
+
+/// Whether changes of a source that its rollups mind go unseen, as far as a command has said so: asked at every look.
+pub fn lacks(d: &Definition) -> Result<bool> {
+    let told = {
+        let _acting = ActingAs::catalog();
+        catalog::read_often(
+            "SELECT NOT whole AND on_change <> 'ignore' AND nodes IS NULL FROM rollup.definition WHERE id = $1",
+            &[d.id.into()],
+            |row| row.get::<bool>(1),
+        )?
+    };
+    Ok(told.first() == Some(&Some(true)) && super::arrange::lacks(d.source_oid)?)
+}
 
 /// Makes, as the owner of a source whose rollup is run, what lacks: changes were made unseen. At the end of the run: its locks
 /// keep writers out until then.
@@ -19,17 +33,22 @@ pub fn mend(d: &Definition) -> Result<()> {
         return Ok(());
     }
     leaving::unseen(d.source_oid)?;
+    switched::record(d.source_oid, false)?;
+    let were = if all.iter().all(|o| o.off) { "switched off" } else { "missing or switched off" };
     warn(
         format!(
-            "rollup {}: triggers of rollups were missing on {}, and are there again",
+            "rollup {}: triggers of rollups were {were} on {}, and are there again",
             d.name,
             tables(&all)
         ),
-        format!(
-            "Changes of rows that were made without them are not in the rollups of {}. SELECT rollup.rebuild({}) computes all again, its second and third argument say from when to when.",
-            source.qualified(),
-            literal(&d.name)
-        ),
+        match d.follows {
+            true => "Changes of rows that were made without them are in the rollup after its next run, which computes all that has not expired again.".to_string(),
+            false => format!(
+                "Changes of rows that were made without them are not in the rollups of {}. SELECT rollup.rebuild({}) computes all again, its second and third argument say from when to when.",
+                source.qualified(),
+                literal(&d.name)
+            ),
+        },
     );
     Ok(())
 }

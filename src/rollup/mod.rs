@@ -4,7 +4,6 @@ use crate::pg::xact::{self, ActingAs};
 use crate::pg::{jsonb::Jsonb, v1::Call};
 use caller::{as_owner, locked, owned, required};
 use error::Result;
-use hll_rollup::Verdict;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
@@ -21,6 +20,7 @@ pub mod attempt;
 mod backlog;
 mod batch;
 mod beside;
+mod called;
 mod caller;
 pub mod catalog;
 mod change;
@@ -30,6 +30,7 @@ mod citus;
 mod clock;
 mod command;
 mod comments;
+mod copied;
 mod create;
 mod deferred;
 mod definition;
@@ -88,6 +89,7 @@ mod source;
 mod state;
 mod strangers;
 pub mod sweep;
+mod switched;
 mod time_key;
 mod trust;
 mod unlogged;
@@ -95,6 +97,7 @@ mod unwatched;
 mod views;
 pub mod waiting;
 mod watch;
+mod written;
 
 /// Called once when the library is loaded: registers the settings.
 pub fn init() {
@@ -119,17 +122,6 @@ crate::v1!(rollup_flush_log, flush_log);
 fn flush_log(_: &mut Call) -> pg_sys::Datum {
     crate::pg::node::flush_log();
     pg_sys::Datum::from(true)
-}
-
-#[pg_extern(sql = false)]
-fn rollup_verdict(stored: i64, raw: i64, came: Vec<Option<i64>>, rows: Vec<Option<i64>>, one: i64) -> i32 {
-    let rows: Vec<(i64, i64)> =
-        came.into_iter().zip(rows).filter_map(|(who, rows)| Some((who?, rows?))).collect();
-    match hll_rollup::verdict(stored, raw, &rows, one) {
-        Verdict::New => 1,
-        Verdict::Counted => 0,
-        Verdict::Unknown => -1,
-    }
 }
 
 fn stamp(_: &mut Call) -> pg_sys::Datum {
@@ -281,7 +273,7 @@ fn rollup_explain(name: &str) -> Result<String> {
 
 #[pg_extern(sql = false)]
 fn rollup_move(name: &str, relation: pg_sys::Oid) -> Result<()> {
-    relocate::relocate(&locked(name)?, relation)
+    copied::move_to(&locked(name)?, relation)
 }
 
 #[pg_extern(sql = false)]

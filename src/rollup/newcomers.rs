@@ -33,9 +33,22 @@ use crate::pg::kept::{read_active, under_one_snapshot, with_active_rows};
 use crate::pg::plan::called::Ours;
 use crate::pg::xact::{ActingAs, own_transaction_id};
 use hll_rollup::sql::{STAMP, ident, literal};
-use hll_rollup::{CHANGED, Frontier, Plan, newcomers as judged, sql as bounds, statements};
+use hll_rollup::{CHANGED, Frontier, Plan, Verdict, newcomers as judged, sql as bounds, statements};
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 use std::ffi::CString;
+
+/// What is to become of one group's newcomers, for the statements of `judged`.
+#[pg_extern(sql = false)]
+fn rollup_verdict(stored: i64, raw: i64, came: Vec<Option<i64>>, rows: Vec<Option<i64>>, one: i64) -> i32 {
+    let rows: Vec<(i64, i64)> =
+        came.into_iter().zip(rows).filter_map(|(who, rows)| Some((who?, rows?))).collect();
+    match hll_rollup::verdict(stored, raw, &rows, one) {
+        Verdict::New => 1,
+        Verdict::Counted => 0,
+        Verdict::Unknown => -1,
+    }
+}
 
 /// Whether records wait for a run of the rollup at `now`.
 pub fn wait(d: &Definition, now: &Frontier) -> Result<bool> {

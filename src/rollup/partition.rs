@@ -77,10 +77,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 fn partitioned_by_time(relation: pg_sys::Oid, name: &str) -> Result<(pg_sys::Oid, bool)> {
     let _acting = ActingAs::catalog();
     let found = catalog::read(
-        "SELECT c.relowner, a.atttypid = 'pg_catalog.date'::pg_catalog.regtype \
+        "SELECT c.relowner, o.opcintype = 'pg_catalog.date'::pg_catalog.regtype \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid \
-         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0] \
-         WHERE c.oid = $1 AND p.partstrat = 'r' AND p.partnatts = 1 AND a.atttypid IN ('pg_catalog.timestamptz'::pg_catalog.regtype, \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0] JOIN pg_catalog.pg_opclass o ON o.oid = p.partclass[0] \
+         WHERE c.oid = $1 AND p.partstrat = 'r' AND p.partnatts = 1 AND o.opcintype IN ('pg_catalog.timestamptz'::pg_catalog.regtype, \
          'pg_catalog.timestamp'::pg_catalog.regtype, 'pg_catalog.date'::pg_catalog.regtype)",
         &[relation.into()],
         |row| Ok((row.must::<pg_sys::Oid>(1)?, row.get::<bool>(2)? == Some(true))),
@@ -90,7 +90,7 @@ fn partitioned_by_time(relation: pg_sys::Oid, name: &str) -> Result<(pg_sys::Oid
             fail(
                 PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("{name} is not partitioned by range of one date or time column"),
-                "Partitions are made ahead for PARTITION BY RANGE (column), its type timestamptz, timestamp or date.",
+                "Partitions are made ahead for PARTITION BY RANGE (column), its type timestamptz, timestamp or date, or a domain over one.",
             )
         },
         Ok,
@@ -133,11 +133,11 @@ fn find(relation: pg_sys::Oid) -> Result<Option<Kept>> {
     // As it is now: of a table that is locked, what is called how stays so.
     let found = catalog::write(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner, \
-         a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, NULL), \
+         a.attname::pg_catalog.text, pg_catalog.format_type(o.opcintype, NULL), \
          (SELECT pg_catalog.format('%I.%I', dn.nspname, d.relname) FROM pg_catalog.pg_class d JOIN pg_catalog.pg_namespace dn ON dn.oid = d.relnamespace WHERE d.oid = p.partdefid AND d.relkind = 'r'), p.partdefid \
          FROM rollup.partitioning k JOIN pg_catalog.pg_class c ON c.oid = k.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0] \
-         WHERE k.relation = $1",
+         JOIN pg_catalog.pg_opclass o ON o.oid = p.partclass[0] WHERE k.relation = $1",
         &[relation.into()],
         |row| {
             let text = |at: usize| row.must::<String>(at);

@@ -5,9 +5,9 @@
 //! the next run (see `newcomers`). Who writes to the whole table is waited for.
 use super::catalog::{self, Definition};
 use super::error::{Result, fail};
-use super::levels;
 use super::source::Source;
-use super::{arrange, arrival, maps, source, views, watch};
+use super::{arrange, arrival, maps, source, switched, views, watch};
+use super::{citus, levels};
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use hll_rollup::sql::{STAMP, literal};
 use hll_rollup::{Plan, statements};
@@ -43,9 +43,9 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
             super::drop::forget_source(d.source_oid, true)?;
         }
         maps::add_index(to, &whole, &plan)?;
-        arrange::arrange(to)?;
+        switched::arrange(to)?;
         if others {
-            arrange::arrange(d.source_oid)?;
+            switched::arrange(d.source_oid)?;
         }
     }
     super::beside::create(to)?;
@@ -57,6 +57,34 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
     d.store_plan(&plan, &statements::query(&plan, &name))
 }
 
+/// Whether the rollup's source has become a part of a table; that of another is refused that it cannot be counted in place of.
+pub fn is_part(d: &Definition, to: pg_sys::Oid) -> Result<bool> {
+    d.check_cluster()?;
+    d.parts()?;
+    if !crate::pg::lock::there(to) {
+        return fail(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            format!("there is no table {}", to.to_u32()),
+            "Name the table: SELECT rollup.move('rollup', 'table').",
+        );
+    }
+    let on_nodes = d.state.nodes().is_some() || citus::place(to)?.is_some();
+    if to == d.source_oid || on_nodes {
+        let here = crate::pg::deparse::shown_name(to);
+        return fail(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            match on_nodes {
+                true => {
+                    format!("rollup {} cannot move to {here}: Citus keeps the rows of one of them", d.name)
+                }
+                false => format!("rollup {} is over {here} already", d.name),
+            },
+            "Name the table that the source was made a partition or a child of, or that took its place.",
+        );
+    }
+    Ok(maps::tables(to)?.contains(&d.source_oid))
+}
+
 /// Refuses a table that the rollup cannot move to; what is known of it otherwise.
 fn check(d: &Definition, to: pg_sys::Oid) -> Result<Source> {
     if keeps_one_snapshot() {
@@ -64,15 +92,6 @@ fn check(d: &Definition, to: pg_sys::Oid) -> Result<Source> {
             PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             "rollup.move needs a READ COMMITTED transaction",
             "SET TRANSACTION ISOLATION LEVEL READ COMMITTED.",
-        );
-    }
-    d.check_cluster()?;
-    d.parts()?;
-    if d.state.nodes().is_some() || !maps::tables(to)?.contains(&d.source_oid) || to == d.source_oid {
-        return fail(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("the source of rollup {} is no part of {}", d.name, crate::pg::deparse::shown_name(to)),
-            "Name the table that it was made a partition or a child of.",
         );
     }
     let whole = source::describe(to)?;

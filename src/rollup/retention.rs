@@ -4,6 +4,7 @@ use super::citus;
 use super::error::{Result, fail};
 use super::merged::Merged;
 use crate::pg::deparse::shown_name;
+use crate::pg::reach::TimeType;
 use crate::pg::xact::ActingAs;
 use hll_rollup::sql::{ident, literal};
 use pgrx::pg_sys;
@@ -127,18 +128,14 @@ pub fn retain(
 
 /// Refuses a column by which rows cannot expire; whether it is a timestamptz.
 fn check_column(relation: pg_sys::Oid, name: &str, column: &str) -> Result<bool> {
-    let zoned = catalog::maybe::<bool>(
-        "SELECT a.atttypid = 'pg_catalog.timestamptz'::pg_catalog.regtype FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attname = $2::pg_catalog.name AND a.attnum > 0 AND NOT a.attisdropped \
-         AND a.atttypid IN ('pg_catalog.timestamptz'::pg_catalog.regtype, 'pg_catalog.timestamp'::pg_catalog.regtype, 'pg_catalog.date'::pg_catalog.regtype)",
-        &[relation.into(), column.into()],
-    )?;
-    let Some(zoned) = zoned else {
+    let Some(of_type) = TimeType::of(relation, column) else {
         return fail(
             PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
             format!("{name} has no column {column} that holds a date or a time"),
-            "Name a column of type timestamptz, timestamp or date.",
+            "Name a column of type timestamptz, timestamp or date, or of a domain over one.",
         );
     };
+    let zoned = of_type == TimeType::ZONED;
     if !zoned && citus::place(relation)?.is_some() {
         return fail(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,

@@ -12,7 +12,7 @@ use super::one_server::new_at;
 use super::place::{self, Look, Place};
 use super::progress::Progress;
 use super::waiting::New;
-use super::{arrival, backlog, deferred, history, notify, rebase, state};
+use super::{arrival, backlog, deferred, history, mend, notify, rebase, state};
 use hll_rollup::{Backlog, new, sql as bounds, statements};
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
@@ -68,6 +68,7 @@ fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
 
 fn run_locked(place: &dyn Place, mut d: Definition, how_much: HowMuch) -> Result<i64> {
     super::unlogged::check_stored(d.id, &d.name)?;
+    super::written::check(&d)?;
     notify::begin();
     let Look { plan, now, candidate, rows: mut total } = place.look(&d)?;
     super::trust::settle(&d, &plan)?;
@@ -116,7 +117,7 @@ fn store(d: &Definition, rows: i64, groups: i64) -> Result<()> {
     history::succeeded(d.id, rows, groups)
 }
 
-/// Whether an active rollup has rows to merge. Takes no transaction id.
+/// Whether an active rollup has rows to merge, or triggers to put right. Takes no transaction id.
 pub fn has_rows(id: i64) -> Result<bool> {
     match catalog::by_id(id)? {
         Some(d) if d.active => has_work(&d),
@@ -125,7 +126,11 @@ pub fn has_rows(id: i64) -> Result<bool> {
 }
 
 fn has_work(d: &Definition) -> Result<bool> {
-    Ok(!d.same_cluster || d.state.backlog.is_some() || was_given(d)? || place::of(d).is_due(d)?)
+    Ok(!d.same_cluster
+        || d.state.backlog.is_some()
+        || was_given(d)?
+        || place::of(d).is_due(d)?
+        || mend::lacks(d)?)
 }
 
 /// Whether it is a rollup that was made before its source was given to Citus: its rows are written on every node now.
@@ -147,7 +152,10 @@ pub fn look(id: i64) -> Result<New> {
         return Ok(New::Unknown);
     }
     let now = catalog::current_frontier(false, d.offset)?;
-    new_at(&d, &now)
+    match new_at(&d, &now)? {
+        New::Nothing if mend::lacks(&d)? => Ok(New::Unknown),
+        found => Ok(found),
+    }
 }
 
 /// Runs every active rollup of a source that the caller may act for.

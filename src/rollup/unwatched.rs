@@ -38,6 +38,7 @@ pub fn unwatched(id: i64) -> Result<Option<String>> {
     }
     if !arrange::sources_of_rows(source)?.is_empty() {
         all.extend(super::maps::untold(source)?);
+        all.extend(arrange::too_late(source)?);
     }
     if minds {
         let of = |table: String| format!("{table} is unlogged: nobody tells of rows that a crash takes away");
@@ -69,6 +70,7 @@ fn in_order(table: pg_sys::Oid, source: &Source) -> Result<bool> {
     let wanted = Wanted {
         triggers: wanted.into_iter().filter_map(|(trigger, wanted)| wanted.then_some(trigger)).collect(),
         map: source.holds.then_some(STAMP),
+        last: source.holds.then_some(arrange::KEPT),
         logged: source.minds,
     };
     let Some(below) = guarded::all_below(table, &wanted) else { return Ok(false) };

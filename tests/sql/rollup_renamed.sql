@@ -71,3 +71,33 @@ CREATE TABLE other (at timestamptz, v int);
 SELECT rollup.retain('other', '1 day', 'at'); INSERT INTO other VALUES ('2020-01-01', 1);
 ALTER TABLE other RENAME COLUMN at TO moment;
 SELECT rollup.expire('other');
+-- columns of a rollup's own tables: who renames one is told, and runs say what to do, with nothing lost
+CREATE TABLE kept (at timestamptz NOT NULL, site int, v int);
+SELECT rollup.create('kept_d', 'SELECT date_trunc(''day'', at) AS day, site, count(*) AS "N", sum(v) AS total FROM kept GROUP BY 1, 2', every => NULL, coarser => '{"kept_w": "7 days"}') IS NOT NULL AS made;
+\set VERBOSITY default
+INSERT INTO kept VALUES ('2026-01-01Z', 1, 1);
+SELECT rollup_kept();
+ALTER TABLE kept_d RENAME COLUMN total TO sum_v;
+INSERT INTO kept VALUES ('2026-01-01Z', 1, 2), ('2026-01-02Z', 2, 3);
+SELECT rollup_kept();
+SELECT rollup.check('kept_d');
+SELECT rollup.rebuild('kept_d');
+SELECT sum("N") AS want_3, sum(total) AS want_6 FROM kept_d_live;
+ALTER TABLE kept_d ADD COLUMN mine bigint, ADD COLUMN other bigint;
+SELECT rollup_kept();
+ALTER TABLE public.kept_d RENAME COLUMN "sum_v" TO "total";
+SELECT rollup_kept() AS want_2;
+ALTER TABLE kept_w RENAME COLUMN "N" TO "n";
+SELECT rollup.run('kept');
+INSERT INTO kept VALUES ('2026-01-03Z', 2, 4);
+SELECT rollup_kept();
+ALTER TABLE kept_w RENAME COLUMN n TO "N";
+SELECT rollup_kept() AS want_1;
+-- one that is no matter, and the name in the view
+ALTER TABLE kept_d RENAME COLUMN mine TO hers;
+ALTER VIEW kept_d_live RENAME COLUMN total TO sum_v;
+INSERT INTO kept VALUES ('2026-01-03Z', 2, 5);
+SELECT rollup_kept() AS want_1;
+SELECT sum(sum_v) AS want_15, (SELECT sum(total) FROM kept_w) AS want_15_too, (SELECT count(*) FROM rollup.check('kept_d')) AS want_0 FROM kept_d_live;
+SELECT rollup.drop('kept_d');
+DROP TABLE kept;

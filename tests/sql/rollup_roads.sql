@@ -228,7 +228,7 @@ SELECT rollup.move('bigs', 'big');
 SELECT rollup_big() AS want_2, (SELECT sum(n) FROM bigs_live) AS want_3, (SELECT sum(n) FROM bigs_month) AS want_3;
 INSERT INTO big (at, v) VALUES ('2026-02-06', 1);
 SELECT (SELECT sum(n) FROM bigs_month_live) AS want_4, rollup_big() AS want_1, (SELECT unwatched FROM rollup.status WHERE name = 'bigs');
-SELECT rollup.move('bigs', 'visit');
+SELECT rollup.move('bigs', 'big');
 SELECT rollup.drop('bigs');
 -- a rollup that follows changes computes again what cannot be told
 SELECT rollup.drop('visits'), rollup.drop('sums');

@@ -24,12 +24,34 @@ pub struct Command {
     pub subscriptions: Vec<pg_sys::Oid>,
     /// Partitions that have left a table: that one, and which; 0 where no name leads to it.
     pub left: Vec<(pg_sys::Oid, pg_sys::Oid)>,
-    /// Tables of which triggers were switched, so that they may not fire for all who change rows.
-    pub switched: Vec<pg_sys::Oid>,
+    /// Tables of which triggers were switched off, or on, so that they may not fire for all who change rows.
+    pub switched: Vec<(pg_sys::Oid, Switch)>,
     /// Tables that were made unlogged.
     pub unlogged: Vec<pg_sys::Oid>,
     /// Tables of which a column was renamed: which, from what, to what.
     pub renamed: Vec<(pg_sys::Oid, String, String)>,
+    /// Tables that were given another name or schema.
+    pub called: Vec<Called>,
+}
+
+/// A table that is called otherwise.
+#[derive(Debug)]
+pub struct Called {
+    /// The table.
+    pub table: pg_sys::Oid,
+    /// The name that it had, where that is another one.
+    pub was: Option<String>,
+    /// The schema that it was in, where that is another one.
+    pub schema: Option<pg_sys::Oid>,
+}
+
+/// How triggers were switched.
+#[derive(Debug)]
+pub struct Switch {
+    /// They fire from now on, for some at least.
+    pub on: bool,
+    /// The one that the command names; None: all of them, or all of users.
+    pub trigger: Option<String>,
 }
 
 /// The command that argument 0 is, a pg_ddl_command.
@@ -48,6 +70,8 @@ pub fn command(call: &Call) -> Command {
                 } else if address.classId != pg_sys::RelationRelationId {
                 } else if let Some((was, now)) = renames_column(collected.parsetree) {
                     told.renamed.push((address.objectId, was, now));
+                } else if let Some(called) = calls(&collected.d.simple, collected.parsetree) {
+                    told.called.push(called);
                 } else if let Some(below) = creates_table(collected.parsetree) {
                     told.made.push(address.objectId);
                     told.children.extend(below.then_some(address.objectId));
@@ -80,13 +104,8 @@ pub fn command(call: &Call) -> Command {
                         }
                         pg_sys::AlterTableType::AT_DropInherit => told.freed.push(alter.objectId),
                         pg_sys::AlterTableType::AT_AddInherit => told.children.push(alter.objectId),
-                        pg_sys::AlterTableType::AT_DisableTrig
-                        | pg_sys::AlterTableType::AT_DisableTrigAll
-                        | pg_sys::AlterTableType::AT_DisableTrigUser
-                        | pg_sys::AlterTableType::AT_EnableTrig
-                        | pg_sys::AlterTableType::AT_EnableReplicaTrig => told.switched.push(alter.objectId),
                         pg_sys::AlterTableType::AT_SetUnLogged => told.unlogged.push(alter.objectId),
-                        _ => {}
+                        _ => told.switched.extend(switches(command).map(|switch| (alter.objectId, switch))),
                     }
                 }
             }
@@ -94,6 +113,29 @@ pub fn command(call: &Call) -> Command {
         }
     }
     told
+}
+
+/// What a part of ALTER TABLE does to triggers.
+///
+/// # Safety
+/// `command` is such a part.
+unsafe fn switches(command: *const pg_sys::AlterTableCmd) -> Option<Switch> {
+    // SAFETY: as the caller's; the name is NULL where the command has none.
+    let (kind, name) = unsafe { ((*command).subtype, (*command).name) };
+    let on = match kind {
+        pg_sys::AlterTableType::AT_DisableTrig
+        | pg_sys::AlterTableType::AT_DisableTrigAll
+        | pg_sys::AlterTableType::AT_DisableTrigUser => false,
+        pg_sys::AlterTableType::AT_EnableTrig
+        | pg_sys::AlterTableType::AT_EnableTrigAll
+        | pg_sys::AlterTableType::AT_EnableTrigUser
+        | pg_sys::AlterTableType::AT_EnableAlwaysTrig
+        | pg_sys::AlterTableType::AT_EnableReplicaTrig => true,
+        _ => return None,
+    };
+    // SAFETY: as above.
+    let trigger = (!name.is_null()).then(|| unsafe { CStr::from_ptr(name).to_string_lossy().into_owned() });
+    Some(Switch { on, trigger })
 }
 
 /// The table that a command names, as it was found by it; 0 where there is none of that name any more.
@@ -209,12 +251,43 @@ pub fn end_before(relation: pg_sys::Oid) -> Option<i64> {
             return None;
         }
         let at = (*value).constvalue.value();
-        match (*value).consttype {
+        match pg_sys::getBaseType((*value).consttype) {
             pg_sys::TIMESTAMPTZOID | pg_sys::TIMESTAMPOID => Some(at as i64),
             pg_sys::DATEOID => i64::from(at as i32).checked_mul(DAY),
             _ => None,
         }
     })
+}
+
+/// What ALTER TABLE … RENAME TO, or SET SCHEMA, has a table be called.
+///
+/// # Safety
+/// `tree` is the node of the command, or NULL.
+unsafe fn calls(
+    command: &pg_sys::CollectedCommand__bindgen_ty_1__bindgen_ty_1,
+    tree: *const pg_sys::Node,
+) -> Option<Called> {
+    let table = command.address.objectId;
+    // SAFETY: the tag says what the node is; a table that is renamed was named by the command.
+    unsafe {
+        match tree.as_ref()?.type_ {
+            pg_sys::NodeTag::T_RenameStmt => {
+                let rename = &*tree.cast::<pg_sys::RenameStmt>();
+                let is_table =
+                    rename.renameType == pg_sys::ObjectType::OBJECT_TABLE && !rename.relation.is_null();
+                is_table.then(|| {
+                    let was = CStr::from_ptr((*rename.relation).relname).to_string_lossy().into_owned();
+                    Called { table, was: Some(was), schema: None }
+                })
+            }
+            // What the command did it to before is the schema.
+            pg_sys::NodeTag::T_AlterObjectSchemaStmt => {
+                let schema = command.secondaryObject.objectId;
+                Some(Called { table, was: None, schema: Some(schema) })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What ALTER TABLE … RENAME COLUMN renames, and how.

@@ -159,16 +159,17 @@ unsafe fn buckets(statistics: pg_sys::HeapTuple, length: i64) -> Option<f64> {
         if !found || slot.nvalues < 2 {
             return None;
         }
+        let of_type = pg_sys::getBaseType(slot.valuetype);
         // The column may have become one of another type since.
-        if ![pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPOID, pg_sys::DATEOID].contains(&slot.valuetype) {
+        if ![pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPOID, pg_sys::DATEOID].contains(&of_type) {
             pg_sys::free_attstatsslot(&mut slot);
             return None;
         }
         let value = |n: i32| {
             let datum = (*slot.values.add(n as usize)).value() as i64;
             // A day that is infinite is more days than there are, and so is a time.
-            let factor = if slot.valuetype == pg_sys::DATEOID { DAY as f64 } else { 1.0 };
-            let datum = if slot.valuetype == pg_sys::DATEOID { i64::from(datum as i32) } else { datum };
+            let factor = if of_type == pg_sys::DATEOID { DAY as f64 } else { 1.0 };
+            let datum = if of_type == pg_sys::DATEOID { i64::from(datum as i32) } else { datum };
             datum as f64 * factor
         };
         let span = value(slot.nvalues - 1) - value(0);

@@ -25,6 +25,8 @@ pub struct Wanted<'a> {
     pub triggers: Vec<&'a Trigger>,
     /// A zone map on the column of this name, on each table that is stored.
     pub map: Option<&'a CStr>,
+    /// The trigger after which no other fires.
+    pub last: Option<&'a str>,
     /// A crash of the server leaves their rows.
     pub logged: bool,
 }
@@ -75,9 +77,29 @@ unsafe fn has(table: pg_sys::Oid, wanted: &Wanted) -> bool {
                 .map
                 .is_none_or(|column| class.relam == pg_sys::HEAP_TABLE_AM_OID && mapped(relation, column))
         };
-        let right = fire() && (parted || stored && logged() && mapped());
+        let last = || wanted.last.is_none_or(|last| is_last(relation, last));
+        let right = fire() && last() && (parted || stored && logged() && mapped());
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
         right
+    }
+}
+
+/// Whether triggers of the same kind fire before one, as their names are ordered.
+///
+/// # Safety
+/// The relation must be open and locked.
+unsafe fn is_last(relation: pg_sys::Relation, last: &str) -> bool {
+    // SAFETY: what the relation cache holds of an open relation stays.
+    unsafe {
+        let described = (*relation).trigdesc;
+        described.is_null() || {
+            let all = std::slice::from_raw_parts((*described).triggers, (*described).numtriggers as usize);
+            !all.iter().any(|t| {
+                !t.tgisinternal
+                    && CStr::from_ptr(t.tgname).to_bytes() > last.as_bytes()
+                    && !CStr::from_ptr(t.tgname).to_bytes().starts_with(b"zz_rollup_")
+            })
+        }
     }
 }
 

@@ -116,7 +116,7 @@ unsafe fn column(id: pg_sys::Oid, name: &str) -> Option<(i32, pg_sys::Oid)> {
     // SAFETY: look-ups in the catalog that tolerate absence.
     unsafe {
         let number = pg_sys::get_attnum(id, name.as_ptr());
-        (number > 0).then(|| (i32::from(number), pg_sys::get_atttype(id, number)))
+        (number > 0).then(|| (i32::from(number), pg_sys::getBaseType(pg_sys::get_atttype(id, number))))
     }
 }
 
