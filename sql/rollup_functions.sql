@@ -457,8 +457,8 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
        END AS expiry_held_by,
        coalesce(expiry.late_ignored, 0) AS late_ignored,
        d.long_keys, rollup_internal.rewritten(d.id) AS rewritten,
-       d.on_change, CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN d.refused_changes END AS refused_changes, d.left_out,
-       CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') THEN
+       d.on_change, CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') AND NOT pg_catalog.row_security_active(d.source) THEN d.refused_changes END AS refused_changes, d.left_out,
+       CASE WHEN pg_catalog.has_table_privilege(d.source, 'SELECT') AND NOT pg_catalog.row_security_active(d.source) THEN
          (SELECT pg_catalog.range_agg(pg_catalog.tstzrange(b.since, b.until, '[]')) FROM rollup.lost b WHERE b.definition = d.id AND b.since IS NOT NULL) END AS missing_rows,
        rollup_internal.unwatched(d.id, d.source, needs.minds, needs.holds, (SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel))) AS unwatched,
        p.partitions_until, p.partitions_error,
@@ -505,8 +505,8 @@ COMMENT ON COLUMN rollup.status.lag_seconds IS 'longest that any committed row c
 COMMENT ON COLUMN rollup.status.oldest_row IS 'least time of the rows that wait';
 COMMENT ON COLUMN rollup.status.open_writers IS 'whose transactions have the source open for writing: their rows come when they end, and hold no others back';
 COMMENT ON COLUMN rollup.status.held_back_by IS 'what the next run waits for: a lock on the source or a part of it; on a Citus cluster, node by node, as rollup.nodes says. NULL: nothing';
-COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was. NULL for roles that may not read the source';
-COMMENT ON COLUMN rollup.status.missing_rows IS 'times of raw rows that left with a partition or child which was dropped or detached: their buckets are not computed again, nor compared. NULL for roles that may not read the source';
+COMMENT ON COLUMN rollup.status.refused_changes IS 'times of rows that changed when their bucket could not be computed again, since raw rows of it had expired: it stays as it was. NULL for roles that may not read all rows of the source';
+COMMENT ON COLUMN rollup.status.missing_rows IS 'times of raw rows that left with a partition or child which was dropped or detached: their buckets are not computed again, nor compared. NULL for roles that may not read all rows of the source';
 COMMENT ON COLUMN rollup.status.left_out IS 'rows that came in another way with stamps of rows that are rolled up, of which it could not be told whether they were counted: they were not counted again; rollup.rebuild takes them in';
 COMMENT ON COLUMN rollup.status.unwatched IS 'triggers that are missing or switched off, without which changes of raw rows are not seen; the next run puts them right, and takes in what was changed where the rollup follows changes. Also tables without the index that tells of rows that come in another way, and that the source has become a partition';
 COMMENT ON COLUMN rollup.status.progress IS 'what is under way, run, rebuild or expiry, and how far, as far as pg_stat_activity tells the caller';
@@ -542,7 +542,9 @@ SELECT m.name, pg_catalog.jsonb_build_object('relation', t.relation::text), m.va
 UNION ALL
 SELECT m.name, pg_catalog.jsonb_build_object('relation', k.relation::text), m.value
   FROM rollup.partitioning k JOIN pg_catalog.pg_class c ON c.oid = k.relation CROSS JOIN LATERAL (VALUES
-    ('rollup_partitions_ahead_seconds', extract(epoch FROM (SELECT u.until FROM rollup_internal.partitions_ahead(k.relation) u) - pg_catalog.now())::float8),
+    -- Without an upper bound, for ever.
+    ('rollup_partitions_ahead_seconds', (SELECT CASE WHEN pg_catalog.isfinite(u.until) THEN extract(epoch FROM u.until - pg_catalog.now())::float8
+      WHEN u.until IS NOT NULL THEN 'Infinity'::float8 END FROM rollup_internal.partitions_ahead(k.relation) u)),
     ('rollup_moved_rows_total', k.moved::float8)) m(name, value)
  WHERE m.value IS NOT NULL;
 COMMENT ON VIEW rollup.metrics IS 'Counters and gauges for a scraper: a name, labels, and a value';

@@ -265,3 +265,61 @@ fn times_of_changes_are_for_those_who_may_read_them() {
     client.batch_execute("SET ROLE owner_; SELECT rollup.run('o.event'); RESET ROLE").unwrap();
     assert_eq!(number(&mut client, "SELECT sum(s)::bigint FROM o.event_h"), raw);
 }
+
+/// Bounds of partitions that have no end, or that are no moments, hide the other rollups from nobody.
+#[test]
+fn bounds_of_all_kinds_hide_nothing() {
+    let (_cluster, mut client) = prepared("bounds", "");
+    client
+        .batch_execute(
+            "SET timezone = 'UTC';
+             CREATE TABLE endless (at timestamptz NOT NULL) PARTITION BY RANGE (at); CREATE TABLE endless_1 PARTITION OF endless FOR VALUES FROM ('2020-01-01') TO (MAXVALUE);
+             CREATE TABLE infinite (at date NOT NULL) PARTITION BY RANGE (at); CREATE TABLE infinite_1 PARTITION OF infinite FOR VALUES FROM (MINVALUE) TO ('infinity');
+             CREATE TABLE far (at date NOT NULL) PARTITION BY RANGE (at); CREATE TABLE far_1 PARTITION OF far FOR VALUES FROM ('5000000-01-01') TO ('5000001-01-01');
+             CREATE TABLE late (at timestamp NOT NULL) PARTITION BY RANGE (at); CREATE TABLE late_1 PARTITION OF late FOR VALUES FROM ('2020-01-01') TO ('294276-12-31 23:59:59')",
+        )
+        .unwrap();
+    for (table, zone) in [("endless", "UTC"), ("infinite", "UTC"), ("late", "Etc/GMT+12"), ("far", "UTC")] {
+        client
+            .batch_execute(&format!(
+                "SELECT rollup.create('{table}_d', 'SELECT date_trunc(''day'', at) AS d, count(*) AS n FROM {table} GROUP BY 1', every => NULL, timezone => '{zone}')"
+            ))
+            .unwrap();
+        // What cannot be kept ahead is refused, or fails later.
+        client
+            .batch_execute(&format!("SELECT rollup.partition('{table}', '1 day', timezone => '{zone}')"))
+            .ok();
+    }
+    assert_eq!(number(&mut client, "SELECT count(s::text) FROM rollup.status s"), 4);
+    assert!(number(&mut client, "SELECT count(m::text) FROM rollup.metrics m") > 20);
+    assert_eq!(
+        number(
+            &mut client,
+            "SELECT count(*) FROM rollup.metrics WHERE name = 'rollup_partitions_ahead_seconds' AND labels ->> 'relation' = 'endless' AND value = 'Infinity'"
+        ),
+        1
+    );
+}
+
+/// Whom row security hides rows from is not told when these changed.
+#[test]
+fn times_of_hidden_rows_are_hidden() {
+    let (_cluster, mut client) = prepared("hidden_times", "");
+    client
+        .batch_execute(
+            "CREATE ROLE looker; CREATE TABLE event (at timestamptz NOT NULL, who name, v int) PARTITION BY RANGE (at);
+             CREATE TABLE event_25 PARTITION OF event FOR VALUES FROM ('2025-01-01') TO ('2026-01-01'); CREATE TABLE event_26 PARTITION OF event FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+             SELECT rollup.create('event_d', 'SELECT date_trunc(''day'', at) AS d, count(*) AS n FROM event GROUP BY 1', every => NULL, on_change => 'recompute');
+             INSERT INTO event VALUES ('2025-03-04 05:06:07Z', 'me', 1), ('2026-03-04 05:06:07Z', 'me', 1); GRANT SELECT ON event TO looker",
+        )
+        .unwrap();
+    client.batch_execute("SELECT rollup.run('event')").unwrap();
+    client.batch_execute("ALTER TABLE event DETACH PARTITION event_25").unwrap();
+    client.batch_execute("SELECT rollup.run('event')").unwrap();
+    let told = "SELECT count(*) FROM rollup.status WHERE name = 'event_d' AND (missing_rows IS NOT NULL OR refused_changes IS NOT NULL)";
+    client.batch_execute("SET ROLE looker").unwrap();
+    assert_eq!(number(&mut client, told), 1, "who may read all rows is told");
+    client.batch_execute("RESET ROLE; ALTER TABLE event ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON event USING (who = current_user); SET ROLE looker").unwrap();
+    assert_eq!(number(&mut client, "SELECT count(*) FROM event"), 0);
+    assert_eq!(number(&mut client, told), 0);
+}
