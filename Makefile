@@ -83,7 +83,7 @@ psql: build ## a private cluster with the extension, and a prompt
 torture: build ## the random mix with processes killed, and rows by every road, for SECONDS (60) each (SEED=N), and 10,000 queries (QUERIES=N) with rewriting and without; must end with 0 mismatches
 	@TORTURE_SECONDS=$(or $(SECONDS),60) REWRITE_QUERIES=$(or $(QUERIES),10000) $(if $(SEED),TORTURE_SEED=$(SEED) REWRITE_SEED=$(SEED)) $(CARGO) test --quiet --profile programs -p hll-tests --test clusters -- torture::torture roads:: rewrite_random:: --skip citus --nocapture --test-threads=1
 
-bench: setup-bench build ## measure beside the C extension and plain SQL; writes docs/bench (BENCH="sketch accuracy counters percentiles rollup series rewriting inserts")
+bench: setup-bench build ## measure beside the C extension and plain SQL; writes docs/bench (BENCH="sketch accuracy counters percentiles rollup series rewriting many inserts")
 	@$(LAB) bench -- $(BENCH)
 
 figures: ## draw docs/bench and the README's charts anew of docs/bench/figures.json

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::{Outcome, charts, root};
 
 /// The parts of the page, in order.
-pub const PARTS: [&str; 8] =
-    ["sketch", "accuracy", "counters", "percentiles", "rollup", "series", "rewriting", "inserts"];
+pub const PARTS: [&str; 9] =
+    ["sketch", "accuracy", "counters", "percentiles", "rollup", "series", "rewriting", "many", "inserts"];
 
 /// All figures, by their part.
 #[derive(Debug, Default, Serialize, Deserialize)]

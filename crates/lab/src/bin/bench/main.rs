@@ -6,6 +6,7 @@
 mod accuracy;
 mod counters;
 mod inserts;
+mod many;
 mod measure;
 mod percentiles;
 mod rewriting;
@@ -23,7 +24,7 @@ type Part = fn() -> Outcome<()>;
 
 fn main() -> Outcome<()> {
     let asked: Vec<String> = std::env::args().skip(1).collect();
-    let parts: [(&str, Part); 8] = [
+    let parts: [(&str, Part); 9] = [
         ("sketch", sketch::run),
         ("accuracy", accuracy::run),
         ("counters", counters::run),
@@ -31,11 +32,12 @@ fn main() -> Outcome<()> {
         ("rollup", rollup::run),
         ("series", series::run),
         ("rewriting", rewriting::run),
+        ("many", many::run),
         ("inserts", inserts::run),
     ];
     if let Some(odd) = asked.iter().find(|a| !parts.iter().any(|(name, _)| name == a)) {
         return Err(format!(
-            "no measurement is called {odd}: sketch, accuracy, counters, percentiles, rollup, series, rewriting, inserts"
+            "no measurement is called {odd}: sketch, accuracy, counters, percentiles, rollup, series, rewriting, many, inserts"
         )
         .into());
     }
