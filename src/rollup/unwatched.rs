@@ -70,7 +70,7 @@ fn in_order(table: pg_sys::Oid, source: &Source) -> Result<bool> {
     let wanted = Wanted {
         triggers: wanted.into_iter().filter_map(|(trigger, wanted)| wanted.then_some(trigger)).collect(),
         map: source.holds.then_some(STAMP),
-        last: source.holds.then_some(arrange::KEPT),
+        last: source.holds.then_some((arrange::KEPT, &[arrange::ROWS, arrange::TABLE, arrange::STAMPS][..])),
         logged: source.minds,
     };
     let Some(below) = guarded::all_below(table, &wanted) else { return Ok(false) };

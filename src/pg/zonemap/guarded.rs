@@ -25,8 +25,8 @@ pub struct Wanted<'a> {
     pub triggers: Vec<&'a Trigger>,
     /// A zone map on the column of this name, on each table that is stored.
     pub map: Option<&'a CStr>,
-    /// The trigger after which no other fires.
-    pub last: Option<&'a str>,
+    /// The trigger after which no other fires but these.
+    pub last: Option<(&'a str, &'a [&'a str])>,
     /// A crash of the server leaves their rows.
     pub logged: bool,
 }
@@ -77,29 +77,29 @@ unsafe fn has(table: pg_sys::Oid, wanted: &Wanted) -> bool {
                 .map
                 .is_none_or(|column| class.relam == pg_sys::HEAP_TABLE_AM_OID && mapped(relation, column))
         };
-        let last = || wanted.last.is_none_or(|last| is_last(relation, last));
+        let last = || wanted.last.is_none_or(|(last, others)| is_last(relation, last, others));
         let right = fire() && last() && (parted || stored && logged() && mapped());
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
         right
     }
 }
 
-/// Whether triggers of the same kind fire before one, as their names are ordered.
+/// Whether no trigger of a name behind this one is there but `others`.
 ///
 /// # Safety
 /// The relation must be open and locked.
-unsafe fn is_last(relation: pg_sys::Relation, last: &str) -> bool {
+unsafe fn is_last(relation: pg_sys::Relation, last: &str, others: &[&str]) -> bool {
     // SAFETY: what the relation cache holds of an open relation stays.
     unsafe {
         let described = (*relation).trigdesc;
-        described.is_null() || {
-            let all = std::slice::from_raw_parts((*described).triggers, (*described).numtriggers as usize);
-            !all.iter().any(|t| {
-                !t.tgisinternal
-                    && CStr::from_ptr(t.tgname).to_bytes() > last.as_bytes()
-                    && !CStr::from_ptr(t.tgname).to_bytes().starts_with(b"zz_rollup_")
-            })
+        if described.is_null() {
+            return true;
         }
+        let all = std::slice::from_raw_parts((*described).triggers, (*described).numtriggers as usize);
+        all.iter()
+            .filter(|t| !t.tgisinternal)
+            .map(|t| CStr::from_ptr(t.tgname).to_bytes())
+            .all(|name| name <= last.as_bytes() || others.iter().any(|other| other.as_bytes() == name))
     }
 }
 
