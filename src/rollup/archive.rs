@@ -133,43 +133,49 @@ pub fn hand_over(relation: pg_sys::Oid, w: &Waiting) -> Result<()> {
             &[],
         )?;
     }
-    // Under the lock: another session may be renaming it, and a new table may have the name by the time that it is free.
-    let after = {
-        let _acting = r.acting();
-        if lock::relation(w.oid, Mode::All) { now(w.oid)? } else { None }
-    };
-    let still = {
-        let _acting = ActingAs::catalog();
-        catalog::one_now::<bool>(
-            "SELECT EXISTS (SELECT FROM rollup.retention WHERE relation = $1 AND archive = $2)",
-            &[relation.into(), archive.as_str().into()],
-        )?
-    };
-    if !still {
-        return fail(
-            UNFIT,
-            format!("the retention of {} was changed while {} was archived", r.relation, before.name),
-            "Nothing was done. The next attempt goes by what is set now.",
-        );
-    }
-    if after.as_ref().is_some_and(|table| table.attached) {
-        return fail(
-            UNFIT,
-            format!("{call} has attached {}, which it was given to archive", before.name),
-            "It may copy the table, move it to another schema, or leave it to be dropped.",
-        );
-    }
-    // What it has moved or renamed is where it wants to have it.
-    if after.is_some_and(|table| table.name == before.name) {
-        let _acting = r.acting();
-        catalog::execute(&format!("DROP TABLE {}", before.name), &[])?;
-    }
+    drop_archived(&r, archive, &call, w.oid, &before.name)?;
     forget(w.oid)?;
     let _acting = ActingAs::catalog();
     catalog::execute(
         "UPDATE rollup.retention SET dropped = dropped + 1 WHERE relation = $1",
         &[relation.into()],
     )
+}
+
+/// Drops a table of which `call` has returned, if it is what was given to it, and the retention what it was.
+fn drop_archived(r: &Retention, archive: &str, call: &str, partition: pg_sys::Oid, name: &str) -> Result<()> {
+    // Under the lock: another session may be renaming it, and a new table may have the name by the time that it is free.
+    let after = {
+        let _acting = r.acting();
+        if lock::relation(partition, Mode::All) { now(partition)? } else { None }
+    };
+    let still = {
+        let _acting = ActingAs::catalog();
+        catalog::one_now::<bool>(
+            "SELECT EXISTS (SELECT FROM rollup.retention WHERE relation = $1 AND archive = $2)",
+            &[r.oid.into(), archive.into()],
+        )?
+    };
+    if !still {
+        return fail(
+            UNFIT,
+            format!("the retention of {} was changed while {name} was archived", r.relation),
+            "Nothing was done. The next attempt goes by what is set now.",
+        );
+    }
+    if after.as_ref().is_some_and(|table| table.attached) {
+        return fail(
+            UNFIT,
+            format!("{call} has attached {name}, which it was given to archive"),
+            "It may copy the table, move it to another schema, or leave it to be dropped.",
+        );
+    }
+    // What it has moved or renamed is where it wants to have it.
+    if after.is_some_and(|table| table.name == name) {
+        let _acting = r.acting();
+        catalog::execute(&format!("DROP TABLE {name}"), &[])?;
+    }
+    Ok(())
 }
 
 fn forget(partition: pg_sys::Oid) -> Result<()> {
