@@ -195,7 +195,13 @@ pub fn question(dice: &mut Dice) -> Asked {
         if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
     let group = if keys.is_empty() { String::new() } else { format!(" GROUP BY {}", keys.join(", ")) };
     let having = if dice.roll(6) == 0 { " HAVING count(*) > 3" } else { "" };
-    let sql = format!("SELECT {} FROM {table}{filter}{group}{having}", shown.join(", "));
+    // By itself, by a view or by a sub-select.
+    let from = match dice.roll(6) {
+        0 => format!("seen_{table} AS {table}"),
+        1 => format!("(SELECT * FROM {table}) AS {table}"),
+        _ => table.into(),
+    };
+    let sql = format!("SELECT {} FROM {from}{filter}{group}{having}", shown.join(", "));
     let sql = match dice.roll(6) {
         0 => format!("WITH q AS MATERIALIZED ({sql}) SELECT * FROM q"),
         1 => format!("SELECT q.* FROM generate_series(1, 2) g CROSS JOIN LATERAL ({sql}) q"),

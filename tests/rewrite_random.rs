@@ -17,7 +17,8 @@ const TABLES: &str = "CREATE TABLE event (site int, at timestamptz, status int N
     CREATE TABLE event_2a PARTITION OF event_2 FOR VALUES IN (1, 2);
     CREATE TABLE event_2b PARTITION OF event_2 DEFAULT;
     CREATE TABLE event_rest PARTITION OF event DEFAULT;
-    CREATE TABLE clock (at timestamp NOT NULL, site int, v int, f float8, tag text);";
+    CREATE TABLE clock (at timestamp NOT NULL, site int, v int, f float8, tag text);
+    CREATE VIEW seen_event AS SELECT tag, n, f, v, status, at, site FROM event; CREATE VIEW seen_clock AS SELECT * FROM (SELECT v, tag, f, at, site FROM clock) c;";
 
 const ROLLUPS: &str = "
     SELECT rollup.create('minutes', $$ SELECT date_trunc('minute', at) AS at, site, status, count(*) AS n_, sum(v) AS total, min(v) AS least, max(v) AS most, avg(v) AS mean,
