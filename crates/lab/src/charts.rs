@@ -110,6 +110,16 @@ pub fn charts(figures: &Figures) -> Vec<(&'static str, &'static str, String)> {
         let pairs: Vec<_> = table.rows.iter().filter_map(pair).collect();
         chart("rollup", title, drawing::pairs(title, &pairs));
     }
+    for table in tables(figures, "rewriting") {
+        let Some(raw) = table.columns.iter().position(|c| c == "over raw rows") else { continue };
+        let pair = |row: &Vec<Cell>| {
+            let name = label(&row[0].to_string());
+            Some((name, at(row, 1)?.value, "over raw rows".into(), at(row, raw)?.value))
+        };
+        let title = "Raw queries, unchanged: answered from rollups, and over raw rows";
+        let pairs: Vec<_> = table.rows.iter().filter_map(pair).collect();
+        chart("rewriting", title, drawing::pairs(title, &pairs));
+    }
     for table in tables(figures, "inserts") {
         let pair = |row: &Vec<Cell>| {
             let name = label(&row[0].to_string());
