@@ -87,6 +87,11 @@ impl<'a> Object<'a> {
         self.entries.len() / 2
     }
 
+    /// Bytes of the shortest key, the first; None where there is none.
+    pub fn shortest_key(self) -> Option<usize> {
+        (self.entries.len() > 1).then(|| end_of(&self.entries[0], 0))
+    }
+
     /// Keys and values, ascending by key.
     pub fn pairs(self) -> Pairs<'a> {
         let (keys, values) = self.entries.split_at(self.entries.len() / 2);

@@ -92,7 +92,10 @@ pub fn rest_of(numbers: [&[u8]; 2], third: Option<&[u8]>) -> Rest {
 
 /// What a counter has under `*` beside numbers: None where it is not a bounded one.
 pub fn find(counter: Object<'_>) -> Option<Rest> {
-    // Keys ascend by length, and few are as short as this.
+    // Keys ascend by length, and few are as short as this: a walk begins with a look at every key.
+    if counter.shortest_key().is_none_or(|length| length > REST.len()) {
+        return None;
+    }
     counter.pairs().take_while(|(key, _)| key.len() <= REST.len()).find_map(|(key, item)| match item {
         Item::Numbers(numbers, third) if key == REST => Some(rest_of(numbers, third)),
         _ => None,

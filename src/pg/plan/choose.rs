@@ -88,7 +88,7 @@ pub fn too_short(offer: &Offer, bounds: &[Bound], span: Span) -> Option<String> 
 }
 
 /// The levels to read besides the rollup's own table, finest first: the coarsest that fits and of which a bucket lies in the
-/// range, and where there are bounds the coarsest of those that lie inside it; with `history` all that lie each inside the next, since of what has
+/// range, and the coarsest of those that lie inside it; with `history` all that lie each inside the next, since of what has
 /// expired from one another may know.
 pub fn levels(offer: &Offer, m: &Match, span: Span, history: bool) -> Vec<usize> {
     let all = &offer.about.levels;
@@ -107,13 +107,7 @@ pub fn levels(offer: &Offer, m: &Match, span: Span, history: bool) -> Vec<usize>
     let first = (0..all.len()).rev().find(fits);
     let chain =
         std::iter::successors(first, |last| (0..*last).rev().filter(fits).find(|n| inside(*n, *last)));
-    // Without bounds no bucket is cut: the finer one would only be read where changes wait.
-    let most = match span {
-        _ if history => MOST,
-        Span::All => 1,
-        _ => ENOUGH,
-    };
-    let mut chain: Vec<usize> = chain.take(most).collect();
+    let mut chain: Vec<usize> = chain.take(if history { MOST } else { ENOUGH }).collect();
     chain.reverse();
     chain
 }
