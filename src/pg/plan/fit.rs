@@ -82,6 +82,15 @@ pub(super) unsafe fn try_offers(
         // SAFETY: as the caller's; the match is of this query.
         unsafe {
             let found = cheapest(engine, q, rt, source, parameters)?;
+            // What is dropped or renamed at this moment is so before its name is looked up, or once this has ended.
+            let about = &found.offer.about;
+            let levels = found.levels.iter().map(|n| about.levels[*n].target);
+            for table in std::iter::once(about.target).chain(levels) {
+                pg_sys::LockRelationOid(table, pg_sys::AccessShareLock as i32);
+            }
+            if (engine.epoch)() != epoch {
+                continue;
+            }
             let m = &found.matched;
             let sub = graft::sub_query(engine, m, &found.offer, &found.levels, rt);
             let typed: *mut pg_sys::Query = q;
