@@ -20,6 +20,9 @@ const NULL: u32 = 0x4000_0000;
 pub(super) const CONTAINER: u32 = 0x5000_0000;
 pub(super) const IS_END: u32 = 0x8000_0000;
 
+/// An array, as messages call one.
+pub(super) const AN_ARRAY: &str = "an array";
+
 /// A value of an object.
 #[derive(Clone, Copy)]
 pub enum Item<'a> {
@@ -27,18 +30,20 @@ pub enum Item<'a> {
     Number(&'a [u8]),
     /// An inner object.
     Object(Object<'a>),
-    /// An array of two or three numbers, each as above: what bounded counters have under one key. The third may be missing.
-    Numbers([&'a [u8]; 2], Option<&'a [u8]>),
+    /// An array: what bounded counters have under one key.
+    Array(Array<'a>),
     /// What no counter holds, by name.
     Other(&'static str),
 }
 
-/// An object in a document.
+/// An object in a document: its head, as many entries as that says, and what they stand for. Its parts are found where they
+/// are asked for, so that an item stays small: a merge moves one for each key.
 #[derive(Clone, Copy)]
-pub struct Object<'a> {
-    entries: &'a [[u8; 4]],
-    data: &'a [u8],
-}
+pub struct Object<'a>(&'a [u8]);
+
+/// An array as it stands, head and all.
+#[derive(Clone, Copy)]
+pub struct Array<'a>(&'a [u8]);
 
 /// A document: an object, or the name of what it is instead.
 pub fn document(payload: &[u8]) -> Result<Object<'_>, &'static str> {
@@ -49,57 +54,61 @@ fn container(bytes: &[u8]) -> Result<Object<'_>, &'static str> {
     let Some((head, rest)) = bytes.split_first_chunk::<4>() else { return Err("damaged") };
     let head = u32::from_ne_bytes(*head);
     if head & OBJECT == 0 {
-        return Err(if head & SCALAR == 0 { "an array" } else { "a scalar" });
+        return Err(if head & SCALAR == 0 { AN_ARRAY } else { "a scalar" });
     }
-    let words = (head & COUNT) as usize * 2;
-    match rest.split_at_checked(words * 4) {
-        Some((entries, data)) => Ok(Object { entries: entries.as_chunks().0, data }),
-        None => Err("damaged"),
-    }
+    if rest.len() < (head & COUNT) as usize * 8 { Err("damaged") } else { Ok(Object(bytes)) }
 }
 
-/// The numbers of an array of two or three.
-fn numbers(bytes: &[u8]) -> Option<Item<'_>> {
-    let (head, rest) = bytes.split_first_chunk::<4>()?;
-    let head = u32::from_ne_bytes(*head);
-    let count = (head & COUNT) as usize;
-    if head & ARRAY == 0 || head & SCALAR != 0 || !(2..=3).contains(&count) {
-        return None;
+impl<'a> Array<'a> {
+    /// Its numbers, each as in [`Item::Number`], where it holds nothing but two or three; the third may be missing.
+    pub fn numbers(self) -> Option<([&'a [u8]; 2], Option<&'a [u8]>)> {
+        let (head, rest) = self.0.split_first_chunk::<4>()?;
+        let count = (u32::from_ne_bytes(*head) & COUNT) as usize;
+        if !(2..=3).contains(&count) {
+            return None;
+        }
+        let (entries, data) = rest.split_at_checked(count * 4)?;
+        let (mut found, mut start) = ([None; 3], 0usize);
+        for (place, entry) in found.iter_mut().zip(entries.as_chunks().0) {
+            let end = end_of(entry, start);
+            let number = data.get(start.next_multiple_of(4)..end).filter(|number| number.len() >= 6)?;
+            *place = (u32::from_ne_bytes(*entry) & TYPE == NUMERIC).then_some(number);
+            place.as_ref()?;
+            start = end;
+        }
+        Some(([found[0]?, found[1]?], found[2]))
     }
-    let (entries, data) = rest.split_at_checked(count * 4)?;
-    let (mut found, mut start) = ([None; 3], 0usize);
-    for (place, entry) in found.iter_mut().zip(entries.as_chunks().0) {
-        let end = end_of(entry, start);
-        let number = data.get(start.next_multiple_of(4)..end).filter(|number| number.len() >= 6)?;
-        *place = (u32::from_ne_bytes(*entry) & TYPE == NUMERIC).then_some(number);
-        place.as_ref()?;
-        start = end;
-    }
-    Some(Item::Numbers([found[0]?, found[1]?], found[2]))
 }
 
 impl<'a> Object<'a> {
     /// An object of no pairs.
-    pub const EMPTY: Object<'static> = Object { entries: &[], data: &[] };
+    pub const EMPTY: Object<'static> = Object(&OBJECT.to_ne_bytes());
+
+    /// The entries of the keys, then as many of the values, and the bytes that they stand for.
+    fn parts(self) -> (&'a [[u8; 4]], &'a [u8]) {
+        let (entries, data) = self.0[4..].split_at(self.len() * 8);
+        (entries.as_chunks().0, data)
+    }
 
     /// Number of pairs.
     pub fn len(self) -> usize {
-        self.entries.len() / 2
+        let head = self.0.first_chunk().map_or(0, |head| u32::from_ne_bytes(*head));
+        (head & COUNT) as usize
     }
 
     /// Bytes of the shortest key, the first; None where there is none.
     pub fn shortest_key(self) -> Option<usize> {
-        (self.entries.len() > 1).then(|| end_of(&self.entries[0], 0))
+        let (entries, _) = self.parts();
+        entries.first().map(|first| end_of(first, 0))
     }
 
     /// Keys and values, ascending by key.
     pub fn pairs(self) -> Pairs<'a> {
-        let (keys, values) = self.entries.split_at(self.entries.len() / 2);
-        let mut pairs =
-            Pairs { data: self.data, keys: keys.iter(), key_end: 0, values: values.iter(), value_end: 0 };
+        let (entries, data) = self.parts();
+        let (keys, values) = entries.split_at(entries.len() / 2);
         // The values begin where the last key ends.
-        pairs.value_end = keys.iter().fold(0, |end, entry| end_of(entry, end));
-        pairs
+        let value_end = keys.iter().fold(0, |end, entry| end_of(entry, end));
+        Pairs { data, keys: keys.iter(), key_end: 0, values: values.iter(), value_end }
     }
 }
 
@@ -131,25 +140,29 @@ impl<'a> Iterator for Pairs<'a> {
         let key = self.data.get(key_start..self.key_end).unwrap_or_default();
         let start = self.value_end;
         self.value_end = end_of(value, start);
-        let bytes = |start: usize| self.data.get(start..self.value_end);
-        let item = match u32::from_ne_bytes(*value) & TYPE {
-            NUMERIC => match bytes(start.next_multiple_of(4)) {
-                Some(number) if number.len() >= 6 => Item::Number(number),
-                _ => Item::Other("damaged"),
-            },
-            CONTAINER => match bytes(start.next_multiple_of(4)) {
-                Some(inner) => match container(inner) {
-                    Ok(object) => Item::Object(object),
-                    Err(what) => numbers(inner).unwrap_or(Item::Other(what)),
-                },
-                None => Item::Other("damaged"),
-            },
-            STRING => Item::Other("a string"),
-            FALSE | TRUE => Item::Other("a boolean"),
-            NULL => Item::Other("null"),
-            _ => Item::Other("an unexpected value"),
+        let bytes = self.data.get(start.next_multiple_of(4)..self.value_end);
+        let item = match (u32::from_ne_bytes(*value) & TYPE, bytes) {
+            (NUMERIC, Some(number)) if number.len() >= 6 => Item::Number(number),
+            (kind, bytes) => no_number(kind, bytes),
         };
         Some((key, item))
+    }
+}
+
+/// What a value is that is no number. By itself, because nearly all are numbers.
+#[inline(never)]
+fn no_number(kind: u32, bytes: Option<&[u8]>) -> Item<'_> {
+    match (kind, bytes) {
+        (CONTAINER, Some(bytes)) => match container(bytes) {
+            Ok(object) => Item::Object(object),
+            Err(AN_ARRAY) => Item::Array(Array(bytes)),
+            Err(what) => Item::Other(what),
+        },
+        (NUMERIC | CONTAINER, _) => Item::Other("damaged"),
+        (STRING, _) => Item::Other("a string"),
+        (FALSE | TRUE, _) => Item::Other("a boolean"),
+        (NULL, _) => Item::Other("null"),
+        _ => Item::Other("an unexpected value"),
     }
 }
 

@@ -4,7 +4,7 @@ use super::count::{check_bound, max_keys};
 use super::error::{
     MAX_DEPTH, NUMBER, OBJECT, bounded_object, cannot_add, negative_number, not_a_counter, refused, too_deep,
 };
-use super::layout::{self, Item, Object};
+use super::layout::{self, AN_ARRAY, Item, Object};
 use super::rest;
 use super::state::{State, emit, own, unchanged};
 use super::writer::Writer;
@@ -58,7 +58,7 @@ fn sum<'a>(a: Object<'a>, b: Object<'a>, path: &mut Vec<&'a [u8]>) -> Writer<'a>
         path.push(key);
         match (one, two.map(|(_, item)| item)) {
             (Item::Other(what), _) | (_, Some(Item::Other(what))) => not_a_counter(path, what),
-            (Item::Numbers(..), _) | (_, Some(Item::Numbers(..))) => not_a_counter(path, "an array"),
+            (Item::Array(_), _) | (_, Some(Item::Array(_))) => not_a_counter(path, AN_ARRAY),
             (Item::Number(n), None) => out.copy(key, n),
             (Item::Number(a), Some(Item::Number(b))) => {
                 out.number(key, number_of(a, path).plus(number_of(b, path)));
@@ -115,12 +115,12 @@ fn merge_trans(call: &mut Call) -> Datum {
                     Err(why) => refused(why, &[key], NUMBER),
                 }
             }
-            Item::Numbers(numbers, third) if key == REST => {
-                let all = rest::whole(rest::rest_of(numbers, third));
+            Item::Array(array) if key == REST => {
+                let all = rest::whole(rest::rest_of(array));
                 counted.add(key, all, next).unwrap_or_else(|why| refused(why, &[key], NUMBER));
             }
             Item::Object(_) => bounded_object(key),
-            Item::Numbers(..) => not_a_counter(&[key], "an array"),
+            Item::Array(_) => not_a_counter(&[key], AN_ARRAY),
             Item::Other(what) => not_a_counter(&[key], what),
         }
     }
@@ -166,10 +166,10 @@ pub fn absorb<'a>(sum: &mut CounterMap, object: Object<'a>, path: &mut Vec<&'a [
                 }
                 path.pop();
             }
-            Item::Numbers(..) if path.is_empty() && key == REST => {}
-            Item::Numbers(..) => {
+            Item::Array(_) if path.is_empty() && key == REST => {}
+            Item::Array(_) => {
                 path.push(key);
-                not_a_counter(path, "an array");
+                not_a_counter(path, AN_ARRAY);
             }
             Item::Other(what) => {
                 path.push(key);

@@ -1,7 +1,7 @@
 //! What a finished counter answers: its largest keys, its total, itself cut to size.
 use super::bound::{REST, limited};
 use super::error::{MAX_DEPTH, negative, not_a_counter, too_deep};
-use super::layout::{Item, Object};
+use super::layout::{AN_ARRAY, Item, Object};
 use super::merge::{absorb_whole, document, number_of};
 use super::rest;
 use super::state::State;
@@ -33,10 +33,8 @@ fn total_of<'a>(item: Item<'a>, path: &mut Vec<&'a [u8]>) -> Number {
         Item::Number(bytes) => number_of(bytes, path),
         Item::Object(_) if path.len() >= MAX_DEPTH => too_deep(path),
         Item::Object(object) => total_of_object(object, path),
-        Item::Numbers(numbers, third) if path.as_slice() == [REST] => {
-            rest::whole(rest::rest_of(numbers, third))
-        }
-        Item::Numbers(..) => not_a_counter(path, "an array"),
+        Item::Array(array) if path.as_slice() == [REST] => rest::whole(rest::rest_of(array)),
+        Item::Array(_) => not_a_counter(path, AN_ARRAY),
         Item::Other(what) => not_a_counter(path, what),
     }
 }
@@ -91,7 +89,7 @@ fn top(call: &mut Call) -> Datum {
         } else {
             // Of what came without a key, each may have had all.
             error = match item {
-                Item::Numbers(numbers, third) => rest::error(rest::rest_of(numbers, third)),
+                Item::Array(array) => rest::error(rest::rest_of(array)),
                 _ if n.is_negative() => Number::ZERO,
                 _ => n,
             };

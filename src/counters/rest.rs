@@ -6,7 +6,7 @@
 //! lost is made up for at its end.
 use super::bound::{Bound, REST};
 use super::error::{bounded_object, not_a_counter};
-use super::layout::{Item, Object};
+use super::layout::{AN_ARRAY, Array, Item, Object};
 use super::merge::{document, number_of};
 use super::state::State;
 use super::writer::written_with;
@@ -80,7 +80,8 @@ fn number(value: Value<'_>) -> Number {
 }
 
 /// What an array under `*` says, if it says that.
-pub fn rest_of(numbers: [&[u8]; 2], third: Option<&[u8]>) -> Rest {
+pub fn rest_of(array: Array<'_>) -> Rest {
+    let Some((numbers, third)) = array.numbers() else { not_a_counter(&[REST], AN_ARRAY) };
     let read = |n: &[u8]| number_of(n, &[REST]);
     let [taken, max_keys] = numbers.map(read);
     let unknown = third.map_or(Number::ZERO, read);
@@ -97,7 +98,7 @@ pub fn find(counter: Object<'_>) -> Option<Rest> {
         return None;
     }
     counter.pairs().take_while(|(key, _)| key.len() <= REST.len()).find_map(|(key, item)| match item {
-        Item::Numbers(numbers, third) if key == REST => Some(rest_of(numbers, third)),
+        Item::Array(array) if key == REST => Some(rest_of(array)),
         _ => None,
     })
 }
@@ -242,9 +243,9 @@ fn agreed(a: Object<'_>, b: Object<'_>) -> bool {
                     totals[side] = totals[side].plus(n);
                     pairs.push((key, side, n));
                 }
-                Item::Numbers(..) if key == REST => {}
+                Item::Array(_) if key == REST => {}
                 Item::Object(_) => bounded_object(key),
-                Item::Numbers(..) => not_a_counter(&[key], "an array"),
+                Item::Array(_) => not_a_counter(&[key], AN_ARRAY),
                 Item::Other(what) => not_a_counter(&[key], what),
             }
         }
