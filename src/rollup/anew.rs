@@ -6,7 +6,7 @@ use super::caller;
 use super::catalog::{self, Definition, Must};
 use super::create;
 use super::differences::{self, Difference};
-use super::error::{Result, fail};
+use super::error::{Result, fail, internal};
 use super::levels;
 use super::naming;
 use super::options::Options;
@@ -130,7 +130,7 @@ fn about(d: &Definition) -> Result<(bool, String)> {
         &[d.id.into()],
         |row| Ok((row.must::<bool>(1)?, row.must::<String>(2)?)),
     )?;
-    Ok(found.into_iter().next().unwrap_or_default())
+    found.into_iter().next().ok_or_else(|| internal("the rollup is gone"))
 }
 
 /// What is kept of a table that goes; its view is dropped.
