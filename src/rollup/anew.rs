@@ -32,6 +32,7 @@ struct Table {
 /// Puts another rollup in the place of `d`, which is locked; returns its id.
 pub fn replace(d: &Definition, all: &[Difference], name: &str, text: &str, options: Options) -> Result<i64> {
     let plan = d.plan()?;
+    super::written::check(d)?;
     let of_rollup = levels::of(d)?;
     refuse_what_cannot(d, all, &plan, &of_rollup)?;
     let (_, target, _) = d.parts()?;

@@ -17,6 +17,7 @@ use pgrx::prelude::*;
 /// Has the rollup, whose state row is locked, count the rows of `to`, of which its source is a part.
 pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
     let whole = check(d, to)?;
+    super::written::check(d)?;
     let name = whole.qualified();
     let (_, target, owner) = d.parts()?;
     let plan = d.plan()?;
