@@ -121,7 +121,7 @@ fn refuse_what_cannot(d: &Definition, all: &[Difference], plan: &Plan, levels: &
 }
 
 /// Whether its table was there before it, and how raw rows have gone that it has counted; empty where none have.
-fn about(d: &Definition) -> Result<(bool, String)> {
+pub fn about(d: &Definition) -> Result<(bool, String)> {
     let _acting = ActingAs::catalog();
     super::session::set_timezone("UTC");
     let found = catalog::write(
