@@ -114,6 +114,8 @@ struct Harm {
     splits: u64,
     /// Tables made anew with other shards, and on one node and back.
     anew: [u64; 2],
+    /// Why others were not.
+    kept: std::collections::BTreeMap<String, u64>,
 }
 
 fn victim(client: &mut Client, dice: &mut Dice) -> Option<i64> {
@@ -166,6 +168,17 @@ fn move_a_shard(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
     harm.logical += if logical { moved } else { 0 };
 }
 
+/// Whether a call is done; what stands in its way is counted.
+fn done(client: &mut Client, call: &str, harm: &mut Harm) -> bool {
+    let Err(e) = client.batch_execute(call) else { return true };
+    let why = e.as_db_error().map_or_else(
+        || "connection lost".to_string(),
+        |e| format!("{} {} {:?}", e.code().code(), e.message(), e.detail()),
+    );
+    *harm.kept.entry(format!("{} {why}", &call[..30.min(call.len())])).or_default() += 1;
+    false
+}
+
 /// Has Citus make a table anew, with its rollup, while it is written to and run.
 fn make_anew(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
     let Ok(mut client) = citus.connect(0) else { return };
@@ -183,11 +196,11 @@ fn make_anew(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
         let call = format!(
             "SELECT alter_distributed_table('{table}', shard_count => {shards}, cascade_to_colocated => true)"
         );
-        harm.anew[0] += u64::from(client.batch_execute(&call).is_ok());
+        harm.anew[0] += u64::from(done(&mut client, &call, harm));
         return;
     }
     if distributed.is_ok_and(|n| n == 1)
-        && client.batch_execute(&format!("SELECT undistribute_table('{table}')")).is_err()
+        && !done(&mut client, &format!("SELECT undistribute_table('{table}')"), harm)
     {
         return;
     }
@@ -201,7 +214,7 @@ fn back(client: &mut Client, table: &str, harm: &mut Harm) {
         format!("DROP TRIGGER IF EXISTS zz_rollup_kept ON {table}"),
         format!("SELECT create_distributed_table('{table}', 'site', colocate_with => '{table}_min')"),
     ] {
-        if client.batch_execute(&call).is_err() {
+        if !done(client, &call, harm) {
             return;
         }
     }
@@ -362,4 +375,53 @@ fn torture() {
         pieces.load(Relaxed)
     );
     assert!(rows > 100 && late > 0 && long > 126 && runs.load(Relaxed) > 1 && pieces.load(Relaxed) > 1);
+}
+
+#[test]
+fn matrix_citus() {
+    let Some((citus, mut client)) = prepared() else { return };
+    let kind = &KINDS[0];
+    kind.make(&mut client);
+    kind.roll_up(&mut client);
+    for (what, nodes, multi, runs) in [
+        ("nothing", vec![], false, false),
+        ("runs", vec![], false, true),
+        ("single-row writers here", vec![0, 0], false, false),
+        ("multi writers here", vec![0, 0], true, false),
+        ("single-row writers on workers", vec![1, 2], false, false),
+        ("multi writers on workers", vec![1, 2], true, false),
+        ("multi writers on workers, runs", vec![1, 2], true, true),
+        ("multi writers here, runs", vec![0, 0], true, true),
+    ] {
+        let stop = AtomicBool::new(false);
+        let (count, ran) = (AtomicU64::new(0), AtomicU64::new(0));
+        let mut harm = Harm::default();
+        let addresses: Vec<Config> = (0..3).map(|n| citus.address(n)).collect();
+        let mut ok = 0;
+        thread::scope(|scope| {
+            for n in nodes {
+                let (to, stop, count) = (&addresses[n], &stop, &count);
+                scope.spawn(move || {
+                    keep_on(to, stop, count, |c| c.batch_execute(if multi {
+                        "INSERT INTO several SELECT g % 5, now(), g FROM generate_series(1, 20) g"
+                    } else { "INSERT INTO several VALUES (3, now(), 1)" }));
+                });
+            }
+            if runs {
+                let (to, stop, ran) = (&addresses[0], &stop, &ran);
+                scope.spawn(move || keep_on(to, stop, ran, |c| c.batch_execute("SELECT rollup_internal.work_off('several_min')")));
+            }
+            let _stop = StopAtEnd(&stop);
+            let begun = Instant::now();
+            let mut n = 2;
+            while begun.elapsed() < Duration::from_secs(12) {
+                n = 2 + (n + 1) % 6;
+                let call = format!("SELECT alter_distributed_table('several', shard_count => {n}, cascade_to_colocated => true)");
+                ok += u64::from(done(&mut client, &call, &mut harm));
+                thread::sleep(Duration::from_millis(200));
+            }
+        });
+        println!("{what}: {ok} done, {} written, {} runs, {:?}", count.load(Relaxed), ran.load(Relaxed), harm.kept);
+        kind.exact(&mut client, what);
+    }
 }

@@ -14,7 +14,7 @@ use super::{arrange, caller, create, unlogged};
 use super::{
     beside, catalog, definition, drop, holes, maps, rebase, relocate, run, state, switched, watch, written,
 };
-use crate::pg::deparse::shown_name;
+use crate::pg::deparse::{qualified_name, shown_name};
 use crate::pg::xact::ActingAs;
 use catalog::{Definition, Must};
 use hll_rollup::sql::{ident, literal};
@@ -49,9 +49,10 @@ pub fn carry(d: &Definition, to: pg_sys::Oid) -> Result<()> {
         );
     };
     let (offset, merged) = stamps(&old, to, &there, &plan)?;
+    let copy = qualified_name(to).unwrap_or_else(|| there.qualified());
     let new = Plan { joins, ..plan.clone() };
     let kept = whole(&old, &plan, old.source_oid)?;
-    refuse_unknown(&old, [&plan, &new], &rows, &kept, &there, &merged)?;
+    refuse_unknown(&old, [&plan, &new], &rows, &kept, &copy, &merged)?;
     move_definition(&old, to, offset, &merged)?;
     {
         let _acting = ActingAs::role(old.parts()?.2);
@@ -136,14 +137,13 @@ fn refuse_unknown(
     [plan, new]: [&Plan; 2],
     rows: &str,
     whole: &Range,
-    there: &Source,
+    to: &str,
     merged: &State,
 ) -> Result<()> {
     let (from, target, owner) = d.parts()?;
     let stays = |key: &str| format!("({}) IS NOT TRUE", whole.holds(key));
-    let to = there.qualified();
     let groups = [
-        format!("({})", statements::recomputed(new, &to, merged, None, stays)),
+        format!("({})", statements::recomputed(new, to, merged, None, stays)),
         format!("({})", statements::recomputed(plan, from, &d.state, None, stays)),
         format!("(SELECT * FROM {target} WHERE {})", stays(&ident(&plan.time_key))),
     ];
