@@ -264,7 +264,11 @@ fn rows_of_which_it_cannot_be_told_whether_they_were_counted() {
                 "55000",
                 "has counted",
             ),
-            ("(at timestamptz NOT NULL, site int, v numeric)", "42804", "column v_sum of rollup event_h is sum(v) of type bigint, and from"),
+            (
+                "(at timestamptz NOT NULL, site int, v numeric)",
+                "42804",
+                "column v_sum of rollup event_h is sum(v) of type bigint, and from",
+            ),
         ] {
             client.batch_execute(&format!("CREATE TABLE event_new {copy}")).unwrap();
             let error = client.batch_execute("SELECT rollup.move('event_h', 'event_new')").unwrap_err();
