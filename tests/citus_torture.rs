@@ -346,6 +346,10 @@ fn torture() {
             harm_once(&mut citus, &mut dice, &mut harm);
             thread::sleep(Duration::from_millis(100 + dice.roll(400)));
         }
+        // Dice and dead nodes may have let no table be made anew.
+        while seconds >= 60 && harm.anew == [0, 0] && begun.elapsed() < Duration::from_secs(seconds + 60) {
+            make_anew(&citus, &mut dice, &mut harm);
+        }
     });
     // The node that was added goes, with rows of it that no run has merged.
     let mut client = citus.connect(0).unwrap();
