@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hll_lab::{Citus, wait_for, wait_until};
 use hll_tests::load::Dice;
-use hll_tests::nodes::{KINDS, StopAtEnd, prepared, run_and_compare};
+use hll_tests::nodes::{KINDS, StopAtEnd, nothing_in_doubt, prepared, run_and_compare};
 use hll_tests::number;
 use postgres::{Client, Config, NoTls};
 
@@ -174,22 +174,6 @@ fn move_a_shard(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
     harm.logical += if logical { moved } else { 0 };
 }
 
-/// Whether nothing is in doubt on any node, or is not any more within some time.
-fn settled(citus: &Citus) -> bool {
-    let nothing = "SELECT count(*) FROM pg_prepared_xacts";
-    let end = Instant::now() + Duration::from_secs(5);
-    (0..citus.size()).all(|node| {
-        while Instant::now() < end {
-            let count = citus.connect(node).ok().and_then(|mut c| c.query_one(nothing, &[]).ok());
-            if count.is_some_and(|row| row.get::<_, i64>(0) == 0) {
-                return true;
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        false
-    })
-}
-
 /// Whether a call is done, at the third attempt at the latest; what stands in its way is counted.
 fn done(client: &mut Client, call: &str, harm: &mut Harm) -> bool {
     (0..3).any(|_| attempted(client, call, harm))
@@ -213,7 +197,7 @@ fn make_anew(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
     let table = ["several", "parted"][dice.roll(2) as usize];
     let _alone = WORKERS.write().unwrap_or_else(|e| e.into_inner());
     // What is in doubt is committed by Citus at any time, as if it were written meanwhile.
-    if !settled(citus) {
+    if !nothing_in_doubt(citus, 5) {
         return;
     }
     let there = format!(
