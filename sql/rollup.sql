@@ -78,7 +78,8 @@ CREATE TABLE rollup.definition (
   whole       boolean NOT NULL DEFAULT false,
   partial     text[] NOT NULL DEFAULT '{}',
   notify      boolean NOT NULL DEFAULT false,
-  routines    jsonb
+  routines    jsonb,
+  own         jsonb
 ) WITH (fillfactor = 50);
 COMMENT ON COLUMN rollup.definition.relation IS 'NULL: it was dropped by hand, as SOURCE may have been; the rollup does nothing until rollup.drop';
 COMMENT ON COLUMN rollup.definition.last_owner IS 'who owned its table, or its source, when that was dropped: a role of the cluster of SYSTEM_ID';
@@ -93,6 +94,7 @@ COMMENT ON COLUMN rollup.definition.left_out IS 'rows that came in another way, 
 COMMENT ON COLUMN rollup.definition.generation IS 'counts changes of what it is, by which a statement that is answered from it knows whether it is what it was when the statement was planned';
 COMMENT ON COLUMN rollup.definition.whole IS 'every raw row that is there was counted, and every change of one followed, as far as raw rows have not expired';
 COMMENT ON COLUMN rollup.definition.routines IS 'functions and types outside pg_catalog that it called when it was made, with their owners: others are called only where a superuser or its owner owns them';
+COMMENT ON COLUMN rollup.definition.own IS 'which columns of its table are its own, whatever they are called, as in rollup.level';
 COMMENT ON COLUMN rollup.definition.partial IS 'columns that were added without backfill';
 COMMENT ON COLUMN rollup.definition.notify IS 'it sends a notification when it has changed';
 COMMENT ON COLUMN rollup.definition.joined IS 'the tables of its FROM clause, which the plan numbers; NULL: the source alone';
@@ -113,6 +115,7 @@ CREATE TABLE rollup.level (
   bucket      jsonb NOT NULL,
   expression  text NOT NULL,
   live        regclass,
+  own         jsonb,
   PRIMARY KEY (definition, name)
 );
 COMMENT ON TABLE rollup.level IS 'Coarser levels of rollups, by rollup.create(coarser) and rollup.add_level: the same columns in longer buckets';

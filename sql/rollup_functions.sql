@@ -78,7 +78,7 @@ COMMENT ON EVENT TRIGGER rollup_leave_tables IS 'Sees that tables take rows when
 CREATE FUNCTION rollup.move(name text, relation regclass) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_move_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION rollup.move(text, regclass) IS
-'Has a rollup count the rows of RELATION, of which its source has become a partition or a child: what was counted stays, rows of the other parts are counted by the next run, and RELATION gets the functions next to it. Any other table takes the place of the source, as a copy that was given its name: the rollup is computed from it in this transaction, and refused where it does not have all rows that were counted. Needs ownership of both. NULL does nothing';
+'Has a rollup count the rows of RELATION, of which its source has become a partition or a child: what was counted stays, rows of the other parts are counted by the next run, and RELATION gets the functions next to it. Any other table takes the place of the source, as a copy that was given its name: the rollup is computed from it in this transaction, except for buckets of which raw rows have gone, and refused where it does not have all other rows that were counted. Needs ownership of both. NULL does nothing';
 
 CREATE FUNCTION rollup.add_level(name text, level text, width interval, if_not_exists boolean DEFAULT false) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_add_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;

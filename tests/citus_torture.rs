@@ -1,18 +1,23 @@
 //! Writers of every kind on every node of a Citus cluster, runs all the while, and everything that can go wrong:
 //! statements cancelled, sessions terminated, processes killed and stopped, servers crashed, shards moved and split,
 //! tables made anew, a node added and taken away. TORTURE_SECONDS says for how long, TORTURE_SEED what the dice begin with.
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hll_lab::{Citus, wait_for, wait_until};
 use hll_tests::load::Dice;
-use hll_tests::nodes::{KINDS, StopAtEnd, prepared, run_and_compare};
+use hll_tests::nodes::{KINDS, StopAtEnd, nothing_in_doubt, prepared, run_and_compare};
 use hll_tests::number;
 use postgres::{Client, Config, NoTls};
 
-/// One transaction of a writer.
-fn write(client: &mut Client, dice: &mut Dice) -> Result<(), postgres::Error> {
+/// Who writes through a worker holds it, and who has Citus make a table anew has it alone: Citus locks the table on the
+/// coordinator, and loses rows that are written through other nodes meanwhile, with a rollup or without.
+static WORKERS: RwLock<()> = RwLock::new(());
+
+/// One transaction of a writer, on a node.
+fn write(client: &mut Client, dice: &mut Dice, node: usize) -> Result<(), postgres::Error> {
     let (site, seed, rows) = (dice.roll(40), dice.roll(1 << 30), 1 + dice.roll(12));
     // Many within a minute, whose sketches grow, and many minutes.
     let late = if dice.roll(2) == 0 { dice.roll(5_000) } else { dice.roll(30) };
@@ -64,6 +69,7 @@ fn write(client: &mut Client, dice: &mut Dice) -> Result<(), postgres::Error> {
             let table = KINDS[dice.roll(KINDS.len() as u64) as usize].table;
             // Within few buckets, whose sketches grow.
             let late = late % 300;
+            let _passing = (node > 0).then(|| WORKERS.read().unwrap_or_else(|e| e.into_inner()));
             client.batch_execute(&format!(
                 "INSERT INTO {table} SELECT ({seed} + g) % 5, now() - interval '{late} s', {seed} + g FROM generate_series(1, {rows} * 10) g"
             ))
@@ -114,6 +120,8 @@ struct Harm {
     splits: u64,
     /// Tables made anew with other shards, and on one node and back.
     anew: [u64; 2],
+    /// Why others were not.
+    kept: std::collections::BTreeMap<String, u64>,
 }
 
 fn victim(client: &mut Client, dice: &mut Dice) -> Option<i64> {
@@ -166,6 +174,19 @@ fn move_a_shard(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
     harm.logical += if logical { moved } else { 0 };
 }
 
+/// Whether a call is done, at the third attempt at the latest; what stands in its way is counted.
+fn done(client: &mut Client, call: &str, harm: &mut Harm) -> bool {
+    (0..3).any(|_| attempted(client, call, harm))
+}
+
+fn attempted(client: &mut Client, call: &str, harm: &mut Harm) -> bool {
+    let Err(e) = client.batch_execute(call) else { return true };
+    let code = e.code().map_or("no answer", |code| code.code());
+    let called = call.split(['(', ' ']).find(|word| word.contains('_')).unwrap_or(call);
+    *harm.kept.entry(format!("{called} {code}")).or_default() += 1;
+    false
+}
+
 /// Has Citus make a table anew, with its rollup, while it is written to and run.
 fn make_anew(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
     let Ok(mut client) = citus.connect(0) else { return };
@@ -174,6 +195,11 @@ fn make_anew(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
         return;
     }
     let table = ["several", "parted"][dice.roll(2) as usize];
+    let _alone = WORKERS.write().unwrap_or_else(|e| e.into_inner());
+    // What is in doubt is committed by Citus at any time, as if it were written meanwhile.
+    if !nothing_in_doubt(citus, 5) {
+        return;
+    }
     let there = format!(
         "SELECT count(*) FROM pg_dist_partition WHERE logicalrelid = '{table}'::regclass AND partmethod = 'h'"
     );
@@ -183,11 +209,11 @@ fn make_anew(citus: &Citus, dice: &mut Dice, harm: &mut Harm) {
         let call = format!(
             "SELECT alter_distributed_table('{table}', shard_count => {shards}, cascade_to_colocated => true)"
         );
-        harm.anew[0] += u64::from(client.batch_execute(&call).is_ok());
+        harm.anew[0] += u64::from(done(&mut client, &call, harm));
         return;
     }
     if distributed.is_ok_and(|n| n == 1)
-        && client.batch_execute(&format!("SELECT undistribute_table('{table}')")).is_err()
+        && !done(&mut client, &format!("SELECT undistribute_table('{table}')"), harm)
     {
         return;
     }
@@ -201,7 +227,7 @@ fn back(client: &mut Client, table: &str, harm: &mut Harm) {
         format!("DROP TRIGGER IF EXISTS zz_rollup_kept ON {table}"),
         format!("SELECT create_distributed_table('{table}', 'site', colocate_with => '{table}_min')"),
     ] {
-        if client.batch_execute(&call).is_err() {
+        if !done(client, &call, harm) {
             return;
         }
     }
@@ -281,13 +307,13 @@ fn torture() {
     let (runs, pieces) = (AtomicU64::new(0), AtomicU64::new(0));
     let (mut harm, mut dice) = (Harm::default(), Dice(seed));
     let addresses: Vec<Config> = (0..citus.size()).map(|n| citus.address(n)).collect();
-    let begun = Instant::now();
+    let (begun, nodes) = (Instant::now(), addresses.len());
     thread::scope(|scope| {
         for (at, to) in addresses.iter().chain(&addresses[..3]).enumerate() {
             let (stop, written) = (&stop, &written);
             scope.spawn(move || {
                 let mut dice = Dice(seed ^ (at as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-                keep_on(to, stop, written, |client| write(client, &mut dice));
+                keep_on(to, stop, written, |client| write(client, &mut dice, at % nodes));
             });
         }
         let others = KINDS.iter().zip(&of_kinds).map(|(kind, count)| (kind.rollup(), count));
@@ -303,6 +329,10 @@ fn torture() {
         while begun.elapsed() < Duration::from_secs(seconds) {
             harm_once(&mut citus, &mut dice, &mut harm);
             thread::sleep(Duration::from_millis(100 + dice.roll(400)));
+        }
+        // Dice and dead nodes may have let no table be made anew.
+        while seconds >= 60 && harm.anew == [0, 0] && begun.elapsed() < Duration::from_secs(seconds + 60) {
+            make_anew(&citus, &mut dice, &mut harm);
         }
     });
     // The node that was added goes, with rows of it that no run has merged.
@@ -361,5 +391,6 @@ fn torture() {
         runs.load(Relaxed),
         pieces.load(Relaxed)
     );
+    assert!(seconds < 60 || harm.anew.iter().sum::<u64>() > 0, "no table was made anew");
     assert!(rows > 100 && late > 0 && long > 126 && runs.load(Relaxed) > 1 && pieces.load(Relaxed) > 1);
 }

@@ -45,6 +45,7 @@ mod mistakes;
 mod names_taken;
 mod notify;
 mod original;
+mod own_columns;
 mod owners;
 mod package;
 mod parallel;

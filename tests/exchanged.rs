@@ -142,16 +142,6 @@ fn what_was_counted_is_not_given_up_for_a_copy() {
     assert_eq!(message, "rollup event_d has counted 239 rows, of which 235 are in event");
     assert_eq!(number(&mut owner, "SELECT sum(n)::bigint FROM event_d"), 239);
     assert_eq!(refused(&mut owner, "SELECT rollup.move('event_d', 'event_2025')").0, "55000");
-    // Rows that have expired are in no copy.
-    owner
-        .batch_execute(
-            "INSERT INTO event SELECT * FROM event_2025 WHERE v <= 3;
-             SELECT rollup.retain('event_2025', now() - '2026-01-05Z'); SELECT rollup.expire('event_2025')",
-        )
-        .unwrap();
-    let (code, message) = refused(&mut owner, "SELECT rollup.move('event_d', 'event')");
-    assert!(code == "55000" && message.contains("expired before"), "{message}");
-    assert_eq!(number(&mut owner, "SELECT sum(n)::bigint FROM event_d"), 239);
     // Of another's table, and of one without the columns.
     owner
         .batch_execute("CREATE ROLE eve; GRANT ALL ON SCHEMA public TO eve; SET ROLE eve; CREATE TABLE hers (at timestamptz, site int, v int)")
@@ -165,4 +155,130 @@ fn what_was_counted_is_not_given_up_for_a_copy() {
     owner.batch_execute("CREATE TABLE event_2025 (LIKE event); DROP TABLE event_2025").unwrap();
     let said = std::mem::take(&mut *told.lock().unwrap());
     assert!(said.len() == 1 && said[0].0.contains("public.event_2025 has the name"), "{said:?}");
+}
+
+/// Rows of four days are gone, of which the rollups have all: by time, or with a partition that was detached.
+const GONE: [&str; 2] = [
+    "CREATE TABLE event (at timestamptz NOT NULL, site int, v int);",
+    "CREATE TABLE event (at timestamptz NOT NULL, site int, v int) PARTITION BY RANGE (at);
+     CREATE TABLE event_0 PARTITION OF event FOR VALUES FROM (MINVALUE) TO ('2026-01-05 06:00Z');
+     CREATE TABLE event_1 PARTITION OF event DEFAULT;",
+];
+const GO: [&str; 2] = [
+    "SELECT rollup.retain('event', now() - '2026-01-05 06:00Z'); SELECT rollup.expire('event')",
+    "ALTER TABLE event DETACH PARTITION event_0",
+];
+const EXCHANGE: &str = "ALTER TABLE event RENAME TO event_old; ALTER TABLE event_new RENAME TO event";
+const HISTORY: &str = "SELECT md5(string_agg(t::text, ' ' ORDER BY t)) FROM (SELECT 'd', d::text FROM event_d d WHERE day < '2026-01-05Z'
+    UNION ALL SELECT 'h', h::text FROM event_h h WHERE hour < '2026-01-05Z' UNION ALL SELECT 'w', w::text FROM event_w w WHERE day < '2026-01-04Z') t";
+
+fn with_history(client: &mut Client, gone: usize) {
+    let (_, rest) = MAKE.split_once(';').unwrap();
+    client
+        .batch_execute(&format!(
+            "{}{}",
+            GONE[gone],
+            rest.replace("SELECT rollup.retain('event', '1000 years')", "")
+        ))
+        .unwrap();
+    number(client, "SELECT rollup.run('event')");
+    client.batch_execute(GO[gone]).unwrap();
+}
+
+#[test]
+fn what_raw_rows_do_not_tell_any_more_stays() {
+    let (_cluster, mut client) = prepared("with_history", "");
+    let moves = ["SELECT rollup.move('event_d', 'event')", "SELECT rollup.move('event_h', 'event')"];
+    for gone in [0, 1] {
+        // A copy of what is there, and one that was made before rows went; with the stamps, without, and of the same transaction.
+        for copy in [
+            "CREATE TABLE event_new (LIKE event INCLUDING ALL); INSERT INTO event_new SELECT * FROM event",
+            "CREATE TABLE event_new (v int, site int, at timestamptz NOT NULL); INSERT INTO event_new SELECT v, site, at FROM event",
+            "CREATE TABLE event_new (v int, site int, at timestamptz NOT NULL);
+             INSERT INTO event_new SELECT g, g % 3, timestamptz '2026-01-01Z' + g * interval '1 hour' FROM generate_series(0, 239) g",
+            "CREATE TABLE event_new (LIKE event INCLUDING DEFAULTS) PARTITION BY RANGE (at); CREATE TABLE event_new_1 PARTITION OF event_new DEFAULT;
+             INSERT INTO event_new SELECT * FROM event WHERE at >= '2026-01-05 06:00Z'",
+        ] {
+            with_history(&mut client, gone);
+            let before = text(&mut client, HISTORY);
+            client.batch_execute(&format!("BEGIN; {copy}; {EXCHANGE}; {}; {}; COMMIT", moves[0], moves[1])).unwrap();
+            let counted = "SELECT concat((SELECT sum(n) FROM event_d), ' ', (SELECT sum(n) FROM event_w), ' ', (SELECT sum(n) FROM event_d_live))";
+            assert_eq!(text(&mut client, counted), "239 239 239", "{copy}");
+            assert_eq!(text(&mut client, HISTORY), before, "{copy}");
+            assert_eq!(differ(&mut client), 0, "{copy}");
+            // What comes is counted, late rows too, and what is written to the table that was the source is not.
+            client
+                .batch_execute(
+                    "INSERT INTO event (at, site, v) VALUES ('2026-01-02Z', 1, 1), ('2026-01-05 09:00Z', 1, 2), ('2026-01-09Z', 1, 3);
+                     UPDATE event SET v = v + 1 WHERE at > '2026-01-08Z'; INSERT INTO event_old (at, site, v) VALUES ('2026-01-09Z', 1, 4)",
+                )
+                .unwrap();
+            number(&mut client, "SELECT rollup_event()");
+            assert_eq!(text(&mut client, counted), "242 242 242", "{copy}");
+            assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.check('event_h')"), 0, "{copy}");
+            assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.status WHERE source = 'event'::regclass"), 2);
+            client
+                .batch_execute("SELECT rollup.drop('event_d'), rollup.drop('event_h'); DROP TABLE event, event_old; DROP TABLE IF EXISTS event_0")
+                .unwrap();
+        }
+    }
+}
+
+#[test]
+fn rows_of_which_it_cannot_be_told_whether_they_were_counted() {
+    let (_cluster, mut client) = prepared("not_known", "");
+    for gone in [0, 1] {
+        with_history(&mut client, gone);
+        let before = text(&mut client, HISTORY);
+        // One of a bucket whose raw rows are gone in part, and some of those that are gone.
+        client
+            .batch_execute(&format!(
+                "CREATE TABLE event_new (LIKE event INCLUDING ALL); INSERT INTO event_new SELECT * FROM event;
+                 INSERT INTO event_new VALUES ('2026-01-05 09:00Z', 0, 5), ('2026-01-02Z', 0, 6); {EXCHANGE}"
+            ))
+            .unwrap();
+        let error = client.batch_execute("SELECT rollup.move('event_d', 'event')").unwrap_err();
+        let said = error.as_db_error().unwrap();
+        assert_eq!(said.code().code(), "55000");
+        assert!(
+            said.message().starts_with(
+                "it cannot be told which rows of public.event rollup event_d has counted: of 2 groups"
+            ),
+            "{said}"
+        );
+        assert_eq!(text(&mut client, HISTORY), before);
+        assert_eq!(
+            number(&mut client, "SELECT count(*) FROM rollup.status WHERE source = 'event_old'::regclass"),
+            2
+        );
+        // The hint runs as it stands.
+        let (_, delete) = said.hint().unwrap().split_once("without them: ").unwrap();
+        client.batch_execute(delete).unwrap();
+        client.batch_execute("SELECT rollup.move('event_d', 'event')").unwrap();
+        assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.check('event_d')"), 0);
+        assert_eq!(number(&mut client, "SELECT sum(n)::bigint FROM event_d"), 239);
+        // Fewer rows than were counted where all are there, and columns of another type.
+        for (copy, code, why) in [
+            (
+                "(LIKE event_old INCLUDING ALL); INSERT INTO event_new SELECT * FROM event_old WHERE at < '2026-01-09Z'",
+                "55000",
+                "has counted",
+            ),
+            (
+                "(at timestamptz NOT NULL, site int, v numeric)",
+                "42804",
+                "column v_sum of rollup event_h is sum(v) of type bigint, and from",
+            ),
+        ] {
+            client.batch_execute(&format!("CREATE TABLE event_new {copy}")).unwrap();
+            let error = client.batch_execute("SELECT rollup.move('event_h', 'event_new')").unwrap_err();
+            let said = error.as_db_error().unwrap();
+            assert!(said.code().code() == code && said.message().contains(why), "{said:?}");
+            client.batch_execute("DROP TABLE event_new").unwrap();
+        }
+        assert_eq!(text(&mut client, HISTORY), before);
+        client
+            .batch_execute("SELECT rollup.drop('event_d'), rollup.drop('event_h'); DROP TABLE event, event_old; DROP TABLE IF EXISTS event_0")
+            .unwrap();
+    }
 }

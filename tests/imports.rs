@@ -19,7 +19,7 @@ const FLOORS: [(&str, &str); 4] = [
     ),
     (
         "acts",
-        "add_level again anew archive attempt change check citus::expire citus::rebase citus::run command copied create differences drop evolve expire gone mend \
+        "add_level again anew archive attempt carried change check citus::expire citus::rebase citus::run command copied create differences drop evolve expire gone mend \
          newcomers old_partitions one_server partition rebase relocate renamed rewrite rewrite::offers run series sweep",
     ),
 ];

@@ -1,5 +1,7 @@
 //! What the tests of a Citus cluster share.
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use hll_lab::{Citus, root, wait_until};
 use postgres::Client;
@@ -123,6 +125,21 @@ pub fn prepared() -> Option<(Citus, Client)> {
     let create = format!("SELECT rollup.create('http_request_1min', $q${QUERY}$q$, every => NULL)");
     client.batch_execute(&create).expect("the rollup");
     Some((citus, client))
+}
+
+/// Whether no node has a prepared transaction, or has none any more within some seconds.
+pub fn nothing_in_doubt(citus: &Citus, seconds: u64) -> bool {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    (0..citus.size()).all(|node| {
+        while Instant::now() < end {
+            let asked = citus.connect(node).ok().map(|mut c| c.query("SELECT FROM pg_prepared_xacts", &[]));
+            if asked.is_some_and(|found| found.is_ok_and(|rows| rows.is_empty())) {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        false
+    })
 }
 
 /// Tells other threads to stop, also where this one panics: else they would go on for ever.

@@ -37,6 +37,7 @@ pub fn named(coarser: Option<Jsonb>) -> Result<BTreeMap<String, String>> {
 
 /// Adds a level to a rollup whose state row is locked, and fills it from the rollup's table.
 pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
+    super::written::check(d)?;
     let (source, target, _) = d.parts()?;
     let width = catalog::read("SELECT $1::pg_catalog.interval", &[text.into()], |row| {
         row.get::<pgrx::datum::Interval>(1)
@@ -94,6 +95,7 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
     let groups = statements::coarser(plan, &level, target);
     catalog::define(&format!("INSERT INTO {relation} ({}) {groups}", names.join(", ")))?;
     views::make(d.state.nodes().is_some(), plan, Names { source, target, view: None }, Some(&level), d.id)?;
+    super::written::note(d.id, plan)?;
     comments::write(plan, source, &relation, &view, Some(text))
 }
 

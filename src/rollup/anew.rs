@@ -32,6 +32,7 @@ struct Table {
 /// Puts another rollup in the place of `d`, which is locked; returns its id.
 pub fn replace(d: &Definition, all: &[Difference], name: &str, text: &str, options: Options) -> Result<i64> {
     let plan = d.plan()?;
+    super::written::check(d)?;
     let of_rollup = levels::of(d)?;
     refuse_what_cannot(d, all, &plan, &of_rollup)?;
     let (_, target, _) = d.parts()?;
@@ -120,7 +121,7 @@ fn refuse_what_cannot(d: &Definition, all: &[Difference], plan: &Plan, levels: &
 }
 
 /// Whether its table was there before it, and how raw rows have gone that it has counted; empty where none have.
-fn about(d: &Definition) -> Result<(bool, String)> {
+pub fn about(d: &Definition) -> Result<(bool, String)> {
     let _acting = ActingAs::catalog();
     super::session::set_timezone("UTC");
     let found = catalog::write(

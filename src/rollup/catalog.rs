@@ -7,7 +7,8 @@ use super::citus;
 use super::error::{Result, fail, internal, report};
 use super::state;
 use crate::pg::deparse::{joined_tables, qualified_name};
-use crate::pg::lock::{Mode, relation};
+use crate::pg::lock::{Mode, pass, relation};
+use crate::pg::node;
 use crate::pg::security;
 use crate::pg::xact::ActingAs;
 use hll_rollup::sql::literal;
@@ -234,6 +235,9 @@ pub fn by_id_now(id: i64) -> Result<Option<Definition>> {
 /// session gives one of these names meanwhile is not taken for the rollup's.
 pub fn lock(id: i64) -> Result<Option<Definition>> {
     let _acting = ActingAs::catalog();
+    if node::citus_loaded() {
+        pass_tables(id)?;
+    }
     let locked = with_definition("WHERE d.id = $1 FOR UPDATE OF d");
     let Some(mut d) = understood(write_often(&locked, &[id.into()], definition)?)?.pop() else {
         return Ok(None);
@@ -250,6 +254,19 @@ pub fn lock(id: i64) -> Result<Option<Definition>> {
     (d.target, d.source) = (target.and_then(qualified_name), source.and_then(qualified_name));
     d.owner = [target, source].into_iter().flatten().find_map(security::owner_of).or(d.owner);
     Ok(Some(d))
+}
+
+/// Waits for who has a table of a rollup to itself, before the row is locked: Citus makes tables anew so, in transactions
+/// that write to the row of the rollup at their end.
+fn pass_tables(id: i64) -> Result<()> {
+    let tables = write_often(
+        "SELECT d.source::pg_catalog.oid FROM rollup.definition d WHERE d.id = $1 UNION ALL SELECT d.relation::pg_catalog.oid FROM rollup.definition d WHERE d.id = $1 \
+         UNION ALL SELECT l.relation::pg_catalog.oid FROM rollup.level l WHERE l.definition = $1",
+        &[id.into()],
+        |row| row.get::<pg_sys::Oid>(1),
+    )?;
+    tables.into_iter().flatten().for_each(pass);
+    Ok(())
 }
 
 /// The definition with this name, or with this name behind its schema's, if it is there.

@@ -1,13 +1,13 @@
 //! rollup.move to a table that took the place of the source: a copy that was given its name, as a table is rewritten while it is
 //! in use. Whether the copy has the rows with their stamps nobody knows, so that it is counted anew, in one transaction.
 //!
-//! Invariant: nothing that was counted is lost. Where raw rows of the source are gone that the rollup has, or the copy has
-//! fewer rows, it is refused (see `anew`).
+//! Invariant: nothing that was counted is lost. Where raw rows of the source are gone that the rollup has, it keeps what it has
+//! counted of them (see `carried`); where the copy has fewer rows of those that are there, it is refused (see `anew`).
 use super::catalog::{self, Definition};
 use super::error::{Result, fail, internal};
 use super::options::{Again, Options};
 use super::watch::OnChange;
-use super::{anew, create, definition, differences, levels, naming, relocate, source};
+use super::{anew, carried, create, definition, differences, levels, naming, relocate, source};
 use crate::pg::deparse::shown_name;
 use crate::pg::lock;
 use crate::pg::xact::{ActingAs, current_user};
@@ -26,6 +26,11 @@ pub fn move_to(d: &Definition, to: pg_sys::Oid) -> Result<()> {
 }
 
 fn count_instead(d: &Definition, to: pg_sys::Oid) -> Result<()> {
+    let (adopted, left) = anew::about(d)?;
+    if !adopted && !left.is_empty() {
+        carried::carry(d, to)?;
+        return keep_as_long(d.source_oid, to);
+    }
     let there = source::describe(to)?;
     let (from, target, _) = d.parts()?;
     let plan = d.plan()?;

@@ -63,6 +63,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
             add_level::add(&d, &draft.plan, level, width)?;
         }
     }
+    super::written::note(id, &draft.plan)?;
     std::mem::drop(of_target);
     super::switched::arrange(draft.source_oid)?;
     std::mem::drop(of_source);

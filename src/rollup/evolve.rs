@@ -188,6 +188,7 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
         );
     }
     d.check_cluster()?;
+    super::written::check(d)?;
     forget_unused(&mut columns, old.rows.as_deref());
     if !columns.iter().any(|c| c.merge().is_some() && (!c.hidden || old.rows.as_ref() != Some(&c.name))) {
         return fail(WRONG, "no aggregate would be left", "Drop the rollup: SELECT rollup.drop(name).");
@@ -218,6 +219,7 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
         }
     }
     store_partial(d, &gone, if backfill { &[] } else { &come })?;
+    super::written::note(d.id, &plan)?;
     d.store_plan(&plan, &statements::query(&plan, source))
 }
 

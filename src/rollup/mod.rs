@@ -22,6 +22,7 @@ mod batch;
 mod beside;
 mod called;
 mod caller;
+mod carried;
 pub mod catalog;
 mod change;
 mod changes;

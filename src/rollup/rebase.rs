@@ -168,7 +168,7 @@ fn above_stamps(name: &str, before: i64) -> Result<i64> {
 
 /// Lifts stamps to come above every stamp that is there; returns by how much and, where Citus keeps the table, the
 /// state of who has merged them. The table stays locked.
-fn shift_stamps(table: &Source, on_nodes: bool, before: i64) -> Result<(i64, Option<Nodes>)> {
+pub fn shift_stamps(table: &Source, on_nodes: bool, before: i64) -> Result<(i64, Option<Nodes>)> {
     source::lock_exclusively(table)?;
     let name = table.qualified();
     let (offset, nodes) = if on_nodes {

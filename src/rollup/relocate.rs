@@ -17,6 +17,7 @@ use pgrx::prelude::*;
 /// Has the rollup, whose state row is locked, count the rows of `to`, of which its source is a part.
 pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
     let whole = check(d, to)?;
+    super::written::check(d)?;
     let name = whole.qualified();
     let (_, target, owner) = d.parts()?;
     let plan = d.plan()?;
@@ -86,7 +87,7 @@ pub fn is_part(d: &Definition, to: pg_sys::Oid) -> Result<bool> {
 }
 
 /// Refuses a table that the rollup cannot move to; what is known of it otherwise.
-fn check(d: &Definition, to: pg_sys::Oid) -> Result<Source> {
+pub fn check(d: &Definition, to: pg_sys::Oid) -> Result<Source> {
     if keeps_one_snapshot() {
         return fail(
             PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
@@ -171,7 +172,7 @@ fn move_expiry(part: pg_sys::Oid, to: pg_sys::Oid, others: bool) -> Result<()> {
 }
 
 /// The live views of the rollup and its levels, over the whole table, with their comments.
-fn remake_views(d: &Definition, plan: &Plan, source: &str, target: &str) -> Result<()> {
+pub fn remake_views(d: &Definition, plan: &Plan, source: &str, target: &str) -> Result<()> {
     let levels = levels::of(d)?;
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {
         let table = level.map_or(target, |l| l.target.as_str());

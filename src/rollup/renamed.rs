@@ -73,6 +73,7 @@ pub fn stored(d: &Definition) -> Result<Plan> {
         return Ok(plan);
     }
     // The views that read changes name the column by a constant.
+    super::written::check(d)?;
     let levels = levels::of(d)?;
     let _acting = ActingAs::role(owner);
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {

@@ -68,7 +68,7 @@ fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
 
 fn run_locked(place: &dyn Place, mut d: Definition, how_much: HowMuch) -> Result<i64> {
     super::unlogged::check_stored(d.id, &d.name)?;
-    super::written::check(&d)?;
+    super::written::settle(&d)?;
     notify::begin();
     let Look { plan, now, candidate, rows: mut total } = place.look(&d)?;
     super::trust::settle(&d, &plan)?;

@@ -46,6 +46,28 @@ pub fn database() -> u32 {
     unsafe { pg_sys::MyDatabaseId.to_u32() }
 }
 
+/// The columns of a relation that were not dropped, as they are called now: their numbers and names; none where it is gone.
+pub fn columns_of(relation: pg_sys::Oid) -> Vec<(i16, String)> {
+    // SAFETY: look-ups in the catalog, which give NULL where there is nothing; names are copied. One that was dropped has a
+    // number yet, and no name by which it is found.
+    unsafe {
+        let tuple =
+            pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, pg_sys::Datum::from(relation));
+        if tuple.is_null() {
+            return Vec::new();
+        }
+        let last = (*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_class>(tuple)).relnatts;
+        pg_sys::ReleaseSysCache(tuple);
+        (1..=last)
+            .filter_map(|number| {
+                let name = pg_sys::get_attname(relation, number, true);
+                (!name.is_null() && pg_sys::get_attnum(relation, name) == number)
+                    .then(|| (number, CStr::from_ptr(name).to_string_lossy().into_owned()))
+            })
+            .collect()
+    }
+}
+
 /// The owner of a relation, if it is there.
 pub fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
     // SAFETY: the cached tuple is released before return; what is read of it is its fixed part.

@@ -8,7 +8,7 @@ use crate::rollup::error::{Result, fail};
 use crate::rollup::levels;
 use crate::rollup::naming;
 use crate::rollup::views::{self, Names};
-use crate::rollup::{comments::Said, definition, state};
+use crate::rollup::{comments::Said, definition, state, written};
 use hll_rollup::sql::STAMP;
 use hll_rollup::{
     Backlog, Frontier, Level, Node, Nodes, Plan, SOURCE, Snapshot, State, from_clause, statements,
@@ -140,6 +140,7 @@ fn understood(d: &Definition, old: Plan, at: &Place) -> Result<Plan> {
 
 /// Recreates the live views, which differ between a rollup on one node and on several.
 pub fn views(d: &Definition, plan: &Plan, levels: &[Level], nodes: bool) -> Result<()> {
+    written::check(d)?;
     let (source, target, _) = d.parts()?;
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {
         let table = level.map_or(target, |l| l.target.as_str());

@@ -237,6 +237,7 @@ fn of_rollup(d: &Definition, catalog_of: &Catalog, parts: &[pg_sys::Oid], histor
     watched::watch(f.relation);
     f.live.iter().for_each(|view| watched::watch(*view));
     let plan = d.plan()?;
+    super::super::written::check(d)?;
     if let Some(why) = refusal(d, &plan, &f, owner, history)? {
         return Ok(Err(why));
     }
