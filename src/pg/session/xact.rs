@@ -63,6 +63,12 @@ pub fn clock() -> i64 {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
+/// What `now()` says, in microseconds since 2000.
+pub fn transaction_time() -> i64 {
+    // SAFETY: reads a variable of this process.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}
+
 /// Whether it is an id as rows bear it of this transaction or a part of it that was not rolled back.
 pub fn is_own_transaction(id: pg_sys::TransactionId) -> bool {
     // SAFETY: a look at what this process knows of its transaction; raises no error.
