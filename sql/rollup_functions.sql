@@ -433,8 +433,9 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
          (SELECT pg_catalog.string_agg(pg_catalog.concat('node ', w.node || ' ', '(group ', w.group_id, '): ', w.waits_for), '; ' ORDER BY w.group_id)
             FROM rollup.nodes(d.name) w WHERE w.waits_for IS NOT NULL)
        END AS held_back_by,
+       -- OFFSET has the index asked for each: a table of all such columns is made by reading all columns there are.
        a.runs, a.failures, a.failed, CASE WHEN rollup_internal.may_read(o.owner) THEN coalesce(a.last_error,
-         CASE WHEN d.source IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute g WHERE g.attrelid = d.source AND g.attname = 'rollup_stamp' AND g.atttypid = 'int8'::regtype AND NOT g.attisdropped)
+         CASE WHEN d.source IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute g WHERE g.attrelid = d.source AND g.attname = 'rollup_stamp' AND g.atttypid = 'int8'::regtype AND NOT g.attisdropped OFFSET 0)
               THEN 'column rollup_stamp of ' || d.source || ' is gone' END, (l.waiting).why) END AS last_error,
        d.backlog_rows, d.backlog_done, (d.backlog_done / NULLIF(extract(epoch FROM a.last_run - d.backlog_started), 0))::bigint AS backlog_rows_per_second,
        CASE WHEN d.backlog_done > 0 THEN a.last_run + (a.last_run - d.backlog_started) * ((d.backlog_rows - d.backlog_done)::float8 / d.backlog_done) END AS backlog_end,
