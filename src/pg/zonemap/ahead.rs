@@ -116,10 +116,10 @@ fn bounds(table: pg_sys::Oid, of: pg_sys::Oid) -> Option<Bounds> {
         if relation.is_null() {
             return None;
         }
-        // A partition that is being detached does not count.
+        // A partition that is being detached does not count. 'r' is by range, as pg_partitioned_table says it.
         let described = (*pg_sys::RelationGetPartitionDesc(relation, true)).boundinfo;
         let mut found = None;
-        if !described.is_null() && (*described).strategy as u8 == pg_sys::PARTITION_STRATEGY_RANGE as u8 {
+        if !described.is_null() && (*described).strategy as u8 == b'r' {
             let number = (*described).ndatums as usize;
             let bound = |n: usize| value(*(*(*described).datums.add(n)), **(*described).kind.add(n), of);
             found = Some(Bounds {
