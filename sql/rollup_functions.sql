@@ -312,29 +312,15 @@ COMMENT ON FUNCTION rollup_internal.partition_zones(regclass) IS
 CREATE FUNCTION rollup_internal.covered_until(relation regclass, bound timestamptz) RETURNS timestamptz LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path TO pg_catalog, pg_temp AS $$
   WITH b AS MATERIALIZED (SELECT * FROM rollup_internal.partition_bounds($1))
-  SELECT min(e.upper) FROM b e WHERE e.upper > $2 AND NOT EXISTS (SELECT FROM b n WHERE n.lower = e.upper)
+  SELECT min(e.upper) FROM b e WHERE e.upper > $2 AND NOT EXISTS (SELECT FROM b n WHERE n.lower = e.upper AND isfinite(n.lower))
      AND EXISTS (SELECT FROM b h WHERE h.lower <= $2 AND $2 < h.upper) $$;
 COMMENT ON FUNCTION rollup_internal.covered_until(regclass, timestamptz) IS
 'Up to where partitions lie without a gap from this bound on; NULL where it lies in none. NULL gives NULL';
 
-CREATE FUNCTION rollup_internal.partitions_until(relation regclass) RETURNS timestamptz LANGUAGE sql STABLE STRICT PARALLEL SAFE
-SET search_path TO pg_catalog, pg_temp AS $$
-  SELECT coalesce(timezone(z.of_bounds, timezone('UTC', rollup_internal.covered_until($1, timezone('UTC', timezone(z.of_bounds, now()))))), now())
-    FROM rollup_internal.partition_zones($1) z WHERE z.of_bounds IS NOT NULL $$;
-COMMENT ON FUNCTION rollup_internal.partitions_until(regclass) IS
-'Up to when rows from now on find a partition in a table that rollup.partition keeps ahead: now where there is none. NULL for other tables and for NULL';
-
-CREATE FUNCTION rollup_internal.partitions_ahead(relation regclass, OUT until timestamptz, OUT why text) LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE
-SET search_path TO pg_catalog, pg_temp AS $$
-BEGIN
-  IF rollup_internal.is_free($1) THEN
-    until := rollup_internal.partitions_until($1);
-  END IF;
-EXCEPTION WHEN OTHERS THEN
-  why := SQLERRM;
-END $$;
-COMMENT ON FUNCTION rollup_internal.partitions_ahead(regclass) IS
-'The same where that can be told without waiting for a lock, and why it cannot be told where it ought to be: for views of all rollups, of which none hides the others. NULL for other tables and for NULL';
+CREATE FUNCTION rollup_internal.partitions_ahead(relation regclass, zone text, OUT until timestamptz, OUT why text)
+AS 'MODULE_PATHNAME', 'rollup_partitions_ahead' LANGUAGE c STABLE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup_internal.partitions_ahead(regclass, text) IS
+'Up to when rows from now on find a partition in a table of rollup.partition whose bounds, in a column without time zone, show the clock of ZONE: now where there is none; and why that cannot be told where it ought to be, for views of all rollups, of which none hides the others. NULL where the table is locked, for tables that are partitioned otherwise and for NULL. Waits for no lock';
 
 CREATE FUNCTION rollup_internal.partition_for(relation regclass, bound timestamptz, OUT lower timestamptz, OUT upper timestamptz)
 LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path TO pg_catalog, pg_temp AS $$
@@ -447,8 +433,9 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
          (SELECT pg_catalog.string_agg(pg_catalog.concat('node ', w.node || ' ', '(group ', w.group_id, '): ', w.waits_for), '; ' ORDER BY w.group_id)
             FROM rollup.nodes(d.name) w WHERE w.waits_for IS NOT NULL)
        END AS held_back_by,
+       -- OFFSET has the index asked for each: a table of all such columns is made by reading all columns there are.
        a.runs, a.failures, a.failed, CASE WHEN rollup_internal.may_read(o.owner) THEN coalesce(a.last_error,
-         CASE WHEN d.source IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute g WHERE g.attrelid = d.source AND g.attname = 'rollup_stamp' AND g.atttypid = 'int8'::regtype AND NOT g.attisdropped)
+         CASE WHEN d.source IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute g WHERE g.attrelid = d.source AND g.attname = 'rollup_stamp' AND g.atttypid = 'int8'::regtype AND NOT g.attisdropped OFFSET 0)
               THEN 'column rollup_stamp of ' || d.source || ' is gone' END, (l.waiting).why) END AS last_error,
        d.backlog_rows, d.backlog_done, (d.backlog_done / NULLIF(extract(epoch FROM a.last_run - d.backlog_started), 0))::bigint AS backlog_rows_per_second,
        CASE WHEN d.backlog_done > 0 THEN a.last_run + (a.last_run - d.backlog_started) * ((d.backlog_rows - d.backlog_done)::float8 / d.backlog_done) END AS backlog_end,
@@ -494,7 +481,7 @@ SELECT d.name, d.source, (SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oi
   LEFT JOIN LATERAL (SELECT min(u.until) AS partitions_until,
       pg_catalog.string_agg(CASE WHEN (k.last_error IS NOT NULL OR u.why IS NOT NULL) AND rollup_internal.may_read(rollup_internal.owner_of(k.relation)) THEN pg_catalog.concat_ws('; ', k.last_error, u.why) END, '; ') AS partitions_error
     FROM (VALUES (d.source::oid), (d.relation::oid) UNION ALL SELECT v.relation FROM rollup.level v WHERE v.definition OPERATOR(pg_catalog.=) d.id) x (relation)
-    JOIN rollup.partitioning k ON k.relation OPERATOR(pg_catalog.=) x.relation CROSS JOIN LATERAL rollup_internal.partitions_ahead(k.relation) u) p ON true;
+    JOIN rollup.partitioning k ON k.relation OPERATOR(pg_catalog.=) x.relation CROSS JOIN LATERAL rollup_internal.partitions_ahead(k.relation, k.timezone) u) p ON true;
 COMMENT ON VIEW rollup.status IS 'One row a rollup: is it up to date, what did its last runs do, what holds it or the expiry of its source back';
 COMMENT ON COLUMN rollup.status.expiry_held_by IS 'what keeps rows of the source from expiring: rollups that are paused, fail or have a backlog, and why a partition stays';
 COMMENT ON COLUMN rollup.status.state IS 'active, paused, failing: its last runs failed, or gone: its table or its source was dropped, SELECT rollup.drop(name)';
@@ -544,7 +531,7 @@ SELECT m.name, pg_catalog.jsonb_build_object('relation', k.relation::text), m.va
   FROM rollup.partitioning k JOIN pg_catalog.pg_class c ON c.oid = k.relation CROSS JOIN LATERAL (VALUES
     -- Without an upper bound, for ever.
     ('rollup_partitions_ahead_seconds', (SELECT CASE WHEN pg_catalog.isfinite(u.until) THEN extract(epoch FROM u.until - pg_catalog.now())::float8
-      WHEN u.until IS NOT NULL THEN 'Infinity'::float8 END FROM rollup_internal.partitions_ahead(k.relation) u)),
+      WHEN u.until IS NOT NULL THEN 'Infinity'::float8 END FROM rollup_internal.partitions_ahead(k.relation, k.timezone) u)),
     ('rollup_moved_rows_total', k.moved::float8)) m(name, value)
  WHERE m.value IS NOT NULL;
 COMMENT ON VIEW rollup.metrics IS 'Counters and gauges for a scraper: a name, labels, and a value';

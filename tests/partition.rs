@@ -297,7 +297,7 @@ fn bounds_are_those_of_the_calendar() {
     assert_eq!(
         number(
             &mut client,
-            "SELECT count(*) FROM unnest(ARRAY['of_day', 'of_time', 'of_zone', 'anchored']) t WHERE rollup_internal.partitions_until(t::regclass) < now() + interval '1 hour'"
+            "SELECT count(*) FROM rollup.partitioning t WHERE (rollup_internal.partitions_ahead(t.relation, t.timezone)).until < now() + interval '1 hour'"
         ),
         0
     );

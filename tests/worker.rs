@@ -80,6 +80,32 @@ fn idle_ticks_take_no_transaction_id() {
 }
 
 #[test]
+fn idle_ticks_read_no_table() {
+    let (_cluster, mut client) = prepared("unread", "200 milliseconds");
+    configure(&mut client, &["SET autovacuum = off"]);
+    client.batch_execute(ROWS).unwrap();
+    caught_up(&mut client);
+    // Processes tell of their scans once a second: three seconds hold at least five ticks of which was told.
+    let scans = "SELECT sum(pg_stat_get_numscans(r))::bigint FROM (SELECT c FROM unnest('{rollup.definition,rollup.attempt}'::regclass[]) c \
+        UNION ALL SELECT indexrelid FROM pg_index WHERE indrelid IN ('rollup.definition'::regclass, 'rollup.attempt'::regclass)) t (r)";
+    let mut quiet = std::time::Instant::now();
+    let mut last = number(&mut client, scans);
+    wait_for("three seconds without a scan", 30, || {
+        let now = number(&mut client, scans);
+        if now != last {
+            (last, quiet) = (now, std::time::Instant::now());
+        }
+        quiet.elapsed().as_secs() >= 3
+    });
+    // What is kept is read again: after a pause, and when it is resumed.
+    client.batch_execute(&format!("SELECT rollup.pause('http_request_1min'); {ROWS}")).unwrap();
+    wait_for("the pause is seen", 30, || number(&mut client, scans) > last);
+    client.batch_execute("SELECT rollup.resume('http_request_1min')").unwrap();
+    caught_up(&mut client);
+    assert_eq!(differences(&mut client, "http_request_1min_live"), 0);
+}
+
+#[test]
 fn too_many_failures_pause() {
     let (_cluster, mut client) = prepared("pausing", "1 second");
     configure(&mut client, &["SET rollup.retry_delay = '20ms'"]);

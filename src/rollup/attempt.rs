@@ -8,7 +8,8 @@ use super::history::{nothing_to_do, remember};
 use super::settings;
 use super::waiting::New;
 use super::{catalog, partition, run};
-use crate::pg::xact::ActingAs;
+use crate::pg::xact::{ActingAs, clock};
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -26,19 +27,30 @@ pub struct Due {
     pub owner: Option<pg_sys::Oid>,
     /// Its source.
     pub source: pg_sys::Oid,
-    /// Its next run is due.
-    pub now: bool,
+    /// Its next run is due then, in microseconds since 2000; at the beginning of time: at once.
+    due_at: i64,
+    /// Its last run was then, or never.
+    last_run: Option<i64>,
     /// It has a backlog.
     pub backlog: bool,
     /// Its last run failed.
     pub failing: bool,
 }
 
-/// The condition that a run is due, of a row of `rollup.attempt`, `a`, and one of `rollup.definition`, `d`. A clock that was set
-/// back makes it due: its last run seems to lie ahead. So does a backlog, at once.
-const IS_DUE: &str = "d.state = 'active' AND d.every IS NOT NULL AND (a.last_run IS NULL \
-    OR (d.backlog_to_xmax IS NOT NULL AND a.failures = 0) OR pg_catalog.clock_timestamp() >= coalesce(a.hold_until, a.last_run + d.every) \
-    OR a.last_run > pg_catalog.clock_timestamp() + interval '1 second')";
+impl Due {
+    /// Its next run is due. A clock that was set back makes it due: its last run seems to lie ahead.
+    pub fn is_due(&self, clock: i64) -> bool {
+        clock >= self.due_at || self.last_run.is_some_and(|at| at > clock.saturating_add(AHEAD))
+    }
+}
+
+/// Last runs that lie so many microseconds ahead are those of another clock.
+const AHEAD: i64 = 1_000_000;
+
+/// When the next run of an active rollup is due, of a row of `rollup.attempt`, `a`, and one of `rollup.definition`, `d`: with a
+/// backlog at once.
+const DUE_AT: &str = "CASE WHEN a.last_run IS NULL OR (d.backlog_to_xmax IS NOT NULL AND a.failures = 0) THEN '-infinity' \
+    ELSE coalesce(a.hold_until, a.last_run + d.every) END";
 
 /// The version of the extension in this database; None where there is none.
 pub fn catalog_version() -> Result<Option<String>> {
@@ -63,12 +75,13 @@ pub fn settings_of_database() -> Result<String> {
     Ok(first(found).unwrap_or_default())
 }
 
-/// The active rollups, the one that has waited longest first.
+/// The active rollups, the one that has waited longest first. What is said of them changes with the tables it is read from, and
+/// with nothing else: when they are due is a time, and no answer.
 pub fn scheduled() -> Result<Vec<Due>> {
     let _acting = ActingAs::catalog();
     let sql = format!(
-        "SELECT d.id, d.name, d.relation::pg_catalog.oid, d.source::pg_catalog.oid, {IS_DUE}, d.backlog_to_xmax IS NOT NULL, a.failures > 0, \
-         d.last_owner, d.system_id FROM rollup.definition d \
+        "SELECT d.id, d.name, d.relation::pg_catalog.oid, d.source::pg_catalog.oid, {DUE_AT}, d.backlog_to_xmax IS NOT NULL, a.failures > 0, \
+         d.last_owner, d.system_id, a.last_run FROM rollup.definition d \
          LEFT JOIN rollup.attempt a ON a.id = d.id WHERE d.state = 'active' AND d.every IS NOT NULL AND d.relation IS NOT NULL AND d.source IS NOT NULL ORDER BY a.last_run NULLS FIRST, d.id"
     );
     catalog::read_often(&sql, &[], |row| {
@@ -78,7 +91,8 @@ pub fn scheduled() -> Result<Vec<Due>> {
             name: row.must(2)?,
             owner: catalog::owner(row, [row.get(3)?, Some(source)], 8)?.0,
             source,
-            now: row.get(5)? == Some(true),
+            due_at: row.must::<TimestampWithTimeZone>(5)?.into(),
+            last_run: row.get::<TimestampWithTimeZone>(10)?.map(Into::into),
             backlog: row.get(6)? == Some(true),
             failing: row.get(7)? == Some(true),
         })
@@ -107,9 +121,10 @@ pub fn begin(id: i64) -> Result<bool> {
             "WITH free AS MATERIALIZED (SELECT d.id FROM rollup.definition d WHERE d.id = $1 FOR NO KEY UPDATE SKIP LOCKED) \
              INSERT INTO rollup.attempt AS a (id, started) SELECT id, pg_catalog.clock_timestamp() FROM free \
              ON CONFLICT (id) DO UPDATE SET started = excluded.started \
-             WHERE EXISTS (SELECT FROM rollup.definition d WHERE d.id = a.id AND {IS_DUE}) RETURNING true"
+             WHERE EXISTS (SELECT FROM rollup.definition d WHERE d.id = a.id AND d.state = 'active' AND d.every IS NOT NULL \
+             AND (pg_catalog.clock_timestamp() >= {DUE_AT} OR a.last_run > pg_catalog.clock_timestamp() + interval '1 microsecond' * $2)) RETURNING true"
         ),
-        &[id.into()],
+        &[id.into(), AHEAD.into()],
         |row| row.get::<bool>(1),
     )?;
     Ok(first(begun) == Some(true))
@@ -225,7 +240,7 @@ pub fn run_due() -> Result<i64> {
     partition::make_due()?;
     let mut rows = 0;
     for d in scheduled()? {
-        if !d.now || catalog::check_owner(d.owner, &d.name).is_err() {
+        if !d.is_due(clock()) || catalog::check_owner(d.owner, &d.name).is_err() {
             continue;
         }
         let done = crate::pg::xact::in_subtransaction(|| {

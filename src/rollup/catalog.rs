@@ -79,6 +79,8 @@ pub struct Definition {
     pub failing: bool,
     /// It tells when it has changed.
     pub notifies: bool,
+    /// It minds changes of raw rows on this server, and some may have gone unseen: a command has said so.
+    pub(super) unsure: bool,
     /// What it called when it was made, as JSON; None: made before that was recorded.
     pub(super) routines: Option<String>,
 }
@@ -154,7 +156,7 @@ fn with_definition(rest: &str) -> String {
     format!(
         "SELECT d.id, d.name, d.relation::pg_catalog.oid, d.source::pg_catalog.oid, d.last_owner, d.system_id, \
          d.plan::pg_catalog.text, d.timezone, d.state = 'active', s.stamp_offset, d.on_change = 'recompute', \
-         d.joined::pg_catalog.oid[], d.live::pg_catalog.oid, d.shape::pg_catalog.text, a.failures > 0, d.notify, d.routines::pg_catalog.text, {} \
+         d.joined::pg_catalog.oid[], d.live::pg_catalog.oid, d.shape::pg_catalog.text, a.failures > 0, d.notify, d.routines::pg_catalog.text, NOT d.whole AND d.on_change <> 'ignore' AND d.nodes IS NULL, {} \
          FROM rollup.definition d LEFT JOIN rollup.source s ON s.relation = d.source LEFT JOIN rollup.attempt a ON a.id = d.id {rest}",
         state::COLUMNS
     )
@@ -201,8 +203,9 @@ fn definition(row: &SpiHeapTupleData) -> SpiResult<(Definition, state::Columns)>
         failing: row.get(15)? == Some(true),
         notifies: row.must(16)?,
         routines: row.get(17)?,
+        unsure: row.must(18)?,
     };
-    Ok((found, state::read(row, 18)?))
+    Ok((found, state::read(row, 19)?))
 }
 
 /// Definitions as a query gives them, with what this node makes of them.

@@ -1,22 +1,13 @@
 //! Triggers of a source that are missing or switched off are put right by a run: see `arrange`.
 use super::arrange::{is_watched, odd, tables, try_as, warn};
-use super::catalog::{self, Definition};
+use super::catalog::Definition;
 use super::error::Result;
 use super::{leaving, source, switched};
-use crate::pg::xact::ActingAs;
 use hll_rollup::sql::literal;
 
 /// Whether changes of a source that its rollups mind go unseen, as far as a command has said so: asked at every look.
 pub fn lacks(d: &Definition) -> Result<bool> {
-    let told = {
-        let _acting = ActingAs::catalog();
-        catalog::read_often(
-            "SELECT NOT whole AND on_change <> 'ignore' AND nodes IS NULL FROM rollup.definition WHERE id = $1",
-            &[d.id.into()],
-            |row| row.get::<bool>(1),
-        )?
-    };
-    Ok(told.first() == Some(&Some(true)) && super::arrange::lacks(d.source_oid)?)
+    Ok(d.unsure && super::arrange::lacks(d.source_oid)?)
 }
 
 /// Makes, as the owner of a source whose rollup is run, what lacks: changes were made unseen. At the end of the run: its locks

@@ -11,6 +11,7 @@ use pgrx::prelude::*;
 mod add_level;
 mod adopt;
 mod again;
+mod ahead;
 mod anew;
 mod archive;
 mod arrange;

@@ -7,6 +7,7 @@ use crate::pg::deparse::shown_name;
 use crate::pg::reach::TimeType;
 use crate::pg::xact::ActingAs;
 use hll_rollup::sql::{ident, literal};
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -298,13 +299,33 @@ pub fn succeeded(relation: pg_sys::Oid) -> Result<()> {
     )
 }
 
-/// Relations that have a retention and do not rest, with the owner of each.
-pub fn retained() -> Result<Vec<(pg_sys::Oid, pg_sys::Oid)>> {
+/// A relation that has a retention.
+#[derive(Debug, Clone, Copy)]
+pub struct Retained {
+    /// It.
+    pub table: pg_sys::Oid,
+    /// Its owner.
+    pub owner: pg_sys::Oid,
+    /// It rests until then, in microseconds since 2000.
+    hold_until: Option<i64>,
+}
+
+impl Retained {
+    /// Whether it does not rest.
+    pub fn is_due(&self, clock: i64) -> bool {
+        self.hold_until.is_none_or(|end| end <= clock)
+    }
+}
+
+/// Relations that have a retention.
+pub fn retained() -> Result<Vec<Retained>> {
     let _acting = ActingAs::catalog();
     catalog::read_often(
-        "SELECT t.relation::pg_catalog.oid, c.relowner FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid = t.relation \
-         WHERE t.hold_until IS NULL OR t.hold_until <= pg_catalog.clock_timestamp()",
+        "SELECT t.relation::pg_catalog.oid, c.relowner, t.hold_until FROM rollup.retention t JOIN pg_catalog.pg_class c ON c.oid = t.relation",
         &[],
-        |row| Ok((row.must(1)?, row.must(2)?)),
+        |row| {
+            let hold_until = row.get::<TimestampWithTimeZone>(3)?.map(Into::into);
+            Ok(Retained { table: row.must(1)?, owner: row.must(2)?, hold_until })
+        },
     )
 }

@@ -1,7 +1,7 @@
 //! Expiry by an owner's process: a little at a time, so that runs do not wait for it.
 use super::work::timed;
 use crate::pg::background;
-use crate::pg::xact::Failure;
+use crate::pg::xact::{Failure, clock};
 use crate::rollup::error::Result;
 use crate::rollup::expire::{Bracket, Expiry, Outcome, Step};
 use crate::rollup::settings::expire_sleep;
@@ -65,8 +65,8 @@ impl Turns {
                 Ok(tables) => {
                     self.tables = tables
                         .into_iter()
-                        .filter(|(_, o)| *o == self.owner)
-                        .map(|(table, _)| table)
+                        .filter(|t| t.owner == self.owner && t.is_due(clock()))
+                        .map(|t| t.table)
                         .collect();
                 }
                 Err(e) => return log!("rollup: expiry: {}", e.message),

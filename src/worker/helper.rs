@@ -2,7 +2,7 @@
 //! between the runs. It leaves when there has been nothing to do for a while, and after a turn where others wait.
 use super::expiry::Turns;
 use super::partitions::Partitions;
-use super::work::{self, Found, Settings};
+use super::work::{self, Found, Known, Quiet, Settings};
 use crate::pg::background;
 use crate::pg::lock::Turn;
 use crate::rollup::settings::naptime;
@@ -26,13 +26,14 @@ fn main(argument: u64) {
     let mut partitions = Partitions::new(owner);
     let mut worked = Instant::now();
     let mut settings = Settings::known();
+    let (mut known, mut quiet) = (Known::default(), Quiet::default());
     while worked.elapsed() < PATIENCE {
         background::report("rollup worker", None);
         let mut more = false;
-        match work::look(&name) {
-            Ok(Found::Ready(mut due)) => {
-                due.retain(|d| d.owner == Some(owner));
-                let sources = work::with_rows(due);
+        match known.look(&name) {
+            Ok(Found::Ready(due)) => {
+                quiet.begin(known.at());
+                let sources = work::with_rows(due.iter().filter(|d| d.owner == Some(owner)), &mut quiet);
                 if !sources.is_empty() {
                     worked = Instant::now();
                 }
@@ -41,7 +42,7 @@ fn main(argument: u64) {
                 expiry.work();
             }
             Ok(Found::ReadOnly) => {
-                work::wait_while_read_only(&name, "rollup worker", &mut settings);
+                work::wait_while_read_only(&name, "rollup worker", &mut known, &mut settings);
                 break;
             }
             Ok(_) => break,
@@ -49,7 +50,7 @@ fn main(argument: u64) {
         }
         background::report_statistics();
         background::report("rollup worker", None);
-        if Turn::is_awaited() || settings.have_changed() {
+        if Turn::is_awaited() || settings.have_changed(known.at()) {
             break;
         }
         background::pause(if more || expiry.has_begun() { 0 } else { naptime().min(1000) });

@@ -1,6 +1,7 @@
 //! The launcher: sees that each database has its scheduler. It connects to no database, so that it stands in
 //! the way of none.
-use crate::pg::{background, lock, xact};
+use crate::pg::xact::{self, Failure, Moment};
+use crate::pg::{background, lock};
 use crate::rollup::settings::{naptime, serves};
 use pgrx::bgworkers::DynamicBackgroundWorker;
 use pgrx::prelude::*;
@@ -25,8 +26,9 @@ fn main(_: u64) {
     background::report("rollup launcher", None);
     let mut slots: HashMap<u32, Slot> = HashMap::new();
     let mut warned = false;
+    let mut known = None;
     loop {
-        match xact::in_transaction(served) {
+        match served(&mut known) {
             Err(e) => log!("rollup launcher: {}", e.message),
             Ok(databases) => {
                 slots.retain(|oid, s| {
@@ -42,11 +44,22 @@ fn main(_: u64) {
     }
 }
 
+/// The databases that take connections, as they were at a moment: see `Known` in `work`.
+type Databases = (Moment, Vec<(u32, String)>);
+
 /// The databases that are to have a scheduler, now that nobody waits for everyone to leave them.
-fn served() -> Vec<(u32, String)> {
-    let mut databases = background::databases();
-    databases.retain(|(oid, name)| serves(name) && !lock::asked_to_leave((*oid).into()));
-    databases
+fn served(known: &mut Option<Databases>) -> Result<Vec<(u32, String)>, Failure> {
+    let at = xact::in_transaction(Moment::now)?;
+    let all = match known.take() {
+        Some((then, all)) if then == at => all,
+        _ => xact::in_transaction(background::databases)?,
+    };
+    let mut databases = known.insert((at, all)).1.clone();
+    databases.retain(|(_, name)| serves(name));
+    xact::in_transaction(|| {
+        databases.retain(|(oid, _)| !lock::asked_to_leave((*oid).into()));
+        databases
+    })
 }
 
 fn look_after(

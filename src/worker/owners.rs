@@ -8,7 +8,10 @@
 use super::work::{self, Quiet, timed};
 use crate::pg::background;
 use crate::pg::lock::Turn;
+use crate::pg::xact::{Moment, clock};
 use crate::rollup::attempt::Due;
+use crate::rollup::error::Result;
+use crate::rollup::retention::Retained;
 use crate::rollup::settings::max_workers;
 use crate::rollup::{partition, retention};
 use pgrx::bgworkers::DynamicBackgroundWorker;
@@ -33,6 +36,19 @@ struct Process {
     cancelled: Option<Instant>,
 }
 
+/// What owners have that is tended: tables with a retention, and the owners of tables whose partitions are made ahead.
+struct Kept {
+    retained: Vec<Retained>,
+    partitioned: Vec<pg_sys::Oid>,
+}
+
+impl Kept {
+    fn read() -> Result<Kept> {
+        let partitioned = partition::kept()?.into_iter().map(|(_, owner)| owner).collect();
+        Ok(Kept { retained: retention::retained()?, partitioned })
+    }
+}
+
 /// The owners that are served, and those that wait.
 pub struct Owners {
     database: u64,
@@ -40,6 +56,7 @@ pub struct Owners {
     waiting: Vec<(pg_sys::Oid, Instant)>,
     tended: HashMap<pg_sys::Oid, Instant>,
     quiet: Quiet,
+    kept: Option<(Moment, Kept)>,
     sign: Option<Turn>,
     cancelled: Instant,
     warned: bool,
@@ -53,16 +70,17 @@ impl Owners {
             waiting: Vec::new(),
             tended: HashMap::new(),
             quiet: Quiet::default(),
+            kept: None,
             sign: None,
             cancelled: Instant::now(),
             warned: false,
         }
     }
 
-    /// Starts processes for owners who have something to do.
-    pub fn serve(&mut self, due: Vec<Due>) {
+    /// Starts processes for owners who have something to do; `at` is when the look began that has found what is due.
+    pub fn serve(&mut self, due: &[Due], at: Option<Moment>) {
         self.running.retain(|_, process| background::lives(&process.worker));
-        let wanted = self.wanted(due);
+        let wanted = self.wanted(due, at);
         self.waiting.retain(|(owner, _)| wanted.contains(owner));
         for owner in wanted {
             if !self.waiting.iter().any(|(o, _)| *o == owner) {
@@ -85,18 +103,17 @@ impl Owners {
     }
 
     /// Owners without a process who need one, those first whose rollups have waited longest.
-    fn wanted(&mut self, due: Vec<Due>) -> Vec<pg_sys::Oid> {
+    fn wanted(&mut self, due: &[Due], at: Option<Moment>) -> Vec<pg_sys::Oid> {
         let mut wanted: Vec<pg_sys::Oid> = Vec::new();
-        if due.iter().any(|d| d.now) {
-            self.quiet.begin();
-        }
-        for d in due.iter().filter(|d| d.now) {
+        let clock = clock();
+        self.quiet.begin(at);
+        for d in due.iter().filter(|d| d.is_due(clock)) {
             let Some(owner) = d.owner else { continue };
             if !self.running.contains_key(&owner) && !wanted.contains(&owner) && self.quiet.may_have_rows(d) {
                 wanted.push(owner);
             }
         }
-        for owner in self.tenders() {
+        for owner in self.tenders(at) {
             if !wanted.contains(&owner) {
                 wanted.push(owner);
             }
@@ -105,28 +122,26 @@ impl Owners {
     }
 
     /// Owners without a process whose retention and partitions nobody has looked at for a while.
-    fn tenders(&mut self) -> Vec<pg_sys::Oid> {
-        let found = timed(|| {
-            let mut owners: HashSet<pg_sys::Oid> =
-                retention::retained()?.into_iter().map(|(_, o)| o).collect();
-            owners.extend(partition::kept()?.into_iter().map(|(_, o)| o));
-            Ok(owners)
-        });
-        match found {
-            Ok(owners) => {
-                for owner in self.running.keys() {
-                    self.tended.insert(*owner, Instant::now());
+    fn tenders(&mut self, at: Option<Moment>) -> Vec<pg_sys::Oid> {
+        if self.kept.as_ref().is_none_or(|(then, _)| Some(*then) != at) {
+            self.kept = match timed(Kept::read) {
+                Ok(kept) => at.map(|at| (at, kept)),
+                Err(e) => {
+                    log!("rollup scheduler: {}", e.message);
+                    None
                 }
-                self.tended.retain(|owner, _| owners.contains(owner));
-                let rested =
-                    |owner: &pg_sys::Oid| self.tended.get(owner).is_none_or(|at| at.elapsed() >= TENDED);
-                owners.into_iter().filter(rested).collect()
-            }
-            Err(e) => {
-                log!("rollup scheduler: {}", e.message);
-                Vec::new()
-            }
+            };
         }
+        let Some((_, kept)) = &self.kept else { return Vec::new() };
+        let clock = clock();
+        let retained = kept.retained.iter().filter(|t| t.is_due(clock)).map(|t| t.owner);
+        let owners: HashSet<pg_sys::Oid> = retained.chain(kept.partitioned.iter().copied()).collect();
+        for owner in self.running.keys() {
+            self.tended.insert(*owner, Instant::now());
+        }
+        self.tended.retain(|owner, _| owners.contains(owner));
+        let rested = |owner: &pg_sys::Oid| self.tended.get(owner).is_none_or(|at| at.elapsed() >= TENDED);
+        owners.into_iter().filter(rested).collect()
     }
 
     fn start(&mut self, owner: pg_sys::Oid) -> bool {

@@ -1,8 +1,9 @@
 //! The scheduler of one database: sees which owners have something to do, and starts a process for each. It runs nothing
 //! that an owner has defined and waits for no lock of theirs, so that no owner can stop it; it keeps what it knows
-//! between looks. An idle tick reads and takes no transaction id; ticks that were missed become one.
+//! between looks. A tick takes no transaction id, and where no transaction with one has finished since the tick before, it runs no
+//! statement; ticks that were missed become one.
 use super::owners::Owners;
-use super::work::{self, Found, Settings, timed};
+use super::work::{self, Found, Known, Settings, timed};
 use crate::pg::background;
 use crate::rollup::attempt;
 use crate::rollup::settings::naptime;
@@ -23,24 +24,25 @@ fn main(database: u64) {
     let mut other_version = None;
     let mut knows_crashes = false;
     let mut settings = Settings::known();
+    let mut known = Known::default();
     loop {
         background::report("rollup scheduler", None);
-        match work::look(&name) {
+        match known.look(&name) {
             Ok(Found::Leave) => background::exit_done(),
             Ok(Found::ReadOnly) => {
                 log!("rollups of database {name} wait: default_transaction_read_only is on");
-                work::wait_while_read_only(&name, "rollup scheduler", &mut settings);
+                work::wait_while_read_only(&name, "rollup scheduler", &mut known, &mut settings);
                 background::exit_done();
             }
             Ok(Found::OtherVersion(version)) => wait_for_update(&mut other_version, version),
             Ok(Found::Ready(due)) => {
                 other_version = None;
                 knows_crashes = knows_crashes || look_for_crashes();
-                owners.serve(due);
+                owners.serve(&due, known.at());
             }
             Err(e) => log!("rollup scheduler: {}", e.message),
         }
-        if settings.have_changed() {
+        if settings.have_changed(known.at()) {
             background::exit_done();
         }
         background::report_statistics();
@@ -51,7 +53,7 @@ fn main(database: u64) {
         let next = Instant::now() + Duration::from_millis(naptime().unsigned_abs());
         while let Some(left) = next.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) {
             background::pause((left.as_millis() as i64 + 1).min(LOOK));
-            if left.as_millis() as i64 > LOOK && !matches!(work::look(&name), Ok(Found::Ready(_))) {
+            if left.as_millis() as i64 > LOOK && !matches!(known.look(&name), Ok(Found::Ready(_))) {
                 break;
             }
         }

@@ -1,8 +1,9 @@
 //! What an owner's process does: take a source that nobody works on, and run what is due of it, each rollup in
 //! transactions of its own, so that one that fails stops no other. And the look at what is due, the scheduler's too.
+use crate::pg::background;
 use crate::pg::ctext::c_text;
 use crate::pg::lock::{self, Work};
-use crate::pg::{background, xact};
+use crate::pg::xact::{self, Moment, clock};
 use crate::rollup::attempt::{self, Due};
 use crate::rollup::catalog;
 use crate::rollup::diagnose;
@@ -11,10 +12,10 @@ use crate::rollup::history;
 use crate::rollup::run;
 use crate::rollup::settings;
 use crate::rollup::waiting::New;
-use hll_rollup::Frontier;
 use pgrx::prelude::*;
 use std::collections::HashSet;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// One transaction, within the time that the settings give it.
@@ -36,7 +37,7 @@ pub fn timed<T>(
 }
 
 /// What a worker finds when it looks at its database.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// It has no business here.
     Leave,
@@ -45,25 +46,63 @@ pub enum Found {
     /// Transactions may not write here.
     ReadOnly,
     /// Rollups to look at.
-    Ready(Vec<Due>),
+    Ready(Rc<[Due]>),
 }
 
-/// Looks at the database in one transaction that takes no transaction id.
-pub fn look(name: &str) -> std::result::Result<Found, xact::Failure> {
-    let database = background::own_database();
-    timed(|| {
-        if !settings::serves(name) || lock::asked_to_leave(database) || !background::extension_installed() {
+/// What a worker knows of its database, as long as it holds.
+///
+/// Invariant: what is kept is what a transaction would read now. It was read in tables after `at` was taken, and until another
+/// moment comes no transaction that may have written them has finished (see `Moment`). Nothing else makes a rollup
+/// or a retention due but the clock, so what is kept are times and no answers; settings, and whether somebody waits for the
+/// database, are in no table, and asked each time. A transaction that was prepared counts when it is committed; and after a
+/// crash, or where a standby is promoted, processes are new, and the first look of each reads all.
+#[derive(Default)]
+pub struct Known {
+    at: Option<Moment>,
+    found: Option<Found>,
+}
+
+impl Known {
+    /// When the last look began.
+    pub fn at(&self) -> Option<Moment> {
+        self.at
+    }
+
+    /// Looks at the database in transactions that take no transaction id.
+    pub fn look(&mut self, name: &str) -> std::result::Result<Found, xact::Failure> {
+        let database = background::own_database();
+        let (leaves, at) = xact::in_transaction(|| {
+            // Settings that only a new process would see are compared by `Settings`.
+            (!settings::serves(name) || lock::asked_to_leave(database), Moment::now())
+        })?;
+        if leaves {
             return Ok(Found::Leave);
         }
-        if xact::read_only_by_default() {
-            return Ok(Found::ReadOnly);
+        if self.at != Some(at) {
+            (self.at, self.found) = (Some(at), None);
         }
-        match attempt::catalog_version()? {
-            Some(version) if version != attempt::LIBRARY_VERSION => Ok(Found::OtherVersion(version)),
-            Some(_) => Ok(Found::Ready(attempt::scheduled()?)),
-            None => Ok(Found::Leave),
-        }
-    })
+        let found = match &self.found {
+            Some(found) => found,
+            None => self.found.insert(timed(read)?),
+        };
+        Ok(match found {
+            Found::Leave => Found::Leave,
+            _ if xact::read_only_by_default() => Found::ReadOnly,
+            found => found.clone(),
+        })
+    }
+}
+
+/// What a database says of itself.
+fn read() -> Result<Found> {
+    if !background::extension_installed() {
+        return Ok(Found::Leave);
+    }
+    match attempt::catalog_version()? {
+        Some(version) if version != attempt::LIBRARY_VERSION => Ok(Found::OtherVersion(version)),
+        Some(_) => Ok(Found::Ready(attempt::scheduled()?.into())),
+        None => Ok(Found::Leave),
+    }
 }
 
 /// A database in which transactions may not write is looked at again after this.
@@ -73,19 +112,20 @@ const READ_ONLY: Duration = Duration::from_secs(60);
 pub struct Settings {
     known: Option<String>,
     compared: Instant,
+    at: Option<Moment>,
 }
 
 impl Settings {
     pub fn known() -> Settings {
-        Settings { known: timed(attempt::settings_of_database).ok(), compared: Instant::now() }
+        Settings { known: timed(attempt::settings_of_database).ok(), compared: Instant::now(), at: None }
     }
 
-    /// Compared once a second.
-    pub fn have_changed(&mut self) -> bool {
-        if self.compared.elapsed() < Duration::from_secs(1) {
+    /// Compared once a second, where anything has happened since: `at` is when the last look began.
+    pub fn have_changed(&mut self, at: Option<Moment>) -> bool {
+        if self.compared.elapsed() < Duration::from_secs(1) || (at.is_some() && self.at == at) {
             return false;
         }
-        self.compared = Instant::now();
+        (self.compared, self.at) = (Instant::now(), at);
         timed(attempt::settings_of_database).is_ok_and(|now| self.known.as_ref() != Some(&now))
     }
 }
@@ -93,23 +133,19 @@ impl Settings {
 /// Waits where transactions may not write unless they say so, as where a disk is full. Failures are kept in tables, so
 /// there would be no end to them, and to their lines in the log. Returns once they may, or when it is time for another
 /// process to look: what is set for a database holds for sessions that begin after.
-pub fn wait_while_read_only(database: &str, who: &str, settings: &mut Settings) {
+pub fn wait_while_read_only(database: &str, who: &str, known: &mut Known, settings: &mut Settings) {
     let since = Instant::now();
     while since.elapsed() < READ_ONLY
-        && matches!(look(database), Ok(Found::ReadOnly))
-        && !settings.have_changed()
+        && matches!(known.look(database), Ok(Found::ReadOnly))
+        && !settings.have_changed(known.at())
     {
         background::report(who, Some("waiting: default_transaction_read_only is on"));
         background::pause(1000);
     }
 }
 
-/// Whether a rollup may have rows to merge: waits for nobody, and runs nothing that an owner has defined. What cannot be
-/// told so is found out in the run.
-fn may_have_rows(d: &Due) -> bool {
-    !matches!(look_for_rows(d), New::Nothing | New::Locked)
-}
-
+/// Whether a rollup has rows to merge: waits for nobody, and runs nothing that an owner has defined. What cannot be told
+/// so is found out in the run.
 fn look_for_rows(d: &Due) -> New {
     let found = timed(|| run::look(d.id)).unwrap_or(New::Unknown);
     if found == New::Nothing
@@ -121,23 +157,23 @@ fn look_for_rows(d: &Due) -> New {
     found
 }
 
-/// Rollups that had no rows to merge when they were looked at last, and what had finished before. As long as no other
-/// transaction has finished, they have none: whatever brings rows, or changes a definition, is one with an id. So on a server
-/// where nobody writes, a tick looks at no table, however many rollups there are.
+/// Rollups that had no rows to merge when they were looked at last. As long as it is the moment that it was before, they have none:
+/// whatever brings rows, or changes a definition or a table of it, is a transaction with an id. So on a server where nobody writes, a tick
+/// looks at no table, however many rollups there are.
 #[derive(Default)]
 pub struct Quiet {
-    at: Option<Frontier>,
+    at: Option<Moment>,
     rollups: HashSet<i64>,
 }
 
 impl Quiet {
-    /// To be called before rollups are looked at: what finishes from then on is seen by the next tick.
-    pub fn begin(&mut self) {
-        let now = timed(|| catalog::current_frontier(false, 0)).ok();
-        if now.is_none() || now != self.at {
+    /// To be called before rollups are looked at, with the moment at which the last look at what is due began: what has
+    /// finished after it is seen by the next tick.
+    pub fn begin(&mut self, at: Option<Moment>) {
+        if at.is_none() || at != self.at {
             self.rollups.clear();
         }
-        self.at = now;
+        self.at = at;
     }
 
     /// Whether a rollup may have rows to merge.
@@ -165,15 +201,15 @@ pub fn end(pid: i32) -> Result<()> {
 
 /// Those that are due and have rows to merge, one group a source. One that cannot be asked is taken along: its run
 /// says why.
-pub fn with_rows(scheduled: Vec<Due>) -> Vec<Vec<Due>> {
+pub fn with_rows<'a>(scheduled: impl Iterator<Item = &'a Due>, quiet: &mut Quiet) -> Vec<Vec<Due>> {
     let mut sources: Vec<Vec<Due>> = Vec::new();
     for d in scheduled {
-        if !d.now || !may_have_rows(&d) {
+        if !d.is_due(clock()) || !quiet.may_have_rows(d) {
             continue;
         }
         match sources.iter_mut().find(|s| s[0].source == d.source) {
-            Some(group) => group.push(d),
-            None => sources.push(vec![d]),
+            Some(group) => group.push(d.clone()),
+            None => sources.push(vec![d.clone()]),
         }
     }
     sources

@@ -32,6 +32,43 @@ pub fn next_transaction_id() -> i64 {
     full_id(unsafe { pg_sys::ReadNextFullTransactionId() })
 }
 
+/// How much had happened on this server: as long as two of them are equal, no transaction with an id has finished between, in any database
+/// and in whichever way (committed, rolled back, prepared, or a part of it rolled back), and no process has told of a change
+/// of the catalog that this one has not taken in. Whatever a transaction reads in tables is written by one that has an id.
+///
+/// Neither is enough alone: a transaction is seen to have finished a little before it tells what it has changed in the
+/// catalog, so a cache that was filled in between says what was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    finished: u64,
+    told: u64,
+}
+
+impl Moment {
+    /// To be asked at the start of a transaction, and in one before that in which is read what is to hold since then:
+    /// what finishes meanwhile then makes the next one another.
+    pub fn now() -> Moment {
+        // SAFETY: called inside a transaction, whose start has taken in what others have told; the snapshot is read at once. The one that
+        // is copied when it is made the active one bears no count.
+        unsafe {
+            let finished = (*pg_sys::GetLatestSnapshot()).snapXactCompletionCount;
+            Moment { finished, told: std::ptr::addr_of!(pg_sys::SharedInvalidMessageCounter).read() }
+        }
+    }
+}
+
+/// The time of the clock, in microseconds since 2000.
+pub fn clock() -> i64 {
+    // SAFETY: asks the system.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// What `now()` says, in microseconds since 2000.
+pub fn transaction_time() -> i64 {
+    // SAFETY: reads a variable of this process.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}
+
 /// Whether it is an id as rows bear it of this transaction or a part of it that was not rolled back.
 pub fn is_own_transaction(id: pg_sys::TransactionId) -> bool {
     // SAFETY: a look at what this process knows of its transaction; raises no error.

@@ -10,6 +10,7 @@
 //! An entry is opened by the first insertion into its zone, and closed again by the next run of a rollup, by VACUUM, and
 //! by REINDEX, though not by REINDEX CONCURRENTLY (see `bulk_delete`). Zones whose entry is open are read, whatever is
 //! asked for.
+pub mod ahead;
 pub mod arrival;
 mod buffer;
 pub mod extent;
