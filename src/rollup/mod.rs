@@ -270,7 +270,7 @@ fn rollup_drop(name: &str, keep_data: bool, if_exists: bool) -> Result<()> {
 fn rollup_explain(name: &str) -> Result<String> {
     let d = owned(name)?;
     let _acting = as_owner(&d);
-    place::of(&d).explain(&d)
+    run::place_of(&d).explain(&d)
 }
 
 #[pg_extern(sql = false)]

@@ -43,11 +43,3 @@ pub trait Place {
     /// The statements of the next run, for people.
     fn explain(&self, d: &Definition) -> Result<String>;
 }
-
-/// Where a rollup lies, as its state says.
-pub fn of(d: &Definition) -> &'static dyn Place {
-    match d.state.frontier {
-        Frontier::Server(_) => &OneServer,
-        Frontier::Cluster(_) => &Cluster,
-    }
-}

@@ -9,11 +9,11 @@ use super::catalog::{self, Definition};
 use super::citus;
 use super::error::{Result, fail};
 use super::one_server::new_at;
-use super::place::{self, Look, Place};
+use super::place::{Cluster, Look, OneServer, Place};
 use super::progress::Progress;
 use super::waiting::New;
 use super::{arrival, backlog, deferred, history, mend, notify, rebase, state};
-use hll_rollup::{Backlog, new, sql as bounds, statements};
+use hll_rollup::{Backlog, Frontier, new, sql as bounds, statements};
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
@@ -27,6 +27,14 @@ pub enum HowMuch {
     Piece,
     /// All of it, in this transaction.
     All,
+}
+
+/// Where a rollup lies, as its state says.
+pub fn place_of(d: &Definition) -> &'static dyn Place {
+    match d.state.frontier {
+        Frontier::Server(_) => &OneServer,
+        Frontier::Cluster(_) => &Cluster,
+    }
 }
 
 /// Merges what is due for one rollup; returns the raw rows merged. Takes no transaction id when nothing is due.
@@ -63,7 +71,7 @@ fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
     if !definition.active || definition.state.nodes().is_some() != on_nodes {
         return Ok(0);
     }
-    run_locked(place::of(&definition), definition, how_much)
+    run_locked(place_of(&definition), definition, how_much)
 }
 
 fn run_locked(place: &dyn Place, mut d: Definition, how_much: HowMuch) -> Result<i64> {
@@ -129,7 +137,7 @@ fn has_work(d: &Definition) -> Result<bool> {
     Ok(!d.same_cluster
         || d.state.backlog.is_some()
         || was_given(d)?
-        || place::of(d).is_due(d)?
+        || place_of(d).is_due(d)?
         || mend::lacks(d)?)
 }
 
