@@ -46,6 +46,7 @@ mod names_taken;
 mod notify;
 mod original;
 mod owners;
+mod owners_code;
 mod package;
 mod parallel;
 mod partition;

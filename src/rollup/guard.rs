@@ -54,6 +54,12 @@ pub fn set(id: i64, guard: Guard) {
     });
 }
 
+/// Holds statements of a rollup to nothing any more.
+pub fn forget(id: i64) {
+    FINE.with_borrow_mut(|fine| fine.retain(|(of, _), _| *of != id));
+    GUARDS.with_borrow_mut(|all| _ = all.remove(&id));
+}
+
 fn of(text: &str) -> Vec<(i64, Rc<Guard>)> {
     let user = current_user();
     GUARDS.with_borrow(|all| {

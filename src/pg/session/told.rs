@@ -61,9 +61,7 @@ pub fn may_tell(owner: pg_sys::Oid) -> bool {
     let Some((place, tag, now)) = last(owner) else { return true };
     let before = place.load(Relaxed);
     is_quiet(owner, PAUSE)
-        && place
-            .compare_exchange(before, u64::from(tag) << 32 | u64::from(now), Relaxed, Relaxed)
-            .is_ok()
+        && place.compare_exchange(before, u64::from(tag) << 32 | u64::from(now), Relaxed, Relaxed).is_ok()
 }
 
 /// Has what `say` says of an owner go to the client, and into the log where a line of that owner may be written.
