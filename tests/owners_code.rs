@@ -125,7 +125,7 @@ fn code_that_catches_the_cancellation_is_ended() {
     wait_for("the run that was ended has failed", 30, || {
         number(
             &mut admin,
-            "SELECT count(*) FROM rollup.status WHERE owner <> 'honest'::regrole AND failures > 0 AND last_error LIKE 'the process that ran it ended%'",
+            "SELECT count(*) FROM rollup.status WHERE owner <> 'honest' AND failures > 0 AND last_error LIKE 'the process that ran it ended%'",
         ) > 0
     });
 }
