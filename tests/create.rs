@@ -215,7 +215,9 @@ fn a_name_that_is_taken_says_by_whom() {
     };
     let said = told(&mut client, &create("shared.x", "two.event"));
     assert!(
-        said.starts_with("42710 name shared.x is taken by another rollup, that of table one.z, which belongs to role first"),
+        said.starts_with(
+            "42710 name shared.x is taken by another rollup, that of table one.z, which belongs to role first"
+        ),
         "{said}"
     );
     let way_out = said.split("stays with it: ").nth(1).unwrap().to_string();
@@ -257,7 +259,8 @@ fn rows_without_a_stamp() {
         assert_eq!(run.get::<_, i64>(0), 1, "{table}");
         // Any other column is PostgreSQL's affair.
         client.batch_execute(&format!("ALTER TABLE {table} ALTER COLUMN at SET NOT NULL")).unwrap();
-        let error = client.batch_execute(&format!("INSERT INTO {table} (v) VALUES (1)")).expect_err("no time");
+        let error =
+            client.batch_execute(&format!("INSERT INTO {table} (v) VALUES (1)")).expect_err("no time");
         assert!(error.as_db_error().unwrap().hint().is_none());
     }
     use std::io::Write;

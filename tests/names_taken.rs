@@ -352,7 +352,12 @@ fn a_rule_of_which_a_name_was_taken_is_not_used() {
 /// The query is read, and the call waits for the source: meanwhile its names change hands.
 #[test]
 fn a_name_that_changes_hands_while_a_rollup_is_made() {
-    for what in ["tools.largest(v)", "max(v)", "max(v) FILTER (WHERE tools.low(v))", "(max(v) > 0 AND tools.low(max(v)))::int"] {
+    for what in [
+        "tools.largest(v)",
+        "max(v)",
+        "max(v) FILTER (WHERE tools.low(v))",
+        "(max(v) > 0 AND tools.low(max(v)))::int",
+    ] {
         let (cluster, mut client) = prepared("making");
         let create = format!(
             "SELECT rollup.create('e_d', $$ SELECT date_trunc('day', at) AS day, {what} AS x, count(*) FILTER (WHERE tools.low(v)) AS low FROM e GROUP BY 1 $$, every => NULL, coarser => '{{\"e_m\": \"1 month\"}}')"
@@ -362,7 +367,10 @@ fn a_name_that_changes_hands_while_a_rollup_is_made() {
         let said = std::thread::scope(|scope| {
             let making = scope.spawn(|| cluster.connect("making").unwrap().batch_execute(&create));
             hll_lab::wait_for("the call waits for the source", 30, || {
-                number(&mut client, "SELECT count(*) FROM pg_locks WHERE relation = 'e'::regclass AND mode = 'AccessExclusiveLock' AND NOT granted") == 1
+                number(
+                    &mut client,
+                    "SELECT count(*) FROM pg_locks WHERE relation = 'e'::regclass AND mode = 'AccessExclusiveLock' AND NOT granted",
+                ) == 1
             });
             client.batch_execute("ALTER SCHEMA tools RENAME TO utensils").unwrap();
             client.batch_execute(TAKE.split("INSERT").next().unwrap()).unwrap();

@@ -111,8 +111,7 @@ fn code_that_catches_the_cancellation_is_ended() {
         rollup(&mut client, role, "event", &format!("WHERE {role}.stays(v)"), "'100 milliseconds'");
         client.batch_execute(&format!("INSERT INTO {role}.event VALUES (now(), 1)")).unwrap();
     }
-    let busy =
-        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'rollup worker' AND wait_event = 'PgSleep'";
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'rollup worker' AND wait_event = 'PgSleep'";
     wait_for("both have all the room", 60, || number(&mut admin, busy) == 2);
     let mut honest = connect_as(&cluster, "honest");
     rollup(&mut honest, "honest", "event", "", "'100 milliseconds'");
@@ -149,8 +148,7 @@ fn locks_that_foreign_code_gives_back_count_nothing_twice() {
         .unwrap();
     rollup(&mut hostile, "hostile", "other", "WHERE hostile.frees(v)", "'100 milliseconds'");
     hostile.batch_execute("INSERT INTO hostile.event SELECT now(), g FROM generate_series(1, 50) g; INSERT INTO hostile.other SELECT now(), g FROM generate_series(1, 50) g").unwrap();
-    let waits =
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND classid = 0 AND NOT granted";
+    let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND classid = 0 AND NOT granted";
     wait_for("the worker's run waits", 60, || number(&mut admin, waits) >= 1);
     std::thread::scope(|scope| {
         for source in ["event", "event", "other"] {
@@ -171,13 +169,15 @@ fn locks_that_foreign_code_gives_back_count_nothing_twice() {
                 "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'rollup scheduler' AND datname = current_database()",
             ) == 1
         });
-        let waiting =
-            "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend')";
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend')";
         wait_for("callers wait, too", 60, || number(&mut admin, waiting) >= 2);
         admin.batch_execute("SELECT pg_advisory_unlock(7)").unwrap();
     });
     wait_for("all is counted", 60, || {
-        text(&mut admin, "SELECT concat((SELECT sum(n) FROM hostile.event_d), ' ', (SELECT sum(n) FROM hostile.event_m), ' ', (SELECT sum(n) FROM hostile.other_d))") == "50 50 50"
+        text(
+            &mut admin,
+            "SELECT concat((SELECT sum(n) FROM hostile.event_d), ' ', (SELECT sum(n) FROM hostile.event_m), ' ', (SELECT sum(n) FROM hostile.other_d))",
+        ) == "50 50 50"
     });
     hostile.batch_execute("INSERT INTO hostile.event SELECT now(), g FROM generate_series(1, 50) g").unwrap();
     wait_for("what came later is counted", 60, || {
@@ -211,9 +211,7 @@ fn rows_of_the_catalog_that_an_owner_locks() {
     });
     let mut holder = connect_as(&cluster, "hostile");
     holder
-        .batch_execute(
-            "BEGIN; SELECT rollup.resume('e1_d'), rollup.resume('e2_d'), rollup.resume('e3_d')",
-        )
+        .batch_execute("BEGIN; SELECT rollup.resume('e1_d'), rollup.resume('e2_d'), rollup.resume('e3_d')")
         .unwrap();
     hostile.batch_execute("TRUNCATE hostile.e1, hostile.e2, hostile.e3").unwrap();
     let mut honest = connect_as(&cluster, "honest");

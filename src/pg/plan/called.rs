@@ -164,6 +164,30 @@ unsafe fn views(tree: tree::Node) -> Vec<pg_sys::Oid> {
     found
 }
 
+/// The tables that a statement writes to, with those below.
+///
+/// # Safety
+/// The tree is live.
+unsafe fn written(tree: tree::Node) -> Vec<pg_sys::Oid> {
+    let mut found = Vec::new();
+    // SAFETY: the tag says what the node is; the list is the query's, and has its result relation.
+    unsafe {
+        tree::each(tree, &mut |node, _| {
+            if (*node).type_ == pg_sys::NodeTag::T_Query {
+                let query = &*node.cast::<pg_sys::Query>();
+                let tables = PgList::<pg_sys::RangeTblEntry>::from_pg(query.rtable);
+                if let Some(e) =
+                    (query.resultRelation as usize).checked_sub(1).and_then(|n| tables.get_ptr(n))
+                {
+                    found.extend(crate::pg::lock::below((*e).relid));
+                }
+            }
+            false
+        });
+    }
+    found
+}
+
 thread_local! {
     /// The next statement that is analysed is one of this library's making.
     static OURS: Cell<bool> = const { Cell::new(false) };
@@ -254,8 +278,9 @@ pub struct Watch {
     pub wants: fn(&str) -> bool,
     /// Looks at what one calls; an error ends the statement before anything of it is planned.
     pub check: fn(&str, &[Called]),
-    /// Looks at what another statement of this library's making calls, and at the views that it reads.
-    pub ours: fn(&[Called], &[pg_sys::Oid]),
+    /// Looks at what another statement of this library's making calls, at the views that it reads, and, whichever it is, at the
+    /// tables that it writes to.
+    pub ours: fn(&[Called], &[pg_sys::Oid], &[pg_sys::Oid]),
 }
 
 static WATCH: OnceLock<Watch> = OnceLock::new();
@@ -304,7 +329,7 @@ unsafe extern "C-unwind" fn analysed(
             (watch.check)(&text, &found);
         }
         if ours {
-            (watch.ours)(if wanted { &[] } else { &found }, &views(query));
+            (watch.ours)(if wanted { &[] } else { &found }, &views(query), &written(query));
         }
     }
 }

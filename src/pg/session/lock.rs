@@ -233,6 +233,17 @@ pub fn tree(oid: pg_sys::Oid, mode: Mode) -> Option<Vec<pg_sys::Oid>> {
     }
 }
 
+/// A table and all that are below it, as the catalog has it now: nothing is locked.
+pub fn below(oid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    // SAFETY: a look-up in the catalog; the list is read at once.
+    unsafe {
+        let below = pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            declared::find_all_inheritors(oid, pg_sys::NoLock as i32, std::ptr::null_mut())
+        });
+        pgrx::PgList::<pg_sys::Oid>::from_pg(below).iter_oid().collect()
+    }
+}
+
 /// Whether there is a relation with this oid, as this transaction sees the catalog now.
 pub fn there(oid: pg_sys::Oid) -> bool {
     let key = pg_sys::Datum::from(oid);

@@ -80,6 +80,12 @@ pub fn may_act_as(role: Option<pg_sys::Oid>) -> bool {
     }
 }
 
+/// Whether a role has all that another one may do.
+pub fn has_rights_of(role: pg_sys::Oid, other: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up in the catalog, for oids that need not exist.
+    unsafe { role == other || pg_sys::has_privs_of_role(role, other) }
+}
+
 /// The name of a role, or its number where there is none.
 pub fn role_name(role: pg_sys::Oid) -> String {
     // SAFETY: a look-up that tolerates absence; the name is copied.
