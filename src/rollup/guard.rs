@@ -86,7 +86,14 @@ fn ours(found: &[Called], views: &[pg_sys::Oid], written: &[pg_sys::Oid]) {
             strangers::not_run(&format!("view {}", shown_name(*view)), owner.to_u32(), runs_as)
         }
     }
-    for table in written {
+    check_written(written);
+}
+
+/// Refuses to have the current user, a rollup's owner or that of a table, write to tables of third roles. For TRUNCATE, too, whose
+/// tables are not looked at when it is analysed.
+pub fn check_written(tables: &[pg_sys::Oid]) {
+    let runs_as = current_user();
+    for table in tables {
         let owner = security::owner_of(*table);
         if let Some(owner) = owner.filter(|of| !called::is_superuser(*of) && !has_rights_of(*of, runs_as)) {
             strangers::not_written(*table, owner, runs_as)
