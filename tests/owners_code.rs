@@ -42,6 +42,8 @@ fn failures_do_not_fill_the_log() {
             "CREATE TABLE hostile.mood (fails bool); INSERT INTO hostile.mood VALUES (true);
              CREATE FUNCTION hostile.noise(i int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $f$ BEGIN
                IF NOT (SELECT fails FROM hostile.mood) THEN RETURN true; END IF;
+               PERFORM set_config('debug_print_plan', 'on', false), set_config('trace_sort', 'on', false);
+               PERFORM g FROM generate_series(1, 100) g ORDER BY random();
                FOR n IN 1..3 LOOP RAISE WARNING 'warned % %', random(), repeat('w', 20000); RAISE LOG 'logged % %', random(), repeat('l', 20000); END LOOP;
                RAISE EXCEPTION 'failed % %', random(), repeat('\u{e9}', 20000) USING HINT = repeat('h', 20000); END $f$",
         )

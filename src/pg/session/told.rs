@@ -104,8 +104,12 @@ unsafe fn text<'a>(text: *const c_char) -> &'a [u8] {
     if text.is_null() { b"" } else { unsafe { CStr::from_ptr(text).to_bytes() } }
 }
 
-/// Whether code that an owner defines can have a message said: all warnings and notices, whatever a procedural language
-/// says, and what this library says of what it does for the owner.
+/// What PostgreSQL says of locks that are waited for and of temporary files, where an administrator wants to know.
+const ASKED_FOR: [&[u8]; 2] = [b"proc.c", b"fd.c"];
+
+/// Whether code that an owner defines can have a message said: whatever a procedural language says, what this library says of
+/// what it does for the owner, and what PostgreSQL warns of, or writes since a setting was made that everybody may make, as
+/// debug_print_plan and trace_sort.
 ///
 /// # Safety
 /// The message is live.
@@ -113,8 +117,9 @@ unsafe fn is_owners(said: &pg_sys::ErrorData) -> bool {
     let level = said.elevel as u32;
     // SAFETY: as the caller says.
     let (file, domain) = unsafe { (text(said.filename), text(said.domain)) };
+    let is_core = domain.starts_with(b"postgres") && !file.ends_with(b".rs");
     level < pg_sys::PGERROR
-        && (level >= pg_sys::INFO || file.ends_with(b".rs") || !domain.starts_with(b"postgres"))
+        && (!is_core || (level >= pg_sys::LOG && !ASKED_FOR.iter().any(|asked| file.ends_with(asked))))
 }
 
 /// # Safety
