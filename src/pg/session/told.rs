@@ -80,10 +80,11 @@ unsafe extern "C-unwind" fn emit(data: *mut pg_sys::ErrorData) {
             said.output_to_server = false;
         }
         let owner = OWNER.load(Relaxed);
-        if owner != 0 && is_owners(said) {
-            match may_tell(owner.into()) {
-                true => shorten(said),
-                false => said.output_to_server = false,
+        if owner != 0 {
+            match is_owners(said) && !may_tell(owner.into()) {
+                true => said.output_to_server = false,
+                // The end of a process, too, says what the owner's code was doing.
+                false => shorten(said),
             }
         }
         if said.hint.is_null()
