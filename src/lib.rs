@@ -40,6 +40,7 @@ extension_sql_file!(
 #[allow(non_snake_case)]
 pub extern "C-unwind" fn _PG_init() {
     pg::error::keep_traces_out();
+    pg::told::install();
     hll::init();
     counters::init();
     ddsketch::init();

@@ -47,6 +47,7 @@ mod notify;
 mod original;
 mod own_columns;
 mod owners;
+mod owners_code;
 mod package;
 mod parallel;
 mod partition;

@@ -184,3 +184,89 @@ fn one_comes_while_the_last_one_goes() {
         assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.source"), 0);
     }
 }
+
+/// Names that others have: who has them, and the way out.
+#[test]
+fn a_name_that_is_taken_says_by_whom() {
+    let (_cluster, mut client) = prepared("taken", "");
+    client
+        .batch_execute(
+            "CREATE ROLE first; CREATE ROLE second; CREATE SCHEMA one AUTHORIZATION first; CREATE SCHEMA two AUTHORIZATION second; CREATE SCHEMA shared; GRANT ALL ON SCHEMA shared TO first, second;
+             SET ROLE first; CREATE TABLE one.other (at timestamptz, v int); CREATE TABLE shared.y (v int); RESET ROLE;
+             SET ROLE second; CREATE TABLE two.event (at timestamptz, v int); RESET ROLE",
+        )
+        .unwrap();
+    let create = |name: &str, source: &str| {
+        format!(
+            "SELECT rollup.create('{name}', 'SELECT date_trunc(''day'', at) AS day, sum(v) AS v FROM {source} GROUP BY 1', every => NULL)"
+        )
+    };
+    // Its table goes to another schema and gets another name; its name in the catalog stays.
+    client.batch_execute("SET ROLE first").unwrap();
+    client.batch_execute(&create("shared.x", "one.other")).unwrap();
+    client.batch_execute("ALTER TABLE shared.x RENAME TO z").unwrap();
+    client.batch_execute("ALTER VIEW shared.x_live RENAME TO z_live").unwrap();
+    client.batch_execute("ALTER TABLE shared.z SET SCHEMA one").unwrap();
+    client.batch_execute("SET ROLE second").unwrap();
+    let told = |client: &mut Client, sql: &str| {
+        let error = client.batch_execute(sql).expect_err(sql);
+        let error = error.as_db_error().unwrap();
+        format!("{} {} {}", error.code().code(), error.message(), error.hint().unwrap_or_default())
+    };
+    let said = told(&mut client, &create("shared.x", "two.event"));
+    assert!(
+        said.starts_with(
+            "42710 name shared.x is taken by another rollup, that of table one.z, which belongs to role first"
+        ),
+        "{said}"
+    );
+    let way_out = said.split("stays with it: ").nth(1).unwrap().to_string();
+    let said = told(&mut client, &create("shared.y", "two.event"));
+    assert!(
+        said.starts_with("42P07 relation \"shared\".\"y\" already exists It belongs to role first"),
+        "{said}"
+    );
+    // The way out runs as it stands.
+    client.batch_execute("SET ROLE first").unwrap();
+    client.batch_execute(&way_out).unwrap();
+    client.batch_execute("SET ROLE second").unwrap();
+    client.batch_execute(&create("shared.x", "two.event")).unwrap();
+}
+
+/// A row of the table's type, and a file with all of the columns but one, lack the stamp: what to do is said, and helps.
+#[test]
+fn rows_without_a_stamp() {
+    let (_cluster, mut client) = prepared("stampless", "");
+    client.batch_execute(EVENTS).unwrap();
+    client.batch_execute("CREATE TABLE other.\"Odd \"\"one\" (LIKE event)").unwrap();
+    for table in ["public.event", "other.\"Odd \"\"one\""] {
+        client
+            .execute(
+                "SELECT rollup.create('public.by_' || length($1::text), 'SELECT date_trunc(''day'', at) AS day, sum(v) AS v FROM ' || $1 || ' GROUP BY 1', every => NULL)",
+                &[&table],
+            )
+            .unwrap();
+        let insert = format!(
+            "INSERT INTO {table} SELECT * FROM jsonb_populate_record(NULL::{table}, '{{\"at\": \"2026-01-01Z\", \"v\": 4}}')"
+        );
+        let error = client.batch_execute(&insert).expect_err("no stamp");
+        let hint = error.as_db_error().unwrap().hint().expect("a hint").to_string();
+        assert_eq!(error.as_db_error().unwrap().code().code(), "23502");
+        let remedy = &hint[hint.find("CREATE TRIGGER").expect("a statement")..];
+        client.batch_execute(remedy).unwrap_or_else(|e| panic!("{remedy}: {e:?}"));
+        client.batch_execute(&insert).unwrap();
+        let run = client.query_one("SELECT rollup.run($1::text::regclass)", &[&table]).unwrap();
+        assert_eq!(run.get::<_, i64>(0), 1, "{table}");
+        // Any other column is PostgreSQL's affair.
+        client.batch_execute(&format!("ALTER TABLE {table} ALTER COLUMN at SET NOT NULL")).unwrap();
+        let error =
+            client.batch_execute(&format!("INSERT INTO {table} (v) VALUES (1)")).expect_err("no time");
+        assert!(error.as_db_error().unwrap().hint().is_none());
+    }
+    use std::io::Write;
+    let mut copy = client.copy_in("COPY event FROM STDIN").unwrap();
+    let done = copy.write_all(b"2026-01-01\t1\n").map_err(|e| e.to_string());
+    let error = copy.finish().expect_err("a column is missing");
+    let hint = error.as_db_error().unwrap().hint().unwrap_or_default();
+    assert!(done.is_ok() && hint.contains("COPY table (column"), "{hint}");
+}

@@ -129,3 +129,36 @@ fn who_may_not_drop_the_extension_locks_nothing() {
     client.batch_execute("RESET ROLE; DROP EXTENSION hll CASCADE").unwrap();
     client.batch_execute("INSERT INTO lent.event (at, place) VALUES ('2026-01-02', 1)").unwrap();
 }
+
+/// A partition that was given away has triggers of its new owner's: nothing of ours writes to it as the owner of the table.
+#[test]
+fn a_partition_that_was_given_away() {
+    let (_cluster, mut client) = prepared();
+    client
+        .batch_execute(
+            "SET ROLE keeper; CREATE TABLE kept.log (at timestamptz NOT NULL, v int) PARTITION BY RANGE (at);
+             CREATE TABLE kept.log_old PARTITION OF kept.log FOR VALUES FROM ('2020-01-01') TO ('2021-01-01'); CREATE TABLE kept.log_rest PARTITION OF kept.log DEFAULT;
+             SELECT rollup.create('kept.days', 'SELECT date_trunc(''day'', at) AS day, count(*) AS n FROM kept.log GROUP BY 1', every => NULL);
+             INSERT INTO kept.log VALUES ('2020-05-05', 1), (now(), 1), (now() - interval '200 days', 3); SELECT rollup.run('kept.log'); RESET ROLE",
+        )
+        .unwrap();
+    client
+        .batch_execute(
+            "ALTER TABLE kept.log_rest OWNER TO lender; SET ROLE lender; GRANT ALL ON kept.log_rest TO keeper;
+             CREATE FUNCTION lent.spy() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.ran VALUES (current_user); RETURN coalesce(NEW, OLD); END';
+             CREATE TRIGGER spy BEFORE DELETE OR UPDATE OR INSERT ON kept.log_rest FOR EACH ROW EXECUTE FUNCTION lent.spy(); RESET ROLE",
+        )
+        .unwrap();
+    client.batch_execute("SET ROLE keeper; SELECT rollup.retain('kept.log', '30 days')").unwrap();
+    let error = client.batch_execute("SELECT rollup.expire('kept.log')").expect_err("a partition of another");
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code().code(), "42501", "{error:?}");
+    assert!(error.message().contains("table kept.log_rest belongs to role lender"), "{error:?}");
+    let remedy = error.hint().unwrap().split("Nothing was written. ").nth(1).unwrap().to_string();
+    client.batch_execute("RESET ROLE").unwrap();
+    assert_eq!(ran(&mut client), "");
+    client.batch_execute(&remedy).unwrap();
+    client.batch_execute("DROP TRIGGER spy ON kept.log_rest; SET ROLE keeper; SELECT rollup.expire('kept.log'); RESET ROLE").unwrap();
+    assert_eq!(number(&mut client, "SELECT count(*) FROM kept.log"), 1);
+    assert_eq!(ran(&mut client), "");
+}

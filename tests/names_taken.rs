@@ -348,3 +348,43 @@ fn a_rule_of_which_a_name_was_taken_is_not_used() {
     client.batch_execute("SELECT rollup.run('e')").unwrap();
     assert_eq!(number(&mut client, "SELECT sum(l) FROM e_l"), 7);
 }
+
+/// The query is read, and the call waits for the source: meanwhile its names change hands.
+#[test]
+fn a_name_that_changes_hands_while_a_rollup_is_made() {
+    for what in [
+        "tools.largest(v)",
+        "max(v)",
+        "max(v) FILTER (WHERE tools.low(v))",
+        "(max(v) > 0 AND tools.low(max(v)))::int",
+    ] {
+        let (cluster, mut client) = prepared("making");
+        let create = format!(
+            "SELECT rollup.create('e_d', $$ SELECT date_trunc('day', at) AS day, {what} AS x, count(*) FILTER (WHERE tools.low(v)) AS low FROM e GROUP BY 1 $$, every => NULL, coarser => '{{\"e_m\": \"1 month\"}}')"
+        );
+        let mut reader = cluster.connect("making").unwrap();
+        reader.batch_execute("BEGIN; SELECT count(*) FROM e").unwrap();
+        let said = std::thread::scope(|scope| {
+            let making = scope.spawn(|| cluster.connect("making").unwrap().batch_execute(&create));
+            hll_lab::wait_for("the call waits for the source", 30, || {
+                number(
+                    &mut client,
+                    "SELECT count(*) FROM pg_locks WHERE relation = 'e'::regclass AND mode = 'AccessExclusiveLock' AND NOT granted",
+                ) == 1
+            });
+            client.batch_execute("ALTER SCHEMA tools RENAME TO utensils").unwrap();
+            client.batch_execute(TAKE.split("INSERT").next().unwrap()).unwrap();
+            reader.batch_execute("COMMIT").unwrap();
+            making.join().unwrap()
+        });
+        is_safe(&mut client);
+        let error = said.expect_err(what);
+        let error = error.as_db_error().unwrap();
+        let told = format!("{} {}", error.code().code(), error.message());
+        assert!(told.starts_with("42501 rollup e_d would call tools.l"), "{what}: {told}");
+        assert_eq!(text(&mut client, "SELECT concat(to_regclass('e_d'), to_regclass('e_d_live'))"), "");
+        client.batch_execute("DROP SCHEMA tools CASCADE; ALTER SCHEMA utensils RENAME TO tools").unwrap();
+        client.batch_execute(&create).unwrap_or_else(|e| panic!("{what}: {e:?}"));
+        assert_eq!(run(&mut client), "");
+    }
+}

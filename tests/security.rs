@@ -144,6 +144,9 @@ fn other_users_see_and_do_what_they_may() {
             "42501",
         ),
         ("SELECT query FROM rollup.definition", "42501"),
+        ("SELECT plan FROM rollup.definition", "42501"),
+        ("SELECT routines FROM rollup.definition", "42501"),
+        ("SELECT refused_changes FROM rollup.definition", "42501"),
         ("SELECT last_error FROM rollup.attempt", "42501"),
         ("SELECT error FROM rollup.run", "42501"),
         ("UPDATE rollup.definition SET timezone = 'UTC'", "42501"),
@@ -155,6 +158,9 @@ fn other_users_see_and_do_what_they_may() {
         let told = refused(&mut bob, sql);
         assert!(told.starts_with(code), "{sql}: {told}");
     }
+    // What live views read is for everybody: how far a rollup is, the bounds of the pieces of its backlog among it.
+    let open = "SELECT count(backlog_cursor) + count(*) + count(backlog_cuts) FROM rollup.definition WHERE name = 'alice_sums'";
+    assert_eq!(number(&mut bob, open), 1, "there is no backlog now");
     let seen = "SELECT count(*) FROM rollup.status WHERE name LIKE '%sums' AND last_error IS NOT NULL";
     assert_eq!(number(&mut bob, seen), 0);
     assert_eq!(number(&mut bob, "SELECT count(*) FROM rollup.history WHERE error IS NOT NULL"), 0);

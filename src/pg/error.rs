@@ -21,6 +21,17 @@ pub fn raise_with_hint(code: PgSqlErrorCode, message: impl Into<String>, hint: i
     unreachable!("an ERROR report does not return")
 }
 
+/// Characters of a text of others that are kept and shown.
+pub const LONGEST: usize = 1000;
+
+/// A text of others, which may have any length, as it is stored and written into the log.
+pub fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_string(),
+        Some((end, _)) => format!("{}... ({} characters)", &text[..end], text.chars().count()),
+    }
+}
+
 /// Keeps traces out of errors. For the start of the library.
 ///
 /// An error, PostgreSQL's own too, unwinds this library's frames as a panic, and pgrx's hook records a trace of each where

@@ -23,7 +23,7 @@ pub use parse::{
 };
 pub use plan::{buckets, planner, split};
 pub use session::{
-    background, counted, executing, kept, libpq, lock, node, patience, security, watched, xact,
+    background, counted, executing, kept, libpq, lock, node, patience, security, told, watched, xact,
 };
 
 pub use hll_rollup::sql::literal;

@@ -3,11 +3,12 @@
 //! A run and its end are one transaction; its start, and a failure, are transactions of their own. So a start that
 //! has no end is that of a run which was cut off.
 use super::catalog::Must;
-use super::error::Result;
+use super::error::{Result, fail};
 use super::history::{nothing_to_do, remember};
 use super::settings;
 use super::waiting::New;
 use super::{catalog, partition, run};
+use crate::pg::told;
 use crate::pg::xact::{ActingAs, clock};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
@@ -103,7 +104,9 @@ fn first<T>(rows: Vec<Option<T>>) -> Option<T> {
     rows.into_iter().next().flatten()
 }
 
-/// Writes that a run starts, if it has rows to merge, is still due, and no other run of the rollup is on.
+/// Writes that a run starts, if it has rows to merge, is still due, and no other run of the rollup is on. Where a start is there
+/// already, the process that wrote it has ended in its run, without an error: that was a failure, after which the rollup
+/// rests as after any other.
 pub fn begin(id: i64) -> Result<bool> {
     // What cannot be told by looking is asked here, in a process of the owner's.
     let is_due = match run::look(id)? {
@@ -122,12 +125,32 @@ pub fn begin(id: i64) -> Result<bool> {
              INSERT INTO rollup.attempt AS a (id, started) SELECT id, pg_catalog.clock_timestamp() FROM free \
              ON CONFLICT (id) DO UPDATE SET started = excluded.started \
              WHERE EXISTS (SELECT FROM rollup.definition d WHERE d.id = a.id AND d.state = 'active' AND d.every IS NOT NULL \
-             AND (pg_catalog.clock_timestamp() >= {DUE_AT} OR a.last_run > pg_catalog.clock_timestamp() + interval '1 microsecond' * $2)) RETURNING true"
+             AND (pg_catalog.clock_timestamp() >= {DUE_AT} OR a.last_run > pg_catalog.clock_timestamp() + interval '1 microsecond' * $2)) \
+             RETURNING (SELECT b.started IS NOT NULL FROM rollup.attempt b WHERE b.id = a.id)"
         ),
         &[id.into(), AHEAD.into()],
-        |row| row.get::<bool>(1),
+        // NULL: it is the first.
+        |row| Ok(row.get::<bool>(1)? == Some(true)),
     )?;
-    Ok(first(begun) == Some(true))
+    match begun.first() {
+        None => Ok(false),
+        Some(false) => Ok(true),
+        Some(true) => fail(
+            PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN,
+            "the process that ran it ended before the run did",
+            "It was ended by an administrator, by the scheduler since other owners waited for it, or by what its query calls.",
+        ),
+    }
+}
+
+/// Takes the start of a run back that did not come to run.
+fn not_begun(id: i64) -> Result<()> {
+    let _acting = ActingAs::catalog();
+    // Where somebody else has the row, it is their run that takes the start back.
+    catalog::execute_often(
+        "UPDATE rollup.attempt SET started = NULL WHERE id = (SELECT a.id FROM rollup.attempt a WHERE a.id = $1 AND a.started IS NOT NULL FOR UPDATE SKIP LOCKED)",
+        &[id.into()],
+    )
 }
 
 /// Runs a rollup, unless another run of it is on, which then does the work; returns the raw rows merged.
@@ -140,16 +163,48 @@ pub fn run(id: i64, how_much: run::HowMuch) -> Result<i64> {
             |row| row.get::<bool>(1),
         )?
     };
-    if first(free) == Some(true) { run::run_one(id, how_much) } else { Ok(0) }
+    let rows = if first(free) == Some(true) { run::run_one(id, how_much)? } else { 0 };
+    not_begun(id)?;
+    Ok(rows)
+}
+
+/// What is known of a rollup whose run has failed.
+pub struct Failed {
+    /// Failures in a row; 0: the rollup was dropped just now.
+    pub failures: i32,
+    /// Why it is paused, where it is.
+    pub paused: Option<String>,
+}
+
+impl Failed {
+    /// Whether it is to be written into the log: at the first, the second, the fourth failure in a row and so on, and where
+    /// nothing was written of this owner for an hour.
+    pub fn is_news(&self, owner: pg_sys::Oid) -> bool {
+        let seldom = u32::try_from(self.failures).is_ok_and(u32::is_power_of_two) || self.paused.is_some();
+        told::is_quiet(owner, if seldom { A_MINUTE } else { AN_HOUR })
+    }
+}
+
+const A_MINUTE: u32 = 60;
+const AN_HOUR: u32 = 3600;
+
+/// How many rollups of an owner fail beside this one.
+pub fn others_failing(id: i64, owner: pg_sys::Oid) -> Result<i64> {
+    let _acting = ActingAs::catalog();
+    catalog::one(
+        "SELECT pg_catalog.count(*) FROM rollup.attempt a JOIN rollup.definition d ON d.id = a.id JOIN pg_catalog.pg_class c ON c.oid = d.relation \
+         WHERE a.failures > 0 AND d.state = 'active' AND c.relowner = $2 AND d.id <> $1",
+        &[id.into(), owner.into()],
+    )
 }
 
 /// Remembers that a run failed, in a transaction that the run is not part of. The rollup rests, twice as long each
 /// time, give or take a quarter so that those that failed together do not all come back together. After as many
-/// failures in a row as the settings allow it is paused; returns why.
-pub fn failed(id: i64, message: &str) -> Result<Option<String>> {
+/// failures in a row as the settings allow it is paused.
+pub fn failed(id: i64, message: &str) -> Result<Failed> {
     let _acting = ActingAs::catalog();
     catalog::execute(
-        "INSERT INTO rollup.attempt (id) SELECT d.id FROM rollup.definition d WHERE d.id = $1 FOR KEY SHARE ON CONFLICT DO NOTHING",
+        "INSERT INTO rollup.attempt (id) SELECT d.id FROM rollup.definition d WHERE d.id = $1 FOR KEY SHARE SKIP LOCKED ON CONFLICT DO NOTHING",
         &[id.into()],
     )?;
     remember(id, 0, 0, Some(message))?;
@@ -162,10 +217,10 @@ pub fn failed(id: i64, message: &str) -> Result<Option<String>> {
         |row| row.get::<i32>(1),
     )?;
     // The rollup may have been dropped just now.
-    let Some(failures) = first(failures) else { return Ok(None) };
+    let failures = first(failures).unwrap_or(0);
     let most = settings::max_failures();
-    if most == 0 || failures < most {
-        return Ok(None);
+    if failures == 0 || most == 0 || failures < most {
+        return Ok(Failed { failures, paused: None });
     }
     let reason = format!("paused after {failures} failures in a row, the last: {message}");
     catalog::execute("UPDATE rollup.definition SET state = 'paused' WHERE id = $1", &[id.into()])?;
@@ -173,7 +228,7 @@ pub fn failed(id: i64, message: &str) -> Result<Option<String>> {
         "UPDATE rollup.attempt SET paused_for = $2 WHERE id = $1",
         &[id.into(), reason.clone().into()],
     )?;
-    Ok(Some(reason))
+    Ok(Failed { failures, paused: Some(reason) })
 }
 
 /// What was said of the last failure of a rollup, where it failed in the same way.
@@ -255,12 +310,8 @@ pub fn run_due() -> Result<i64> {
             Ok(merged) => rows += merged,
             Err(e) => {
                 let message = super::diagnose::explain(d.id, &e);
-                let reason = failed(d.id, &message)?;
-                warning!(
-                    "rollup {} {}: {message}",
-                    d.name,
-                    if reason.is_some() { "is paused" } else { "failed" }
-                );
+                let state = if failed(d.id, &message)?.paused.is_some() { "is paused" } else { "failed" };
+                told::bounded(d.owner, || warning!("rollup {} {state}: {message}", d.name));
             }
         }
     }

@@ -31,13 +31,12 @@ pub fn as_owner(d: &Definition) -> Option<ActingAs> {
 
 /// The same, locked against runs.
 pub fn locked(name: &str) -> Result<Definition> {
-    let d = owned(name)?;
-    deferred::of_rollup(&d)?;
-    lock(d.id)
+    lock(owned(name)?.id)
 }
 
-/// The rollup with this id, which is the caller's, locked against runs.
+/// The rollup with this id, which is the caller's, locked against runs. The caller does not act as another role.
 pub fn lock(id: i64) -> Result<Definition> {
+    deferred::of_rollup(id)?;
     let d = catalog::lock(id)?.ok_or_else(|| error::internal("the rollup has just been dropped"))?;
     if d.state.nodes().is_some() {
         citus::commit::in_two_phases_with_tables()?;

@@ -9,7 +9,7 @@ use super::options::Options;
 use super::source::{self, Source};
 use super::views::{self, Names};
 use super::watch::{self, OnChange};
-use super::{add_level, clock, comments::Said, definition, naming};
+use super::{add_level, clock, comments::Said, definition, drafted, naming, trust};
 use crate::pg::deparse;
 use crate::pg::query::Select;
 use crate::pg::xact;
@@ -39,7 +39,9 @@ struct Draft<'a> {
 /// Defines a rollup; returns its id.
 pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     check_isolation()?;
-    let mut draft = draft(name, text, &options)?;
+    let read = drafted::reading(|| draft(name, text, &options))?;
+    let _drafted = read.begin(&read.read.name, read.read.owner, trust::pieces(&read.read.plan));
+    let mut draft = read.read;
     // From here on what the owners of the tables define may be planned and run: as they, whoever calls.
     let of_source = xact::ActingAs::role(draft.source.owner);
     let key = match &draft.place {
@@ -65,6 +67,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     }
     super::written::note(id, &draft.plan)?;
     std::mem::drop(of_target);
+    drafted::check_stored(id, &draft.name, draft.owner)?;
     super::switched::arrange(draft.source_oid)?;
     std::mem::drop(of_source);
     super::beside::create(draft.source_oid)?;

@@ -4,17 +4,17 @@
 //!
 //! In a transaction of the worker, which does this first of all, nothing waits. In one of a caller's, checks that wait
 //! are made now, as the caller; only where a table that is written to has triggers or constraints of its owner's at all.
-use super::catalog::{self, Definition};
+use super::catalog;
 use super::error::Result;
 use crate::pg::xact::{ActingAs, check_constraints_at_once};
 use pgrx::pg_sys;
 
 /// Has constraints checked with each statement, from now until the transaction ends, where the tables of a rollup have
 /// triggers that are not ours. The caller does not act as another role.
-pub fn of_rollup(d: &Definition) -> Result<()> {
+pub fn of_rollup(id: i64) -> Result<()> {
     let tables = "SELECT relation::pg_catalog.oid FROM rollup.definition WHERE id = $1 AND relation IS NOT NULL \
         UNION SELECT relation FROM rollup.level WHERE definition = $1";
-    where_fired(&any_trigger(tables), d.id.into())
+    where_fired(&any_trigger(tables), id.into())
 }
 
 /// The same where a table, or one below it, has such triggers.

@@ -4,6 +4,7 @@ use super::catalog::{self, Definition};
 use super::error::{Result, internal};
 use super::levels;
 use super::session::set_timezone;
+use crate::pg::error::shortened;
 use crate::pg::plan::called::Ours;
 use crate::pg::xact::{ActingAs, Failure, in_subtransaction};
 use hll_rollup::sql::{ident, literal};
@@ -21,7 +22,7 @@ pub fn explain(id: i64, failure: &Failure) -> String {
     let is_data = failure.code as i32 & 0xfff == DATA_EXCEPTION;
     let found = is_data.then(|| in_subtransaction(AssertUnwindSafe(|| find(id))).ok().flatten()).flatten();
     match found {
-        Some(who) => format!("{}: {who}", failure.message),
+        Some(who) => format!("{}: {}", failure.message, shortened(&who)),
         None => failure.message.clone(),
     }
 }

@@ -10,7 +10,7 @@ use crate::pg::deparse::shown_name;
 use crate::pg::plan::called::{self, Called, Watch};
 use crate::pg::security;
 use crate::pg::watched;
-use crate::pg::xact::current_user;
+use crate::pg::xact::{current_user, has_rights_of};
 use hll_rollup::routines::Record;
 use pgrx::pg_sys;
 use std::cell::RefCell;
@@ -54,6 +54,12 @@ pub fn set(id: i64, guard: Guard) {
     });
 }
 
+/// Holds statements of a rollup to nothing any more.
+pub fn forget(id: i64) {
+    FINE.with_borrow_mut(|fine| fine.retain(|(of, _), _| *of != id));
+    GUARDS.with_borrow_mut(|all| _ = all.remove(&id));
+}
+
 fn of(text: &str) -> Vec<(i64, Rc<Guard>)> {
     let user = current_user();
     GUARDS.with_borrow(|all| {
@@ -68,7 +74,8 @@ fn wants(text: &str) -> bool {
 
 /// Statements in which a plan names nothing foreign: a column of another type, or a table that has become a view, may have
 /// them run code of whoever owns the table.
-fn ours(found: &[Called], views: &[pg_sys::Oid]) {
+/// Tables that are written to have triggers, constraints and indexes of their owners', partitions of their own.
+fn ours(found: &[Called], views: &[pg_sys::Oid], written: &[pg_sys::Oid]) {
     let runs_as = current_user();
     if let Some(odd) = strangers::strangers(found, runs_as).into_iter().next() {
         strangers::not_run(&odd.name, odd.role, runs_as)
@@ -77,6 +84,19 @@ fn ours(found: &[Called], views: &[pg_sys::Oid]) {
         let owner = security::owner_of(*view);
         if let Some(owner) = owner.filter(|owner| *owner != runs_as && !called::is_superuser(*owner)) {
             strangers::not_run(&format!("view {}", shown_name(*view)), owner.to_u32(), runs_as)
+        }
+    }
+    check_written(written);
+}
+
+/// Refuses to have the current user, a rollup's owner or that of a table, write to tables of third roles. For TRUNCATE, too, whose
+/// tables are not looked at when it is analysed.
+pub fn check_written(tables: &[pg_sys::Oid]) {
+    let runs_as = current_user();
+    for table in tables {
+        let owner = security::owner_of(*table);
+        if let Some(owner) = owner.filter(|of| !called::is_superuser(*of) && !has_rights_of(*of, runs_as)) {
+            strangers::not_written(*table, owner, runs_as)
         }
     }
 }

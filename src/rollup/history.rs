@@ -44,8 +44,10 @@ pub fn nothing_to_do(id: i64) -> Result<()> {
     if failing.first() != Some(&Some(true)) {
         return Ok(());
     }
+    // Who holds the row, by rollup.resume in an open transaction, keeps nobody waiting: the scheduler looks for all owners.
     catalog::execute(
-        "UPDATE rollup.attempt SET failures = 0, last_error = NULL, hold_until = NULL WHERE id = $1",
+        "UPDATE rollup.attempt SET failures = 0, last_error = NULL, hold_until = NULL \
+         WHERE id = (SELECT a.id FROM rollup.attempt a WHERE a.id = $1 FOR UPDATE SKIP LOCKED)",
         &[id.into()],
     )
 }

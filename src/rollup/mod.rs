@@ -38,6 +38,7 @@ mod deferred;
 mod definition;
 pub mod diagnose;
 mod differences;
+mod drafted;
 mod drop;
 pub mod error;
 mod evolve;

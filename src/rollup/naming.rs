@@ -1,8 +1,8 @@
 //! What rollups, levels, their tables and live views are called.
-use super::ask;
+use super::ask::{self, Must};
 use super::error::{Result, fail};
-use crate::pg::xact;
-use hll_rollup::sql::ident;
+use crate::pg::{security, xact};
+use hll_rollup::sql::{ident, literal};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -14,8 +14,36 @@ pub fn name_in_catalog(schema: &str, table: &str, usual: &str) -> Result<String>
         ask::read("SELECT EXISTS (SELECT FROM rollup.definition WHERE name = $1)", &[table.into()], |row| {
             row.get::<bool>(1)
         })?;
-    let plain = schema == usual && taken.first().copied().flatten() != Some(true);
-    Ok(if plain { table.to_string() } else { format!("{schema}.{table}") })
+    if schema == usual && taken.first().copied().flatten() != Some(true) {
+        return Ok(table.to_string());
+    }
+    let name = format!("{schema}.{table}");
+    refuse_named(&name)?;
+    Ok(name)
+}
+
+/// Refuses a name that another rollup has in the catalog: its table has been moved or renamed since, was dropped, or is called
+/// like a schema and a table.
+fn refuse_named(name: &str) -> Result<()> {
+    let found = ask::read(
+        "SELECT coalesce(d.relation, d.source)::pg_catalog.text, d.relation IS NULL, pg_catalog.pg_get_userbyid(coalesce(c.relowner, d.last_owner, 0))::pg_catalog.text \
+         FROM rollup.definition d LEFT JOIN pg_catalog.pg_class c ON c.oid = coalesce(d.relation, d.source) WHERE d.name = $1",
+        &[name.into()],
+        |row| Ok((row.get::<String>(1)?, row.get::<bool>(2)? == Some(true), row.must::<String>(3)?)),
+    )?;
+    let Some((relation, gone, owner)) = found.into_iter().next() else { return Ok(()) };
+    let what = match relation {
+        Some(table) if !gone => format!("that of table {table}"),
+        _ => "whose table was dropped".to_string(),
+    };
+    fail(
+        PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+        format!("name {name} is taken by another rollup, {what}, which belongs to role {owner}"),
+        format!(
+            "Choose another name for this one; or have role {owner}, or a superuser, let go of that one, whose name stays with it: SELECT rollup.drop({});",
+            literal(name)
+        ),
+    )
 }
 
 /// Schema and table of a rollup's name, read as SQL reads it; the source's schema where it names none.
@@ -65,17 +93,23 @@ pub fn refuse_taken(schema: &str, table: &str) -> Result<(String, String)> {
 
 /// Refuses a name that something has.
 pub fn refuse_existing(relation: &str) -> Result<()> {
-    let there = ask::read("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[relation.into()], |row| {
-        row.get::<bool>(1)
-    })?;
-    if there.first().copied().flatten() == Some(true) {
-        return fail(
-            PgSqlErrorCode::ERRCODE_DUPLICATE_TABLE,
-            format!("relation {relation} already exists"),
-            "Choose another name, or drop it first; a rollup is dropped by rollup.drop(name).",
-        );
-    }
-    Ok(())
+    let there =
+        ask::maybe::<pg_sys::Oid>("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[relation.into()])?;
+    let Some(oid) = there else { return Ok(()) };
+    let others = security::owner_of(oid).filter(|owner| !xact::may_act_as(Some(*owner)));
+    fail(
+        PgSqlErrorCode::ERRCODE_DUPLICATE_TABLE,
+        format!("relation {relation} already exists"),
+        match others {
+            None => {
+                "Choose another name, or drop it first; a rollup is dropped by rollup.drop(name).".to_string()
+            }
+            Some(owner) => format!(
+                "It belongs to role {}. Choose another name, or have that role drop it, or the owner of the schema.",
+                xact::role_name(owner)
+            ),
+        },
+    )
 }
 
 /// A table that is named, qualified and quoted.

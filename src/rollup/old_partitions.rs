@@ -3,6 +3,7 @@
 //! What holds of one transaction and the next stands at the head of `sweep`.
 use super::catalog::{self, Must};
 use super::error::{Result, fail};
+use super::guard;
 use super::merged::Merged;
 use super::removal::{self, Partition, Rule, name_now, rule};
 use super::retention::{Retention, past};
@@ -194,6 +195,7 @@ pub fn empty_partition(relation: pg_sys::Oid, p: &Partition, force: bool) -> Res
         let Some(rows) = rows else { return Ok(0) };
         removal::of(&r).before_truncate()?;
         {
+            guard::check_written(&tables);
             let _expiring = Expiring::tables(tables.clone());
             catalog::execute(&format!("TRUNCATE TABLE {}", p.name), &[])?;
         }

@@ -9,6 +9,7 @@ use super::patience::until_free;
 use crate::pg::deparse::shown_name;
 use crate::pg::lock::{self, Mode};
 use crate::pg::query::set_local;
+use crate::pg::told;
 use crate::pg::xact::{ActingAs, in_subtransaction};
 use hll_rollup::sql::{ident, literal};
 use hll_rollup::statements;
@@ -382,7 +383,9 @@ pub fn make_due() -> Result<()> {
                 Err(e) if super::patience::in_use(e.code) => break,
                 Err(e) => {
                     failed(relation, &e.message)?;
-                    warning!("partitions of {}: {}", shown_name(relation), e.message);
+                    told::bounded(Some(owner), || {
+                        warning!("partitions of {}: {}", shown_name(relation), e.message);
+                    });
                     break;
                 }
             }

@@ -6,6 +6,7 @@
 use super::catalog::{self, Definition, Must};
 use super::check;
 use super::citus;
+use super::deferred;
 use super::error::{Result, fail, internal, report};
 use super::levels;
 use super::notify;
@@ -53,6 +54,9 @@ pub fn begin_again(relation: pg_sys::Oid) -> Result<()> {
         );
     }
     let ids: Vec<i64> = catalog::of_source(relation, true)?.iter().map(|d| d.id).collect();
+    // The source is altered, too: PostgreSQL alters no table of which a check waits.
+    deferred::of_table(relation)?;
+    ids.iter().try_for_each(|id| deferred::of_rollup(*id))?;
     let Some(first) = ids.first().map(|id| catalog::lock(*id)).transpose()?.flatten() else { return Ok(()) };
     let (_, _, owner) = first.parts()?;
     let table = source::describe(relation)?;

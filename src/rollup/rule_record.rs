@@ -7,9 +7,10 @@ use super::catalog;
 use super::error::{Result, fail, internal};
 use super::strangers;
 use crate::pg::plan::called::{self, Called};
-use hll_rollup::routines::Record;
+use hll_rollup::routines::{Known, Record};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::cell::RefCell;
 
 /// The record of these functions, as JSON; those of PostgreSQL and of this extension are left out.
 pub fn of(functions: &[pg_sys::Oid]) -> Result<String> {
@@ -17,6 +18,15 @@ pub fn of(functions: &[pg_sys::Oid]) -> Result<String> {
     let called = functions.iter().map(|oid| Called::function(*oid)).filter(ours).filter_map(strangers::known);
     let record = Record { home: Some(strangers::here()), called: called.collect() };
     serde_json::to_string(&record).map_err(internal)
+}
+
+thread_local! {
+    static USED: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What rules name that were looked at since this was asked last.
+pub fn used() -> Vec<Known> {
+    USED.take()
 }
 
 /// Refuses the rule of an aggregate if a name in it is another's now.
@@ -43,5 +53,6 @@ pub fn check(aggregate: &str, noted: &str) -> Result<()> {
             "Add the rule anew: SELECT rollup.drop_merge_rule(aggregate), then rollup.add_merge_rule(aggregate, combine, unite).",
         );
     }
+    USED.with_borrow_mut(|used| used.extend(record.called));
     Ok(())
 }

@@ -60,7 +60,7 @@ fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
         history::nothing_to_do(before.id)?;
         return Ok(0);
     }
-    deferred::of_rollup(before)?;
+    deferred::of_rollup(before.id)?;
     if !before.same_cluster {
         rebase::rebase(before.source_oid)?;
     } else if !on_nodes && arrival::came_along(before.source_oid)? {

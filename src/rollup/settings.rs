@@ -1,6 +1,7 @@
 //! What an administrator may set about the workers.
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::ffi::{CStr, CString};
+use std::time::Duration;
 
 static NAPTIME: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"*"));
@@ -10,6 +11,7 @@ static RETRY_DELAY: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static CRASH_HOLD: GucSetting<i32> = GucSetting::<i32>::new(300_000);
 static TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static LOCK_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static LONGEST_TURN: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 static EXPIRE_SLEEP: GucSetting<i32> = GucSetting::<i32>::new(0);
 static HISTORY_KEEP: GucSetting<i32> = GucSetting::<i32>::new(1000);
 
@@ -46,6 +48,11 @@ pub fn timeout() -> i32 {
 /// Milliseconds that a worker waits for a lock; 0: for ever.
 pub fn lock_timeout() -> i32 {
     LOCK_TIMEOUT.get()
+}
+
+/// How long a process that serves an owner may stay while others wait and there is no room for them.
+pub fn longest_turn() -> Duration {
+    Duration::from_millis(u64::from(LONGEST_TURN.get().unsigned_abs()))
 }
 
 /// Milliseconds between two batches of expiry.
@@ -163,6 +170,14 @@ pub fn init() {
         c"A run that waited longer has failed and is tried again.",
         &LOCK_TIMEOUT,
         (0, i32::MAX),
+        GucFlags::UNIT_MS,
+    );
+    number(
+        c"rollup.longest_turn",
+        c"Time that the process of an owner may stay while other owners have waited as long and there is no room for them.",
+        c"Then what the process does is cancelled, and after a sixth of the time again the process is ended. The run has failed.",
+        &LONGEST_TURN,
+        (1000, 86_400_000),
         GucFlags::UNIT_MS,
     );
     number(

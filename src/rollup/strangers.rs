@@ -1,11 +1,12 @@
 //! Functions and types that belong neither to a superuser, nor to this extension, nor to who calls them: a rollup calls only
 //! those that are on its record. See `trust`.
 use super::error::{Result, fail, report};
+use crate::pg::deparse::shown_name;
 use crate::pg::plan::called::{self, Called};
 use crate::pg::security;
 use crate::pg::xact::role_name;
 use hll_rollup::routines::{Home, Known, Record};
-use hll_rollup::sql::literal;
+use hll_rollup::sql::{ident, literal};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -33,6 +34,18 @@ pub fn not_run(what: &str, owner: u32, runs_as: pg_sys::Oid) -> ! {
             "role {runs_as} would run {what}, which belongs to role {owner} and is not what the rollup was made with"
         ),
         "Nothing was run. Give the columns of its tables the types back that they had, and tables that have become views their rows.",
+    ))
+}
+
+/// Raises the error of a statement that would write to a table of another role, whose triggers and constraints would run.
+pub fn not_written(table: pg_sys::Oid, owner: pg_sys::Oid, runs_as: pg_sys::Oid) -> ! {
+    let (owner, runs_as, table) = (role_name(owner), role_name(runs_as), shown_name(table));
+    super::error::raise(report(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!(
+            "table {table} belongs to role {owner}, whose triggers and constraints would run as role {runs_as}"
+        ),
+        format!("Nothing was written. ALTER TABLE {table} OWNER TO {};", ident(&runs_as)),
     ))
 }
 

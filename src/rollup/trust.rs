@@ -13,8 +13,8 @@
 //! its way there is not seen.
 use super::catalog::{self, Definition, Must};
 use super::error::{Result, internal};
-use super::guard;
 use super::strangers::{here, odd, refused, strangers};
+use super::{drafted, guard};
 use crate::pg::plan::called::{self, Called};
 use crate::pg::security;
 use crate::pg::watched;
@@ -128,7 +128,7 @@ fn is_foreign(text: &str) -> bool {
 }
 
 /// Pieces of a plan's statements that name what is foreign.
-fn pieces(plan: &Plan) -> Vec<String> {
+pub fn pieces(plan: &Plan) -> Vec<String> {
     let before = |text: &String| text.split('$').next().unwrap_or_default().to_string();
     let rules = texts(plan).filter(|text| is_foreign(text)).map(before);
     let queries = plan.kept().map(|c| &c.expression).chain(&plan.filter).filter(|text| is_foreign(text));
@@ -316,6 +316,7 @@ fn noted(
     )?;
     let Some((name, before, owner)) = before.into_iter().next() else { return Ok(()) };
     let record = read(before.as_deref())?;
+    drafted::check(&name, &found, owner)?;
     let called = strangers(&found, owner);
     if let Some(odd) = called.iter().find(|known| is_odd(&record, here(), known)) {
         return refused(&name, odd);

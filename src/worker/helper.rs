@@ -5,6 +5,7 @@ use super::partitions::Partitions;
 use super::work::{self, Found, Known, Quiet, Settings};
 use crate::pg::background;
 use crate::pg::lock::Turn;
+use crate::pg::told;
 use crate::rollup::settings::naptime;
 use pgrx::prelude::*;
 use std::time::{Duration, Instant};
@@ -20,7 +21,8 @@ fn main(argument: u64) {
     background::connect(Some(pg_sys::Oid::from(argument as u32)));
     let owner = pg_sys::Oid::from((argument >> 32) as u32);
     // A scheduler that was restarted does not know of those that the one before has started.
-    let Some(_turn) = Turn::of(owner) else { background::exit_done() };
+    let Some(turn) = Turn::of(owner) else { background::exit_done() };
+    told::serve(owner);
     let name = background::own_database_name();
     let mut expiry = Turns::new(owner);
     let mut partitions = Partitions::new(owner);
@@ -50,7 +52,8 @@ fn main(argument: u64) {
         }
         background::report_statistics();
         background::report("rollup worker", None);
-        if Turn::is_awaited() || settings.have_changed(known.at()) {
+        // What the owner defines may have given it back, and another process have taken it.
+        if !turn.again() || Turn::is_awaited() || settings.have_changed(known.at()) {
             break;
         }
         background::pause(if more || expiry.has_begun() { 0 } else { naptime().min(1000) });

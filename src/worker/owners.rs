@@ -12,7 +12,7 @@ use crate::pg::xact::{Moment, clock};
 use crate::rollup::attempt::Due;
 use crate::rollup::error::Result;
 use crate::rollup::retention::Retained;
-use crate::rollup::settings::max_workers;
+use crate::rollup::settings::{longest_turn, max_workers};
 use crate::rollup::{partition, retention};
 use pgrx::bgworkers::DynamicBackgroundWorker;
 use pgrx::prelude::*;
@@ -23,12 +23,11 @@ use std::time::{Duration, Instant};
 const TENDED: Duration = Duration::from_secs(10);
 /// Owners who have waited this long are served in addition to those that the settings allow.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A process that has not left for so long, while others wait and there is no room, is cancelled.
-const LONGEST: Duration = Duration::from_secs(60);
-
-/// One that has not left so long after it was cancelled is ended: code that its owner defined may catch the cancellation,
-/// but not this.
-const GRACE: Duration = Duration::from_secs(10);
+/// One that has not left a sixth of `longest_turn` after it was cancelled is ended: code that its owner defined may catch the
+/// cancellation, but not this.
+fn grace() -> Duration {
+    longest_turn() / 6
+}
 
 struct Process {
     worker: DynamicBackgroundWorker,
@@ -165,7 +164,7 @@ impl Owners {
     /// Ends processes that were cancelled and have not left.
     fn end_the_cancelled(&mut self) {
         for process in self.running.values_mut() {
-            let Some(at) = process.cancelled.filter(|at| at.elapsed() >= GRACE) else { continue };
+            let Some(at) = process.cancelled.filter(|at| at.elapsed() >= grace()) else { continue };
             let Ok(pid) = process.worker.pid() else { continue };
             log!(
                 "rollup scheduler: ends process {pid}, which was cancelled {} s ago",
@@ -181,16 +180,19 @@ impl Owners {
     /// Where an owner waits and no process has left for long, cancels what the oldest of them does: it has failed then,
     /// and rests.
     fn cancel_the_oldest(&mut self) {
-        let waits = self.waiting.first().is_some_and(|(_, since)| since.elapsed() >= LONGEST);
-        if !waits || self.cancelled.elapsed() < LONGEST {
+        let waits = self.waiting.first().is_some_and(|(_, since)| since.elapsed() >= longest_turn());
+        if !waits || self.cancelled.elapsed() < longest_turn() {
             return;
         }
         let oldest = self.running.values_mut().filter(|p| p.cancelled.is_none()).min_by_key(|p| p.started);
-        let Some(oldest) = oldest.filter(|p| p.started.elapsed() >= LONGEST) else { return };
+        let Some(oldest) = oldest.filter(|p| p.started.elapsed() >= longest_turn()) else { return };
         let Ok(pid) = oldest.worker.pid() else { return };
         self.cancelled = Instant::now();
         oldest.cancelled = Some(self.cancelled);
-        log!("rollup scheduler: cancels process {pid}: other owners have waited for {} s", LONGEST.as_secs());
+        log!(
+            "rollup scheduler: cancels process {pid}: other owners have waited for {} s",
+            longest_turn().as_secs()
+        );
         if let Err(e) = timed(|| work::cancel(pid)) {
             log!("rollup scheduler: {}", e.message);
         }

@@ -244,11 +244,24 @@ fn run_one(d: &Due) -> bool {
         Ok(Some(said)) => said,
         _ => timed(|| Ok(diagnose::explain(d.id, &e))).unwrap_or(e.message),
     };
-    log!("rollup {} failed: {message}", d.name);
     match timed(|| attempt::failed(d.id, &message)) {
-        Ok(None) => {}
-        Ok(Some(reason)) => warning!("rollup {} is {reason}", d.name),
+        Ok(failed) => tell(d, &failed, &message),
         Err(e) => log!("rollup {}: its failure could not be stored: {}", d.name, e.message),
     }
     false
+}
+
+/// Writes a failure into the log, if it is time to. What is not written there is in rollup.status.
+fn tell(d: &Due, failed: &attempt::Failed, message: &str) {
+    let Some(owner) = d.owner.filter(|owner| failed.is_news(*owner)) else { return };
+    let others = match timed(|| attempt::others_failing(d.id, owner)) {
+        Ok(n) if n > 0 => {
+            format!("; {n} other rollups of role {} fail, see rollup.status", xact::role_name_at_top(owner))
+        }
+        _ => String::new(),
+    };
+    match &failed.paused {
+        Some(reason) => warning!("rollup {} is {reason}{others}", d.name),
+        None => log!("rollup {} failed: {message}{others}", d.name),
+    }
 }

@@ -21,6 +21,23 @@ UPDATE sale SET price = price + 1 WHERE id < 50;
 SELECT rollup.run('sale');
 SELECT sum(price) = (SELECT sum(price) FROM sale) AS same FROM sales;
 SELECT rollup.rebuild('sales') > 0 AS rebuilt;
+-- everything else that writes to the tables, and what waits of the source in the same transaction
+SET client_min_messages = warning;
+SELECT rollup.rebase('sale');
+BEGIN;
+INSERT INTO refund VALUES (5);
+DELETE FROM refund;
+INSERT INTO sale VALUES (5000, now(), 1, 1);
+SELECT rollup.rebase('sale');
+COMMIT;
+RESET client_min_messages;
+DELETE FROM sale WHERE id = 5000;
+SELECT rollup.run('sale');
+SELECT rollup.create('sales', $$SELECT date_trunc('day', at) AS at, city, count(*) AS n, sum(price) AS price, max(price) AS most FROM sale GROUP BY 1, 2$$, every => NULL, on_change => 'recompute', replace => true) IS NOT NULL AS replaced;
+SELECT rollup.drop_column('sales', 'most');
+SELECT rollup.replace('sales', $$SELECT date_trunc('day', at) AS at, city, count(*) AS n, sum(price) AS price, min(price) AS least FROM sale GROUP BY 1, 2$$);
+SELECT rollup.drop_column('sales', 'least');
+SELECT sum(n) FROM sales;
 -- a row that breaks one is an error, and nothing of it stays
 INSERT INTO sale VALUES (1000, now(), 77, 1);
 SELECT rollup.run('sale');

@@ -2,7 +2,7 @@
 use super::tree;
 use crate::pg::deparse::{qualified, string};
 use pgrx::{PgList, pg_sys};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_void};
 use std::sync::OnceLock;
 
@@ -97,10 +97,17 @@ unsafe fn made(node: *mut pg_sys::Node) -> Option<Called> {
         ) {
             return None;
         }
-        let whole = pg_sys::exprType(node);
-        if whole.to_u32() < pg_sys::FirstNormalObjectId {
-            return None;
-        }
+        coded(pg_sys::exprType(node))
+    }
+}
+
+/// A type, or that of its elements, if values of it are made by code that its owner can write.
+fn coded(whole: pg_sys::Oid) -> Option<Called> {
+    if whole.to_u32() < pg_sys::FirstNormalObjectId {
+        return None;
+    }
+    // SAFETY: look-ups in the catalog.
+    unsafe {
         let element = pg_sys::get_element_type(whole);
         let oid = if element == pg_sys::InvalidOid { whole } else { element };
         let runs = matches!(pg_sys::get_typtype(oid) as u8, b'd' | b'r' | b'm' | b'c');
@@ -157,9 +164,87 @@ unsafe fn views(tree: tree::Node) -> Vec<pg_sys::Oid> {
     found
 }
 
+/// The tables that a statement writes to, with those below.
+///
+/// # Safety
+/// The tree is live.
+unsafe fn written(tree: tree::Node) -> Vec<pg_sys::Oid> {
+    let mut found = Vec::new();
+    // SAFETY: the tag says what the node is; the list is the query's, and has its result relation.
+    unsafe {
+        tree::each(tree, &mut |node, _| {
+            if (*node).type_ == pg_sys::NodeTag::T_Query {
+                let query = &*node.cast::<pg_sys::Query>();
+                let tables = PgList::<pg_sys::RangeTblEntry>::from_pg(query.rtable);
+                if let Some(e) =
+                    (query.resultRelation as usize).checked_sub(1).and_then(|n| tables.get_ptr(n))
+                {
+                    found.extend(crate::pg::lock::below((*e).relid));
+                }
+            }
+            false
+        });
+    }
+    found
+}
+
 thread_local! {
     /// The next statement that is analysed is one of this library's making.
     static OURS: Cell<bool> = const { Cell::new(false) };
+    /// What statements that are analysed call; None: it is not noted.
+    static NOTED: RefCell<Option<Vec<Called>>> = const { RefCell::new(None) };
+}
+
+/// Reads a statement of somebody's; gives what it calls, and of which types its values are.
+pub fn noting<T>(read: impl FnOnce() -> T) -> (T, Vec<Called>) {
+    struct Noting;
+    impl Drop for Noting {
+        fn drop(&mut self) {
+            NOTED.set(None);
+        }
+    }
+    NOTED.set(Some(Vec::new()));
+    let _noting = Noting;
+    let read = read();
+    let mut noted = NOTED.take().unwrap_or_default();
+    noted.sort_unstable();
+    noted.dedup();
+    (read, noted)
+}
+
+/// What a query calls, for `noting`.
+///
+/// # Safety
+/// The tree is live.
+unsafe fn note(tree: tree::Node) {
+    use pg_sys::NodeTag::{
+        T_Aggref, T_ArrayExpr, T_CaseExpr, T_CoalesceExpr, T_FieldSelect, T_FuncExpr, T_MinMaxExpr, T_OpExpr,
+        T_SubscriptingRef, T_Var,
+    };
+    // SAFETY: as the caller says; the tag says that a node is an expression.
+    let found = unsafe {
+        let mut found = of(tree);
+        tree::each(tree, &mut |node, _| {
+            if matches!(
+                (*node).type_,
+                T_Aggref
+                    | T_ArrayExpr
+                    | T_CaseExpr
+                    | T_CoalesceExpr
+                    | T_FieldSelect
+                    | T_FuncExpr
+                    | T_MinMaxExpr
+                    | T_OpExpr
+                    | T_SubscriptingRef
+                    | T_Var
+            ) {
+                found.extend(coded(pg_sys::exprType(node)));
+            }
+            false
+        });
+        found
+    };
+    NOTED.with_borrow_mut(|noted| noted.iter_mut().for_each(|noted| noted.extend(&found)));
 }
 
 /// While it lives, the first statement that is analysed is known to be of this library's making; what that statement calls
@@ -193,8 +278,9 @@ pub struct Watch {
     pub wants: fn(&str) -> bool,
     /// Looks at what one calls; an error ends the statement before anything of it is planned.
     pub check: fn(&str, &[Called]),
-    /// Looks at what another statement of this library's making calls, and at the views that it reads.
-    pub ours: fn(&[Called], &[pg_sys::Oid]),
+    /// Looks at what another statement of this library's making calls, at the views that it reads, and, whichever it is, at the
+    /// tables that it writes to.
+    pub ours: fn(&[Called], &[pg_sys::Oid], &[pg_sys::Oid]),
 }
 
 static WATCH: OnceLock<Watch> = OnceLock::new();
@@ -223,6 +309,9 @@ unsafe extern "C-unwind" fn analysed(
         if let Some(Some(next)) = NEXT.get() {
             pg_sys::ffi::pg_guard_ffi_boundary(|| next(state, query, jumble));
         }
+        if NOTED.with_borrow(Option::is_some) {
+            note(inner(query).cast());
+        }
         let Some(watch) = WATCH.get() else { return };
         let ours = OURS.replace(false);
         let text = (*state).p_sourcetext;
@@ -240,7 +329,7 @@ unsafe extern "C-unwind" fn analysed(
             (watch.check)(&text, &found);
         }
         if ours {
-            (watch.ours)(if wanted { &[] } else { &found }, &views(query));
+            (watch.ours)(if wanted { &[] } else { &found }, &views(query), &written(query));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Numbers that sessions count together, in shared memory: by database and id, since the server was started.
+//! Numbers that sessions count together, in shared memory: by database and id, since the server was started. And, behind
+//! them, when something was written into the log (see `told`).
 //!
 //! Where the library is not preloaded there is no such memory, and nothing is counted. Who counts adds to a number, and
 //! waits for nobody. A place is taken once and never given back: an id that finds none is not counted.
@@ -8,6 +9,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 
 const PLACES: usize = 4096;
+/// Moments behind the places.
+const MOMENTS: usize = 1024;
+const SIZE: usize = size_of::<Place>() * PLACES + size_of::<AtomicU64>() * MOMENTS;
 
 /// A number. Its key is 0 where the place is free.
 #[repr(C)]
@@ -44,7 +48,7 @@ unsafe extern "C-unwind" fn request() {
         if let Some(Some(next)) = NEXT_REQUEST.get() {
             pg_sys::ffi::pg_guard_ffi_boundary(|| next());
         }
-        pg_sys::RequestAddinShmemSpace(size_of::<Place>() * PLACES);
+        pg_sys::RequestAddinShmemSpace(SIZE);
     }
 }
 
@@ -56,10 +60,10 @@ unsafe extern "C-unwind" fn startup() {
         if let Some(Some(next)) = NEXT_STARTUP.get() {
             pg_sys::ffi::pg_guard_ffi_boundary(|| next());
         }
-        let (mut found, size) = (false, size_of::<Place>() * PLACES);
-        let memory = pg_sys::ShmemInitStruct(c"hll: queries".as_ptr(), size, &mut found);
+        let mut found = false;
+        let memory = pg_sys::ShmemInitStruct(c"hll: numbers".as_ptr(), SIZE, &mut found);
         if !found {
-            memory.cast::<u8>().write_bytes(0, size);
+            memory.cast::<u8>().write_bytes(0, SIZE);
         }
         MEMORY.store(memory.cast(), Relaxed);
     }
@@ -101,6 +105,14 @@ fn place(id: i64, take: bool) -> Option<&'static Place> {
         }
     }
     None
+}
+
+/// The moments that lie behind the places, all 0 when the server starts; None where there is no such memory.
+pub fn moments() -> Option<&'static [AtomicU64]> {
+    let memory = MEMORY.load(Relaxed);
+    // SAFETY: the memory is as large as was asked for, lasts as long as the process, and is only changed atomically.
+    (!memory.is_null())
+        .then(|| unsafe { std::slice::from_raw_parts(memory.add(PLACES).cast::<AtomicU64>(), MOMENTS) })
 }
 
 /// Counts one more.

@@ -16,8 +16,35 @@ fn tag(fields: [u32; 3], last: u16, kind: u32, method: u32) -> pg_sys::LOCKTAG {
     }
 }
 
+/// Takes a lock for the session, where nobody else has it.
+fn acquire(tag: &pg_sys::LOCKTAG) -> bool {
+    // SAFETY: the tag is a value that is copied.
+    let got = unsafe { pg_sys::LockAcquire(tag, pg_sys::ExclusiveLock as i32, true, true) };
+    got != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+}
+
+/// Whether this session holds a lock that `acquire` takes.
+fn holds(tag: &pg_sys::LOCKTAG) -> bool {
+    // SAFETY: a look at what this process knows of its locks.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        return pg_sys::LockHeldByMe(tag, pg_sys::ExclusiveLock as i32);
+        #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+        return pg_sys::LockHeldByMe(tag, pg_sys::ExclusiveLock as i32, false);
+    }
+}
+
+/// Gives back a lock that `acquire` took, if it is still held.
+fn release(tag: &pg_sys::LOCKTAG) {
+    if holds(tag) {
+        // SAFETY: it is held, for the session: nobody takes such a lock for a transaction.
+        unsafe { pg_sys::LockRelease(tag, pg_sys::ExclusiveLock as i32, true) };
+    }
+}
+
 /// The sole right to work on one source, among workers: held over several transactions, until dropped or until
-/// the process ends. It keeps workers out of each other's way; what keeps rollups exact is the lock on their row.
+/// the process ends. It keeps workers out of each other's way; what keeps rollups exact is the lock on their row. Code that
+/// an owner defines may give back every lock of this kind that the session holds, by pg_advisory_unlock_all(), and no row's.
 #[derive(Debug)]
 pub struct Work(pg_sys::LOCKTAG);
 
@@ -32,9 +59,8 @@ impl Work {
                 pg_sys::LockTagType::LOCKTAG_ADVISORY,
                 pg_sys::USER_LOCKMETHOD,
             );
-            let got = pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, true, true);
             // Made only where it is had: to drop one gives the lock back.
-            (got != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL).then(|| Work(tag))
+            acquire(&tag).then(|| Work(tag))
         }
     }
 }
@@ -48,6 +74,11 @@ impl Turn {
     /// That of an owner, where no other process has it.
     pub fn of(owner: pg_sys::Oid) -> Option<Turn> {
         Turn::take(owner.to_u32())
+    }
+
+    /// Takes it again, where it was given back meanwhile; false where another process has it by now.
+    pub fn again(&self) -> bool {
+        holds(&self.0) || acquire(&self.0)
     }
 
     /// The sign that owners wait, where it is not given already.
@@ -69,16 +100,14 @@ impl Turn {
                 pg_sys::LockTagType::LOCKTAG_ADVISORY,
                 pg_sys::USER_LOCKMETHOD,
             );
-            let got = pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, true, true);
-            (got != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL).then(|| Turn(tag))
+            acquire(&tag).then(|| Turn(tag))
         }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // SAFETY: `take` took exactly this lock for the session.
-        unsafe { pg_sys::LockRelease(&self.0, pg_sys::ExclusiveLock as i32, true) };
+        release(&self.0);
     }
 }
 
@@ -140,8 +169,7 @@ pub fn take_definitions(source: pg_sys::Oid) {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        // SAFETY: `on` took exactly this lock for the session.
-        unsafe { pg_sys::LockRelease(&self.0, pg_sys::ExclusiveLock as i32, true) };
+        release(&self.0);
     }
 }
 
@@ -211,6 +239,17 @@ pub fn tree(oid: pg_sys::Oid, mode: Mode) -> Option<Vec<pg_sys::Oid>> {
             declared::find_all_inheritors(oid, mode as i32, std::ptr::null_mut())
         });
         Some(pgrx::PgList::<pg_sys::Oid>::from_pg(below).iter_oid().collect())
+    }
+}
+
+/// A table and all that are below it, as the catalog has it now: nothing is locked.
+pub fn below(oid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    // SAFETY: a look-up in the catalog; the list is read at once.
+    unsafe {
+        let below = pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            declared::find_all_inheritors(oid, pg_sys::NoLock as i32, std::ptr::null_mut())
+        });
+        pgrx::PgList::<pg_sys::Oid>::from_pg(below).iter_oid().collect()
     }
 }
 

@@ -8,5 +8,6 @@ pub mod lock;
 pub mod node;
 pub mod patience;
 pub mod security;
+pub mod told;
 pub mod watched;
 pub mod xact;

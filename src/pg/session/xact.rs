@@ -1,4 +1,5 @@
 //! Transactions and who the current user is.
+use crate::pg::error::shortened;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 use std::ffi::{CStr, CString};
@@ -116,6 +117,12 @@ pub fn may_act_as(role: Option<pg_sys::Oid>) -> bool {
     }
 }
 
+/// Whether a role has all that another one may do.
+pub fn has_rights_of(role: pg_sys::Oid, other: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up in the catalog, for oids that need not exist.
+    unsafe { role == other || pg_sys::has_privs_of_role(role, other) }
+}
+
 /// The name of a role, or its number where there is none.
 pub fn role_name(role: pg_sys::Oid) -> String {
     // SAFETY: a look-up that tolerates absence; the name is copied.
@@ -126,6 +133,11 @@ pub fn role_name(role: pg_sys::Oid) -> String {
         }
         CStr::from_ptr(name).to_string_lossy().into_owned()
     }
+}
+
+/// The same outside any transaction, in one of its own.
+pub fn role_name_at_top(role: pg_sys::Oid) -> String {
+    in_transaction(|| role_name(role)).unwrap_or_else(|_| role.to_u32().to_string())
 }
 
 /// Settings that the end of a GUC level does not undo, since they are no part of transactions.
@@ -242,7 +254,7 @@ pub fn check_constraints_at_once() {
 /// What went wrong in a transaction of a worker.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// The error's message, with its hint.
+    /// The error's message, with its hint, neither longer than `shortened` makes it: it is stored, and written into the log.
     pub message: String,
     /// Its SQLSTATE.
     pub code: pgrx::PgSqlErrorCode,
@@ -255,8 +267,8 @@ impl Failure {
             CaughtError::RustPanic { ereport, .. } => ereport,
         };
         let message = match report.hint() {
-            Some(h) => format!("{} ({h})", report.message()),
-            None => report.message().to_string(),
+            Some(h) => format!("{} ({})", shortened(report.message()), shortened(h)),
+            None => shortened(report.message()),
         };
         Failure { message, code: report.sql_error_code() }
     }
