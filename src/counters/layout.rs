@@ -45,6 +45,9 @@ pub struct Object<'a>(&'a [u8]);
 #[derive(Clone, Copy)]
 pub struct Array<'a>(&'a [u8]);
 
+/// Two numbers, each as in [`Item::Number`], and a third, which may be missing.
+pub type Few<'a> = ([&'a [u8]; 2], Option<&'a [u8]>);
+
 /// A document: an object, or the name of what it is instead.
 pub fn document(payload: &[u8]) -> Result<Object<'_>, &'static str> {
     container(payload)
@@ -60,8 +63,8 @@ fn container(bytes: &[u8]) -> Result<Object<'_>, &'static str> {
 }
 
 impl<'a> Array<'a> {
-    /// Its numbers, each as in [`Item::Number`], where it holds nothing but two or three; the third may be missing.
-    pub fn numbers(self) -> Option<([&'a [u8]; 2], Option<&'a [u8]>)> {
+    /// Its numbers, where it holds nothing but two or three.
+    pub fn numbers(self) -> Option<Few<'a>> {
         let (head, rest) = self.0.split_first_chunk::<4>()?;
         let count = (u32::from_ne_bytes(*head) & COUNT) as usize;
         if !(2..=3).contains(&count) {
