@@ -80,10 +80,10 @@ AS 'MODULE_PATHNAME', 'rollup_move_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL 
 COMMENT ON FUNCTION rollup.move(text, regclass) IS
 'Has a rollup count the rows of RELATION, of which its source has become a partition or a child: what was counted stays, rows of the other parts are counted by the next run, and RELATION gets the functions next to it. Any other table takes the place of the source, as a copy that was given its name: the rollup is computed from it in this transaction, and refused where it does not have all rows that were counted. Needs ownership of both. NULL does nothing';
 
-CREATE FUNCTION rollup.add_level(name text, level text, width interval, if_not_exists boolean DEFAULT false) RETURNS void
-AS 'MODULE_PATHNAME', 'rollup_add_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION rollup.add_level(text, text, interval, boolean) IS
-'Adds a coarser level to a rollup: table LEVEL with the same columns in buckets of WIDTH, filled from the rollup, and view LEVEL_live. Each bucket of the rollup must lie inside one of the level. IF_NOT_EXISTS: a level of that name stays, with a warning where its buckets are others. NULL does nothing';
+CREATE FUNCTION rollup.add_level(name text, level text, width interval, if_not_exists boolean DEFAULT false, keys text[] DEFAULT NULL) RETURNS void
+AS 'MODULE_PATHNAME', 'rollup_add_level_wrapper' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION rollup.add_level(text, text, interval, boolean, text[]) IS
+'Adds a coarser level to a rollup: table LEVEL with the same columns in buckets of WIDTH, filled from the rollup, and view LEVEL_live. Each bucket of the rollup must lie inside one of the level. KEYS are the group keys that it has besides the time, {} for none (NULL: all); with fewer than the rollup''s its buckets may be as long as those. IF_NOT_EXISTS: a level of that name stays, with a warning where its buckets or keys are others. NULL elsewhere does nothing';
 
 CREATE FUNCTION rollup.drop_level(name text, level text, keep_data boolean DEFAULT false, if_exists boolean DEFAULT false) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_drop_level_wrapper' LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE;

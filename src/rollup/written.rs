@@ -3,15 +3,16 @@
 use super::arrange::warn;
 use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail};
+use super::levels;
 use crate::pg::xact::ActingAs;
 use hll_rollup::Plan;
 use hll_rollup::sql::{ident, literal};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-/// The columns that the tables are to have, and their types.
-fn columns(plan: &Plan) -> (Vec<String>, Vec<String>) {
-    plan.columns.iter().filter(|c| c.in_table()).map(|c| (c.name.clone(), c.sql_type.clone())).unzip()
+/// The columns that a table of the plan is to have, and their types.
+fn columns(plan: &Plan) -> impl Iterator<Item = (String, String)> {
+    plan.columns.iter().filter(|c| c.in_table()).map(|c| (c.name.clone(), c.sql_type.clone()))
 }
 
 fn back(table: &str, from: &str, to: &str) -> String {
@@ -21,7 +22,16 @@ fn back(table: &str, from: &str, to: &str) -> String {
 /// Refuses to write to tables of a rollup of which a column has another name: one of that type which is not the rollup's, and
 /// which a view reads as the live view does, if any is.
 pub fn check(d: &Definition) -> Result<()> {
-    let (names, types) = columns(&d.stored_plan()?);
+    let plan = d.stored_plan()?;
+    let levels = levels::of(d)?;
+    let (mut of, mut names, mut types) = (Vec::new(), Vec::new(), Vec::new());
+    for level in std::iter::once(None).chain(levels.iter().map(Some)) {
+        for (name, sql_type) in columns(&plan.of_level(level)) {
+            of.push(level.map(|l| l.name.clone()));
+            names.push(name);
+            types.push(sql_type);
+        }
+    }
     let lacking = {
         let _acting = ActingAs::catalog();
         catalog::read_often(
@@ -30,10 +40,11 @@ pub fn check(d: &Definition) -> Result<()> {
                AND e.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND e.refobjid = t.relation AND e.refobjsubid = a.attnum) AS read \
                FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attname::pg_catalog.text <> ALL ($2) \
                AND pg_catalog.format_type(a.atttypid, a.atttypmod) = w.type) o) \
-             FROM (SELECT relation FROM rollup.definition WHERE id = $1 UNION ALL SELECT relation FROM rollup.level WHERE definition = $1) t (relation), \
-             ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) w (name, type) WHERE t.relation IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a \
+             FROM (SELECT relation, NULL FROM rollup.definition WHERE id = $1 UNION ALL SELECT relation, name FROM rollup.level WHERE definition = $1) t (relation, level) \
+             JOIN ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) w (name, type, level) ON w.level IS NOT DISTINCT FROM t.level \
+             WHERE t.relation IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a \
              WHERE a.attrelid = t.relation AND a.attname = w.name::pg_catalog.name AND a.attnum > 0 AND NOT a.attisdropped) LIMIT 1",
-            &[d.id.into(), names.into(), types.into()],
+            &[d.id.into(), names.into(), types.into(), of.into()],
             |row| Ok((row.must::<String>(1)?, row.must::<String>(2)?, row.must::<Vec<String>>(3)?)),
         )?
     };
@@ -69,7 +80,7 @@ pub fn renamed(table: pg_sys::Oid, was: &str, now: &str) -> Result<()> {
     };
     for (rollup, table, view) in found {
         let Some(d) = catalog::named(&rollup)? else { continue };
-        if !columns(&d.stored_plan()?).0.iter().any(|name| name == was) {
+        if !columns(&d.stored_plan()?).any(|(name, _)| name == was) {
             continue;
         }
         let instead = match view.as_str() {

@@ -135,6 +135,7 @@ fn each_level_is_merged_from_the_longest_inside() {
             bucket,
             expression: "$1".into(),
             utc: true,
+            keys: None,
         };
         let levels: Vec<Level> = buckets.into_iter().map(level).collect();
         for at in 0..levels.len() {

@@ -85,7 +85,7 @@ fn plan() -> Plan {
 fn level(name: &str, unit: &str) -> Level {
     let bucket = Bucket::of_unit(unit);
     let expression = bucket.expression(Kind::Zoned, "UTC");
-    Level { name: name.into(), target: format!("public.{name}"), bucket, expression, utc: true }
+    Level { name: name.into(), target: format!("public.{name}"), bucket, expression, utc: true, keys: None }
 }
 
 fn texts() -> String {
