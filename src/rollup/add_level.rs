@@ -11,7 +11,7 @@ use crate::pg::jsonb::Jsonb;
 use crate::pg::reach::TimeType;
 use crate::pg::xact::ActingAs;
 use hll_rollup::sql::literal;
-use hll_rollup::{Bucket, Kind, Level, Plan, fill, statements};
+use hll_rollup::{Bucket, Level, Plan, fill, statements};
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
@@ -50,11 +50,10 @@ pub fn named(coarser: Option<Jsonb>) -> Result<BTreeMap<String, Shape>> {
 fn buckets(
     d: &Definition,
     plan: &Plan,
-    kind: Option<Kind>,
+    text: &str,
     width: &Interval,
     narrowed: bool,
 ) -> Result<(Bucket, String)> {
-    let text: String = catalog::one("SELECT $1::pg_catalog.text", &[(*width).into()])?;
     let bucket = Bucket::of_level(width.months(), width.days(), width.micros()).map_err(|why| {
         report(
             WRONG,
@@ -62,7 +61,7 @@ fn buckets(
             "Levels are such as 1 hour, 1 day, 7 days, 1 month, 3 months or 1 year.",
         )
     })?;
-    let known = kind.filter(|_| plan.bucket != Bucket::Unknown);
+    let known = plan.key_kind().filter(|_| plan.bucket != Bucket::Unknown);
     if known.is_some() && narrowed && plan.bucket.is_as_long_as(bucket) {
         return Ok((plan.bucket, "$1".into()));
     }
@@ -104,11 +103,11 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape) -> Result<()>
     let (source, target, _) = d.parts()?;
     let width: Interval = catalog::one("SELECT $1::pg_catalog.interval", &[shape.width.as_str().into()])?;
     let keys = levels::keys(d, plan, name, shape)?;
-    let (bucket, expression) = buckets(d, plan, plan.key_kind(), &width, keys.is_some())?;
-    refuse_double(d, name, bucket, keys.as_ref())?;
+    let (bucket, expression) = buckets(d, plan, &shape.width, &width, keys.is_some())?;
     let schema = d.schema()?;
     let (schema, table) = naming::split(name, &schema)?;
     let (relation, view) = naming::refuse_taken(&schema, &table)?;
+    refuse_double(d, name, bucket, keys.as_ref())?;
     let level = Level {
         name: naming::name_in_catalog(&schema, &table, &d.schema()?)?,
         target: relation.clone(),
@@ -118,8 +117,8 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape) -> Result<()>
         keys,
     };
     citus::create::check_level(d, plan, source, &level, shape)?;
-    let own = &*plan.of_level(Some(&level));
-    catalog::define(&statements::create_table(own, &relation))?;
+    let own = plan.of_level(Some(&level)).into_owned();
+    catalog::define(&statements::create_table(&own, &relation))?;
     super::identity::give(&relation)?;
     citus::create::distribute_level(d, plan, source, &relation)?;
     {
@@ -139,11 +138,12 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape) -> Result<()>
             ],
         )?;
     }
-    let names = statements::kept_names(own);
+    let names = statements::kept_names(&own);
     let groups = statements::coarser(plan, &level, target);
     catalog::define(&format!("INSERT INTO {relation} ({names}) {groups}"))?;
     views::make(d.state.nodes().is_some(), plan, Names { source, target, view: None }, Some(&level), d.id)?;
-    comments::write(own, source, &relation, &view, levels::said(d, Some(&level))?.as_deref())
+    let said = Shape { width: shape.width.clone(), keys: level.keys }.to_string();
+    comments::write(&own, source, &relation, &view, Some(&said))
 }
 
 /// Takes a level away: its view, and its table unless the data is kept.

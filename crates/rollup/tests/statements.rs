@@ -88,9 +88,28 @@ fn level(name: &str, unit: &str) -> Level {
     Level { name: name.into(), target: format!("public.{name}"), bucket, expression, utc: true, keys: None }
 }
 
+/// The columns of a plan, and a result of a key.
+fn with_label(plan: &Plan) -> Vec<Column> {
+    let of = vec!["a \"site\"".into(), "n".into()];
+    let role = Role::Result { template: "$1 || $2".into(), of, stored: true };
+    let mut columns = plan.columns.clone();
+    columns.push(column("label", "text", "", role));
+    columns
+}
+
 fn texts() -> String {
     let plan = plan();
     let levels = [level("per_day", "day"), level("per_week", "week"), level("per_month", "month")];
+    let by_site = Level { keys: Some(vec!["a \"site\"".into()]), ..level("per_day_site", "day") };
+    let whole = Level { keys: Some(Vec::new()), ..level("per_day_whole", "day") };
+    let all_hours = Level {
+        bucket: plan.bucket,
+        expression: "$1".into(),
+        keys: Some(Vec::new()),
+        ..level("per_hour_whole", "hour")
+    };
+    let narrowed = [all_hours, level("per_day", "day"), by_site, whole];
+    let with_label = Plan { columns: with_label(&plan), ..plan.clone() };
     let snapshot = |xmax, xip: &[i64]| Frontier::Server(Snapshot { xmax, xip: xip.to_vec() });
     let state = State::at(snapshot(107, &[105]));
     let new = hll_rollup::sql::new("\"r\".", &snapshot(90, &[]), &snapshot(107, &[105]));
@@ -115,6 +134,28 @@ fn texts() -> String {
         (
             "the merge of a run, with its levels",
             statements::merge_delta(&plan, "public.per_hour", &levels, &late),
+        ),
+        (
+            "the table of a level without keys: what is computed from one is not there",
+            statements::create_table(&with_label.of_level(Some(&narrowed[3])), "public.per_day_whole"),
+        ),
+        (
+            "the merge of a run, with levels without keys",
+            statements::merge_delta(&with_label, "public.per_hour", &narrowed, &[]),
+        ),
+        (
+            "the merge of one statement, into a level without keys",
+            statements::merge_directly(
+                &with_label,
+                "public.request",
+                "public.per_day_whole",
+                Some(&narrowed[3]),
+                &new,
+            ),
+        ),
+        (
+            "groups computed again, in a level without keys",
+            statements::recomputed(&plan, "public.request", &state, Some(&narrowed[0]), lies),
         ),
         (
             "the merge of one statement, over a join",
