@@ -89,7 +89,7 @@ pub fn too_short(offer: &Offer, bounds: &[Bound], span: Span) -> Option<String> 
 }
 
 /// The levels to read besides the rollup's own table, finest first: the coarsest that fits and of which a bucket lies in the
-/// range, or one of fewer keys that has fewer rows, and the coarsest of those that lie inside it; with `history` all that lie
+/// range, or one without some keys that has fewer rows, and the coarsest of those that lie inside it; with `history` all that lie
 /// each inside the next, since of what has expired from one another may know. Invariant: each has every key that is asked for.
 pub fn levels(offer: &Offer, m: &Match, span: Span, history: bool) -> Vec<usize> {
     let all = &offer.about.levels;
@@ -129,11 +129,11 @@ fn has_keys(offer: &Offer, m: &Match, level: usize) -> bool {
     })
 }
 
-/// Of a level and finer ones that have fewer keys, the one of the fewest rows, as far as rows do not expire.
+/// Of a level and finer ones without some keys of the rollup the one of the fewest rows, as far as rows do not expire.
 fn narrower(offer: &Offer, coarsest: usize, finer: impl Iterator<Item = usize>) -> usize {
     let all = &offer.about.levels;
     let size = |n: usize| rows(all[n].target);
-    let fewer = |n: &usize| all[*n].keys.len() < all[coarsest].keys.len() && !all[*n].expires;
+    let fewer = |n: &usize| all[*n].keys.len() < offer.about.keys.len() && !all[*n].expires;
     // Of tables of which nothing is known yet all are taken to be alike.
     let known = size(coarsest).is_some();
     let candidates = finer.filter(|n| known && fewer(n) && size(*n).is_some());
