@@ -15,6 +15,7 @@ mod citus_commit;
 mod citus_exact;
 mod citus_failover;
 mod citus_leaving;
+mod citus_levels;
 mod citus_split;
 mod citus_tables;
 mod citus_torture;

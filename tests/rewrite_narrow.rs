@@ -71,10 +71,7 @@ fn a_level_without_a_key_answers_what_does_not_ask_for_it() {
             "hour_site",
         ),
         ("SELECT count(*) FROM hit WHERE v = 3", "v is no key of rollup hits"),
-        (
-            "SELECT count(*) FROM hit WHERE EXISTS (SELECT FROM generate_series(1, 2) g WHERE g = hit.site)",
-            "day_site",
-        ),
+        ("SELECT count(*) FROM hit WHERE site = (SELECT min(g) FROM generate_series(1, 2) g)", "day_site"),
     ] {
         assert_eq!(from(&mut c, sql), level, "{sql}");
         same(&mut c, sql);

@@ -103,11 +103,8 @@ pub fn levels(offer: &Offer, m: &Match, span: Span, history: bool) -> Vec<usize>
             }
     };
     let inside = |n: usize, coarser: usize| {
-        let (fine, coarse) = (&all[n].grid, &all[coarser].grid);
-        // One of the same buckets, which has more keys, may know of what has expired from this one, and of nothing else.
-        let more = history && fine.bucket == coarse.bucket;
-        let keys = all[coarser].keys.iter().all(|key| all[n].keys.contains(key));
-        more && keys || fine.bucket.nests_in(coarse.bucket, fine.zone.eq_ignore_ascii_case("utc"))
+        let (grid, coarser) = (&all[n].grid, &all[coarser].grid);
+        grid.bucket.nests_in(coarser.bucket, grid.zone.eq_ignore_ascii_case("utc"))
     };
     let coarsest = (0..all.len()).rev().find(&fits);
     let first = match history {
@@ -115,9 +112,16 @@ pub fn levels(offer: &Offer, m: &Match, span: Span, history: bool) -> Vec<usize>
         false => coarsest.map(|coarsest| narrower(offer, coarsest, (0..coarsest).filter(&fits))),
     };
     let chain =
-        std::iter::successors(first, |last| (0..*last).rev().filter(fits).find(|n| inside(*n, *last)));
+        std::iter::successors(first, |last| (0..*last).rev().filter(&fits).find(|n| inside(*n, *last)));
     let mut chain: Vec<usize> = chain.take(if history { MOST } else { ENOUGH }).collect();
-    chain.reverse();
+    if history {
+        // Those of the same buckets and of other keys, too.
+        let same = |n: &usize| chain.iter().any(|c| c != n && all[*c].grid.bucket == all[*n].grid.bucket);
+        let others = (0..all.len()).rev().filter(&fits).filter(|n| !chain.contains(n)).filter(same);
+        let others: Vec<usize> = others.take(MOST - chain.len()).collect();
+        chain.extend(others);
+    }
+    chain.sort_unstable();
     chain
 }
 
