@@ -136,13 +136,9 @@ fn without_keys(plan: &Plan, state: &State, new: &str) -> Vec<(&'static str, Str
     ]
 }
 
-fn texts() -> String {
-    let plan = plan();
-    let levels = [level("per_day", "day"), level("per_week", "week"), level("per_month", "month")];
-    let snapshot = |xmax, xip: &[i64]| Frontier::Server(Snapshot { xmax, xip: xip.to_vec() });
-    let state = State::at(snapshot(107, &[105]));
-    let new = hll_rollup::sql::new("\"r\".", &snapshot(90, &[]), &snapshot(107, &[105]));
-    let joined = Plan {
+/// The same over a join.
+fn joined(plan: &Plan) -> Plan {
+    Plan {
         joins: Some(Joins::new(
             "$1 r JOIN ONLY $2 s USING (site)".into(),
             vec![
@@ -151,7 +147,16 @@ fn texts() -> String {
             ],
         )),
         ..plan.clone()
-    };
+    }
+}
+
+fn texts() -> String {
+    let plan = plan();
+    let levels = [level("per_day", "day"), level("per_week", "week"), level("per_month", "month")];
+    let snapshot = |xmax, xip: &[i64]| Frontier::Server(Snapshot { xmax, xip: xip.to_vec() });
+    let state = State::at(snapshot(107, &[105]));
+    let new = hll_rollup::sql::new("\"r\".", &snapshot(90, &[]), &snapshot(107, &[105]));
+    let joined = joined(&plan);
     let lies = |key: &str| format!("{key} >= '2026-01-01'");
     let late = ["hour < '2026-01-01'".to_string()];
     let came = newcomers::newcomers(&plan, "public.request", "the bounds", "who");
