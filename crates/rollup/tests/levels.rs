@@ -126,7 +126,7 @@ fn any_keys(random: &mut Random) -> Option<Vec<String>> {
     match random.below(9) {
         8 => None,
         // All three are no keys that are dropped.
-        set => Some((0..3).filter(|n| set % 7 >> n & 1 == 1).map(|n| KEYS[n].to_string()).collect()),
+        set => Some((0..3).filter(|n| ((set % 7) >> n) & 1 == 1).map(|n| KEYS[n].to_string()).collect()),
     }
 }
 
