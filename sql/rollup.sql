@@ -115,10 +115,12 @@ CREATE TABLE rollup.level (
   bucket      jsonb NOT NULL,
   expression  text NOT NULL,
   live        regclass,
+  keys        text[],
   own         jsonb,
   PRIMARY KEY (definition, name)
 );
-COMMENT ON TABLE rollup.level IS 'Coarser levels of rollups, by rollup.create(coarser) and rollup.add_level: the same columns in longer buckets';
+COMMENT ON TABLE rollup.level IS 'Coarser levels of rollups, by rollup.create(coarser) and rollup.add_level: the same columns in longer buckets, or without some of the keys';
+COMMENT ON COLUMN rollup.level.keys IS 'the group keys that the level has besides the time; NULL: all of the rollup''s';
 COMMENT ON COLUMN rollup.level.live IS 'the live view of the level';
 COMMENT ON COLUMN rollup.level.expression IS 'bucket of a time key, $1, of the rollup';
 

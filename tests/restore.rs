@@ -17,7 +17,7 @@ fn a_restored_database_goes_on() {
     client.batch_execute(TABLE).unwrap();
     client
         .batch_execute(&format!(
-            "SELECT rollup.create('http_request_1min', $q${QUERY}$q$, every => NULL, on_change => 'recompute', coarser => '{{\"http_request_1day\": \"1 day\"}}')"
+            "SELECT rollup.create('http_request_1min', $q${QUERY}$q$, every => NULL, on_change => 'recompute', coarser => '{{\"http_request_1day\": \"1 day\", \"http_request_1min_whole\": {{\"width\": \"1 minute\", \"keys\": []}}}}')"
         ))
         .unwrap();
     // Ids of the old cluster run ahead of the new one's.
@@ -74,6 +74,10 @@ fn a_restored_database_goes_on() {
     client.batch_execute(&insert(4, 50)).unwrap();
     client.batch_execute("SELECT rollup_http_request()").unwrap();
     assert_eq!(number(&mut client, "SELECT sum(n)::bigint FROM by_hour"), 1350);
+    assert_eq!(
+        number(&mut client, "SELECT sum(request_count)::bigint FROM http_request_1min_whole"),
+        number(&mut client, "SELECT count(*) FROM http_request")
+    );
     // A second time, by hand.
     client.batch_execute(&insert(5, 50)).unwrap();
     client.batch_execute("SELECT rollup.rebase('http_request')").unwrap();

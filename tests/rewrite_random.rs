@@ -24,13 +24,18 @@ const ROLLUPS: &str = "
     SELECT rollup.create('minutes', $$ SELECT date_trunc('minute', at) AS at, site, status, count(*) AS n_, sum(v) AS total, min(v) AS least, max(v) AS most, avg(v) AS mean,
         sum(n) AS total_n, avg(n) AS mean_n, sum(f) AS total_f, avg(f) AS mean_f, variance(f) AS var_f, stddev(v) AS dev, count(*) FILTER (WHERE v > 100) AS large, bool_or(v > 400) AS any,
         hll_add_agg(hll_hash_text(tag)) AS tags, jsonb_counter_agg(tag) AS by_tag, ddsketch_agg(v) AS sketch, rollup.last(v, at) AS latest FROM event GROUP BY 1, 2, 3 $$,
-      every => '100 milliseconds', on_change => 'recompute', coarser => '{\"hours\": \"1 hour\", \"days\": \"1 day\"}');
+      every => '100 milliseconds', on_change => 'recompute', coarser => '{\"hours\": \"1 hour\", \"days\": \"1 day\",
+        \"minutes_whole\": {\"width\": \"1 minute\", \"keys\": []}, \"hours_site\": {\"width\": \"1 hour\", \"keys\": [\"site\"]}, \"days_status\": {\"width\": \"1 day\", \"keys\": [\"status\"]}, \"days_whole\": {\"width\": \"1 day\", \"keys\": []}}');
     SELECT rollup.create('errors', $$ SELECT date_trunc('day', at) AS at, site, count(*) AS n, sum(v) AS total FROM event WHERE status >= 500 GROUP BY 1, 2 $$,
-      every => '300 milliseconds', on_change => 'recompute', timezone => 'Europe/Berlin', coarser => '{\"weeks\": \"7 days\", \"months\": \"1 month\"}');
+      every => '300 milliseconds', on_change => 'recompute', timezone => 'Europe/Berlin', coarser => '{\"weeks\": \"7 days\", \"months\": \"1 month\", \"errors_whole\": {\"width\": \"1 day\", \"keys\": []}}');
     SELECT rollup.create('by_n', $$ SELECT date_bin('10 minutes', at, '2000-01-01 00:03Z') AS at, n, tag, count(*) AS c FROM event GROUP BY 1, 2, 3 $$, every => '500 milliseconds', on_change => 'recompute');
     SELECT rollup.create('local', $$ SELECT date_trunc('hour', at) AS at, site, count(*) AS n, sum(v) AS total, count(v) AS with_v FROM event GROUP BY 1, 2 $$,
       every => '400 milliseconds', on_change => 'recompute', timezone => 'Australia/Lord_Howe', coarser => '{\"local_days\": \"1 day\", \"local_months\": \"1 month\"}');
-    SELECT rollup.create('clocks', $$ SELECT date_trunc('hour', at) AS at, site, count(*) AS n, sum(v) AS total, max(f) AS most FROM clock GROUP BY 1, 2 $$, every => '100 milliseconds', on_change => 'error', coarser => '{\"clock_days\": \"1 day\"}');";
+    SELECT rollup.create('clocks', $$ SELECT date_trunc('hour', at) AS at, site, count(*) AS n, sum(v) AS total, max(f) AS most FROM clock GROUP BY 1, 2 $$, every => '100 milliseconds', on_change => 'error', coarser => '{\"clock_days\": \"1 day\", \"clock_whole\": {\"width\": \"1 hour\", \"keys\": []}}');";
+
+/// The levels that drop keys.
+const NARROW: [&str; 6] =
+    ["minutes_whole", "hours_site", "days_status", "days_whole", "errors_whole", "clock_whole"];
 
 type Rows = Vec<Vec<Option<String>>>;
 
@@ -131,6 +136,12 @@ fn keep(client: &mut Client, stop: &AtomicBool) {
             format!("SELECT rollup.drop_level('minutes', '{}')", ["hours", "days"][round as usize / 3 % 2]),
             "SELECT rollup.add_level('minutes', 'hours', '1 hour')".into(),
             "SELECT rollup.add_level('minutes', 'days', '1 day')".into(),
+            format!("SELECT rollup.retain('hours_site', {})", keep(round * 4 - 200)),
+            format!("SELECT rollup.drop_level('minutes', '{}')", NARROW[round as usize / 2 % 4]),
+            "SELECT rollup.add_level('minutes', 'minutes_whole', '1 minute', keys => '{}')".into(),
+            "SELECT rollup.add_level('minutes', 'hours_site', '1 hour', keys => '{site}')".into(),
+            "SELECT rollup.add_level('minutes', 'days_status', '1 day', keys => '{status}')".into(),
+            "SELECT rollup.add_level('minutes', 'days_whole', '1 day', keys => '{}'); ANALYZE minutes_whole, hours_site, days, days_status, days_whole, hours".into(),
         ] {
             if let Err(error) = client.batch_execute(&sql) {
                 assert!(error.as_db_error().is_some(), "{error:?}");
@@ -145,9 +156,9 @@ fn keep(client: &mut Client, stop: &AtomicBool) {
     }
 }
 
-/// Asks `queries` questions; how many were answered from a rollup, and what differed.
-fn compare(client: &mut Client, queries: u64, dice: &mut Dice) -> (u64, Vec<String>) {
-    let (mut rewritten, mut differing) = (0, Vec::new());
+/// Asks `queries` questions; how many were answered from a rollup, and from a level that drops keys, and what differed.
+fn compare(client: &mut Client, queries: u64, dice: &mut Dice) -> (u64, u64, Vec<String>) {
+    let (mut rewritten, mut narrow, mut differing) = (0, 0, Vec::new());
     let mut asked = 0;
     while asked < queries {
         // A statement is asked several times, as it is or prepared.
@@ -207,11 +218,13 @@ fn compare(client: &mut Client, queries: u64, dice: &mut Dice) -> (u64, Vec<Stri
         }
         client.batch_execute("SET rollup.rewrite = off").unwrap();
         let told = client
-            .query("SELECT rollup FROM rollup.explain_rewrite($1) WHERE reason IS NULL", &[&literal])
+            .query("SELECT rollup, level FROM rollup.explain_rewrite($1) WHERE reason IS NULL", &[&literal])
             .unwrap_or_else(|e| panic!("{literal}: {e:?}"));
         rewritten += u64::from(!told.is_empty());
+        let level = told.first().and_then(|row| row.get::<_, Option<String>>(1));
+        narrow += u64::from(level.is_some_and(|level| NARROW.contains(&level.as_str())));
     }
-    (rewritten, differing)
+    (rewritten, narrow, differing)
 }
 
 #[test]
@@ -229,7 +242,7 @@ fn answers_are_those_of_the_raw_table() {
     client.batch_execute("INSERT INTO event SELECT nullif(1 + g % 5, 5), timestamptz '2026-01-01' + g * interval '5 s', 200 + 100 * (g % 4), g % 500, g / 7.0, (1 + g % 5) * 0.5, 't' || g % 9 FROM generate_series(1, 20000) g").unwrap();
     client.batch_execute(ROLLUPS).unwrap();
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (rewritten, differing) = thread::scope(|scope| {
+    let (rewritten, narrow, differing) = thread::scope(|scope| {
         for n in 1..=5u64 {
             let (mut writer, stop, written) = (another(&cluster, "rewriting"), &stop, &written);
             scope.spawn(move || {
@@ -260,7 +273,7 @@ fn answers_are_those_of_the_raw_table() {
     });
     let counted = number(&mut client, "SELECT sum(rewritten)::bigint FROM rollup.status");
     println!(
-        "{queries} questions, {counted} answered from rollups, {rewritten} kinds of them, {} differ, {} transactions",
+        "{queries} questions, {counted} answered from rollups, {rewritten} kinds of them, {narrow} from levels that drop keys, {} differ, {} transactions",
         differing.len(),
         written.load(Relaxed)
     );
@@ -270,6 +283,7 @@ fn answers_are_those_of_the_raw_table() {
     assert!(differing.is_empty());
     assert!(rewritten * 5 > queries / 2, "{rewritten} of {queries}");
     assert!(counted as u64 * 8 > queries, "{counted} of {queries}");
+    assert!(narrow > 0, "{narrow} of {queries}");
     client.batch_execute("SET rollup.rewrite = exact").unwrap();
     wait_for("the rollup holds every change", 60, || {
         number(&mut client, "SELECT count(*) FROM rollup.check('minutes')") == 0

@@ -3,23 +3,32 @@ use super::catalog::{self, Definition};
 use super::citus;
 use super::comments;
 use super::error::{Result, fail, internal, report};
-use super::levels;
+use super::levels::{self, Shape};
 use super::naming;
 use super::reach;
 use super::views::{self, Names};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::reach::TimeType;
 use crate::pg::xact::ActingAs;
-use hll_rollup::sql::ident;
-use hll_rollup::{Bucket, Plan, fill, statements};
+use hll_rollup::sql::literal;
+use hll_rollup::{Bucket, Level, Plan, fill, statements};
+use pgrx::datum::Interval;
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
 const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
 
-/// The option COARSER of rollup.create: names and widths.
-pub fn named(coarser: Option<Jsonb>) -> Result<BTreeMap<String, String>> {
-    match coarser.map(|coarser| serde_json::from_str(&coarser.text())) {
+/// The option COARSER of rollup.create: what each level is to be, by its name.
+pub fn named(coarser: Option<Jsonb>) -> Result<BTreeMap<String, Shape>> {
+    let read = |text: &str| {
+        let levels: BTreeMap<String, serde_json::Value> = serde_json::from_str(text)?;
+        let shaped = |(name, level): (String, serde_json::Value)| match level.is_object() {
+            true => Ok((name, serde_json::from_value(level)?)),
+            false => Ok((name, Shape { width: serde_json::from_value(level)?, keys: None })),
+        };
+        levels.into_iter().map(shaped).collect::<serde_json::Result<_>>()
+    };
+    match coarser.map(|coarser| read(&coarser.text())) {
         None => Ok(BTreeMap::new()),
         Some(Ok(levels)) => Ok(levels),
         Some(Err(e)) => {
@@ -29,20 +38,22 @@ pub fn named(coarser: Option<Jsonb>) -> Result<BTreeMap<String, String>> {
             fail(
                 WRONG,
                 format!("coarser is no object of names and widths: {why}"),
-                "Write it as in '{\"http_request_1hour\": \"1 hour\", \"http_request_1day\": \"1 day\"}'.",
+                "Write it as in '{\"http_request_1hour\": \"1 hour\", \"http_request_1day\": \"1 day\"}', or for some of the keys alone \
+                 '{\"http_request_1day_site\": {\"width\": \"1 day\", \"keys\": [\"site_id\"]}}'.",
             )
         }
     }
 }
 
-/// Adds a level to a rollup whose state row is locked, and fills it from the rollup's table.
-pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
-    super::written::check(d)?;
-    let (source, target, _) = d.parts()?;
-    let width = catalog::read("SELECT $1::pg_catalog.interval", &[text.into()], |row| {
-        row.get::<pgrx::datum::Interval>(1)
-    })?;
-    let width = width.into_iter().flatten().next().ok_or_else(|| internal("an interval is none"))?;
+/// The buckets of a level, and the expression that makes one of a time key, `$1`. `narrowed`: it has fewer keys than the
+/// rollup, so that its buckets may be those of the rollup.
+fn buckets(
+    d: &Definition,
+    plan: &Plan,
+    text: &str,
+    width: &Interval,
+    narrowed: bool,
+) -> Result<(Bucket, String)> {
     let bucket = Bucket::of_level(width.months(), width.days(), width.micros()).map_err(|why| {
         report(
             WRONG,
@@ -50,53 +61,91 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, text: &str) -> Result<()> {
             "Levels are such as 1 hour, 1 day, 7 days, 1 month, 3 months or 1 year.",
         )
     })?;
-    let key = plan.key_column();
-    let kind = plan.key_kind();
-    let (Some(kind), true) = (kind, plan.bucket.nests_in(bucket, d.timezone.eq_ignore_ascii_case("utc")))
+    let known = plan.key_kind().filter(|_| plan.bucket != Bucket::Unknown);
+    if known.is_some() && narrowed && plan.bucket.is_as_long_as(bucket) {
+        return Ok((plan.bucket, "$1".into()));
+    }
+    let (Some(kind), true) = (known, plan.bucket.nests_in(bucket, d.timezone.eq_ignore_ascii_case("utc")))
     else {
-        let hint = if plan.bucket == Bucket::Unknown || kind.is_none() {
+        let hint = if known.is_none() {
             "Of this expression it is not known where its buckets begin: use date_trunc or date_bin with constants, and create the rollup with timezone => the zone that the expression names."
         } else {
             "Each bucket of the rollup must lie inside one of the level: take a multiple, or make a rollup of its own."
         };
-        return fail(WRONG, format!("buckets of {} do not nest in {text}", key.written), hint);
+        return fail(WRONG, format!("buckets of {} do not nest in {text}", plan.key_column().written), hint);
     };
-    let schema = d.schema()?;
-    let (schema, table) = naming::split(name, &schema)?;
-    let (relation, view) = naming::refuse_taken(&schema, &table)?;
-    catalog::define(&statements::create_table(plan, &relation))?;
-    super::identity::give(&relation)?;
-    citus::create::distribute_level(d, plan, source, &relation)?;
     let expression = bucket.expression(kind, &d.timezone);
     let at_time = |at: &str| fill(&expression, |n| (n == 1).then(|| format!("({at}::{})", kind.type_name())));
     let expression = reach::guarded(TimeType::from(kind), kind, &d.timezone, "$1", &expression, at_time)?;
-    let level_name = naming::name_in_catalog(&schema, &table, &d.schema()?)?;
+    Ok((bucket, expression))
+}
+
+/// Refuses a level that is another one by another name.
+fn refuse_double(d: &Definition, name: &str, bucket: Bucket, keys: Option<&Vec<String>>) -> Result<()> {
+    let double = levels::of(d)?.into_iter().find(|l| l.bucket == bucket && l.keys.as_ref() == keys);
+    let Some(double) = double else { return Ok(()) };
+    fail(
+        PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+        format!(
+            "level {name} would be what level {} of rollup {} is: its buckets and keys are the same",
+            double.name, d.name
+        ),
+        format!(
+            "SELECT rollup.drop_level({}, {}); lets go of that one.",
+            literal(&d.name),
+            literal(&double.name)
+        ),
+    )
+}
+
+/// Adds a level to a rollup whose state row is locked, and fills it from the rollup's table.
+pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape) -> Result<()> {
+    super::written::check(d)?;
+    let (source, target, _) = d.parts()?;
+    let width: Interval = catalog::one("SELECT $1::pg_catalog.interval", &[shape.width.as_str().into()])?;
+    let keys = levels::keys(d, plan, name, shape)?;
+    let (bucket, expression) = buckets(d, plan, &shape.width, &width, keys.is_some())?;
+    let schema = d.schema()?;
+    let (schema, table) = naming::split(name, &schema)?;
+    let (relation, view) = naming::refuse_taken(&schema, &table)?;
+    refuse_double(d, name, bucket, keys.as_ref())?;
+    let level = Level {
+        name: naming::name_in_catalog(&schema, &table, &d.schema()?)?,
+        target: relation.clone(),
+        bucket,
+        expression,
+        utc: d.timezone.eq_ignore_ascii_case("utc"),
+        keys,
+    };
+    citus::create::check_level(d, plan, source, &level, shape)?;
+    let own = plan.of_level(Some(&level)).into_owned();
+    catalog::define(&statements::create_table(&own, &relation))?;
+    super::identity::give(&relation)?;
+    citus::create::distribute_level(d, plan, source, &relation)?;
     {
         let _acting = ActingAs::catalog();
         let json = serde_json::to_string(&bucket).map_err(internal)?;
         catalog::execute(
-            "INSERT INTO rollup.level (definition, name, relation, width, bucket, expression) \
-             VALUES ($1, $2, $3::pg_catalog.regclass, $4, $5::pg_catalog.jsonb, $6)",
+            "INSERT INTO rollup.level (definition, name, relation, width, bucket, expression, keys) \
+             VALUES ($1, $2, $3::pg_catalog.regclass, $4, $5::pg_catalog.jsonb, $6, $7)",
             &[
                 d.id.into(),
-                level_name.clone().into(),
+                level.name.clone().into(),
                 relation.clone().into(),
                 width.into(),
                 json.into(),
-                expression.into(),
+                level.expression.clone().into(),
+                level.keys.clone().into(),
             ],
         )?;
     }
-    let level = levels::of(d)?
-        .into_iter()
-        .find(|l| l.name == level_name)
-        .ok_or_else(|| internal("the level is not there"))?;
-    let names: Vec<String> = plan.kept().map(|c| ident(&c.name)).collect();
+    let names = statements::kept_names(&own);
     let groups = statements::coarser(plan, &level, target);
-    catalog::define(&format!("INSERT INTO {relation} ({}) {groups}", names.join(", ")))?;
+    catalog::define(&format!("INSERT INTO {relation} ({names}) {groups}"))?;
     views::make(d.state.nodes().is_some(), plan, Names { source, target, view: None }, Some(&level), d.id)?;
     super::written::note(d.id, plan)?;
-    comments::write(plan, source, &relation, &view, Some(text))
+    let said = Shape { width: shape.width.clone(), keys: level.keys }.to_string();
+    comments::write(&own, source, &relation, &view, Some(&said))
 }
 
 /// Takes a level away: its view, and its table unless the data is kept.

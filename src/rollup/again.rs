@@ -9,6 +9,7 @@ use super::create;
 use super::definition;
 use super::differences::{self, Asked, Difference, How};
 use super::error::{Result, fail, report};
+use super::levels::Shape;
 use super::naming;
 use super::options::{Again, Options};
 use super::source;
@@ -121,8 +122,8 @@ fn become_what_was_asked(d: &Definition, found: Asked, text: &str, options: &Opt
         let d = caller::lock(d.id)?;
         let _acting = caller::as_owner(&d);
         let plan = d.plan()?;
-        for (level, width) in &found.add_levels {
-            add_level::add(&d, &plan, level, width)?;
+        for (level, shape) in &found.add_levels {
+            add_level::add(&d, &plan, level, shape)?;
         }
     }
     if differs(How::Setting) {
@@ -159,9 +160,9 @@ fn refuse_to_lose(d: &Definition, levels: &[String]) -> Result<()> {
     )
 }
 
-/// rollup.add_level(if_not_exists): whether the level is there; says where its buckets are others.
-pub fn has_level(d: &Definition, level: &str, width: &str) -> Result<bool> {
-    let Some(found) = differences::level(d, level, width)? else { return Ok(false) };
+/// rollup.add_level(if_not_exists): whether the level is there; says where its buckets or keys are others.
+pub fn has_level(d: &Definition, level: &str, shape: &Shape) -> Result<bool> {
+    let Some(found) = differences::level(d, level, shape)? else { return Ok(false) };
     match found.is {
         None => ereport!(
             PgLogLevel::NOTICE,
@@ -171,7 +172,7 @@ pub fn has_level(d: &Definition, level: &str, width: &str) -> Result<bool> {
         Some(is) => report(
             PgSqlErrorCode::ERRCODE_DUPLICATE_TABLE,
             format!(
-                "level {level} of rollup {} already exists, and has buckets of {is}, not {width}",
+                "level {level} of rollup {} already exists, and has buckets of {is}, not {shape}",
                 d.name
             ),
             format!(

@@ -49,10 +49,12 @@ pub fn replace(d: &Definition, all: &[Difference], name: &str, text: &str, optio
     let new = caller::lock(id)?;
     let plan = new.plan()?;
     let levels = levels::of(&new)?;
-    let there: Vec<String> =
-        std::iter::once(new.parts()?.1.to_string()).chain(levels.iter().map(|l| l.target.clone())).collect();
-    for table in tables.iter().filter(|table| there.contains(&table.name)) {
-        table.restore(&plan)?;
+    let target = new.parts()?.1;
+    for level in std::iter::once(None).chain(levels.iter().map(Some)) {
+        let name = level.map_or(target, |l| l.target.as_str());
+        if let Some(table) = tables.iter().find(|table| table.name == name) {
+            table.restore(&plan.of_level(level))?;
+        }
     }
     if paused {
         let _acting = ActingAs::catalog();

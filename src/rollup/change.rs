@@ -59,8 +59,9 @@ pub fn follow(d: &Definition, plan: &Plan, seen: &Frontier) -> Result<i64> {
                 let condition = touched.level_condition(&changes, level)?;
                 catalog::execute(&format!("DELETE FROM {} WHERE {}", level.target, condition(&key)), &[])?;
                 let fine = format!("(SELECT * FROM {target} WHERE {}) f", condition(&level.bucket_of(&key)));
+                let own = plan.of_level(Some(level));
                 catalog::execute(
-                    &statements::insert(plan, &level.target, &statements::coarser(plan, level, &fine)),
+                    &statements::insert(&own, &level.target, &statements::coarser(plan, level, &fine)),
                     &[],
                 )?;
             }

@@ -42,7 +42,8 @@ pub fn check(
         let range = asked.after(&[raw.clone(), range::whole_from(table, &plan)?])?;
         let range = range.without(super::holes::whole(d, &plan, level)?);
         let groups = statements::recomputed(&plan, source, &d.state, level, |key| range.holds(key));
-        let statement = statements::differences(&plan, table, &groups, |key| range.holds(key));
+        let own = plan.of_level(level);
+        let statement = statements::differences(&own, table, &groups, |key| range.holds(key));
         let _acting = ActingAs::role(owner);
         set_timezone(&d.timezone);
         all.extend(catalog::read(&statement, &[], difference)?);
@@ -127,8 +128,9 @@ pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) 
         progress.tell(&format!("{written} groups of {target}, those of {}", level.target));
         remove(&level.target, span)?;
         let fine = format!("(SELECT * FROM {target} WHERE {}) f", span.holds(&level.bucket_of(&key)));
+        let own = plan.of_level(Some(level));
         catalog::execute(
-            &statements::insert(plan, &level.target, &statements::coarser(plan, level, &fine)),
+            &statements::insert(&own, &level.target, &statements::coarser(plan, level, &fine)),
             &[],
         )?;
     }

@@ -17,15 +17,15 @@ struct On {
 /// In the comments on tables and views of ours, whatever what they name was called when they were made.
 const MARK: &str = " not yet rolled up";
 
-/// The comments that belong to a table of a rollup, its view and the columns of both.
-fn texts(plan: &Plan, source: &str, target: &str, view: &str, level: Option<&str>) -> Vec<(On, String)> {
-    let width = level.map_or(String::new(), |l| format!(" per {l}"));
+/// The comments that belong to a table of a rollup, its view and the columns of both; `shape` says what a level is.
+fn texts(plan: &Plan, source: &str, target: &str, view: &str, shape: Option<&str>) -> Vec<(On, String)> {
+    let per = shape.map_or(String::new(), |shape| format!(" per {shape}"));
     let mut all = vec![
-        (On { view: false, column: None }, format!("rollup of {source}{width}; {view} adds the rows{MARK}")),
+        (On { view: false, column: None }, format!("rollup of {source}{per}; {view} adds the rows{MARK}")),
         (
             On { view: true, column: None },
             format!(
-                "{target} and the rows of {source}{MARK}: what the query over {source} itself gives{width}"
+                "{target} and the rows of {source}{MARK}: what the query over {source} itself gives{per}"
             ),
         ),
     ];
@@ -65,8 +65,8 @@ fn say(on: &On, target: &str, view: &str, text: Option<&str>) -> Result<()> {
 }
 
 /// Comments on a new table of the rollup, its view and its columns.
-pub fn write(plan: &Plan, source: &str, target: &str, view: &str, level: Option<&str>) -> Result<()> {
-    texts(plan, source, target, view, level)
+pub fn write(plan: &Plan, source: &str, target: &str, view: &str, shape: Option<&str>) -> Result<()> {
+    texts(plan, source, target, view, shape)
         .iter()
         .try_for_each(|(on, text)| say(on, target, view, Some(text)))
 }
@@ -92,14 +92,15 @@ impl Said {
         source: &str,
         target: &str,
         level: Option<&Level>,
-        width: Option<&str>,
+        shape: Option<&str>,
     ) -> Result<Said> {
         let view = views::of(d.id, level)?;
+        let plan = &*plan.of_level(level);
         let mut now = comments_of(false, target)?;
         if let Some(view) = &view {
             now.extend(comments_of(true, view)?);
         }
-        for (on, text) in texts(plan, source, target, view.as_deref().unwrap_or_default(), width) {
+        for (on, text) in texts(plan, source, target, view.as_deref().unwrap_or_default(), shape) {
             let ours = |now: &str| now == text || on.column.is_none() && now.contains(MARK);
             if now.get(&on).is_some_and(|now| now.as_deref().is_some_and(ours)) {
                 now.remove(&on);
@@ -115,9 +116,9 @@ impl Said {
         source: &str,
         target: &str,
         view: &str,
-        width: Option<&str>,
+        shape: Option<&str>,
     ) -> Result<()> {
-        for (on, text) in texts(plan, source, target, view, width) {
+        for (on, text) in texts(plan, source, target, view, shape) {
             let text = match self.others.get(&on) {
                 Some(other) => other.clone(),
                 None => Some(text),

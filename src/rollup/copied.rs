@@ -81,7 +81,7 @@ fn count_instead(d: &Definition, to: pg_sys::Oid) -> Result<()> {
 fn options(d: &Definition, joins: bool) -> Result<Options> {
     let mut coarser = std::collections::BTreeMap::new();
     for level in levels::of(d)? {
-        coarser.insert(level.name.clone(), levels::width(&level)?);
+        coarser.insert(level.name.clone(), levels::shape(d, &level)?);
     }
     let found = {
         let _acting = ActingAs::catalog();

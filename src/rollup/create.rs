@@ -61,8 +61,8 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     say_what_the_table_lacks(&draft.plan, &draft.target, &draft.view);
     if !options.coarser.is_empty() {
         let d = locked(id)?;
-        for (level, width) in &options.coarser {
-            add_level::add(&d, &draft.plan, level, width)?;
+        for (level, shape) in &options.coarser {
+            add_level::add(&d, &draft.plan, level, shape)?;
         }
     }
     super::written::note(id, &draft.plan)?;

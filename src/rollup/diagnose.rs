@@ -47,7 +47,8 @@ fn find(id: i64) -> Result<Option<String>> {
     let _acting = ActingAs::role(owner);
     set_timezone(&d.timezone);
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {
-        for c in &computed {
+        let own = plan.of_level(level);
+        for c in computed.iter().filter(|c| own.column(&c.name).is_some()) {
             if let Some(keys) = bad_group(&d, &plan, level, &rows, c)? {
                 let table = level.map_or(target, |l| l.target.as_str());
                 return Ok(Some(format!("column {} of {table}, group {keys}", c.name)));
@@ -85,7 +86,7 @@ fn bad_group(
         return Ok(None);
     }
     let keys: Vec<String> =
-        plan.keys().map(|k| format!("{}, g.{}", literal(&k.name), ident(&k.name))).collect();
+        plan.of_level(level).keys().map(|k| format!("{}, g.{}", literal(&k.name), ident(&k.name))).collect();
     let sql = format!(
         "SELECT pg_catalog.jsonb_build_object({})::pg_catalog.text FROM ({groups}) g OFFSET {} LIMIT 1",
         keys.join(", "),

@@ -3,6 +3,7 @@ use super::catalog::{self, Definition, Must};
 use super::citus;
 use super::definition;
 use super::error::Result;
+use super::levels::Shape;
 use super::naming;
 use super::options::Options;
 use super::renamed;
@@ -53,10 +54,10 @@ pub fn told(all: &[Difference]) -> String {
 pub struct Asked {
     /// All differences.
     pub all: Vec<Difference>,
-    /// Levels that are not asked for, or have other buckets.
+    /// Levels that are not asked for, or have other buckets or keys.
     pub drop_levels: Vec<String>,
-    /// Levels that are not there, or have other buckets, and their widths.
-    pub add_levels: Vec<(String, String)>,
+    /// Levels that are not there, or have other buckets or keys, and what they are to be.
+    pub add_levels: Vec<(String, Shape)>,
 }
 
 impl Asked {
@@ -183,17 +184,17 @@ fn of_options(d: &Definition, options: &Options, found: &mut Asked) -> Result<()
 
 fn of_levels(d: &Definition, options: &Options, found: &mut Asked) -> Result<()> {
     let mut wanted = Vec::new();
-    for (name, width) in &options.coarser {
-        match level(d, name, width)? {
+    for (name, shape) in &options.coarser {
+        match level(d, name, shape)? {
             None => {
-                found.add(How::Level, &format!("level {name}"), "not there", width.as_str());
-                found.add_levels.push((name.clone(), width.clone()));
+                found.add(How::Level, &format!("level {name}"), "not there", shape.to_string());
+                found.add_levels.push((name.clone(), shape.clone()));
             }
             Some(Level { name: stored, is }) => {
                 if let Some(is) = is {
-                    found.add(How::Level, &format!("level {name}"), is, width.as_str());
+                    found.add(How::Level, &format!("level {name}"), is, shape.to_string());
                     found.drop_levels.push(stored.clone());
-                    found.add_levels.push((name.clone(), width.clone()));
+                    found.add_levels.push((name.clone(), shape.clone()));
                 }
                 wanted.push(stored);
             }
@@ -201,12 +202,12 @@ fn of_levels(d: &Definition, options: &Options, found: &mut Asked) -> Result<()>
     }
     let _acting = ActingAs::catalog();
     let others = catalog::write(
-        "SELECT l.name, l.width::pg_catalog.text FROM rollup.level l WHERE l.definition = $1 AND l.name <> ALL ($2) ORDER BY l.width, l.name",
+        "SELECT l.name, l.width::pg_catalog.text, l.keys FROM rollup.level l WHERE l.definition = $1 AND l.name <> ALL ($2) ORDER BY l.width, l.name",
         &[d.id.into(), wanted.into()],
-        |row| Ok((row.must::<String>(1)?, row.must::<String>(2)?)),
+        |row| Ok((row.must::<String>(1)?, Shape { width: row.must(2)?, keys: row.get(3)? })),
     )?;
-    for (name, width) in others {
-        found.add(How::Level, &format!("level {name}"), width, "there");
+    for (name, shape) in others {
+        found.add(How::Level, &format!("level {name}"), shape.to_string(), "there");
         found.drop_levels.push(name);
     }
     Ok(())
@@ -216,19 +217,28 @@ fn of_levels(d: &Definition, options: &Options, found: &mut Asked) -> Result<()>
 pub struct Level {
     /// Its name in the catalog.
     pub name: String,
-    /// The width of its buckets, where it is another than was asked for.
+    /// What it is, where that is not what was asked for.
     pub is: Option<String>,
 }
 
-/// The level of a rollup that has this name, compared with that width.
-pub fn level(d: &Definition, name: &str, width: &str) -> Result<Option<Level>> {
+/// The level of a rollup that has this name, compared with what it is to be.
+pub fn level(d: &Definition, name: &str, shape: &Shape) -> Result<Option<Level>> {
     let (schema, table) = naming::split(name, &d.schema()?)?;
+    let keys = shape.kept(&d.plan()?);
     let _acting = ActingAs::catalog();
     let found = catalog::write(
-        "SELECT l.name, CASE WHEN l.width <> $3::pg_catalog.interval THEN l.width::pg_catalog.text END FROM rollup.level l \
+        "SELECT l.name, l.width::pg_catalog.text, l.keys, l.width <> $3::pg_catalog.interval OR l.keys IS DISTINCT FROM $4 FROM rollup.level l \
          WHERE l.definition = $1 AND l.relation = pg_catalog.to_regclass($2)",
-        &[d.id.into(), format!("{}.{}", ident(&schema), ident(&table)).into(), width.into()],
-        |row| Ok(Level { name: row.must(1)?, is: row.get(2)? }),
+        &[
+            d.id.into(),
+            format!("{}.{}", ident(&schema), ident(&table)).into(),
+            shape.width.as_str().into(),
+            keys.into(),
+        ],
+        |row| {
+            let is = Shape { width: row.must(2)?, keys: row.get(3)? };
+            Ok(Level { name: row.must(1)?, is: row.must::<bool>(4)?.then(|| is.to_string()) })
+        },
     )?;
     Ok(found.into_iter().next())
 }

@@ -13,7 +13,7 @@ use super::views::{self, Names};
 use crate::pg::query::Entry;
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use hll_rollup::sql::{ident, literal};
-use hll_rollup::{Column, Level, Plan, Role, from_clause, statements};
+use hll_rollup::{Column, Level, Plan, Role, from_clause, keys, statements};
 use pgrx::prelude::*;
 
 const WRONG: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
@@ -202,16 +202,18 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
     }
     let mut plan = Plan { columns, ..old.clone() };
     plan.columns.sort_by_key(|c| c.hidden);
-    let gone: Vec<&Column> =
-        old.columns.iter().filter(|o| !plan.columns.iter().any(|c| same(o, c))).collect();
-    let come: Vec<&Column> =
-        plan.columns.iter().filter(|c| !old.columns.iter().any(|o| same(o, c))).collect();
+    let (gone, come) = (without(&old.columns, &plan.columns), without(&plan.columns, &old.columns));
     let (source, target, _) = d.parts()?;
     let levels = levels::of(d)?;
     let levels: Vec<Option<&Level>> = std::iter::once(None).chain(levels.iter().map(Some)).collect();
     let table = |level: Option<&Level>| level.map_or(target.to_string(), |l| l.target.clone());
     remake_views(d, old, &plan, &levels, !gone.is_empty(), || {
-        levels.iter().try_for_each(|level| alter(&table(*level), &gone, &come))
+        levels.iter().try_for_each(|level| {
+            let [before, now] = [old, &plan].map(|plan| plan.of_level(*level));
+            let (gone, come) =
+                (without(&before.columns, &now.columns), without(&now.columns, &before.columns));
+            alter(&table(*level), &gone, &come)
+        })
     })?;
     if backfill {
         for level in levels {
@@ -221,6 +223,11 @@ fn change(d: &Definition, old: &Plan, mut columns: Vec<Column>, backfill: bool) 
     store_partial(d, &gone, if backfill { &[] } else { &come })?;
     super::written::note(d.id, &plan)?;
     d.store_plan(&plan, &statements::query(&plan, source))
+}
+
+/// Columns that are not among others.
+fn without<'a>(columns: &'a [Column], others: &[Column]) -> Vec<&'a Column> {
+    columns.iter().filter(|c| !others.iter().any(|o| same(o, c))).collect()
 }
 
 /// Has the live views show the columns of the plan, and keeps comments; `alter` changes the tables below them.
@@ -242,22 +249,23 @@ fn remake_views(
     let anew = drops || !shown(plan).starts_with(&shown(old));
     let mut said = Vec::new();
     for level in levels {
-        let width = level.map(levels::width).transpose()?;
-        said.push((Said::before(d, old, source, &table(*level), *level, width.as_deref())?, width));
+        let shape = levels::said(d, *level)?;
+        said.push((Said::before(d, old, source, &table(*level), *level, shape.as_deref())?, shape));
     }
     let mut kept = Vec::new();
     for level in levels.iter().filter(|_| anew) {
         kept.extend(views::drop(d.id, *level)?);
     }
     alter()?;
-    for (level, (said, width)) in levels.iter().zip(said) {
+    for (level, (said, shape)) in levels.iter().zip(said) {
+        let own = &*plan.of_level(*level);
         let before = kept.iter().find(|k| k.is_of(*level));
         let names = Names { source, target, view: before.map(|k| k.name.as_str()) };
         let view = views::make(d.state.nodes().is_some(), plan, names, *level, d.id)?;
         if let Some(before) = before {
-            before.restore(plan)?;
+            before.restore(own)?;
         }
-        said.again(plan, source, &table(*level), &view, width.as_deref())?;
+        said.again(own, source, &table(*level), &view, shape.as_deref())?;
     }
     Ok(())
 }
@@ -313,8 +321,9 @@ fn fill(d: &Definition, plan: &Plan, level: Option<&Level>, table: &str, come: &
     let range = Range::of(plan, &d.timezone, None, None)
         .after(&floors)?
         .without(super::holes::whole(d, plan, level)?);
-    let groups = statements::recomputed(plan, source, &d.state, level, |key| range.holds(key));
-    let statement = statements::overwrite(plan, table, &groups, &columns);
+    let fits = keys::and_fits_rollup(plan, level);
+    let groups = statements::recomputed(plan, source, &d.state, level, |key| range.holds(key) + &fits);
+    let statement = statements::overwrite(&plan.of_level(level), table, &groups, &columns);
     {
         let _acting = ActingAs::role(owner);
         set_timezone(&d.timezone);

@@ -1,17 +1,77 @@
-//! The levels of a rollup: tables with the same columns in longer buckets, kept in the same transactions.
+//! The levels of a rollup: tables with the same columns in longer buckets, or without some keys, kept in the same transactions.
 use super::catalog::{self, Definition, Must};
-use super::error::{Result, internal, report};
+use super::error::{Result, fail, internal, report};
 use crate::pg::xact::ActingAs;
-use hll_rollup::Level;
 use hll_rollup::sql::literal;
+use hll_rollup::{Level, Plan};
 use pgrx::prelude::*;
 
-/// How long the buckets of a level are.
-pub fn width(level: &Level) -> Result<String> {
+/// What a level is to be.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shape {
+    /// How long its buckets are.
+    pub width: String,
+    /// The keys that it has besides the time; None: all.
+    #[serde(default)]
+    pub keys: Option<Vec<String>>,
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.keys.as_deref() {
+            None => write!(f, "{}", self.width),
+            Some([]) => write!(f, "{} without keys", self.width),
+            Some(keys) => write!(f, "{} by {}", self.width, keys.join(", ")),
+        }
+    }
+}
+
+impl Shape {
+    /// The keys of `plan` that such a level has, in the order of the plan; None: all. Names that are no keys come last.
+    pub fn kept(&self, plan: &Plan) -> Option<Vec<String>> {
+        let asked = self.keys.as_ref()?;
+        let all = || plan.keys().map(|c| &c.name).filter(|name| **name != plan.time_key);
+        let others = asked.iter().filter(|name| plan.column(name).is_none_or(|c| !c.is_key()));
+        let kept: Vec<String> = all().filter(|name| asked.contains(name)).chain(others).cloned().collect();
+        (!all().eq(kept.iter())).then_some(kept)
+    }
+}
+
+/// What a level is.
+pub fn shape(d: &Definition, level: &Level) -> Result<Shape> {
     let _acting = ActingAs::catalog();
-    catalog::one(
-        "SELECT width::pg_catalog.text FROM rollup.level WHERE name = $1",
-        &[level.name.as_str().into()],
+    let width = catalog::one(
+        "SELECT width::pg_catalog.text FROM rollup.level WHERE definition = $1 AND name = $2",
+        &[d.id.into(), level.name.as_str().into()],
+    )?;
+    Ok(Shape { width, keys: level.keys.clone() })
+}
+
+/// The same as comments say it; None of the rollup itself.
+pub fn said(d: &Definition, level: Option<&Level>) -> Result<Option<String>> {
+    level.map(|level| Ok(shape(d, level)?.to_string())).transpose()
+}
+
+/// Refuses names that are no keys of the rollup; the keys that the level `name` of this shape has, None: all.
+pub fn keys(d: &Definition, plan: &Plan, name: &str, shape: &Shape) -> Result<Option<Vec<String>>> {
+    let kept = shape.kept(plan);
+    let stranger = kept.iter().flatten().find(|key| plan.column(key).is_none_or(|c| !c.is_key()));
+    let Some(stranger) = stranger else { return Ok(kept) };
+    let all: Vec<&str> = plan.keys().map(|c| c.name.as_str()).filter(|key| *key != plan.time_key).collect();
+    let of_rollup = match all.as_slice() {
+        [] => format!("Rollup {} has none but the time", d.name),
+        all => format!("The keys of rollup {} are {}", d.name, all.join(", ")),
+    };
+    fail(
+        PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+        format!("{stranger}, which level {name} is to have, is no group key of rollup {}", d.name),
+        format!(
+            "{of_rollup}. SELECT rollup.add_level({}, {}, {}, keys => '{{}}') makes a level without keys.",
+            literal(&d.name),
+            literal(name),
+            literal(&shape.width)
+        ),
     )
 }
 
@@ -28,7 +88,8 @@ pub fn of(d: &Definition) -> Result<Vec<Level>> {
     let utc = d.timezone.eq_ignore_ascii_case("utc");
     let found = catalog::read_often(
         "SELECT l.name, (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.oid = l.relation), l.bucket::pg_catalog.text, l.expression FROM rollup.level l WHERE l.definition = $1 ORDER BY l.width, l.name",
+         WHERE c.oid = l.relation), l.bucket::pg_catalog.text, l.expression, l.keys FROM rollup.level l WHERE l.definition = $1 \
+         ORDER BY l.width, pg_catalog.cardinality(l.keys) DESC NULLS FIRST, l.name",
         &[d.id.into()],
         |row| {
             Ok((
@@ -36,12 +97,14 @@ pub fn of(d: &Definition) -> Result<Vec<Level>> {
                 row.get::<String>(2)?,
                 row.must::<String>(3)?,
                 row.must::<String>(4)?,
+                // All keys.
+                row.get::<Vec<String>>(5)?,
             ))
         },
     )?;
     found
         .into_iter()
-        .map(|(name, target, bucket, expression)| {
+        .map(|(name, target, bucket, expression, keys)| {
             let target = target.ok_or_else(|| {
                 report(
                     PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -55,7 +118,7 @@ pub fn of(d: &Definition) -> Result<Vec<Level>> {
             })?;
             let bucket = serde_json::from_str(&bucket)
                 .map_err(|e| internal(format!("the buckets of level {name} cannot be read: {e}")))?;
-            Ok(Level { name, target, bucket, expression, utc })
+            Ok(Level { name, target, bucket, expression, utc, keys })
         })
         .collect()
 }

@@ -15,6 +15,7 @@ pub fn live_view(
     level: Option<&Level>,
     id: i64,
 ) -> String {
+    let plan = &*plan.of_level(level);
     if nodes {
         let table = level.map_or(target, |l| &l.target);
         return super::citus::view::live(plan, view, source, table, level, id);
@@ -26,6 +27,7 @@ pub fn live_view(
 /// First words of a query on one server, and groups with the kept columns: those that are stored, and those of raw rows that
 /// are not merged. Several of them may be one group.
 pub fn parts(plan: &Plan, source: &str, target: &str, level: Option<&Level>, id: i64) -> (String, String) {
+    let plan = &*plan.of_level(level);
     match &plan.follows {
         Some(zone) => super::live::view_parts(plan, zone, source, target, level, id),
         None => {

@@ -280,15 +280,27 @@ fn rollup_move(name: &str, relation: pg_sys::Oid) -> Result<()> {
 }
 
 #[pg_extern(sql = false)]
-fn rollup_add_level(name: &str, level: &str, width: Interval, if_not_exists: bool) -> Result<()> {
+fn rollup_add_level(
+    name: Option<&str>,
+    level: Option<&str>,
+    width: Option<Interval>,
+    if_not_exists: Option<bool>,
+    keys: Option<Vec<Option<String>>>,
+) -> Result<()> {
+    let (Some(name), Some(level), Some(width), Some(if_not_exists)) = (name, level, width, if_not_exists)
+    else {
+        return Ok(());
+    };
     let d = locked(name)?;
     let width: String = catalog::one("SELECT $1::pg_catalog.text", &[width.into()])?;
-    if if_not_exists && again::has_level(&d, level, &width)? {
+    let keys = keys.map(|keys| keys.into_iter().flatten().collect());
+    let shape = levels::Shape { width, keys };
+    if if_not_exists && again::has_level(&d, level, &shape)? {
         return Ok(());
     }
     patience::patiently(&format!("level {level}"), || {
         let _acting = as_owner(&d);
-        add_level::add(&d, &d.plan()?, level, &width)
+        add_level::add(&d, &d.plan()?, level, &shape)
     })
 }
 

@@ -1,5 +1,6 @@
 //! The options of rollup.create.
 use super::error::{Result, fail};
+use super::levels::Shape;
 use super::watch::OnChange;
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
@@ -36,8 +37,8 @@ impl Again {
 pub struct Options {
     /// How often the worker runs it.
     pub every: Option<Interval>,
-    /// Coarser levels: name and width.
-    pub coarser: BTreeMap<String, String>,
+    /// Coarser levels: what each is to be, by its name.
+    pub coarser: BTreeMap<String, Shape>,
     /// COARSER was given: those are all the levels that it is to have.
     pub names_levels: bool,
     /// The time zone of its buckets.

@@ -16,7 +16,7 @@ use super::source::{self, Source};
 use crate::pg::deparse::shown_name;
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use hll_rollup::sql::{STAMP, ident};
-use hll_rollup::{Frontier, Nodes, Plan, Snapshot, State, sql as bounds, statements};
+use hll_rollup::{Frontier, Nodes, Plan, Snapshot, State, keys, sql as bounds, statements};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -128,9 +128,10 @@ fn merge_late(d: &Definition, plan: &Plan, range: &Range) -> Result<()> {
     {
         let key = plan.bucket_of_row();
         let key = level.as_ref().map_or(key.clone(), |l| l.bucket_of(&key));
-        let late = format!("{unmerged} AND {} IS NOT TRUE", span.holds(&key));
+        let fits = keys::and_fits_rollup(plan, level.as_ref());
+        let late = format!("{unmerged} AND {} IS NOT TRUE{fits}", span.holds(&key));
         let groups = statements::aggregate_source(plan, source, &late, level.as_ref(), "");
-        catalog::execute(&statements::add(plan, table, &groups), &[])?;
+        catalog::execute(&statements::add(&plan.of_level(level.as_ref()), table, &groups), &[])?;
     }
     if range.from().is_some() || range.has_holes() {
         let key = ident(&plan.time_key);

@@ -178,7 +178,13 @@ pub fn remake_views(d: &Definition, plan: &Plan, source: &str, target: &str) -> 
         let table = level.map_or(target, |l| l.target.as_str());
         let names = views::Names { source, target, view: None };
         let view = views::make(false, plan, names, level, d.id)?;
-        super::comments::write(plan, source, table, &view, level.map(levels::width).transpose()?.as_deref())?;
+        super::comments::write(
+            &plan.of_level(level),
+            source,
+            table,
+            &view,
+            levels::said(d, level)?.as_deref(),
+        )?;
     }
     Ok(())
 }

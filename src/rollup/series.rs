@@ -4,6 +4,9 @@
 //! begins in the time asked for. Buckets of the level that lie inside that time are read from the live view of the level,
 //! both ends from the rollup's own groups and raw rows that are not merged, under one snapshot.
 //!
+//! Of a level without some of the keys it is the series of the other keys: of every level that has these, or of the rollup,
+//! whose groups are then merged over the rest.
+//!
 //! It reads as the live view does: whoever may read the view may read its series. What the rollup's owner defined runs as
 //! the owner; a view that reads as its reader (`security_invoker`) is read so here, too.
 use super::catalog::{self, Definition, Must};
@@ -14,6 +17,7 @@ use crate::pg::deparse::shown_name;
 use crate::pg::v1::Call;
 use crate::pg::xact::{ActingAs, current_user, role_name};
 use crate::v1;
+use hll_rollup::live::united;
 use hll_rollup::series::{Fill, Source};
 use hll_rollup::sql::{ident, literal};
 use hll_rollup::{Bucket, Kind, Level, Plan};
@@ -68,27 +72,17 @@ fn text(call: &Call, n: usize) -> Option<String> {
 
 fn series(call: &mut Call) -> Result<()> {
     let kind = argument_type(call, 0);
-    let (view, id, as_reader) = view_of(kind)?;
+    let View { id: view, rollup: id, level: of, as_reader } = view_of(kind)?;
     let names = readable(view)?;
     let Some(asked) = Asked::of(call)? else {
         return none(call);
     };
     let Some(d) = catalog::by_id(id)? else { return Err(internal("the rollup has just been dropped")) };
     let plan = d.plan()?;
-    let Some(cut) = Cut::of(&d, &plan, &asked)? else { return none(call) };
+    let of = levels::of(&d)?.into_iter().find(|level| Some(&level.name) == of.as_ref());
+    let Some(cut) = Cut::of(&d, &plan, &asked, of.as_ref())? else { return none(call) };
     let (source, target, owner) = d.parts()?;
     let level = cut.level.as_ref();
-    let stored = views::of(d.id, level)?;
-    let Some(stored) = stored else {
-        return fail(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("the live view of {} was dropped", level.map_or(target, |l| &l.target)),
-            format!(
-                "A change of the rollup's columns makes it again: SELECT rollup.add_column({}, 'rows_again', 'count(*)').",
-                literal(&d.name)
-            ),
-        );
-    };
     let own = match level {
         Some(_) if cut.ends => {
             let (with, parts) = live_sql::parts(&plan, source, target, None, d.id);
@@ -96,6 +90,7 @@ fn series(call: &mut Call) -> Result<()> {
         }
         _ => None,
     };
+    let (stored, plan) = (whole_buckets(&d, &plan, level, of.as_ref())?, plan.of_level(of.as_ref()));
     let from = Source { plan: &plan, kind: cut.kind, view: &stored, ends: level.zip(own.as_deref()) };
     let statement = from.query(&names, asked.fill);
     let args: Vec<DatumWithOid> =
@@ -111,24 +106,59 @@ fn series(call: &mut Call) -> Result<()> {
     }
 }
 
+/// What the whole buckets are read from: the live view of the level, or of the rollup; where these have keys that `of` has not,
+/// what such a view would be.
+fn whole_buckets(d: &Definition, plan: &Plan, level: Option<&Level>, of: Option<&Level>) -> Result<String> {
+    let (source, target, _) = d.parts()?;
+    let keys = |level: Option<&Level>| level.and_then(|level| level.keys.clone());
+    if keys(level) != keys(of) {
+        let (with, parts) = live_sql::parts(plan, source, target, level, d.id);
+        return Ok(format!("({with}{}) v", united(&plan.of_level(of), &parts)));
+    }
+    if let Some(view) = views::of(d.id, level)? {
+        return Ok(view);
+    }
+    fail(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("the live view of {} was dropped", level.map_or(target, |l| &l.target)),
+        format!(
+            "A change of the rollup's columns makes it again: SELECT rollup.add_column({}, 'rows_again', 'count(*)').",
+            literal(&d.name)
+        ),
+    )
+}
+
 /// No rows.
 fn none(call: &mut Call) -> Result<()> {
     crate::pg::rows::materialize(call, |_| ());
     Ok(())
 }
 
-/// The live view whose type this is, with the rollup's number and whether it reads as its reader.
-fn view_of(kind: pg_sys::Oid) -> Result<(pg_sys::Oid, i64, bool)> {
+/// A live view.
+struct View {
+    id: pg_sys::Oid,
+    /// The rollup's number.
+    rollup: i64,
+    /// The name of the level; None: the rollup's own.
+    level: Option<String>,
+    /// It reads as its reader.
+    as_reader: bool,
+}
+
+/// The live view whose type this is.
+fn view_of(kind: pg_sys::Oid) -> Result<View> {
     let _acting = ActingAs::catalog();
     let found = catalog::read_often(
-        "SELECT c.oid, k.id, EXISTS (SELECT FROM pg_catalog.pg_options_to_table(c.reloptions) o WHERE o.option_name = 'security_invoker' AND o.option_value::pg_catalog.bool) \
-         FROM pg_catalog.pg_class c JOIN (SELECT d.live::pg_catalog.oid AS live, d.id FROM rollup.definition d UNION ALL SELECT l.live::pg_catalog.oid, l.definition FROM rollup.level l) k ON k.live = c.oid \
+        "SELECT c.oid, k.id, k.level, EXISTS (SELECT FROM pg_catalog.pg_options_to_table(c.reloptions) o WHERE o.option_name = 'security_invoker' AND o.option_value::pg_catalog.bool) \
+         FROM pg_catalog.pg_class c JOIN (SELECT d.live::pg_catalog.oid AS live, d.id, NULL AS level FROM rollup.definition d UNION ALL SELECT l.live::pg_catalog.oid, l.definition, l.name FROM rollup.level l) k ON k.live = c.oid \
          WHERE c.reltype = $1",
         &[kind.into()],
-        |row| Ok((row.must::<pg_sys::Oid>(1)?, row.must::<i64>(2)?, row.must::<bool>(3)?)),
+        |row| {
+            Ok(View { id: row.must(1)?, rollup: row.must(2)?, level: row.get(3)?, as_reader: row.must(4)? })
+        },
     )?;
-    match found.first() {
-        Some(found) => Ok(*found),
+    match found.into_iter().next() {
+        Some(found) => Ok(found),
         None => fail(
             PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
             format!("{} is not the type of the live view of a rollup", type_name(kind)?),
@@ -176,8 +206,8 @@ struct Cut {
 }
 
 impl Cut {
-    /// None where the time is empty.
-    fn of(d: &Definition, plan: &Plan, asked: &Asked) -> Result<Option<Cut>> {
+    /// None where the time is empty. `of` has the keys of the series.
+    fn of(d: &Definition, plan: &Plan, asked: &Asked, of: Option<&Level>) -> Result<Option<Cut>> {
         let kind = plan.key_kind().ok_or_else(|| internal("the time key has no time"))?;
         // Times without time zone are those that the zone's clock shows, read as UTC from here on.
         let zoned = kind == Kind::Zoned;
@@ -189,7 +219,7 @@ impl Cut {
         if to <= from {
             return Ok(None);
         }
-        let (level, bucket) = chosen(d, plan, asked, from, to)?;
+        let (level, bucket) = chosen(d, plan, asked, of, i64::from(to).saturating_sub(i64::from(from)))?;
         let own = first(plan.bucket, from, zone)?.unwrap_or(from);
         if !is_regular(bucket, zone) {
             return match asked.fill {
@@ -208,7 +238,10 @@ impl Cut {
         // The moment of the first bucket of the rollup's own: what has expired is stored as moments.
         let there = earlier(asked.from, i64::from(from) - i64::from(own))?;
         // On Citus no query reads both the level and what it is made of; there both ends are whole buckets.
-        let whole = level.is_none() || d.state.nodes().is_some() || !has(d.target.as_deref(), there)?;
+        let whole = level.is_none()
+            || bucket == plan.bucket
+            || d.state.nodes().is_some()
+            || !has(d.target.as_deref(), there)?;
         if whole {
             return Ok(Some(Cut { level, kind, moments: [begin, to, to, to], grid, ends: false }));
         }
@@ -261,22 +294,35 @@ fn next(bucket: Bucket, begin: TimestampWithTimeZone, zone: &str) -> Result<Opti
     Ok(grid::starts(bucket, begin, behind, zone, "a level")?.get(1).copied())
 }
 
-/// The coarsest level with enough buckets in the time, or the rollup itself; of those that have expired less.
+/// The coarsest level that has the keys of `of` and enough buckets in the time, which is `span` microseconds long, or the rollup
+/// itself; of those that have expired less.
 fn chosen(
     d: &Definition,
     plan: &Plan,
     asked: &Asked,
-    from: TimestampWithTimeZone,
-    to: TimestampWithTimeZone,
+    of: Option<&Level>,
+    span: i64,
 ) -> Result<(Option<Level>, Bucket)> {
-    let span = i64::from(to).saturating_sub(i64::from(from));
     let enough = |bucket: Bucket| {
         let shortest = bucket.shortest();
         // The buckets at both ends count as one, as what is cut off them is not known here.
         shortest > 0 && span / shortest >= asked.points
     };
+    let keys = of.and_then(|of| of.keys.as_ref());
+    // On Citus what is read is a live view, which has no keys to be merged over.
+    let as_it_is = keys.is_none() || d.state.nodes().is_some();
     let mut levels = levels::of(d)?;
-    let wanted = levels.iter().rposition(|level| enough(level.bucket)).map_or(0, |at| at + 1);
+    levels.retain(|level| match keys {
+        Some(keys) if !as_it_is => keys.iter().all(|key| level.has_key(key)),
+        _ => level.keys.as_ref() == keys,
+    });
+    let finest = if keys.is_some() && as_it_is { Some(0) } else { None };
+    let wanted = levels
+        .iter()
+        .rposition(|level| enough(level.bucket))
+        .or(finest)
+        .or_else(|| levels.iter().rposition(|level| level.bucket == plan.bucket))
+        .map_or(0, |at| at + 1);
     let table = |n: usize| match n {
         0 => d.target.as_deref(),
         _ => Some(levels[n - 1].target.as_str()),

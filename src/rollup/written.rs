@@ -39,6 +39,8 @@ struct Table {
     name: String,
     /// It is a level's.
     is_level: bool,
+    /// The keys that a level has besides the time; None: all of the rollup's.
+    keys: Option<Vec<String>>,
     of: String,
     live: Option<String>,
     own: Option<Own>,
@@ -59,8 +61,8 @@ fn names(plan: &Plan) -> impl Iterator<Item = &String> {
 fn tables(id: i64) -> Result<Vec<Table>> {
     let _acting = ActingAs::catalog();
     let found = catalog::read_often(
-        "SELECT d.relation::pg_catalog.oid, false, d.live::pg_catalog.oid, d.own::pg_catalog.text FROM rollup.definition d WHERE d.id = $1 \
-         UNION ALL SELECT l.relation::pg_catalog.oid, true, l.live::pg_catalog.oid, l.own::pg_catalog.text FROM rollup.level l WHERE l.definition = $1",
+        "SELECT d.relation::pg_catalog.oid, false, d.live::pg_catalog.oid, d.own::pg_catalog.text, NULL::pg_catalog.text[] FROM rollup.definition d WHERE d.id = $1 \
+         UNION ALL SELECT l.relation::pg_catalog.oid, true, l.live::pg_catalog.oid, l.own::pg_catalog.text, l.keys FROM rollup.level l WHERE l.definition = $1",
         &[id.into()],
         |row| {
             Ok((
@@ -68,16 +70,17 @@ fn tables(id: i64) -> Result<Vec<Table>> {
                 row.must::<bool>(2)?,
                 row.get::<pg_sys::Oid>(3)?,
                 row.get::<String>(4)?,
+                row.get::<Vec<String>>(5)?,
             ))
         },
     )?;
     let mut all = Vec::new();
-    for (relation, is_level, live, own) in found {
+    for (relation, is_level, live, own, keys) in found {
         let Some((relation, name)) = relation.and_then(|r| Some((r, qualified_name(r)?))) else { continue };
         let of = format!("{}/{}/{}", security::system_identifier(), security::database(), relation.to_u32());
         let own = own.map(|own| serde_json::from_str(&own).map_err(internal)).transpose()?;
         let (live, columns) = (live.and_then(qualified_name), security::columns_of(relation));
-        all.push(Table { relation, name, is_level, of, live, own, columns });
+        all.push(Table { relation, name, is_level, keys, of, live, own, columns });
     }
     Ok(all)
 }
@@ -99,20 +102,23 @@ impl Table {
     }
 
     fn misnamed(&self, plan: &Plan) -> Vec<Misnamed> {
-        names(plan)
+        names(&plan.with_keys(self.keys.as_deref()))
             .map(|name| Misnamed { name: name.clone(), now: self.called(name).map(String::from) })
             .filter(|m| m.now.as_ref() != Some(&m.name))
             .collect()
     }
 
     /// What is to be recorded, where columns are called as `called` says.
-    fn record<'a>(&self, plan: &'a Plan, called: impl Fn(&'a str) -> Option<String>) -> Own {
-        let column = |name: &'a String| {
+    fn record(&self, plan: &Plan, called: impl Fn(&str) -> Option<String>) -> Own {
+        let column = |name: &String| {
             let called = called(name)?;
             let number = self.columns.iter().find(|(_, there)| *there == called)?.0;
             Some((name.clone(), Column { number, called }))
         };
-        Own { of: self.of.clone(), columns: names(plan).filter_map(column).collect() }
+        Own {
+            of: self.of.clone(),
+            columns: names(&plan.with_keys(self.keys.as_deref())).filter_map(column).collect(),
+        }
     }
 
     fn store(&self, id: i64, own: &Own) -> Result<()> {

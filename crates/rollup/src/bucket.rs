@@ -148,6 +148,15 @@ impl Bucket {
         }
     }
 
+    /// Whether both are so long, wherever they begin.
+    pub fn is_as_long_as(self, other: Bucket) -> bool {
+        match (self, other) {
+            (Bucket::Fixed { length, .. }, Bucket::Fixed { length: other, .. }) => length == other,
+            (Bucket::Months(months), Bucket::Months(other)) => months == other,
+            _ => false,
+        }
+    }
+
     /// Whether it is longer than `other`.
     pub fn longer_than(self, other: Bucket) -> bool {
         self.shortest() > other.shortest()

@@ -1,4 +1,5 @@
 //! Group keys that are too long for the index on them.
+use crate::level::Level;
 use crate::plan::Plan;
 use crate::sql::{ident, literal};
 
@@ -47,6 +48,16 @@ pub fn where_fits(plan: &Plan, relation: &str) -> String {
 /// The same as a further column of groups whose keys are these expressions; empty where all fit.
 pub fn fits_column(plan: &Plan, keys: &[String]) -> String {
     fits_keys(plan, keys).map_or(String::new(), |fits| format!(", {fits} AS {FITS}"))
+}
+
+/// The condition, behind others, that raw rows are of groups which fit into the rollup's own index: for a level without some
+/// of its keys, which is to have what the rollup has. Empty where all do.
+pub fn and_fits_rollup(plan: &Plan, level: Option<&Level>) -> String {
+    if level.is_none_or(|level| level.keys.is_none()) {
+        return String::new();
+    }
+    let keys: Vec<String> = plan.keys().map(|c| format!("({})", c.expression)).collect();
+    fits_keys(plan, &keys).map_or(String::new(), |fits| format!(" AND {fits}"))
 }
 
 /// What the groups of a run say of it.

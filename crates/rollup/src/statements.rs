@@ -36,6 +36,7 @@ pub fn aggregate_source(
     level: Option<&Level>,
     extra: &str,
 ) -> String {
+    let plan = &*plan.of_level(level);
     let filter = plan.and_filter();
     format!(
         "SELECT {}{extra} FROM {} WHERE {bounds}{filter} GROUP BY {}",
@@ -177,13 +178,18 @@ pub fn differences(plan: &Plan, target: &str, groups: &str, holds: impl Fn(&str)
     )
 }
 
-/// Groups of `from`, a relation with the kept columns, in the buckets of `level`.
+/// Groups of `from`, a relation with the kept columns of the rollup's own table, as `level` has them.
 pub fn coarser(plan: &Plan, level: &Level, from: &str) -> String {
+    let bucket = level.bucket_of(&ident(&plan.time_key));
+    grouped(plan, level, from, &format!("{bucket} AS {}", ident(&plan.time_key)))
+}
+
+/// Groups of `from` by the keys of `level`, and by `time` as the time key.
+fn grouped(plan: &Plan, level: &Level, from: &str, time: &str) -> String {
+    let plan = &*plan.of_level(Some(level));
     let columns = list(plan.kept(), |c| match c.merge() {
         Some(m) => format!("{} AS {}", merge_many(c, m), ident(&c.name)),
-        None if c.name == plan.time_key => {
-            format!("{} AS {}", level.bucket_of(&ident(&c.name)), ident(&c.name))
-        }
+        None if c.name == plan.time_key => time.to_string(),
         None => ident(&c.name),
     });
     format!("SELECT {columns} FROM {from} GROUP BY {}", key_positions(plan))
@@ -211,12 +217,18 @@ pub fn merge_delta(plan: &Plan, target: &str, levels: &[Level], late: &[String])
     };
     let mut statement = format!("WITH merged AS (\n  {})", upsert(plan, target, &delta));
     for (at, level) in levels.iter().enumerate() {
-        let from = Level::finer(levels, at).map_or(delta.clone(), |f| format!("delta_{}", f + 1));
+        let groups = match Level::finer(levels, at) {
+            // The same buckets: what the level's function makes of one of them may be another, where a clock is changed.
+            Some(finer) if levels[finer].bucket == level.bucket => {
+                grouped(plan, level, &format!("delta_{}", finer + 1), &ident(&plan.time_key))
+            }
+            Some(finer) => coarser(plan, level, &format!("delta_{}", finer + 1)),
+            None => coarser(plan, level, &delta),
+        };
         let n = at + 1;
         statement += &format!(
-            ",\ndelta_{n} AS MATERIALIZED (\n  {}),\nmerged_{n} AS (\n  {})",
-            coarser(plan, level, &from),
-            upsert(plan, &level.target, &format!("delta_{n}"))
+            ",\ndelta_{n} AS MATERIALIZED (\n  {groups}),\nmerged_{n} AS (\n  {})",
+            upsert(&plan.of_level(Some(level)), &level.target, &format!("delta_{n}"))
         );
     }
     let rows = "coalesce(pg_catalog.sum(\"rollup rows\")";
@@ -262,6 +274,8 @@ pub fn merge_directly(
     level: Option<&Level>,
     bounds: &str,
 ) -> String {
+    let bounds = &format!("{bounds}{}", keys::and_fits_rollup(plan, level));
+    let plan = &*plan.of_level(level);
     let set: Vec<String> =
         plan.values().map(|(c, m)| format!("{} = {}", ident(&c.name), merge_pair(c, m))).collect();
     let keys: Vec<String> = plan.keys().map(|c| format!("({})", source_expression(plan, c, level))).collect();
@@ -336,6 +350,7 @@ pub fn computed(c: &Column) -> String {
 
 /// The groups that a table of the rollup would hold with the rows that satisfy `bounds`, in the order of their keys.
 pub fn would_be(plan: &Plan, source: &str, table: &str, level: Option<&Level>, bounds: &str) -> String {
+    let plan = &*plan.of_level(level);
     let columns = list(plan.kept(), |c| match c.merge() {
         Some(m) => format!("{} AS {}", merge_many(c, m), ident(&c.name)),
         None => ident(&c.name),

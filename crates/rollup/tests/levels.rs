@@ -121,30 +121,109 @@ fn buckets_that_nest_do_so_at_every_moment() {
     assert!(nested > CASES / 20, "{nested}");
 }
 
-/// The level that another is merged from lies inside it, and none between the two does.
-#[test]
-fn each_level_is_merged_from_the_longest_inside() {
-    let mut random = Random(2);
-    let (mut own, mut finer) = (0, 0);
-    for _ in 0..CASES {
-        let mut buckets: Vec<Bucket> = (0..random.below(6)).map(|_| any_level(&mut random)).collect();
-        buckets.sort_by_key(|b| b.shortest());
-        let level = |bucket| Level {
+/// Keys of some of the letters; None: all.
+fn any_keys(random: &mut Random) -> Option<Vec<String>> {
+    match random.below(9) {
+        8 => None,
+        // All three are no keys that are dropped.
+        set => Some((0..3).filter(|n| ((set % 7) >> n) & 1 == 1).map(|n| KEYS[n].to_string()).collect()),
+    }
+}
+
+const KEYS: [&str; 3] = ["a", "b", "c"];
+
+/// Levels as a rollup has them: finest first, and of the same buckets those with the most keys.
+fn any_levels(random: &mut Random) -> Vec<Level> {
+    let mut levels: Vec<Level> = Vec::new();
+    for _ in 0..random.below(7) {
+        let again = levels.last().filter(|_| random.below(3) == 0).map(|l| l.bucket);
+        let bucket = again.unwrap_or_else(|| any_level(random));
+        levels.push(Level {
             name: String::new(),
             target: String::new(),
             bucket,
             expression: "$1".into(),
             utc: true,
-        };
-        let levels: Vec<Level> = buckets.into_iter().map(level).collect();
+            keys: any_keys(random),
+        });
+    }
+    levels.sort_by_key(|l| (l.bucket.shortest(), -(l.keys.as_ref().map_or(4, Vec::len) as i64)));
+    levels
+}
+
+/// The level that another is merged from lies inside it, in time and by keys, and none between the two does.
+#[test]
+fn each_level_is_merged_from_the_longest_inside() {
+    let mut random = Random(2);
+    let (mut own, mut finer, mut of_its_length) = (0, 0, 0);
+    for _ in 0..CASES {
+        let levels = any_levels(&mut random);
         for at in 0..levels.len() {
-            let inside = |n: &usize| levels[*n].bucket.nests_in(levels[at].bucket, true);
+            let all = |n: usize| levels[n].keys.clone().unwrap_or_else(|| KEYS.map(String::from).to_vec());
+            let inside = |n: &usize| {
+                let (fine, coarse) = (levels[*n].bucket, levels[at].bucket);
+                (fine == coarse || fine.nests_in(coarse, true)) && all(at).iter().all(|k| all(*n).contains(k))
+            };
             let from = Level::finer(&levels, at);
-            assert_eq!(from, (0..at).filter(inside).max());
+            assert_eq!(from, (0..at).filter(inside).max(), "{levels:?} {at}");
+            of_its_length += usize::from(from.is_some_and(|n| levels[n].bucket == levels[at].bucket));
             *(if from.is_some() { &mut finer } else { &mut own }) += 1;
         }
     }
-    assert!(own > CASES / 10 && finer > CASES / 10, "{own} {finer}");
+    let least = CASES / 10;
+    assert!(own > least && finer > least && of_its_length > least, "{own} {finer} {of_its_length}");
+}
+
+/// Groups of rows by time and keys, each with how many rows it has.
+type Groups = std::collections::BTreeMap<(i64, Vec<Option<i64>>), i64>;
+
+/// Groups as a level has them: its buckets, its keys alone.
+fn of_level(level: &Level, groups: &Groups) -> Groups {
+    let mut made = Groups::new();
+    for ((at, keys), rows) in groups {
+        let kept = KEYS.iter().zip(keys).map(|(name, key)| key.filter(|_| level.has_key(name)));
+        *made.entry((begin(level.bucket, *at), kept.collect())).or_default() += rows;
+    }
+    made
+}
+
+/// Levels that are made one of another, each run's groups of the next finer one's, hold what the rows give that came so far.
+#[test]
+fn levels_that_drop_keys_hold_what_the_rows_give() {
+    let mut random = Random(4);
+    let (mut compared, mut narrowed) = (0, 0);
+    let minute = Bucket::of_unit("minute");
+    for _ in 0..CASES / 100 {
+        let mut levels = any_levels(&mut random);
+        levels.retain(|l| minute.nests_in(l.bucket, true) || minute == l.bucket);
+        let mut stored: Vec<Groups> = levels.iter().map(|_| Groups::new()).collect();
+        let mut rows = Groups::new();
+        for _ in 0..3 {
+            let mut delta = Groups::new();
+            for _ in 0..random.below(30) {
+                // NULL is a key as any other.
+                let key = |random: &mut Random| Some(random.below(3)).filter(|k| *k > 0);
+                let keys: Vec<Option<i64>> = (0..3).map(|_| key(&mut random)).collect();
+                let at = random.below(400 * DAY);
+                *rows.entry((at, keys.clone())).or_default() += 1;
+                *delta.entry((begin(minute, at), keys)).or_default() += 1;
+            }
+            let mut deltas: Vec<Groups> = Vec::new();
+            for (at, level) in levels.iter().enumerate() {
+                let from = Level::finer(&levels, at).map_or(&delta, |finer| &deltas[finer]);
+                deltas.push(of_level(level, from));
+            }
+            for (stored, delta) in stored.iter_mut().zip(deltas) {
+                delta.into_iter().for_each(|(group, rows)| *stored.entry(group).or_default() += rows);
+            }
+            for (level, stored) in levels.iter().zip(&stored) {
+                assert_eq!(*stored, of_level(level, &rows), "{level:?}");
+                compared += 1;
+                narrowed += usize::from(level.keys.is_some());
+            }
+        }
+    }
+    assert!(compared > CASES / 100 && narrowed > CASES / 200, "{compared} {narrowed}");
 }
 
 /// Of transactions some were counted and some were not, and nobody has changed other rows: what is said of each is so.

@@ -85,16 +85,60 @@ fn plan() -> Plan {
 fn level(name: &str, unit: &str) -> Level {
     let bucket = Bucket::of_unit(unit);
     let expression = bucket.expression(Kind::Zoned, "UTC");
-    Level { name: name.into(), target: format!("public.{name}"), bucket, expression, utc: true }
+    Level { name: name.into(), target: format!("public.{name}"), bucket, expression, utc: true, keys: None }
 }
 
-fn texts() -> String {
-    let plan = plan();
-    let levels = [level("per_day", "day"), level("per_week", "week"), level("per_month", "month")];
-    let snapshot = |xmax, xip: &[i64]| Frontier::Server(Snapshot { xmax, xip: xip.to_vec() });
-    let state = State::at(snapshot(107, &[105]));
-    let new = hll_rollup::sql::new("\"r\".", &snapshot(90, &[]), &snapshot(107, &[105]));
-    let joined = Plan {
+/// The columns of a plan, and a result of a key.
+fn with_label(plan: &Plan) -> Vec<Column> {
+    let of = vec!["a \"site\"".into(), "n".into()];
+    let role = Role::Result { template: "$1 || $2".into(), of, stored: true };
+    let mut columns = plan.columns.clone();
+    columns.push(column("label", "text", "", role));
+    columns
+}
+
+/// What levels that drop keys become.
+fn without_keys(plan: &Plan, state: &State, new: &str) -> Vec<(&'static str, String)> {
+    let by_site = Level { keys: Some(vec!["a \"site\"".into()]), ..level("per_day_site", "day") };
+    let whole = Level { keys: Some(Vec::new()), ..level("per_day_whole", "day") };
+    let all_hours = Level {
+        bucket: plan.bucket,
+        expression: "$1".into(),
+        keys: Some(Vec::new()),
+        ..level("per_hour_whole", "hour")
+    };
+    let narrowed = [all_hours, level("per_day", "day"), by_site, whole];
+    let with_label = Plan { columns: with_label(plan), ..plan.clone() };
+    let lies = |key: &str| format!("{key} >= '2026-01-01'");
+    vec![
+        (
+            "the table of a level without keys: what is computed from one is not there",
+            statements::create_table(&with_label.of_level(Some(&narrowed[3])), "public.per_day_whole"),
+        ),
+        (
+            "the merge of a run, with levels without keys",
+            statements::merge_delta(&with_label, "public.per_hour", &narrowed, &[]),
+        ),
+        (
+            "the merge of one statement, into a level without keys",
+            statements::merge_directly(
+                &with_label,
+                "public.request",
+                "public.per_day_whole",
+                Some(&narrowed[3]),
+                new,
+            ),
+        ),
+        (
+            "groups computed again, in a level without keys",
+            statements::recomputed(plan, "public.request", state, Some(&narrowed[0]), lies),
+        ),
+    ]
+}
+
+/// The same over a join.
+fn joined(plan: &Plan) -> Plan {
+    Plan {
         joins: Some(Joins::new(
             "$1 r JOIN ONLY $2 s USING (site)".into(),
             vec![
@@ -103,7 +147,16 @@ fn texts() -> String {
             ],
         )),
         ..plan.clone()
-    };
+    }
+}
+
+fn texts() -> String {
+    let plan = plan();
+    let levels = [level("per_day", "day"), level("per_week", "week"), level("per_month", "month")];
+    let snapshot = |xmax, xip: &[i64]| Frontier::Server(Snapshot { xmax, xip: xip.to_vec() });
+    let state = State::at(snapshot(107, &[105]));
+    let new = hll_rollup::sql::new("\"r\".", &snapshot(90, &[]), &snapshot(107, &[105]));
+    let joined = joined(&plan);
     let lies = |key: &str| format!("{key} >= '2026-01-01'");
     let late = ["hour < '2026-01-01'".to_string()];
     let came = newcomers::newcomers(&plan, "public.request", "the bounds", "who");
@@ -144,7 +197,10 @@ fn texts() -> String {
             ),
         ),
         ("newcomers merged", newcomers::merge_judged(&plan, "public.per_hour", &levels[..1], &[])),
-    ] {
+    ]
+    .into_iter()
+    .chain(without_keys(&plan, &state, &new))
+    {
         writeln!(out, "-- {what}\n{text};\n").unwrap();
     }
     out

@@ -2,11 +2,12 @@
 //!
 //! Nothing here is about what the answer is. Bounds are looked at as they are when the query is planned, parameters and
 //! `now()` included; a plan that is executed with others later is as right, and may be slower.
-use super::matching::Match;
+use super::matching::{Column, Match};
 use super::offer::Offer;
 use super::time::Bound;
 use hll_rollup::Bucket;
 use pgrx::pg_sys;
+use std::cmp::Ordering;
 
 const DAY: i64 = 86_400_000_000;
 /// A range that is not known is taken to be so long.
@@ -88,13 +89,14 @@ pub fn too_short(offer: &Offer, bounds: &[Bound], span: Span) -> Option<String> 
 }
 
 /// The levels to read besides the rollup's own table, finest first: the coarsest that fits and of which a bucket lies in the
-/// range, and the coarsest of those that lie inside it; with `history` all that lie each inside the next, since of what has
-/// expired from one another may know.
+/// range, or one without some keys that has fewer rows, and the coarsest of those that lie inside it; with `history` all that lie
+/// each inside the next, since of what has expired from one another may know. Invariant: each has every key that is asked for.
 pub fn levels(offer: &Offer, m: &Match, span: Span, history: bool) -> Vec<usize> {
     let all = &offer.about.levels;
     let fits = |n: &usize| {
         let long = all[*n].grid.bucket.shortest();
         m.ask.levels[*n].is_some()
+            && has_keys(offer, m, *n)
             && match span {
                 Span::Known(span) if !history => span >= long.saturating_mul(2),
                 _ => true,
@@ -104,12 +106,43 @@ pub fn levels(offer: &Offer, m: &Match, span: Span, history: bool) -> Vec<usize>
         let (grid, coarser) = (&all[n].grid, &all[coarser].grid);
         grid.bucket.nests_in(coarser.bucket, grid.zone.eq_ignore_ascii_case("utc"))
     };
-    let first = (0..all.len()).rev().find(fits);
+    let coarsest = (0..all.len()).rev().find(&fits);
+    let first = match history {
+        true => coarsest,
+        false => coarsest.map(|coarsest| narrower(offer, coarsest, (0..coarsest).filter(&fits))),
+    };
     let chain =
-        std::iter::successors(first, |last| (0..*last).rev().filter(fits).find(|n| inside(*n, *last)));
+        std::iter::successors(first, |last| (0..*last).rev().filter(&fits).find(|n| inside(*n, *last)));
     let mut chain: Vec<usize> = chain.take(if history { MOST } else { ENOUGH }).collect();
-    chain.reverse();
+    if history {
+        // Those of the same buckets and of other keys, too.
+        let same = |n: &usize| chain.iter().any(|c| c != n && all[*c].grid.bucket == all[*n].grid.bucket);
+        let others = (0..all.len()).rev().filter(&fits).filter(|n| !chain.contains(n)).filter(same);
+        let others: Vec<usize> = others.take(MOST - chain.len()).collect();
+        chain.extend(others);
+    }
+    chain.sort_unstable();
     chain
+}
+
+/// Whether a level has every key that is asked for.
+fn has_keys(offer: &Offer, m: &Match, level: usize) -> bool {
+    m.ask.columns.iter().all(|c| match c {
+        Column::Key(n) => offer.about.levels[level].keys.contains(&offer.keys[*n].name),
+        Column::Time | Column::Value(_) => true,
+    })
+}
+
+/// Of a level and finer ones without some keys of the rollup the one of the fewest rows, as far as rows do not expire.
+fn narrower(offer: &Offer, coarsest: usize, finer: impl Iterator<Item = usize>) -> usize {
+    let all = &offer.about.levels;
+    let size = |n: usize| rows(all[n].target);
+    let fewer = |n: &usize| all[*n].keys.len() < offer.about.keys.len() && !all[*n].expires;
+    // Of tables of which nothing is known yet all are taken to be alike.
+    let known = size(coarsest).is_some();
+    let candidates = finer.filter(|n| known && fewer(n) && size(*n).is_some());
+    let least = candidates.min_by(|a, b| size(*a).partial_cmp(&size(*b)).unwrap_or(Ordering::Equal));
+    least.filter(|n| size(*n) < size(coarsest)).unwrap_or(coarsest)
 }
 
 /// What a rollup with these levels costs to read: whether the ends of the range are much of it, and how many rows.
@@ -127,7 +160,8 @@ pub fn cost(offer: &Offer, levels: &[usize], span: Span) -> (bool, f64) {
         None => (offer.about.target, offer.about.grid.bucket),
         Some(n) => (offer.about.levels[*n].target, offer.about.levels[*n].grid.bucket),
     };
-    (false, rows(target).unwrap_or_else(|| guessed(bucket, offer.about.keys.len())))
+    let keys = levels.last().map_or(&offer.about.keys, |n| &offer.about.levels[*n].keys);
+    (false, rows(target).unwrap_or_else(|| guessed(bucket, keys.len())))
 }
 
 /// Rows of a table of which nothing is known: more of short buckets, and of many keys.

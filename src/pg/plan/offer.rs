@@ -31,7 +31,7 @@ pub struct Grid {
     pub zoned: bool,
 }
 
-/// A level of a rollup: the same groups in longer buckets.
+/// A level of a rollup: the same groups in longer buckets, or merged over some keys.
 #[derive(Debug, Clone)]
 pub struct Coarser {
     /// Its name.
@@ -42,6 +42,10 @@ pub struct Coarser {
     pub of_row: String,
     /// Its buckets.
     pub grid: Grid,
+    /// The keys that it has, that of time among them.
+    pub keys: Vec<String>,
+    /// Its rows expire.
+    pub expires: bool,
 }
 
 /// What the layer above knows of a table that rows may be read from.
@@ -231,14 +235,15 @@ unsafe fn same_types(about: &About, raw: impl Fn(&String) -> Result<Node, String
     if of(about.source, STAMP).0 != pg_sys::INT8OID {
         return Err(other(STAMP));
     }
-    let tables = || std::iter::once(about.target).chain(about.levels.iter().map(|level| level.target));
     for name in about.keys.iter().chain(&about.values) {
+        let has = |level: &&Coarser| about.values.contains(name) || level.keys.contains(name);
+        let of_levels = about.levels.iter().filter(has).map(|level| level.target);
         // SAFETY: the expression is one of the raw query's.
         let raw = unsafe {
             let tree = raw(name)?;
             (pg_sys::exprType(tree), pg_sys::exprCollation(tree))
         };
-        if tables().any(|table| of(table, name) != raw) {
+        if std::iter::once(about.target).chain(of_levels).any(|table| of(table, name) != raw) {
             return Err(other(name));
         }
     }

@@ -5,12 +5,13 @@ use crate::pg::query::Select;
 use crate::pg::query::set_local;
 use crate::rollup::catalog::{self, Definition};
 use crate::rollup::error::{Result, fail};
+use crate::rollup::levels::Shape;
 use crate::rollup::naming;
 use crate::rollup::options::Options;
 use crate::rollup::state;
 use crate::rollup::watch::OnChange;
 use hll_rollup::sql::{ident, literal};
-use hll_rollup::{Frontier, Nodes, Plan, State};
+use hll_rollup::{Frontier, Level, Nodes, Plan, State};
 use pgrx::prelude::*;
 
 const UNSUPPORTED: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
@@ -158,6 +159,41 @@ pub fn distribute(place: &Place, key: Option<&str>, source: &str, target: &str) 
 pub fn begin(id: i64, offset: i64, everything: bool) -> Result<()> {
     let nodes = if everything { gather::everything(offset)? } else { Nodes::new() };
     state::store(id, &State::at(Frontier::Cluster(nodes)), 0)
+}
+
+/// Refuses a level without the key that the rollup's tables are distributed by: its groups are made of rows of every node.
+pub fn check_key(level: &Level, at: &Place, key: Option<&str>, hint: impl Fn(&str) -> String) -> Result<()> {
+    match (at, key) {
+        (Place::Distributed(column), Some(key)) if !level.has_key(key) => fail(
+            UNSUPPORTED,
+            format!(
+                "level {} has no key {key}, made of {column}, the column that the raw table is distributed by: its groups would be of rows of every node",
+                level.name
+            ),
+            hint(key),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a level that cannot lie where the rollup does.
+pub fn check_level(d: &Definition, plan: &Plan, source: &str, level: &Level, shape: &Shape) -> Result<()> {
+    let at = match d.state.nodes() {
+        Some(_) => place(d.source_oid)?,
+        None => None,
+    };
+    let Some(at) = at else { return Ok(()) };
+    check_key(level, &at, key(&at, plan, source)?.as_deref(), |key| {
+        let keys: Vec<String> =
+            level.keys.iter().flatten().map(String::as_str).chain([key]).map(literal).collect();
+        format!(
+            "SELECT rollup.add_level({}, {}, {}, keys => ARRAY[{}]) makes a level with it, whose rows may be added up when they are read.",
+            literal(&d.name),
+            literal(&level.name),
+            literal(&shape.width),
+            keys.join(", ")
+        )
+    })
 }
 
 /// Puts an empty table of a level where the rollup lies.

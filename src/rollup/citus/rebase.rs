@@ -9,7 +9,7 @@ use crate::rollup::levels;
 use crate::rollup::naming;
 use crate::rollup::views::{self, Names};
 use crate::rollup::{comments::Said, definition, state, written};
-use hll_rollup::sql::STAMP;
+use hll_rollup::sql::{STAMP, literal};
 use hll_rollup::{
     Backlog, Frontier, Level, Node, Nodes, Plan, SOURCE, Snapshot, State, from_clause, statements,
 };
@@ -84,6 +84,11 @@ pub fn settle(d: &Definition, plan: Plan, levels: &[Level], at: &Place) -> Resul
     let plan = if d.state.nodes().is_some() { plan } else { understood(d, plan, at)? };
     add_index(source)?;
     let key = create::key(at, &plan, source)?;
+    for level in levels {
+        create::check_key(level, at, key.as_deref(), |_| {
+            format!("SELECT rollup.drop_level({}, {}) lets go of it.", literal(&d.name), literal(&level.name))
+        })?;
+    }
     for table in std::iter::once(target).chain(levels.iter().map(|l| l.target.as_str())) {
         if place(naming::relation(table)?)?.is_none() {
             create::distribute(at, key.as_deref(), source, table)?;
@@ -144,10 +149,10 @@ pub fn views(d: &Definition, plan: &Plan, levels: &[Level], nodes: bool) -> Resu
     let (source, target, _) = d.parts()?;
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {
         let table = level.map_or(target, |l| l.target.as_str());
-        let width = level.map(levels::width).transpose()?;
-        let said = Said::before(d, plan, source, table, level, width.as_deref())?;
+        let shape = levels::said(d, level)?;
+        let said = Said::before(d, plan, source, table, level, shape.as_deref())?;
         let view = views::make(nodes, plan, Names { source, target, view: None }, level, d.id)?;
-        said.again(plan, source, table, &view, width.as_deref())?;
+        said.again(&plan.of_level(level), source, table, &view, shape.as_deref())?;
     }
     Ok(())
 }

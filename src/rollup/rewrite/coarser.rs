@@ -27,15 +27,15 @@ pub fn clear(bucket: Bucket, zoned: bool, zone: &str) -> Option<(Grid, i64)> {
     Some((Grid { bucket, absolute: absolute || part.is_some(), zone: zone.into(), zoned }, clear_from))
 }
 
-/// What the catalog says of the table of a level.
-fn facts(d: &Definition, level: &Level) -> Result<Option<pg_sys::Oid>> {
+/// What the catalog says of the table of a level: its number, and whether its rows expire.
+fn facts(d: &Definition, level: &Level) -> Result<Option<(pg_sys::Oid, bool)>> {
     let _acting = ActingAs::catalog();
     let found = catalog::read(
-        "SELECT l.relation::pg_catalog.oid FROM rollup.level l JOIN pg_catalog.pg_class c ON c.oid = l.relation WHERE l.definition = $1 AND l.name = $2 \
+        "SELECT l.relation::pg_catalog.oid, EXISTS (SELECT FROM rollup.retention r WHERE r.relation = l.relation) FROM rollup.level l JOIN pg_catalog.pg_class c ON c.oid = l.relation WHERE l.definition = $1 AND l.name = $2 \
          AND l.live IS NOT NULL AND c.relkind = 'r' AND NOT c.relrowsecurity \
          AND NOT EXISTS (SELECT FROM rollup.retention r WHERE r.relation = l.relation AND r.time_column::pg_catalog.text <> $3)",
         &[d.id.into(), level.name.as_str().into(), d.plan()?.time_key.into()],
-        |row| row.must::<pg_sys::Oid>(1),
+        |row| Ok((row.must::<pg_sys::Oid>(1)?, row.must::<bool>(2)?)),
     )?;
     Ok(found.into_iter().next())
 }
@@ -64,9 +64,11 @@ pub fn usable(
     let key = plan.key_column();
     for level in super::super::levels::of(d)? {
         let Some((grid, clear_from)) = clear(level.bucket, zoned, &d.timezone) else { continue };
-        let fits = plan.bucket.nests_in(level.bucket, level.utc) && level.bucket.shortest() < LONGEST;
-        let Some(target) =
-            facts(d, &level)?.filter(|t| fits && crate::pg::security::may_read(*t, None, owner))
+        // Without some of the keys it may have the buckets of the rollup.
+        let nests = plan.bucket.nests_in(level.bucket, level.utc) || plan.bucket == level.bucket;
+        let fits = nests && level.bucket.shortest() < LONGEST;
+        let Some((target, expires)) =
+            facts(d, &level)?.filter(|(t, _)| fits && crate::pg::security::may_read(*t, None, owner))
         else {
             continue;
         };
@@ -76,7 +78,8 @@ pub fn usable(
             ident(&plan.time_key),
             from_clause(None, source, &plan.alias)
         );
-        offered.push(Coarser { name: level.name.clone(), target, of_row, grid });
+        let keys = plan.of_level(Some(&level)).keys().map(|c| c.name.clone()).collect();
+        offered.push(Coarser { name: level.name.clone(), target, of_row, grid, keys, expires });
         made.push(LevelMade { level, clear_from });
     }
     Ok((offered, made))
