@@ -263,8 +263,7 @@ fn rollup_drop(name: &str, keep_data: bool, if_exists: bool) -> Result<()> {
     if if_exists && caller::skips(&format!("rollup {name}"), catalog::named(name)?.is_some()) {
         return Ok(());
     }
-    let d = owned(name)?;
-    drop::drop(&d, keep_data)
+    drop::drop(&owned(name)?, keep_data)
 }
 
 #[pg_extern(sql = false)]

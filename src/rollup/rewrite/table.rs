@@ -10,6 +10,8 @@ pub const DAY: i64 = 86_400_000_000;
 /// Microseconds since 2000 at which times of an ordinary kind begin.
 pub const FIRST: &str = "4712-01-01 00:00:00 BC";
 pub const LAST: &str = "290000-01-01 00:00:00";
+/// No bucket of a row before this begins at `LAST` or later.
+const WELL_BEFORE: &str = "289999-01-01 00:00:00";
 
 /// A value of the state.
 pub fn state(value: &str) -> String {
@@ -115,7 +117,7 @@ impl Table<'_> {
     /// empty then, which the planner is told by NULL.
     fn beside_bound(&self, (b, at, of): &BoundAt) -> (String, String) {
         let t = self.type_name();
-        let low = match (self.absolute, b.lower && b.inclusive) {
+        let low = match (self.absolute, b.lower == b.inclusive) {
             (true, true) => format!("NULLIF(${of}, ${at})"),
             (true, false) => format!("${of}"),
             // A bucket may begin an hour late where a clock shows midnight twice.
@@ -136,6 +138,17 @@ impl Table<'_> {
         (low, high)
     }
 
+    /// The last time or bucket that is asked for, if it is not before `LAST`; else NULL, which leaves no range.
+    fn latest(&self) -> String {
+        let t = self.type_name();
+        match self.bounds.iter().find(|(b, ..)| !b.lower) {
+            Some((_, at, _)) => format!(
+                "CASE WHEN ${at} OPERATOR(pg_catalog.>=) '{WELL_BEFORE}'::{t} THEN 'infinity'::{t} END"
+            ),
+            None => format!("'infinity'::{t}"),
+        }
+    }
+
     /// Where times, or finer buckets, `k` lie whose bucket here is not used. The planner takes a range to hold few rows, and
     /// half of one a third of the table. `changed` are the ranges in which changes wait, as columns of the state.
     pub fn unused(&self, k: &str, changed: &[(String, String)]) -> Vec<String> {
@@ -148,7 +161,7 @@ impl Table<'_> {
                 "({k} OPERATOR(pg_catalog.>=) '-infinity'::{t} AND {k} OPERATOR(pg_catalog.<) {})",
                 state(&format!("reach_{}", self.n))
             ),
-            between(&format!("'{LAST}'::{t}"), &format!("'infinity'::{t}")),
+            between(&format!("'{LAST}'::{t}"), &self.latest()),
         ];
         for bound in &self.bounds {
             let (low, high) = self.beside_bound(bound);
