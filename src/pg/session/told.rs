@@ -165,7 +165,7 @@ unsafe fn lacks(said: &pg_sys::ErrorData) -> Option<String> {
             let name = |part| hll_rollup::sql::ident(&String::from_utf8_lossy(text(part)));
             let table = format!("{}.{}", name(said.schema_name), name(said.table_name));
             return Some(format!(
-                "The rollup of the table fills the column in where a statement leaves it out: name the others, in INSERT INTO table (column, …) and what                  is selected. Or have it filled in where it is NULL, too: CREATE TRIGGER own_stamp BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION rollup.own_stamp();"
+                "The rollup of the table fills the column in where a statement leaves it out: name the others, in INSERT INTO table (column, …) and what is selected. Or have it filled in where it is NULL, too: CREATE TRIGGER own_stamp BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION rollup.own_stamp();"
             ));
         }
         let missing = code(pgrx::PgSqlErrorCode::ERRCODE_BAD_COPY_FILE_FORMAT)
