@@ -68,11 +68,13 @@ fn an_orderly_end_is_no_crash() {
     let pid = stuck(&mut client, &mut blocker);
     client.batch_execute(&format!("SELECT pg_terminate_backend({pid})")).unwrap();
     wait_for("another process runs it", 30, || ![0, pid].contains(&number(&mut client, RUNNING)));
+    // A run whose process somebody ends has failed, and the rollup rests as after any other failure.
+    assert_eq!(number(&mut client, "SELECT failed FROM rollup.status"), 1);
     cluster.stop().unwrap();
     cluster.start().unwrap();
     client = reconnected(&cluster, "orderly");
     caught_up(&mut client);
-    assert_eq!(number(&mut client, "SELECT failed FROM rollup.status"), 0);
+    assert_eq!(number(&mut client, "SELECT failed FROM rollup.status"), 1, "the shutdown was none");
     cluster.quit().unwrap();
     cluster.start().unwrap();
     client = reconnected(&cluster, "orderly");
