@@ -3,7 +3,7 @@
 //!
 //! Invariant: nothing that was counted is lost. Where raw rows of the source are gone that the rollup has, it keeps what it has
 //! counted of them (see `carried`); where the copy has fewer rows of those that are there, it is refused (see `anew`).
-use super::catalog::{self, Definition};
+use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail, internal};
 use super::options::{Again, Options};
 use super::watch::OnChange;
@@ -88,7 +88,7 @@ fn options(d: &Definition, joins: bool) -> Result<Options> {
         catalog::write(
             "SELECT every, on_change, notify FROM rollup.definition WHERE id = $1",
             &[d.id.into()],
-            |row| Ok((row.get::<Interval>(1)?, row.get::<String>(2)?, row.get::<bool>(3)? == Some(true))),
+            |row| Ok((row.get::<Interval>(1)?, row.must::<String>(2)?, row.get::<bool>(3)? == Some(true))),
         )?
     };
     let (every, on_change, notify) =
@@ -101,7 +101,7 @@ fn options(d: &Definition, joins: bool) -> Result<Options> {
         joins,
         into: None,
         backfill: true,
-        on_change: OnChange::parse(&on_change.unwrap_or_default())?,
+        on_change: OnChange::parse(&on_change)?,
         notify,
         again: Again::Replace,
     })
