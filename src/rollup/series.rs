@@ -79,7 +79,10 @@ fn series(call: &mut Call) -> Result<()> {
     };
     let Some(d) = catalog::by_id(id)? else { return Err(internal("the rollup has just been dropped")) };
     let plan = d.plan()?;
-    let of = levels::of(&d)?.into_iter().find(|level| Some(&level.name) == of.as_ref());
+    let of = match of {
+        None => None,
+        Some(name) => levels::of(&d)?.into_iter().find(|level| level.name == name),
+    };
     let Some(cut) = Cut::of(&d, &plan, &asked, of.as_ref())? else { return none(call) };
     let (source, target, owner) = d.parts()?;
     let level = cut.level.as_ref();

@@ -171,7 +171,11 @@ impl Table {
 
 /// Records which columns of its tables are a rollup's, which has just made them, or given them their names.
 pub fn note(id: i64, plan: &Plan) -> Result<()> {
-    for table in tables(id)? {
+    record(id, plan, &tables(id)?)
+}
+
+fn record(id: i64, plan: &Plan, tables: &[Table]) -> Result<()> {
+    for table in tables {
         table.store(id, &table.record(plan, |name| Some(name.to_string())))?;
     }
     Ok(())
@@ -179,9 +183,12 @@ pub fn note(id: i64, plan: &Plan) -> Result<()> {
 
 /// Refuses to read or write tables of a rollup of which a column is called otherwise.
 pub fn check(d: &Definition) -> Result<()> {
-    let plan = d.stored_plan()?;
-    for table in tables(d.id)? {
-        let misnamed = table.misnamed(&plan);
+    refuse(d, &d.stored_plan()?, &tables(d.id)?)
+}
+
+fn refuse(d: &Definition, plan: &Plan, tables: &[Table]) -> Result<()> {
+    for table in tables {
+        let misnamed = table.misnamed(plan);
         let Some(one) = misnamed.first() else { continue };
         let (rollup, column) = (&d.name, &one.name);
         let what = match (table.has(column), &one.now) {
@@ -217,8 +224,9 @@ pub fn check(d: &Definition) -> Result<()> {
 
 /// The same before a run, whose state row is locked; what is recorded of a table that was made anew follows.
 pub fn settle(d: &Definition) -> Result<()> {
-    check(d)?;
-    note(d.id, &d.stored_plan()?)
+    let (plan, tables) = (d.stored_plan()?, tables(d.id)?);
+    refuse(d, &plan, &tables)?;
+    record(d.id, &plan, &tables)
 }
 
 /// A column of a table was renamed: where it is one of a rollup, or of a level, that is said, and what it is called remembered.
