@@ -206,6 +206,16 @@ AS 'MODULE_PATHNAME', 'rollup_state_of' LANGUAGE c STABLE PARALLEL RESTRICTED RO
 COMMENT ON FUNCTION rollup_internal.state_of(bigint, bigint, boolean, oid[], bigint[], bigint[]) IS
 'For statements that are answered from rollups: how far rows are merged, as the statement sees it. GOOD: the rollup is what it was at GENERATION, and holds every row and change up to there whose times lie at BELOW or later, except for buckets in which changes wait for a run. These lie between the bounds of CHANGED_0, and of CHANGED_1 and so on for levels: buckets are WIDTHS microseconds long at most and begin up to SLACKS after their first row. Their raw rows lie from SINCE_1 to UNTIL_1 and so on. Raw rows have expired up to RAW_BELOW, which is below BELOW but with HISTORY, and tables LEVELS up to EXPIRED';
 
+CREATE FUNCTION rollup_internal.state_column_support(internal) RETURNS internal
+AS 'MODULE_PATHNAME', 'rollup_state_column_support' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup_internal.state_column_support(internal) IS
+'For the planner: the support function of rollup_internal.state_column';
+
+CREATE FUNCTION rollup_internal.state_column(internal) RETURNS internal
+AS 'MODULE_PATHNAME', 'rollup_state_column' LANGUAGE c STABLE PARALLEL SAFE SUPPORT rollup_internal.state_column_support;
+COMMENT ON FUNCTION rollup_internal.state_column(internal) IS
+'For statements that are answered from rollups: a column of rollup_internal.state_of, for which the planner puts a parameter. It is never executed';
+
 CREATE FUNCTION rollup_internal.forget_rewriting(VARIADIC relations regclass[]) RETURNS void
 AS 'MODULE_PATHNAME', 'rollup_forget_rewriting' LANGUAGE c VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION rollup_internal.forget_rewriting(regclass[]) FROM PUBLIC;

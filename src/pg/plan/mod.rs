@@ -13,6 +13,7 @@ mod borrowed;
 pub mod buckets;
 pub mod called;
 pub mod choose;
+pub mod columns;
 pub mod fit;
 pub mod graft;
 pub mod matching;

@@ -3,6 +3,7 @@
 //! Invariant: nothing of a rollup's owner is evaluated as anybody else. The texts are analysed, and what is constant in
 //! them computed, as the owner; what is put into a reader's statement is what the reader has written too, by functions of
 //! PostgreSQL's own (the bucket of a time), or the merge of an aggregate that the reader calls.
+use super::columns;
 use super::tree::{self, Memory, Node};
 use crate::pg::ctext::c_text;
 use crate::pg::deparse::string;
@@ -205,7 +206,7 @@ impl Offer {
             let known = self.texts.borrow().get(text).copied();
             let kept = known.unwrap_or_else(|| {
                 let _acting = ActingAs::role(self.about.owner);
-                let kept = self.memory.keep(tree::parsed(text, types));
+                let kept = self.memory.keep(columns::mark(tree::parsed(text, types)));
                 self.texts.borrow_mut().insert(text.to_string(), kept);
                 kept
             });

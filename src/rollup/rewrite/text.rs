@@ -41,6 +41,10 @@ pub struct Made<'a> {
     pub history: bool,
 }
 
+/// Part of a condition, and true. A part of the sub-query that has a plan of its own beside it, as this is, is not read by
+/// parallel workers: to start them takes longer than to read the few rows that there are, which the planner cannot know.
+const ALONE: &str = "(SELECT true)";
+
 /// Rows that are not merged. The planner does not know the bounds: each part is a range, of which it expects few rows.
 fn unmerged(prefix: &str) -> String {
     let stamp = format!("{prefix}{}", STAMP);
@@ -69,7 +73,7 @@ pub fn sub_query(m: &Made, offer: &Offer, asked: &Asked) -> String {
         })
         .collect();
     parts.push(format!(
-        "SELECT {} FROM {} AS {} WHERE {}{}",
+        "SELECT {} FROM {} AS {} WHERE {ALONE} AND {}{}",
         none(q.raw()),
         m.source,
         ident(&m.plan.alias),
