@@ -6,7 +6,7 @@ pub use super::ask::{
 use super::citus;
 use super::error::{Result, fail, internal, report};
 use super::state;
-use crate::pg::deparse::{joined_tables, qualified_name};
+use crate::pg::deparse::{joined_tables, qualified_name, shown_name};
 use crate::pg::lock::{Mode, pass, relation};
 use crate::pg::node;
 use crate::pg::security;
@@ -303,6 +303,30 @@ pub fn of_source(source: pg_sys::Oid, fresh: bool) -> Result<Vec<Definition>> {
     } else {
         read_often(&sql, &[source.into()], definition)?
     })
+}
+
+/// The definitions of a source that is an argument of the function `call`; an error where it has none.
+pub fn of_named_source(source: pg_sys::Oid, call: &str) -> Result<Vec<Definition>> {
+    let definitions = of_source(source, false)?;
+    if !definitions.is_empty() {
+        return Ok(definitions);
+    }
+    let _acting = ActingAs::catalog();
+    let rollup = read_often(
+        "SELECT d.source::pg_catalog.oid FROM rollup.definition d WHERE $1 IN (d.relation, d.live) OR EXISTS \
+         (SELECT FROM rollup.level l WHERE l.definition = d.id AND $1 IN (l.relation, l.live))",
+        &[source.into()],
+        |row| row.get::<pg_sys::Oid>(1),
+    )?;
+    let (name, what, hint) = (shown_name(source), "has no rollup", "SELECT rollup.create(name, query) defines one.");
+    match rollup.into_iter().flatten().next().map(shown_name) {
+        None => fail(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, format!("{name} {what}"), hint),
+        Some(of) => fail(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            format!("{name} {what}, but is of a rollup of {of}"),
+            format!("The function takes the source: SELECT {call}({});", literal(&of)),
+        ),
+    }
 }
 
 const NOW: &str = "SELECT pg_catalog.pg_snapshot_xmax(s)::pg_catalog.text::pg_catalog.int8, \

@@ -13,7 +13,6 @@ use super::notify;
 use super::range::{self, Range};
 use super::session::set_timezone;
 use super::source::{self, Source};
-use crate::pg::deparse::shown_name;
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use hll_rollup::sql::{STAMP, ident};
 use hll_rollup::{Frontier, Nodes, Plan, Snapshot, State, keys, sql as bounds, statements};
@@ -22,14 +21,7 @@ use pgrx::prelude::*;
 
 /// rollup.rebase: the same for the owner, also where the cluster is the one it was.
 pub fn by_hand(relation: pg_sys::Oid) -> Result<()> {
-    let definitions = catalog::of_source(relation, false)?;
-    if definitions.is_empty() {
-        return fail(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            format!("{} has no rollup", shown_name(relation)),
-            "SELECT rollup.create(name, query) defines one.",
-        );
-    }
+    let definitions = catalog::of_named_source(relation, "rollup.rebase")?;
     for d in &definitions {
         catalog::check_owner_of(d)?;
     }

@@ -7,7 +7,7 @@
 //! on one server and in a cluster is in `place`.
 use super::catalog::{self, Definition};
 use super::citus;
-use super::error::{Result, fail};
+use super::error::Result;
 use super::one_server::new_at;
 use super::place::{Cluster, Look, OneServer, Place};
 use super::progress::Progress;
@@ -168,14 +168,7 @@ pub fn look(id: i64) -> Result<New> {
 
 /// Runs every active rollup of a source that the caller may act for.
 pub fn run_source(source: pg_sys::Oid) -> Result<i64> {
-    let definitions = catalog::of_source(source, false)?;
-    if definitions.is_empty() {
-        return fail(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            format!("{} has no rollup", crate::pg::deparse::shown_name(source)),
-            "SELECT rollup.create(name, query) defines one.",
-        );
-    }
+    let definitions = catalog::of_named_source(source, "rollup.run")?;
     let mut most = 0;
     for d in definitions {
         catalog::check_owner_of(&d)?;

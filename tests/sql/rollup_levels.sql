@@ -24,6 +24,11 @@ SELECT differs('event_1min_live', by('minute', :'aggregates')), differs('event_1
   differs('event_1week_live', by('week', :'aggregates')), differs('event_1month_live', by('month', :'aggregates'));
 -- the chain: days from hours, weeks from days, months from days
 SELECT regexp_matches(rollup.explain('event_1min'), 'delta_\d AS MATERIALIZED|FROM delta\w* GROUP', 'g');
+-- who names one of them in the place of the source is told which it is
+\set VERBOSITY default
+SELECT rollup.run('event_1hour');
+SELECT rollup.rebase('event_1min_live');
+\set VERBOSITY terse
 -- later
 SELECT rollup.add_level('event_1min', 'event_1year', '1 year');
 SELECT rollup.add_level('event_1min', 'event_1year', '1 year');
