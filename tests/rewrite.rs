@@ -40,6 +40,10 @@ fn shapes() {
         "SELECT site, count(*) FROM hit WHERE site = 77 GROUP BY ROLLUP (site)",
         "SELECT count(*), sum(v) FROM hit WHERE site = 77 GROUP BY GROUPING SETS ((), ())",
         "SELECT site, count(*) FROM hit GROUP BY GROUPING SETS ((site), (site))",
+        // Above the groups a key is NULL where it is none.
+        "SELECT site + 1 AS x, coalesce(site, -1), sum(v), site IS NULL FROM hit GROUP BY ROLLUP (site) HAVING site IS NULL OR site > 0",
+        "SELECT date_trunc('hour', at) + interval '1 hour', site, count(*), rank() OVER (ORDER BY site) FROM hit GROUP BY GROUPING SETS ((date_trunc('hour', at)), (date_trunc('hour', at), site), ())",
+        "SELECT site, n FROM (SELECT site, count(*) AS n FROM hit GROUP BY CUBE (site)) x WHERE site IS NULL",
     ] {
         equal(&mut c, sql);
     }
