@@ -26,7 +26,7 @@ else
 SETUP     := setup
 .DEFAULT_GOAL := help
 endif
-.PHONY: help all installcheck setup setup-test setup-bench setup-deb build scripts demo picture test test-citus install uninstall psql torture bench figures fuzz miri deb check-deb reference clean
+.PHONY: help all installcheck setup setup-test setup-bench setup-deb build scripts demo picture test test-pg test-citus install uninstall psql torture bench figures fuzz miri deb check-deb reference clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ picture: build ## the demo again, drawn for the README: docs/story.svg
 
 test: setup-test ## every check and test; the last line is "N passed, N failed, N skipped"
 	@tests/run
+
+test-pg: ## make test on PG=17 or 18, in a chroot of the Debian that has it; needs root and debootstrap (STEPS="regression clusters alone")
+	@tests/elsewhere $(STEPS)
 
 scripts:
 	@sql/assemble $(SCRIPTS)

@@ -45,6 +45,7 @@ mod major;
 mod mistakes;
 mod names_taken;
 mod narrow;
+mod newer;
 mod notify;
 mod original;
 mod own_columns;

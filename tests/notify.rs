@@ -229,6 +229,17 @@ fn a_subscriber_gets_every_change_of_a_rollup() {
     from.batch_execute("SELECT rollup.create('by_hour', $q$SELECT date_trunc('hour', at) AS at, k, count(*) AS n, avg(n) AS mean, hll_add_agg(hll_hash_integer(n)) AS distinct_n FROM event GROUP BY 1, 2$q$, every => '100 milliseconds', on_change => 'recompute', coarser => '{\"by_day\": \"1 day\"}')").unwrap();
     from.batch_execute("INSERT INTO event SELECT timestamptz '2026-01-01+00' + g * interval '17 min', 'k' || g % 3, g FROM generate_series(1, 500) g").unwrap();
     from.batch_execute("CREATE PUBLICATION hours FOR TABLE by_hour, by_day").unwrap();
+    // From 18 on a publication leaves out columns that are computed in the table, unless told. Whole rows tell rows of
+    // these tables apart: PostgreSQL changes none whose parts are not all sent.
+    let told = number(&mut from, "SELECT current_setting('server_version_num')::bigint") >= 180_000;
+    if told {
+        from.batch_execute("INSERT INTO event VALUES ('2026-01-01 00:20+00', 'k1', 1)").unwrap();
+        let refused = "SELECT count(*) FROM rollup.status WHERE last_error LIKE '%by_hour%publish_generated_columns = stored%'";
+        wait_for("a run is refused, and says what to do", 60, || number(&mut from, refused) == 1);
+        let commands = "SELECT pg_catalog.format('ALTER PUBLICATION %I SET (publish_generated_columns = stored)', pubname) FROM pg_catalog.pg_publication WHERE pubgencols = 'n'";
+        let command = text(&mut from, commands);
+        from.batch_execute(&command).unwrap();
+    }
     // The subscriber needs the tables, and the type of their sketches.
     subscriber
         .connect("postgres")
@@ -247,6 +258,9 @@ fn a_subscriber_gets_every_change_of_a_rollup() {
         drop(to);
         subscriber.restore_into("board", &String::from_utf8(schema.stdout).unwrap()).unwrap()
     };
+    if told {
+        to.batch_execute("ALTER TABLE by_hour ALTER COLUMN mean DROP EXPRESSION; ALTER TABLE by_day ALTER COLUMN mean DROP EXPRESSION").unwrap();
+    }
     to.batch_execute(&format!(
         "CREATE SUBSCRIPTION hours CONNECTION 'host={} dbname=shop user=postgres' PUBLICATION hours",
         publisher.socket().display()

@@ -33,17 +33,19 @@ fn shapes() {
     ] {
         equal(&mut c, sql);
     }
-    if number(&mut c, "SELECT current_setting('server_version_num')::bigint") < 180_000 {
-        for sql in [
-            "SELECT site, date_trunc('day', at), count(*), sum(v), grouping(site, date_trunc('day', at)) FROM hit GROUP BY CUBE (site, date_trunc('day', at))",
-            "SELECT site, count(*) FROM hit GROUP BY ROLLUP (site) HAVING grouping(site) = 1 OR site > 0 ORDER BY 1 NULLS FIRST LIMIT 3",
-            "SELECT site + 1, count(*), count(*) FILTER (WHERE site = 1) FROM hit GROUP BY GROUPING SETS ((site + 1), ())",
-            "SELECT site, count(*) FROM hit WHERE site = 77 GROUP BY ROLLUP (site)",
-            "SELECT count(*), sum(v) FROM hit WHERE site = 77 GROUP BY GROUPING SETS ((), ())",
-            "SELECT site, count(*) FROM hit GROUP BY GROUPING SETS ((site), (site))",
-        ] {
-            equal(&mut c, sql);
-        }
+    for sql in [
+        "SELECT site, date_trunc('day', at), count(*), sum(v), grouping(site, date_trunc('day', at)) FROM hit GROUP BY CUBE (site, date_trunc('day', at))",
+        "SELECT site, count(*) FROM hit GROUP BY ROLLUP (site) HAVING grouping(site) = 1 OR site > 0 ORDER BY 1 NULLS FIRST LIMIT 3",
+        "SELECT site + 1, count(*), count(*) FILTER (WHERE site = 1) FROM hit GROUP BY GROUPING SETS ((site + 1), ())",
+        "SELECT site, count(*) FROM hit WHERE site = 77 GROUP BY ROLLUP (site)",
+        "SELECT count(*), sum(v) FROM hit WHERE site = 77 GROUP BY GROUPING SETS ((), ())",
+        "SELECT site, count(*) FROM hit GROUP BY GROUPING SETS ((site), (site))",
+        // Above the groups a key is NULL where it is none.
+        "SELECT site + 1 AS x, coalesce(site, -1), sum(v), site IS NULL FROM hit GROUP BY ROLLUP (site) HAVING site IS NULL OR site > 0",
+        "SELECT date_trunc('hour', at) + interval '1 hour', site, count(*), rank() OVER (ORDER BY site) FROM hit GROUP BY GROUPING SETS ((date_trunc('hour', at)), (date_trunc('hour', at), site), ())",
+        "SELECT site, n FROM (SELECT site, count(*) AS n FROM hit GROUP BY CUBE (site)) x WHERE site IS NULL",
+    ] {
+        equal(&mut c, sql);
     }
     // Nothing there: a row or none, as ever.
     equal(&mut c, "SELECT count(*), sum(v) FROM hit WHERE site = 77");

@@ -32,6 +32,19 @@ pub fn shortened(text: &str) -> String {
     }
 }
 
+/// What to do where a publication leaves out columns that are computed in the table, and whole rows tell its rows apart.
+const UNPUBLISHED: &str = "SELECT pg_catalog.format('ALTER PUBLICATION %I SET (publish_generated_columns = stored)', pubname) FROM pg_catalog.pg_publication WHERE pubgencols = 'n' writes the commands that publish them. On subscribers they are ordinary columns: ALTER TABLE … ALTER COLUMN … DROP EXPRESSION.";
+
+/// The hint of an error. PostgreSQL has none where a row cannot be changed that is published in part: from 18 on publications
+/// leave out what is computed in the table, unless told.
+pub fn hint(report: &pgrx::pg_sys::panic::ErrorReportWithLevel) -> Option<&str> {
+    // A constraint that ON CONFLICT lacks has the same code, and no detail.
+    let in_part = cfg!(feature = "pg18")
+        && report.sql_error_code() == PgSqlErrorCode::ERRCODE_INVALID_COLUMN_REFERENCE
+        && report.detail().is_some();
+    report.hint().or_else(|| in_part.then_some(UNPUBLISHED))
+}
+
 /// Keeps traces out of errors. For the start of the library.
 ///
 /// An error, PostgreSQL's own too, unwinds this library's frames as a panic, and pgrx's hook records a trace of each where

@@ -37,7 +37,8 @@ fn sees_all(call: &Call) -> Result<()> {
     Ok(())
 }
 
-/// The same as a condition of a view.
+/// The same as a condition of a view. Each of its parts has it: from 17 on the planner leaves out a part that reads a table of
+/// which a policy hides every row, with whatever it would have asked.
 pub fn whole(plan: &Plan, source: &str, table: &str, id: i64) -> String {
     let name = |relation: &str| format!("{}::pg_catalog.regclass", literal(relation));
     let joined = match plan.joins {
@@ -71,7 +72,7 @@ pub fn view_parts(
     let (mut parts, again) = match level {
         None => {
             let stored = format!(
-                "SELECT {} FROM {target} WHERE NOT {}",
+                "SELECT {} FROM {target} WHERE NOT {} AND {whole}",
                 statements::kept_names(plan),
                 is_changed(&ident(&plan.time_key))
             );
@@ -85,7 +86,7 @@ pub fn view_parts(
             );
             let again =
                 format!("({} AND {})", is_changed(&raw_key), lies_above_floor(&level.bucket_of(&raw_key)));
-            (level_parts(plan, target, level), again)
+            (level_parts(plan, target, level, &whole), again)
         }
     };
     parts.push(statements::aggregate_source(plan, source, &format!("{unmerged} AND NOT {again}"), level, ""));
@@ -145,7 +146,7 @@ fn lies_above_floor(k: &str) -> String {
 
 /// The stored groups of a level, and in the place of those that a change has touched the rollup's own, of buckets that have
 /// not changed.
-fn level_parts(plan: &Plan, target: &str, level: &Level) -> Vec<String> {
+fn level_parts(plan: &Plan, target: &str, level: &Level, whole: &str) -> Vec<String> {
     let key = ident(&plan.time_key);
     let touched = |k: &str| {
         format!(
@@ -161,7 +162,11 @@ fn level_parts(plan: &Plan, target: &str, level: &Level) -> Vec<String> {
         touched(&level.bucket_of(&key)),
         is_changed(&key)
     );
-    let stored =
-        format!("SELECT {} FROM {} WHERE NOT {}", statements::kept_names(plan), level.target, touched(&key));
+    let stored = format!(
+        "SELECT {} FROM {} WHERE NOT {} AND {whole}",
+        statements::kept_names(plan),
+        level.target,
+        touched(&key)
+    );
     vec![stored, statements::coarser(plan, level, &finer)]
 }

@@ -35,7 +35,8 @@ pub fn parts(plan: &Plan, source: &str, target: &str, level: Option<&Level>, id:
             let whole = super::live::whole(plan, source, table, id);
             let bounds =
                 format!("{} AND {whole}", bounds::current::unmerged_rows(&prefix(plan), plan.time(), id));
-            (String::new(), with_tail(plan, table, &groups(plan, source, &bounds, level)))
+            let stored = format!("{table} WHERE {whole}");
+            (String::new(), with_tail(plan, &stored, &groups(plan, source, &bounds, level)))
         }
     }
 }

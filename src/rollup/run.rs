@@ -13,6 +13,7 @@ use super::place::{Cluster, Look, OneServer, Place};
 use super::progress::Progress;
 use super::waiting::New;
 use super::{arrival, backlog, deferred, history, mend, notify, rebase, state};
+use crate::pg::error::hint;
 use hll_rollup::{Backlog, Frontier, new, sql as bounds, statements};
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
@@ -189,7 +190,7 @@ pub fn naming<T>(d: &Definition, body: impl FnOnce() -> Result<T>) -> Result<T> 
             if let Some(detail) = r.detail() {
                 report = report.set_detail(detail);
             }
-            if let Some(hint) = r.hint() {
+            if let Some(hint) = hint(r) {
                 report = report.set_hint(hint);
             }
             Err(report)

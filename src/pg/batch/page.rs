@@ -141,6 +141,17 @@ pub unsafe fn take_over(node: *mut pg_sys::PlanState) {
                 {
                     scan.can_skip_fetch = false;
                 }
+                // There it is the scan that skips pages, which is begun here so that it is told not to.
+                #[cfg(feature = "pg17")]
+                if scan.ss.ss_currentScanDesc.is_null() {
+                    scan.ss.ss_currentScanDesc = pg_sys::table_beginscan_bm(
+                        scan.ss.ss_currentRelation,
+                        (*scan.ss.ps.state).es_snapshot,
+                        0,
+                        std::ptr::null_mut(),
+                        true,
+                    );
+                }
             }
             _ => {
                 raise(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "a plan has a node that reads no heap by pages")

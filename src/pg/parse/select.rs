@@ -112,6 +112,29 @@ pub(crate) unsafe fn attribute_not_null(relid: pg_sys::Oid, attno: pg_sys::AttrN
         let row = pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_attribute>(tuple);
         let not_null = (*row).attnotnull;
         pg_sys::ReleaseSysCache(tuple);
+        #[cfg(feature = "pg18")]
+        return not_null && (attno < 0 || holds_for_all(relid, attno));
+        #[cfg(not(feature = "pg18"))]
         not_null
+    }
+}
+
+/// Whether the constraint NOT NULL of a column holds for the rows, too, that were there before it.
+///
+/// # Safety
+/// As of `attribute_not_null`.
+#[cfg(feature = "pg18")]
+unsafe fn holds_for_all(relid: pg_sys::Oid, attno: pg_sys::AttrNumber) -> bool {
+    // SAFETY: the relation is open while its columns are looked at, of which this is one.
+    unsafe {
+        let relation = pg_sys::try_relation_open(relid, pg_sys::NoLock as i32);
+        if relation.is_null() {
+            return false;
+        }
+        let columns = (*(*relation).rd_att).compact_attrs.as_ptr();
+        let column = &*columns.add(attno as usize - 1);
+        let valid = column.attnullability as u8 == pg_sys::ATTNULLABLE_VALID;
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        valid
     }
 }

@@ -182,9 +182,8 @@ unsafe fn counts_rows(a: &pg_sys::Aggref, arguments: &[Node], offer: &Offer, rt:
         }
         match (**one).type_ {
             pg_sys::NodeTag::T_Const => !(*one.cast::<pg_sys::Const>()).constisnull,
-            // Below an ordinary parent a column may be NULL that is not in the parent; and 18 has constraints that
-            // are not validated.
-            pg_sys::NodeTag::T_Var if !cfg!(feature = "pg18") => {
+            // Below an ordinary parent a column may be NULL that is not in the parent.
+            pg_sys::NodeTag::T_Var => {
                 let v = &*one.cast::<pg_sys::Var>();
                 let partitioned = pg_sys::get_rel_relkind(offer.about.source) as u8 == b'p';
                 v.varlevelsup == 0

@@ -94,7 +94,8 @@ pub(super) unsafe fn try_offers(
             let m = &found.matched;
             let sub = graft::sub_query(engine, m, &found.offer, &found.levels, rt);
             let typed: *mut pg_sys::Query = q;
-            if let Some(called) = borrowed::code(typed.cast(), &[sub.cast(), m.targets, m.quals, m.having]) {
+            let made = [sub.cast(), m.targets, m.quals, m.having, m.keys.cast()];
+            if let Some(called) = borrowed::code(typed.cast(), &made) {
                 return Err(format!(
                     "rollup {} calls {}, which the query does not",
                     found.offer.about.name,

@@ -129,5 +129,7 @@ pub(super) unsafe fn graft(
         q.targetList = m.targets.cast();
         (*q.jointree).quals = m.quals;
         q.havingQual = m.having;
+        #[cfg(feature = "pg18")]
+        super::grouped::exchange(q, m.keys);
     }
 }

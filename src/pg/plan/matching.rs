@@ -46,6 +46,8 @@ pub struct Match {
     pub quals: Node,
     /// HAVING.
     pub having: Node,
+    /// The keys of GROUPING SETS, where these are not in the select list.
+    pub keys: *mut pg_sys::List,
     /// The conditions on the time, still over the raw table.
     pub times: Vec<Node>,
 }
@@ -75,7 +77,8 @@ pub unsafe fn matched(engine: &Engine, q: &pg_sys::Query, rt: i32, offer: &Offer
     let mut m = Matching { engine, offer, rt, new, ask, filtering: false, why: None };
     // SAFETY: the trees are the query's; what is made are copies.
     unsafe {
-        refuse_group_keys(q)?;
+        let above = Above::of(q);
+        refuse_group_keys(q, above.targets)?;
         let (mut times, mut rest) = (Vec::new(), Vec::new());
         let mut lacking: Vec<Node> = offer.filter.clone();
         for c in tree::conjuncts(tree::folded(tree::copied((*q.jointree).quals))) {
@@ -104,21 +107,51 @@ pub unsafe fn matched(engine: &Engine, q: &pg_sys::Query, rt: i32, offer: &Offer
         }
         // Of GROUPING SETS one may be of no key, which gives a row of no rows.
         m.ask.grouped = !q.groupClause.is_null() && q.groupingSets.is_null();
-        let targets = m.mapped(tree::folded(tree::copied(q.targetList).cast()))?;
-        let having = m.mapped(tree::folded(tree::copied(q.havingQual)))?;
-        Ok(Match { ask: m.ask, targets, quals: tree::all_of(&rest), having, times })
+        let targets = m.mapped(tree::folded(above.targets))?;
+        let having = m.mapped(tree::folded(above.having))?;
+        let quals = tree::all_of(&rest);
+        #[cfg(feature = "pg18")]
+        if q.hasGroupRTE {
+            // Where keys may be used as they are: what is above the groups still names them.
+            let keys = m.keys(q)?;
+            let targets = m.mapped(tree::folded(tree::copied(q.targetList).cast()))?;
+            let having = m.mapped(tree::folded(tree::copied(q.havingQual)))?;
+            return Ok(Match { ask: m.ask, targets, quals, having, keys, times });
+        }
+        Ok(Match { ask: m.ask, targets, quals, having, keys: std::ptr::null_mut(), times })
+    }
+}
+
+/// Copies of what is above the groups, with the keys in their places.
+struct Above {
+    targets: Node,
+    having: Node,
+}
+
+impl Above {
+    /// # Safety
+    /// `q` is an analysed SELECT.
+    unsafe fn of(q: &pg_sys::Query) -> Above {
+        // SAFETY: the trees are the query's.
+        #[cfg(feature = "pg18")]
+        let inlined = |node: Node| unsafe { super::grouped::inlined(q, node) };
+        // SAFETY: as above.
+        #[cfg(not(feature = "pg18"))]
+        let inlined = |node: Node| unsafe { tree::copied(node) };
+        Above { targets: inlined(q.targetList.cast()), having: inlined(q.havingQual) }
     }
 }
 
 /// Refuses keys that are not the same for each row of a group.
 ///
 /// # Safety
-/// `q` is an analysed SELECT.
-unsafe fn refuse_group_keys(q: &pg_sys::Query) -> Result<(), String> {
+/// `q` is an analysed SELECT, and these are its targets.
+unsafe fn refuse_group_keys(q: &pg_sys::Query, targets: Node) -> Result<(), String> {
     // SAFETY: the lists are the query's.
     unsafe {
+        let targets = PgList::<pg_sys::TargetEntry>::from_pg(targets.cast());
         for g in PgList::<pg_sys::SortGroupClause>::from_pg(q.groupClause).iter_ptr() {
-            let key = tree::targets(q).into_iter().find(|t| (**t).ressortgroupref == (*g).tleSortGroupRef);
+            let key = targets.iter_ptr().find(|t| (**t).ressortgroupref == (*g).tleSortGroupRef);
             let Some(key) = key else { return Err("a group key is not in the select list".into()) };
             let key: Node = (*key).expr.cast();
             if pg_sys::contain_volatile_functions(key) || pg_sys::expression_returns_set(key) {

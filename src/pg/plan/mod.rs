@@ -16,6 +16,8 @@ pub mod choose;
 pub mod columns;
 pub mod fit;
 pub mod graft;
+#[cfg(feature = "pg18")]
+mod grouped;
 pub mod matching;
 pub mod offer;
 pub mod planner;
@@ -266,7 +268,7 @@ unsafe fn exchange(
         let first = told.len();
         for typed in all.into_iter().rev() {
             #[cfg(feature = "pg18")]
-            inline_group_keys(engine, typed);
+            grouped::inline_keys(engine, typed);
             let flat = match views::flat(typed, engine) {
                 Ok(flat) => flat,
                 Err((source, why)) => {
@@ -295,24 +297,6 @@ unsafe fn exchange(
             told.push(Told { source, from: None, why: Some(why) });
         }
         told[first..].reverse();
-    }
-}
-
-/// Puts the keys of a query that may be exchanged back where they are used: from 18 on they are columns of an entry of their
-/// own.
-///
-/// # Safety
-/// `q` is analysed, and the caller's to change.
-#[cfg(feature = "pg18")]
-unsafe fn inline_group_keys(engine: &Engine, q: *mut pg_sys::Query) {
-    // SAFETY: the caller vouches for the query.
-    unsafe {
-        let may = refusal::candidate(&*q, engine).is_some() || views::only_view(&*q).is_some();
-        if may && (*q).hasGroupRTE && (*q).groupingSets.is_null() {
-            let having = pg_sys::flatten_group_exprs(std::ptr::null_mut(), q, (*q).havingQual);
-            crate::pg::tables::inline_group_keys(&mut *q);
-            (*q).havingQual = having;
-        }
     }
 }
 

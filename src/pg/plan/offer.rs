@@ -181,11 +181,9 @@ impl Offer {
                 ));
             }
             let filter = tree::conjuncts(quals).into_iter().map(|c| memory.keep(c)).collect();
-            // Below an ordinary parent a column may be NULL that is not in the parent; 18 has constraints that are not validated.
+            // Below an ordinary parent a column may be NULL that is not in the parent.
             let parted = pg_sys::get_rel_relkind(about.source) as u8 == b'p' || about.parts.is_empty();
-            let never = !cfg!(feature = "pg18")
-                && parted
-                && crate::pg::select::attribute_not_null(about.source, time);
+            let never = parted && crate::pg::select::attribute_not_null(about.source, time);
             let texts = RefCell::default();
             Ok(Offer { keys, values, filter, buckets, time, time_never_null: never, texts, memory, about })
         }

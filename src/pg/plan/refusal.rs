@@ -104,14 +104,12 @@ pub unsafe fn of_query(q: &pg_sys::Query, rt: i32) -> Option<String> {
         let from = PgList::<pg_sys::Node>::from_pg((*q.jointree).fromlist);
         let alone = from.len() == 1
             && from.get_ptr(0).is_some_and(|item| (*item).type_ == pg_sys::NodeTag::T_RangeTblRef);
-        let reasons: [(bool, &str); 8] = [
+        let reasons: [(bool, &str); 7] = [
             (!alone, "the query reads more than the one table"),
             (q.hasRowSecurity || !entry.securityQuals.is_null(), "row-level security applies to the table"),
             (!entry.tablesample.is_null(), "the query has TABLESAMPLE"),
             (!entry.inh, "the query reads ONLY the table"),
             (!q.rowMarks.is_null() || q.hasForUpdate, "the query locks rows"),
-            // From 18 on keys of these are columns of an entry of their own, which may be NULL.
-            (cfg!(feature = "pg18") && !q.groupingSets.is_null(), "the query has GROUPING SETS"),
             (entry.relkind as u8 != b'r' && entry.relkind as u8 != b'p', "the relation is no table"),
             (!q.setOperations.is_null(), "the query is a set operation"),
         ];

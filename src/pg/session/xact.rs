@@ -1,5 +1,5 @@
 //! Transactions and who the current user is.
-use crate::pg::error::shortened;
+use crate::pg::error::{hint, shortened};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 use std::ffi::{CStr, CString};
@@ -266,7 +266,7 @@ impl Failure {
             CaughtError::PostgresError(r) | CaughtError::ErrorReport(r) => r,
             CaughtError::RustPanic { ereport, .. } => ereport,
         };
-        let message = match report.hint() {
+        let message = match hint(report) {
             Some(h) => format!("{} ({})", shortened(report.message()), shortened(h)),
             None => shortened(report.message()),
         };
