@@ -17,6 +17,7 @@ pub mod fit;
 pub mod graft;
 pub mod matching;
 pub mod offer;
+pub mod planned;
 pub mod planner;
 pub mod refusal;
 pub mod split;
