@@ -12,7 +12,7 @@ use super::one_server::new_at;
 use super::place::{Cluster, Look, OneServer, Place};
 use super::progress::Progress;
 use super::waiting::New;
-use super::{arrival, backlog, deferred, history, mend, notify, rebase, state};
+use super::{arrival, backlog, caller, deferred, history, mend, notify, rebase, state};
 use hll_rollup::{Backlog, Frontier, new, sql as bounds, statements};
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
@@ -46,6 +46,7 @@ pub fn run_one(id: i64, how_much: HowMuch) -> Result<i64> {
 }
 
 fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
+    caller::check_not_busy(before)?;
     if !before.active {
         return Ok(0);
     }
@@ -75,6 +76,7 @@ fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
 }
 
 fn run_locked(place: &dyn Place, mut d: Definition, how_much: HowMuch) -> Result<i64> {
+    let _busy = caller::Busy::with(&d);
     super::unlogged::check_stored(d.id, &d.name)?;
     super::written::settle(&d)?;
     notify::begin();
