@@ -54,6 +54,7 @@ fn all(client: &mut Client) -> Vec<String> {
             "SELECT rollup.add_column('kept.by_place', 'most', 'max(v)')",
             "SELECT rollup.explain('kept.by_place')",
             "SELECT lag_rows FROM rollup.status",
+            "SELECT count(*) FROM rollup.series(NULL::kept.by_place_live, '2026-01-01', '2026-01-09')",
         ] {
             let done = client.batch_execute(&format!("SET ROLE {role}; {call}"));
             said.extend(
@@ -105,6 +106,185 @@ fn a_table_that_became_a_view() {
             .any(|s| s.contains("42501 ") && s.contains("view lent.place, which belongs to role lender")),
         "{said:?}"
     );
+}
+
+/// PostgreSQL computes what is constant in the expressions that a table has on it whenever it plans to read the table: the
+/// lender's functions say that they are immutable, and are not.
+#[test]
+fn what_is_computed_by_planning() {
+    let functions = "CREATE FUNCTION lent.leave() RETURNS int LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.ran VALUES (current_user); RETURN 1; END';
+         CREATE FUNCTION lent.one(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM lent.leave(); RETURN $1; END';
+         CREATE FUNCTION lent.more(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT lent.one(1) + $1';
+         CREATE FUNCTION lent.given(int, int DEFAULT lent.one(1)) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1 + $2; END';
+         CREATE FUNCTION lent.honest(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END'";
+    for change in [
+        "CREATE INDEX ON lent.place ((lent.one(1) + id))",
+        "CREATE INDEX ON lent.place (id) WHERE lent.one(1) > 0",
+        "CREATE INDEX ON lent.place (lent.more(id))",
+        "CREATE INDEX ON lent.place (lent.given(id))",
+        "CREATE STATISTICS lent.noted ON (lent.one(1) + id), name FROM lent.place",
+        "CREATE TABLE lent.more (CHECK (lent.one(1) > 0)) INHERITS (lent.event)",
+    ] {
+        let (_cluster, mut client) = prepared();
+        client.batch_execute(&format!("SET ROLE lender; {functions}")).unwrap();
+        // A function of a column is not called by planning.
+        client.batch_execute("CREATE INDEX ON lent.place (lent.honest(id))").unwrap();
+        client.batch_execute("RESET ROLE; INSERT INTO lent.event VALUES ('2026-01-02', 1, 1)").unwrap();
+        client.batch_execute("SELECT rollup.run('lent.event')").unwrap();
+        client.batch_execute(&format!("SET ROLE lender; {change}; RESET ROLE")).unwrap();
+        client.batch_execute("INSERT INTO lent.event VALUES ('2026-01-02', 1, 1)").unwrap();
+        let said = all(&mut client);
+        assert_eq!(ran(&mut client), "", "{change}: {said:?}");
+        assert!(
+            said.iter().any(|s| s.starts_with("42501 ") && s.contains("by planning to read table lent.")),
+            "{change}: {said:?}"
+        );
+    }
+}
+
+/// A series is read as the owner of the rollup: not from a view that another role may put anything into.
+#[test]
+fn a_live_view_that_was_given_away() {
+    let (_cluster, mut client) = prepared();
+    client
+        .batch_execute(
+            "GRANT CREATE ON SCHEMA kept TO lender; ALTER VIEW kept.by_place_live OWNER TO lender; SET ROLE lender;
+             CREATE OR REPLACE VIEW kept.by_place_live AS SELECT NULL::timestamptz AS day, lent.name() AS name, 1::bigint AS n, 1::numeric AS s;
+             GRANT SELECT ON kept.by_place_live TO keeper; RESET ROLE",
+        )
+        .unwrap();
+    let said = all(&mut client);
+    assert_eq!(ran(&mut client), "", "{said:?}");
+    assert!(
+        said.iter().any(|s| s.starts_with("42501 ")
+            && s.contains("view kept.by_place_live, which belongs to role lender")),
+        "{said:?}"
+    );
+}
+
+/// Values of these types are made by code of their owner's, where a constant of theirs is read: the owner reads them, whoever
+/// calls.
+#[test]
+fn constants_of_the_owners_types() {
+    let (_cluster, mut client) = prepared();
+    client
+        .batch_execute(
+            "SET ROLE lender;
+             CREATE FUNCTION lent.leave() RETURNS bool LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.ran VALUES (current_user); RETURN true; END';
+             CREATE FUNCTION lent.fine(int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN lent.leave(); END';
+             CREATE DOMAIN lent.small AS int CHECK (lent.fine(VALUE)); CREATE TYPE lent.pair AS (x lent.small);
+             CREATE TABLE lent.log (at timestamptz NOT NULL, v int, small lent.small); RESET ROLE",
+        )
+        .unwrap();
+    let query = |more: &str| {
+        format!(
+            "$$SELECT date_trunc('day', at) AS day, small, CASE WHEN v = ANY ('{{1,2}}'::lent.small[]) THEN 1 ELSE 2 END AS few, count(*) AS n, \
+             count(*) FILTER (WHERE (ROW(v)::lent.pair).x = ('(1)'::lent.pair).x) AS one{more} FROM lent.log WHERE v <> ALL ('{{7}}'::lent.small[]) GROUP BY 1, 2, 3$$"
+        )
+    };
+    let write = "INSERT INTO lent.log VALUES ('2026-01-02', 1, 1); UPDATE lent.log SET v = 2; INSERT INTO lent.log VALUES ('2026-01-03', 1, 1)";
+    let options = "every => NULL, on_change => 'recompute', notify => true";
+    let level = r#"coarser => '{"lent.months": "1 month"}'"#;
+    let create = format!("SELECT rollup.create('lent.logs', {}, {options}, {level})", query(""));
+    let again = format!("SELECT rollup.create('lent.logs', {}, {options}, if_not_exists => true)", query(""));
+    let replace = format!("SELECT rollup.replace('lent.logs', {})", query(", max(v) AS most"));
+    for role in ["lender", "NONE"] {
+        for call in [
+            create.as_str(),
+            "SELECT rollup.run('lent.log')",
+            "SELECT rollup.add_column('lent.logs', 'least', 'min(v)')",
+            "SELECT rollup.add_level('lent.logs', 'lent.weeks', '7 days', keys => '{few}')",
+            "SELECT rollup.run('lent.log')",
+            "SELECT * FROM rollup.check('lent.logs')",
+            "SELECT rollup.rebuild('lent.logs')",
+            "SELECT rollup.explain('lent.logs')",
+            "SELECT count(*) FROM rollup.series(NULL::lent.logs_live, '2026-01-01', '2026-01-09')",
+            "SELECT rollup.drop_column('lent.logs', 'least')",
+            replace.as_str(),
+            again.as_str(),
+            "ALTER FUNCTION lent.fine(int) RENAME TO fined; SELECT rollup.run('lent.log'); ALTER FUNCTION lent.fined(int) RENAME TO fine",
+            "SELECT lag_rows FROM rollup.status",
+        ] {
+            client.batch_execute(&format!("SET ROLE lender; {write}; RESET ROLE")).unwrap();
+            client.batch_execute("TRUNCATE ran").unwrap();
+            for one in call.split("; ") {
+                client
+                    .batch_execute(&format!("SET ROLE {role}; {one}; RESET ROLE"))
+                    .unwrap_or_else(|e| panic!("{one}: {e:?}"));
+            }
+            // What a superuser types to make a rollup is read as any statement that is typed.
+            let typed = role == "NONE" && [&create, &again].contains(&&call.to_string());
+            let ran = ran(&mut client);
+            assert!(typed || ran.is_empty(), "{role} {call}: {ran}");
+        }
+        for one in [
+            "CREATE TABLE lent.log_new (LIKE lent.log INCLUDING DEFAULTS)",
+            "INSERT INTO lent.log_new TABLE lent.log",
+            "ALTER TABLE lent.log RENAME TO log_old",
+            "ALTER TABLE lent.log_new RENAME TO log",
+        ] {
+            client.batch_execute(&format!("SET ROLE lender; {one}; RESET ROLE")).unwrap();
+        }
+        client.batch_execute("TRUNCATE ran").unwrap();
+        client
+            .batch_execute(&format!(
+                "SET ROLE {role}; SELECT rollup.move('lent.logs', 'lent.log'); RESET ROLE"
+            ))
+            .unwrap();
+        assert_eq!(ran(&mut client), "", "{role} moves");
+        client.batch_execute("SELECT rollup.drop('lent.logs'); DROP TABLE lent.log_old").unwrap();
+    }
+}
+
+/// What the owner has made of a live view its readers see, and no more: by its series neither.
+#[test]
+fn a_live_view_that_shows_a_part() {
+    let (_cluster, mut client) = prepared();
+    client
+        .batch_execute(
+            r#"CREATE ROLE reader; SET ROLE keeper; CREATE TABLE kept.log (at timestamptz NOT NULL, site int);
+             SELECT rollup.create('kept.logs', 'SELECT date_trunc(''hour'', at) AS at, site, count(*) AS n FROM kept.log GROUP BY 1, 2', every => NULL, coarser => '{"kept.days": "1 day"}');
+             INSERT INTO kept.log SELECT timestamptz '2026-01-01' + i * interval '10 minutes', i % 3 FROM generate_series(0, 999) i; RESET ROLE"#,
+        )
+        .unwrap();
+    client
+        .batch_execute(
+            "SELECT rollup.run('kept.log'); GRANT SELECT ON kept.logs_live, kept.days_live TO reader",
+        )
+        .unwrap();
+    let series = |view: &str, points: u32| {
+        format!(
+            "rollup.series(NULL::kept.{view}, '2026-01-01', '2026-01-08', points => {points}, fill => 'none')"
+        )
+    };
+    let sites = |client: &mut Client, view: &str, points: u32| {
+        let all = "SELECT coalesce(string_agg(DISTINCT site::text, ' ' ORDER BY site::text), '') FROM";
+        text(client, &format!("{all} {}", series(view, points)))
+    };
+    client.batch_execute("SET ROLE reader").unwrap();
+    for (view, points) in [("logs_live", 3), ("logs_live", 100), ("days_live", 3)] {
+        assert_eq!(sites(&mut client, view, points), "0 1 2", "{view} {points}");
+    }
+    // A column of another name is no other view.
+    client
+        .batch_execute(
+            "RESET ROLE; SET ROLE keeper; ALTER TABLE kept.log RENAME site TO place; SET ROLE reader",
+        )
+        .unwrap();
+    let days = format!("SELECT count(DISTINCT at) FROM {}", series("logs_live", 3));
+    assert_eq!(number(&mut client, &days), 7);
+    client
+        .batch_execute(
+            "RESET ROLE; SET ROLE keeper;
+             CREATE OR REPLACE VIEW kept.logs_live AS SELECT at, site, sum(n)::bigint AS n FROM kept.logs WHERE site = 1 AND current_user = 'reader' GROUP BY 1, 2;
+             SET ROLE reader",
+        )
+        .unwrap();
+    for points in [3, 100] {
+        assert_eq!(sites(&mut client, "logs_live", points), "1", "{points}");
+    }
+    client.batch_execute("RESET ROLE; SET ROLE keeper").unwrap();
+    assert_eq!(sites(&mut client, "logs_live", 3), "");
 }
 
 /// The event trigger that prepares for the extension's end fires before PostgreSQL asks for rights: it locks nothing then.

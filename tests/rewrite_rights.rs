@@ -151,3 +151,31 @@ fn no_code_of_the_owner_runs_as_the_reader() {
     assert_eq!(why(&mut c, named), "");
     same(&mut c, named);
 }
+
+/// Whoever plans to read a table runs what is constant in its indexes: a reader of the raw table has trusted that table's
+/// owner, and not the one to whom the rollup's was given.
+#[test]
+fn a_table_of_a_rollup_that_was_given_away() {
+    let (_cluster, mut c) = prepared();
+    c.batch_execute("CREATE ROLE owner; CREATE ROLE other; CREATE SCHEMA own AUTHORIZATION other; CREATE TABLE ran (by name); GRANT INSERT ON ran TO PUBLIC; ALTER TABLE hit OWNER TO owner; ALTER TABLE hits OWNER TO owner; ALTER VIEW hits_live OWNER TO owner").unwrap();
+    c.batch_execute(
+        "SET ROLE other; CREATE FUNCTION own.leave() RETURNS int LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.ran VALUES (current_user); RETURN 1; END';
+         CREATE FUNCTION own.one(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM own.leave(); RETURN $1; END'; RESET ROLE",
+    )
+    .unwrap();
+    let question = "SELECT site, count(*) FROM hit GROUP BY 1";
+    equal(&mut c, question);
+    c.batch_execute(
+        "ALTER TABLE hits OWNER TO other; GRANT SELECT ON hit TO other; ALTER VIEW hits_live OWNER TO other",
+    )
+    .unwrap();
+    c.batch_execute("GRANT CREATE ON SCHEMA public TO other").unwrap();
+    c.batch_execute("SET ROLE other; CREATE INDEX ON hits ((own.one(1) + site)); RESET ROLE; TRUNCATE ran")
+        .unwrap();
+    same(&mut c, question);
+    assert_eq!(number(&mut c, "SELECT count(*) FROM ran"), 0);
+    assert_eq!(why(&mut c, question), "table hits of rollup hits belongs to another role than the raw table");
+    // One that could do the same to the raw table.
+    each(&mut c, "DROP INDEX hits_expr_idx; GRANT owner TO other");
+    equal(&mut c, question);
+}

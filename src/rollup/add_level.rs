@@ -3,7 +3,7 @@ use super::catalog::{self, Definition};
 use super::citus;
 use super::comments;
 use super::error::{Result, fail, internal, report};
-use super::levels::{self, Shape};
+use super::levels::{self, Shape, With};
 use super::naming;
 use super::reach;
 use super::views::{self, Names};
@@ -81,7 +81,13 @@ fn buckets(
 }
 
 /// Refuses a level that is another one by another name.
-fn refuse_double(d: &Definition, name: &str, bucket: Bucket, keys: Option<&Vec<String>>) -> Result<()> {
+fn refuse_double(
+    d: &Definition,
+    name: &str,
+    bucket: Bucket,
+    keys: Option<&Vec<String>>,
+    with: With,
+) -> Result<()> {
     let double = levels::of(d)?.into_iter().find(|l| l.bucket == bucket && l.keys.as_ref() == keys);
     let Some(double) = double else { return Ok(()) };
     fail(
@@ -90,25 +96,28 @@ fn refuse_double(d: &Definition, name: &str, bucket: Bucket, keys: Option<&Vec<S
             "level {name} would be what level {} of rollup {} is: its buckets and keys are the same",
             double.name, d.name
         ),
-        format!(
-            "SELECT rollup.drop_level({}, {}); lets go of that one.",
-            literal(&d.name),
-            literal(&double.name)
-        ),
+        match with {
+            With::NewRollup => format!("Leave one of {name} and {} out of coarser.", double.name),
+            With::Rollup => format!(
+                "SELECT rollup.drop_level({}, {}); lets go of that one.",
+                literal(&d.name),
+                literal(&double.name)
+            ),
+        },
     )
 }
 
 /// Adds a level to a rollup whose state row is locked, and fills it from the rollup's table.
-pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape) -> Result<()> {
+pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape, with: With) -> Result<()> {
     super::written::check(d)?;
     let (source, target, _) = d.parts()?;
     let width: Interval = catalog::one("SELECT $1::pg_catalog.interval", &[shape.width.as_str().into()])?;
-    let keys = levels::keys(d, plan, name, shape)?;
+    let keys = levels::keys(d, plan, name, shape, with)?;
     let (bucket, expression) = buckets(d, plan, &shape.width, &width, keys.is_some())?;
     let schema = d.schema()?;
     let (schema, table) = naming::split(name, &schema)?;
     let (relation, view) = naming::refuse_taken(&schema, &table)?;
-    refuse_double(d, name, bucket, keys.as_ref())?;
+    refuse_double(d, name, bucket, keys.as_ref(), with)?;
     let level = Level {
         name: naming::name_in_catalog(&schema, &table, &d.schema()?)?,
         target: relation.clone(),
@@ -117,7 +126,9 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape) -> Result<()>
         utc: d.timezone.eq_ignore_ascii_case("utc"),
         keys,
     };
-    citus::create::check_level(d, plan, source, &level, shape)?;
+    citus::create::check_level(d, plan, source, &level, |keys| {
+        with.call(d, &level.name, &shape.width, keys)
+    })?;
     let own = plan.of_level(Some(&level)).into_owned();
     catalog::define(&statements::create_table(&own, &relation))?;
     super::identity::give(&relation)?;

@@ -123,7 +123,7 @@ fn become_what_was_asked(d: &Definition, found: Asked, text: &str, options: &Opt
         let _acting = caller::as_owner(&d);
         let plan = d.plan()?;
         for (level, shape) in &found.add_levels {
-            add_level::add(&d, &plan, level, shape)?;
+            add_level::add(&d, &plan, level, shape, super::levels::With::Rollup)?;
         }
     }
     if differs(How::Setting) {

@@ -5,6 +5,7 @@ use super::deferred;
 use super::error::{self, Result};
 use crate::pg::xact::ActingAs;
 use pgrx::prelude::*;
+use std::cell::RefCell;
 
 pub fn required<T>(value: Option<T>, what: &str) -> Result<T> {
     value.ok_or_else(|| {
@@ -38,6 +39,7 @@ pub fn locked(name: &str) -> Result<Definition> {
 pub fn lock(id: i64) -> Result<Definition> {
     deferred::of_rollup(id)?;
     let d = catalog::lock(id)?.ok_or_else(|| error::internal("the rollup has just been dropped"))?;
+    check_not_busy(&d)?;
     if d.state.nodes().is_some() {
         citus::commit::in_two_phases_with_tables()?;
         // Readers of a live view on several nodes must not see a change half.
@@ -56,4 +58,43 @@ pub fn skips(what: &str, there: bool) -> bool {
         );
     }
     !there
+}
+
+thread_local! {
+    /// Rollups that this process is computing.
+    static BUSY: RefCell<Vec<i64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A rollup is being computed, until this is dropped. Functions and triggers of its owner's run meanwhile, and may call what
+/// computes the same rollup: that would merge rows that are being merged, and neither would know of the other.
+pub struct Busy(i64);
+
+impl Busy {
+    /// From now on.
+    pub fn with(d: &Definition) -> Busy {
+        BUSY.with_borrow_mut(|busy| busy.push(d.id));
+        Busy(d.id)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY.with_borrow_mut(|busy| {
+            if let Some(at) = busy.iter().rposition(|id| *id == self.0) {
+                busy.remove(at);
+            }
+        });
+    }
+}
+
+/// Refuses a rollup that is being computed by the statement that the caller is a part of.
+pub fn check_not_busy(d: &Definition) -> Result<()> {
+    if BUSY.with_borrow(|busy| !busy.contains(&d.id)) {
+        return Ok(());
+    }
+    error::fail(
+        PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+        format!("rollup {} is being computed by a statement that this call is a part of", d.name),
+        "A function, trigger or constraint of its query or its tables makes the call: take it out there.",
+    )
 }

@@ -95,6 +95,7 @@ pub enum Levels {
 
 /// The same for a range whose raw rows are known to be there.
 pub fn rebuild_range(d: &Definition, plan: &Plan, range: &Range, which: Levels) -> Result<i64> {
+    let _busy = super::caller::Busy::with(d);
     super::source::settle_partitions(d)?;
     let leaving = lost::leaving_now(d.source_oid)?;
     let (source, target, owner) = d.parts()?;

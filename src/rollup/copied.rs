@@ -10,7 +10,8 @@ use super::watch::OnChange;
 use super::{anew, carried, create, definition, differences, levels, naming, relocate, source};
 use crate::pg::deparse::shown_name;
 use crate::pg::lock;
-use crate::pg::xact::{ActingAs, current_user};
+use crate::pg::plan::called::is_superuser;
+use crate::pg::xact::{ActingAs, has_rights_of, role_name};
 use hll_rollup::sql::{ident, literal};
 use hll_rollup::statements;
 use pgrx::datum::Interval;
@@ -47,8 +48,9 @@ fn count_instead(d: &Definition, to: pg_sys::Oid) -> Result<()> {
     };
     let stored = counted(d)?;
     let id = {
-        // Texts that were made of parsed expressions are read as they were written: without the caller's path.
-        let _acting = ActingAs::role(current_user());
+        // Texts that were made of parsed expressions are read as they were written: without the caller's path, and as the owner,
+        // whose types may run code where a constant is read.
+        let _acting = ActingAs::role(acting_for(d, &there)?);
         lock::take_definitions(to);
         let select = definition::analyse(&text, &options.timezone)?;
         create::check_source(&select, options.joins)?;
@@ -75,6 +77,24 @@ fn count_instead(d: &Definition, to: pg_sys::Oid) -> Result<()> {
         );
     }
     keep_as_long(d.source_oid, to)
+}
+
+/// The owner of the rollup, who must be able to do what is done with the table.
+fn acting_for(d: &Definition, there: &source::Source) -> Result<pg_sys::Oid> {
+    let (.., owner) = d.parts()?;
+    if is_superuser(owner) || has_rights_of(owner, there.owner) {
+        return Ok(owner);
+    }
+    fail(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!(
+            "table {} does not belong to role {}, who owns rollup {}",
+            there.qualified(),
+            role_name(owner),
+            d.name
+        ),
+        format!("ALTER TABLE {} OWNER TO {};", there.qualified(), ident(&role_name(owner))),
+    )
 }
 
 /// The options by which the rollup would be made as it is.

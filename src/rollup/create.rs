@@ -62,7 +62,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     if !options.coarser.is_empty() {
         let d = locked(id)?;
         for (level, shape) in &options.coarser {
-            add_level::add(&d, &draft.plan, level, shape)?;
+            add_level::add(&d, &draft.plan, level, shape, super::levels::With::NewRollup)?;
         }
     }
     super::written::note(id, &draft.plan)?;

@@ -10,7 +10,7 @@ use super::newcomers;
 use super::range::{self, Range};
 use super::session::set_timezone;
 use super::views::{self, Names};
-use crate::pg::query::Entry;
+use crate::pg::query::{Entry, Select};
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use hll_rollup::sql::{ident, literal};
 use hll_rollup::{Column, Level, Plan, Role, from_clause, keys, statements};
@@ -78,8 +78,7 @@ pub fn with_column(d: &Definition, old: &Plan, name: &str, expression: &str) -> 
         ident(name),
         positions.join(", ")
     );
-    // Names are read as the caller reads them; all that follows is done as the owner, whose expressions it plans.
-    let mut select = definition::analyse(&text, &d.timezone)?;
+    let mut select = read_for(d, &text)?;
     let _acting = d.owner.map(ActingAs::role);
     citus::create::prepare_again(d, &mut select)?;
     let added = match select.targets.get(keys.len()..) {
@@ -93,6 +92,13 @@ pub fn with_column(d: &Definition, old: &Plan, name: &str, expression: &str) -> 
         }
     };
     definition::columns(std::slice::from_ref(added), old.columns.clone(), &from, &d.timezone)
+}
+
+/// Reads a text of which a part is the owner's. Names are read as the caller reads them, constants as the owner: of a type whose
+/// values are made by code of its owner's, a constant is made where the text is read. All that follows is done as the owner.
+fn read_for(d: &Definition, text: &str) -> Result<Select> {
+    let _reading = d.owner.map(ActingAs::reader);
+    definition::analyse(text, &d.timezone)
 }
 
 /// Takes a column away; what other columns are made of stays, hidden.
@@ -126,7 +132,7 @@ pub fn drop_column(d: &Definition, name: &str) -> Result<()> {
 pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
     let old = d.plan()?;
     let (source, _, _) = d.parts()?;
-    let mut select = definition::analyse(text, &d.timezone)?;
+    let mut select = read_for(d, text)?;
     let _acting = d.owner.map(ActingAs::role);
     citus::create::prepare_again(d, &mut select)?;
     let other_rows = || {

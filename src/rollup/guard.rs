@@ -7,7 +7,8 @@
 use super::error::raise;
 use super::strangers;
 use crate::pg::deparse::shown_name;
-use crate::pg::plan::called::{self, Called, Watch};
+use crate::pg::plan::called::{self, Called, Made, Watch};
+use crate::pg::plan::planned::Read;
 use crate::pg::security;
 use crate::pg::watched;
 use crate::pg::xact::{current_user, has_rights_of};
@@ -75,18 +76,28 @@ fn wants(text: &str) -> bool {
 /// Statements in which a plan names nothing foreign: a column of another type, or a table that has become a view, may have
 /// them run code of whoever owns the table.
 /// Tables that are written to have triggers, constraints and indexes of their owners', partitions of their own.
-fn ours(found: &[Called], views: &[pg_sys::Oid], written: &[pg_sys::Oid]) {
+/// What is planned calls what the owner of a table has put into its indexes and constraints.
+fn ours(made: &Made) {
     let runs_as = current_user();
-    if let Some(odd) = strangers::strangers(found, runs_as).into_iter().next() {
+    if let Some(odd) = strangers::strangers(&made.calls, runs_as).into_iter().next() {
         strangers::not_run(&odd.name, odd.role, runs_as)
     }
-    for view in views {
-        let owner = security::owner_of(*view);
-        if let Some(owner) = owner.filter(|owner| *owner != runs_as && !called::is_superuser(*owner)) {
+    check_read(&made.read, runs_as);
+    check_written(&made.written);
+}
+
+/// Refuses to run, as a rollup's owner, what another role has put into a view or onto a table that is read.
+pub fn check_read(read: &Read, runs_as: pg_sys::Oid) {
+    for (called, table) in &read.planned {
+        if let Some(odd) = strangers::strangers(&[*called], runs_as).into_iter().next() {
+            strangers::not_planned(&odd, *table, runs_as)
+        }
+    }
+    for view in &read.views {
+        if let Some(owner) = security::owner_of(*view) {
             strangers::not_run(&format!("view {}", shown_name(*view)), owner.to_u32(), runs_as)
         }
     }
-    check_written(written);
 }
 
 /// Refuses to have the current user, a rollup's owner or that of a table, write to tables of third roles. For TRUNCATE, too, whose

@@ -53,8 +53,46 @@ pub fn said(d: &Definition, level: Option<&Level>) -> Result<Option<String>> {
     level.map(|level| Ok(shape(d, level)?.to_string())).transpose()
 }
 
+/// Whether the rollup of a level was there before, or is being made with it: what an error tells to write is another call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum With {
+    /// rollup.add_level.
+    Rollup,
+    /// rollup.create.
+    NewRollup,
+}
+
+impl With {
+    /// The call, or the argument of it, that makes the level `name` of a rollup with these keys besides the time.
+    pub fn call(self, d: &Definition, name: &str, width: &str, keys: &[String]) -> String {
+        match self {
+            With::Rollup => format!(
+                "SELECT rollup.add_level({}, {}, {}, keys => {})",
+                literal(&d.name),
+                literal(name),
+                literal(width),
+                match keys {
+                    [] => "'{}'".to_string(),
+                    keys =>
+                        format!("ARRAY[{}]", keys.iter().map(|k| literal(k)).collect::<Vec<_>>().join(", ")),
+                }
+            ),
+            With::NewRollup => {
+                let level = serde_json::json!({ name: { "width": width, "keys": keys } });
+                format!("coarser => {}", literal(&level.to_string()))
+            }
+        }
+    }
+}
+
 /// Refuses names that are no keys of the rollup; the keys that the level `name` of this shape has, None: all.
-pub fn keys(d: &Definition, plan: &Plan, name: &str, shape: &Shape) -> Result<Option<Vec<String>>> {
+pub fn keys(
+    d: &Definition,
+    plan: &Plan,
+    name: &str,
+    shape: &Shape,
+    with: With,
+) -> Result<Option<Vec<String>>> {
     let kept = shape.kept(plan);
     let stranger = kept.iter().flatten().find(|key| plan.column(key).is_none_or(|c| !c.is_key()));
     let Some(stranger) = stranger else { return Ok(kept) };
@@ -66,12 +104,7 @@ pub fn keys(d: &Definition, plan: &Plan, name: &str, shape: &Shape) -> Result<Op
     fail(
         PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
         format!("{stranger}, which level {name} is to have, is no group key of rollup {}", d.name),
-        format!(
-            "{of_rollup}. SELECT rollup.add_level({}, {}, {}, keys => '{{}}') makes a level without keys.",
-            literal(&d.name),
-            literal(name),
-            literal(&shape.width)
-        ),
+        format!("{of_rollup}. {} makes a level without keys.", with.call(d, name, &shape.width, &[])),
     )
 }
 

@@ -57,6 +57,12 @@ pub fn store(d: &Definition, left: &LeftOut) -> Result<()> {
         return Ok(());
     }
     let LeftOut { rows, key, bytes } = left;
+    // Only a text has a left part.
+    let is_text = |of: &str| {
+        let of = of.trim_start_matches("pg_catalog.");
+        of == "text" || of.starts_with("varchar") || of.starts_with("character")
+    };
+    let text = if d.stored_plan()?.column(key).is_none_or(|c| is_text(&c.sql_type)) { "" } else { "::text" };
     report(
         PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         format!(
@@ -64,7 +70,7 @@ pub fn store(d: &Definition, left: &LeftOut) -> Result<()> {
             d.name
         ),
         format!(
-            "Make a rollup that groups by left({0}, 500), or by md5({0}), in the place of {0}: it counts them. rollup.status.long_keys says how many there are.",
+            "Make a rollup that groups by left({0}{text}, 500), or by md5({0}{text}), in the place of {0}: it counts them. rollup.status.long_keys says how many there are.",
             ident(key)
         ),
     )

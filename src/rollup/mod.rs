@@ -299,7 +299,7 @@ fn rollup_add_level(
     }
     patience::patiently(&format!("level {level}"), || {
         let _acting = as_owner(&d);
-        add_level::add(&d, &d.plan()?, level, &shape)
+        add_level::add(&d, &d.plan()?, level, &shape, levels::With::Rollup)
     })
 }
 

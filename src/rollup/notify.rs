@@ -79,16 +79,20 @@ pub fn tell(d: &Definition, plan: &Plan, because: &str) -> Result<()> {
     if !d.notifies {
         return Ok(());
     }
-    set_timezone(&d.timezone);
     let ends: Vec<Option<String>> = changed.into_iter().flat_map(|(from, to)| [from, to]).collect();
-    let message = catalog::one_now::<String>(
-        &format!(
-            "SELECT pg_catalog.json_build_object('rollup', $1, 'because', $2, 'from', pg_catalog.min(k), 'to', pg_catalog.max(k))::pg_catalog.text \
-             FROM pg_catalog.unnest($3::{}[]) k",
-            plan.key_column().sql_type
-        ),
-        &[d.name.as_str().into(), because.into(), ends.into()],
-    )?;
+    let message = {
+        // The type of the key may be one that runs code of its owner's.
+        let _acting = ActingAs::role(d.parts()?.2);
+        set_timezone(&d.timezone);
+        catalog::one_now::<String>(
+            &format!(
+                "SELECT pg_catalog.json_build_object('rollup', $1, 'because', $2, 'from', pg_catalog.min(k), 'to', pg_catalog.max(k))::pg_catalog.text \
+                 FROM pg_catalog.unnest($3::{}[]) k",
+                plan.key_column().sql_type
+            ),
+            &[d.name.as_str().into(), because.into(), ends.into()],
+        )?
+    };
     send(&d.name, &message)
 }
 

@@ -8,9 +8,10 @@ use super::error::{Result, fail};
 use super::source::Source;
 use super::{arrange, arrival, maps, source, switched, views, watch};
 use super::{citus, levels};
+use crate::pg::deparse::{joined_tables, shown_name};
 use crate::pg::xact::{ActingAs, keeps_one_snapshot};
 use hll_rollup::sql::{STAMP, literal};
-use hll_rollup::{Plan, statements};
+use hll_rollup::{Joined, Plan, statements};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -20,7 +21,7 @@ pub fn relocate(d: &Definition, to: pg_sys::Oid) -> Result<()> {
     super::written::check(d)?;
     let name = whole.qualified();
     let (_, target, owner) = d.parts()?;
-    let plan = d.plan()?;
+    let plan = over_whole(d.plan()?, d, to)?;
     {
         let _acting = ActingAs::role(whole.owner);
         source::lock_exclusively(&whole)?;
@@ -71,7 +72,7 @@ pub fn is_part(d: &Definition, to: pg_sys::Oid) -> Result<bool> {
     }
     let on_nodes = d.state.nodes().is_some() || citus::place(to)?.is_some();
     if to == d.source_oid || on_nodes {
-        let here = crate::pg::deparse::shown_name(to);
+        let here = shown_name(to);
         return fail(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             match on_nodes {
@@ -108,6 +109,25 @@ pub fn check(d: &Definition, to: pg_sys::Oid) -> Result<Source> {
     Ok(whole)
 }
 
+/// The plan, whose query joins its lookup tables to the whole table from here on.
+fn over_whole(mut plan: Plan, d: &Definition, to: pg_sys::Oid) -> Result<Plan> {
+    let Some(joins) = &mut plan.joins else { return Ok(plan) };
+    let below = maps::tables(to)?;
+    let lookup = |table: &&mut Joined| table.id != d.source_oid.to_u32();
+    if let Some(lookup) = joins.tables.iter_mut().filter(lookup).find(|t| below.contains(&t.id.into())) {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("rollup {} joins {}, which is a part of {} too", d.name, lookup.name, shown_name(to)),
+            "A row that comes later would have to be joined to those that were counted.",
+        );
+    }
+    let source = joined_tables(&[to]).into_iter().next();
+    if let Some((part, whole)) = joins.tables.iter_mut().find(|t| t.id == d.source_oid.to_u32()).zip(source) {
+        *part = whole;
+    }
+    Ok(plan)
+}
+
 /// Gives the table the stamp column, whose default counts from where the rollup's stamps do.
 fn stamp(d: &Definition, whole: &Source) -> Result<()> {
     source::add_stamp(whole)?;
@@ -133,7 +153,10 @@ fn move_definition(d: &Definition, to: pg_sys::Oid, name: &str) -> Result<()> {
             "Create the rollup again, over that table.",
         );
     }
-    catalog::execute("UPDATE rollup.definition SET source = $2 WHERE id = $1", &[d.id.into(), to.into()])
+    catalog::execute(
+        "UPDATE rollup.definition SET source = $2, joined = pg_catalog.array_replace(joined, $3::pg_catalog.oid::pg_catalog.regclass, $2::pg_catalog.oid::pg_catalog.regclass) WHERE id = $1",
+        &[d.id.into(), to.into(), d.source_oid.into()],
+    )
 }
 
 /// Change and arrival records of the part are records of the whole, too.

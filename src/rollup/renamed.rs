@@ -1,15 +1,17 @@
 //! What follows where names have changed: see `names`.
-use super::catalog::{self, Definition};
+use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail, internal};
 use super::names::wanted;
 use super::{levels, views};
 use crate::pg::query::set_local;
+use crate::pg::reach::TimeType;
 use crate::pg::xact::{ActingAs, in_subtransaction};
 use crate::pg::{security, shape};
 use hll_rollup::sql::literal;
 use hll_rollup::{Plan, statements};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::collections::HashMap;
 
 /// Gives what a new plan has in common with the rollup the words of the old one: an expression is the same where its tree
 /// is, whatever it was called when it was written.
@@ -89,6 +91,8 @@ fn check_types(d: &Definition, plan: &Plan) -> Result<()> {
     if d.shape.is_none() || d.live.and_then(security::owner_of).is_some() {
         return Ok(());
     }
+    check_time(d, plan)?;
+    check_collations(d, plan)?;
     let computed = {
         let _acting = ActingAs::role(owner);
         shape::of_text(
@@ -120,6 +124,59 @@ fn check_types(d: &Definition, plan: &Plan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The same of the time column, by which new rows are told from those that wait.
+fn check_time(d: &Definition, plan: &Plan) -> Result<()> {
+    let is = TimeType::of(d.source_oid, &plan.time_column);
+    if is.is_some_and(|is| (is == TimeType::ZONED) == plan.time_zoned) {
+        return Ok(());
+    }
+    let (source, ..) = d.parts()?;
+    let was = if plan.time_zoned { "times with time zone" } else { "times without time zone" };
+    fail(
+        PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+        format!(
+            "column {} of {source} held {was} when rollup {} was made, and is of another type now",
+            plan.time_column, d.name
+        ),
+        format!(
+            "Give it its type back: ALTER TABLE … ALTER COLUMN … TYPE … USING …. SELECT rollup.drop({}); removes the rollup.",
+            literal(&d.name)
+        ),
+    )
+}
+
+/// The same of keys that would be told apart otherwise than the rows of the rollup's table are.
+fn check_collations(d: &Definition, plan: &Plan) -> Result<()> {
+    let (source, target, owner) = d.parts()?;
+    let text = statements::aggregate_source(plan, source, "true", None, "");
+    let computed = {
+        let _acting = ActingAs::role(owner);
+        // Where the query cannot be read any more, what runs says so.
+        in_subtransaction(std::panic::AssertUnwindSafe(|| Ok(shape::collations(&text)))).unwrap_or_default()
+    };
+    let stored: HashMap<String, pg_sys::Oid> = {
+        let _acting = ActingAs::catalog();
+        let found = catalog::write(
+            "SELECT a.attname::pg_catalog.text, a.attcollation FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped",
+            &[target.into()],
+            |row| Ok((row.must::<String>(1)?, row.must::<pg_sys::Oid>(2)?)),
+        )?;
+        found.into_iter().collect()
+    };
+    let other = computed.iter().find(|(name, now)| {
+        plan.column(name).is_some_and(|c| c.is_key()) && stored.get(name).is_some_and(|was| was != now)
+    });
+    let Some((name, _)) = other else { return Ok(()) };
+    fail(
+        PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+        format!(
+            "key {name} of rollup {} has another collation in {target} than its query gives it by now",
+            d.name
+        ),
+        "Give the column of the raw table, or of the rollup's, its collation back, or make another rollup: keys stay what they are.",
+    )
 }
 
 /// A column has been renamed: what goes by its name follows at once, if nobody stands in the way; else with the next run.

@@ -12,7 +12,7 @@ use super::one_server::new_at;
 use super::place::{Cluster, Look, OneServer, Place};
 use super::progress::Progress;
 use super::waiting::New;
-use super::{arrival, backlog, deferred, history, mend, notify, rebase, state};
+use super::{arrival, backlog, caller, deferred, history, mend, notify, rebase, state};
 use crate::pg::error::hint;
 use hll_rollup::{Backlog, Frontier, new, sql as bounds, statements};
 use pgrx::PgTryBuilder;
@@ -47,6 +47,7 @@ pub fn run_one(id: i64, how_much: HowMuch) -> Result<i64> {
 }
 
 fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
+    caller::check_not_busy(before)?;
     if !before.active {
         return Ok(0);
     }
@@ -76,6 +77,7 @@ fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
 }
 
 fn run_locked(place: &dyn Place, mut d: Definition, how_much: HowMuch) -> Result<i64> {
+    let _busy = caller::Busy::with(&d);
     super::unlogged::check_stored(d.id, &d.name)?;
     super::written::settle(&d)?;
     notify::begin();

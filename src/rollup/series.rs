@@ -11,9 +11,10 @@
 //! the owner; a view that reads as its reader (`security_invoker`) is read so here, too.
 use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail, internal, raise};
-use super::{grid, levels, live_sql, views};
+use super::{grid, guard, levels, live_sql, views};
 use crate::pg::answer::{answer, argument_type};
 use crate::pg::deparse::shown_name;
+use crate::pg::plan::planned;
 use crate::pg::v1::Call;
 use crate::pg::xact::{ActingAs, current_user, role_name};
 use crate::v1;
@@ -83,7 +84,10 @@ fn series(call: &mut Call) -> Result<()> {
         None => None,
         Some(name) => levels::of(&d)?.into_iter().find(|level| level.name == name),
     };
-    let Some(cut) = Cut::of(&d, &plan, &asked, of.as_ref())? else { return none(call) };
+    // What its owner may have put into the view, its reader sees, and as its reader: nothing is read in its place.
+    let as_made = views::is_as_made(&d, &plan, view, of.as_ref())?;
+    let as_reader = as_reader || !as_made;
+    let Some(cut) = Cut::of(&d, &plan, &asked, of.as_ref(), as_made)? else { return none(call) };
     let (source, target, owner) = d.parts()?;
     let level = cut.level.as_ref();
     let own = match level {
@@ -99,6 +103,13 @@ fn series(call: &mut Call) -> Result<()> {
     let args: Vec<DatumWithOid> =
         cut.moments.iter().map(|at| (*at).into()).chain(std::iter::once(cut.grid.into())).collect();
     let _acting = (!as_reader).then(|| ActingAs::role(owner));
+    if !as_reader {
+        // Its plan may be kept, so that the statement is not looked at again when it is run.
+        let view_of_level = views::live_of(d.id, level)?;
+        let lookups = plan.joins.iter().flat_map(|joins| &joins.tables).map(|table| table.id.into());
+        let read: Vec<pg_sys::Oid> = lookups.chain([view, d.source_oid]).chain(view_of_level).collect();
+        guard::check_read(&planned::of_relations(&read, owner), owner);
+    }
     match crate::pg::deparse::qualified(|| answer(call, &statement, &args)).map_err(internal)? {
         true => Ok(()),
         false => fail(
@@ -210,7 +221,14 @@ struct Cut {
 
 impl Cut {
     /// None where the time is empty. `of` has the keys of the series.
-    fn of(d: &Definition, plan: &Plan, asked: &Asked, of: Option<&Level>) -> Result<Option<Cut>> {
+    /// Of another view than the one that was made, `as_made` is false: it is read itself, whichever its buckets are.
+    fn of(
+        d: &Definition,
+        plan: &Plan,
+        asked: &Asked,
+        of: Option<&Level>,
+        as_made: bool,
+    ) -> Result<Option<Cut>> {
         let kind = plan.key_kind().ok_or_else(|| internal("the time key has no time"))?;
         // Times without time zone are those that the zone's clock shows, read as UTC from here on.
         let zoned = kind == Kind::Zoned;
@@ -222,7 +240,10 @@ impl Cut {
         if to <= from {
             return Ok(None);
         }
-        let (level, bucket) = chosen(d, plan, asked, of, i64::from(to).saturating_sub(i64::from(from)))?;
+        let (level, bucket) = match as_made {
+            true => chosen(d, plan, asked, of, i64::from(to).saturating_sub(i64::from(from)))?,
+            false => (of.cloned(), of.map_or(plan.bucket, |of| of.bucket)),
+        };
         let own = first(plan.bucket, from, zone)?.unwrap_or(from);
         if !is_regular(bucket, zone) {
             return match asked.fill {
@@ -242,6 +263,7 @@ impl Cut {
         let there = earlier(asked.from, i64::from(from) - i64::from(own))?;
         // On Citus no query reads both the level and what it is made of; there both ends are whole buckets.
         let whole = level.is_none()
+            || !as_made
             || bucket == plan.bucket
             || d.state.nodes().is_some()
             || !has(d.target.as_deref(), there)?;

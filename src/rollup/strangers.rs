@@ -37,6 +37,21 @@ pub fn not_run(what: &str, owner: u32, runs_as: pg_sys::Oid) -> ! {
     ))
 }
 
+/// Raises the error of a statement that reads a table of another role, by planning which code of that role would run.
+pub fn not_planned(odd: &Known, table: pg_sys::Oid, runs_as: pg_sys::Oid) -> ! {
+    let (table, runs_as) = (shown_name(table), role_name(runs_as));
+    super::error::raise(report(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!(
+            "role {runs_as} would run {}, which belongs to role {}, by planning to read table {table}",
+            odd.name, odd.owner
+        ),
+        format!(
+            "Nothing was run. An index, statistics, the partition key or a CHECK constraint of {table} calls it: its owner may drop that, or give {table} to role {runs_as}."
+        ),
+    ))
+}
+
 /// Raises the error of a statement that would write to a table of another role, whose triggers and constraints would run.
 pub fn not_written(table: pg_sys::Oid, owner: pg_sys::Oid, runs_as: pg_sys::Oid) -> ! {
     let (owner, runs_as, table) = (role_name(owner), role_name(runs_as), shown_name(table));

@@ -304,17 +304,24 @@ fn noted(
     target: &str,
     is_odd: impl Fn(&Record, Home, &Known) -> bool,
 ) -> Result<()> {
-    let mut found = called_by_rules(plan, target)?;
-    found.extend(called_by_query(plan, source)?);
-    found.sort_unstable();
-    found.dedup();
-    let _acting = ActingAs::catalog();
-    let before = catalog::write(
-        "SELECT d.name, d.routines::pg_catalog.text, c.relowner FROM rollup.definition d JOIN pg_catalog.pg_class c ON c.oid = $2::pg_catalog.regclass WHERE d.id = $1",
-        &[id.into(), target.into()],
-        |row| Ok((row.must::<String>(1)?, row.get::<String>(2)?, row.must::<pg_sys::Oid>(3)?)),
-    )?;
+    let before = {
+        let _acting = ActingAs::catalog();
+        catalog::write(
+            "SELECT d.name, d.routines::pg_catalog.text, c.relowner FROM rollup.definition d JOIN pg_catalog.pg_class c ON c.oid = $2::pg_catalog.regclass WHERE d.id = $1",
+            &[id.into(), target.into()],
+            |row| Ok((row.must::<String>(1)?, row.get::<String>(2)?, row.must::<pg_sys::Oid>(3)?)),
+        )?
+    };
     let Some((name, before, owner)) = before.into_iter().next() else { return Ok(()) };
+    let found = {
+        // To read a constant of a type may run code of the type's owner.
+        let _acting = ActingAs::role(owner);
+        let mut found = called_by_rules(plan, target)?;
+        found.extend(called_by_query(plan, source)?);
+        found.sort_unstable();
+        found.dedup();
+        found
+    };
     let record = read(before.as_deref())?;
     drafted::check(&name, &found, owner)?;
     let called = strangers(&found, owner);
@@ -322,6 +329,7 @@ fn noted(
         return refused(&name, odd);
     }
     let record = serde_json::to_string(&Record { home: Some(here()), called }).map_err(internal)?;
+    let _acting = ActingAs::catalog();
     catalog::execute(
         "UPDATE rollup.definition SET routines = $2::pg_catalog.jsonb WHERE id = $1 AND routines IS DISTINCT FROM $2::pg_catalog.jsonb",
         &[id.into(), record.into()],

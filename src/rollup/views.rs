@@ -1,14 +1,19 @@
 //! Live views: made, and recreated where their columns change. Which view is the one of a table is kept in the catalog,
 //! by oid: it is told from others of the name, and followed when it is renamed. What its owner has set, options and
 //! grants, and who that is, holds for the one that takes its place; so do comments (see `comments`).
-use super::catalog::{self, Must};
+use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail, internal};
 use super::live_sql;
 use super::naming::refuse_existing;
+use crate::pg::deparse::shown_name;
+use crate::pg::plan::called::is_superuser;
 use crate::pg::xact::ActingAs;
+use crate::pg::{lock, security, shape, watched};
 use hll_rollup::sql::ident;
 use hll_rollup::{Level, Plan};
 use pgrx::prelude::*;
+use std::cell::RefCell;
+use std::collections::HashMap;
 
 /// What the rollup reads, and its table, qualified and quoted.
 #[derive(Clone, Copy)]
@@ -45,6 +50,24 @@ pub fn of(id: i64, level: Option<&Level>) -> Result<Option<String>> {
         Some(&(Some(relation), live)) => on(relation, live),
         _ => Ok(None),
     }
+}
+
+/// The same by its id, as it is recorded.
+pub fn live_of(id: i64, level: Option<&Level>) -> Result<Option<pg_sys::Oid>> {
+    let _acting = ActingAs::catalog();
+    let found = match level {
+        None => catalog::read_often(
+            "SELECT k.live::pg_catalog.oid FROM rollup.definition k WHERE k.id = $1",
+            &[id.into()],
+            |row| row.get::<pg_sys::Oid>(1),
+        )?,
+        Some(level) => catalog::read_often(
+            "SELECT k.live::pg_catalog.oid FROM rollup.level k WHERE k.definition = $1 AND k.name = $2",
+            &[id.into(), level.name.as_str().into()],
+            |row| row.get::<pg_sys::Oid>(1),
+        )?,
+    };
+    Ok(found.into_iter().flatten().next())
 }
 
 /// The live view on a table of a rollup, of which `live` is what is known. Citus drops views of a table that it
@@ -114,6 +137,39 @@ pub fn make(nodes: bool, plan: &Plan, names: Names, level: Option<&Level>, id: i
         super::names::note(id, plan)?;
     }
     Ok(view)
+}
+
+/// Whether a live view says what it was made to say, as it is said in the names of today; an error where it belongs to another
+/// role than the rollup.
+pub fn is_as_made(d: &Definition, plan: &Plan, view: pg_sys::Oid, level: Option<&Level>) -> Result<bool> {
+    thread_local! {
+        static MADE: RefCell<HashMap<(pg_sys::Oid, i64), u64>> = RefCell::default();
+    }
+    let (source, target, owner) = d.parts()?;
+    // Once the lock is had the view stays as it is, and word of its changes has come.
+    if !lock::relation(view, lock::Mode::Read) {
+        return Ok(false);
+    }
+    if let Some(of) = security::owner_of(view).filter(|of| *of != owner && !is_superuser(*of)) {
+        super::strangers::not_run(&format!("view {}", shown_name(view)), of.to_u32(), owner)
+    }
+    let epoch = watched::epoch();
+    if MADE.with_borrow(|made| made.get(&(view, d.id)) == Some(&epoch)) {
+        return Ok(true);
+    }
+    let text = live_sql::live_view(d.state.nodes().is_some(), plan, "v", source, target, level, d.id);
+    let text = text.split_once(" AS ").map_or(text.as_str(), |(_, select)| select);
+    let made = {
+        let _acting = ActingAs::role(owner);
+        shape::deparsed(text)
+    };
+    let is: String = catalog::one("SELECT pg_catalog.pg_get_viewdef($1)", &[view.into()])?;
+    let same = is.trim_end_matches(';') == made.trim_end_matches(';');
+    if same {
+        watched::watch(view);
+        MADE.with_borrow_mut(|made| _ = made.insert((view, d.id), epoch));
+    }
+    Ok(same)
 }
 
 /// What is set for a view, as `name = 'value'`: CREATE OR REPLACE VIEW forgets it.

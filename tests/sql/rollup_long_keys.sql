@@ -43,3 +43,13 @@ SELECT name, long_keys FROM rollup.status ORDER BY 1;
 SELECT rollup.create('hit_short', $$SELECT date_trunc('hour', at) AS at, left(url, 500) AS url, count(*) AS hits FROM hit GROUP BY 1, 2$$, every => NULL) IS NOT NULL;
 SELECT rollup_hit() > 0;
 SELECT sum(hits) = (SELECT count(*) FROM hit) FROM hit_short;
+-- of a key that is no text, the way out goes by its text
+SELECT rollup.drop('hit_h'), rollup.drop('hit_again'), rollup.drop('hit_short');
+CREATE TABLE visit (at timestamptz, about jsonb);
+SELECT rollup.create('visit_h', $$SELECT date_trunc('hour', at) AS at, about, count(*) AS visits FROM visit GROUP BY 1, 2$$, every => NULL) IS NOT NULL;
+INSERT INTO visit VALUES ('2026-01-01Z', to_jsonb(noise(9600))), ('2026-01-01Z', '1');
+SELECT rollup_visit();
+SELECT rollup.create('visit_short', $$SELECT date_trunc('hour', at) AS at, left("about"::text, 500) AS about, count(*) AS visits FROM visit GROUP BY 1, 2$$, every => NULL) IS NOT NULL;
+SELECT rollup.create('visit_hashed', $$SELECT date_trunc('hour', at) AS at, md5("about"::text) AS about, count(*) AS visits FROM visit GROUP BY 1, 2$$, every => NULL) IS NOT NULL;
+SELECT rollup_visit();
+SELECT (SELECT sum(visits) FROM visit_short), (SELECT sum(visits) FROM visit_hashed);

@@ -101,6 +101,8 @@ SELECT rollup.create('x', 'SELECT date_trunc(''day'', at) AS at, page, count(*) 
 SELECT rollup.create('x', 'SELECT date_trunc(''day'', at) AS at, page, count(*) AS n FROM hit GROUP BY 1, 2', coarser => '{"y": {"width": "7 days", "key": []}}');
 SELECT rollup.create('x', 'SELECT date_trunc(''day'', at) AS at, page, count(*) AS n FROM hit GROUP BY 1, 2', coarser => '{"y": {"width": "7 days", "keys": ["at", "pages"]}}');
 SELECT rollup.create('x', 'SELECT date_trunc(''day'', at) AS at, count(*) AS n FROM hit GROUP BY 1', coarser => '{"y": {"width": "1 day", "keys": []}}');
+SELECT rollup.create('x', 'SELECT date_trunc(''day'', at) AS at, page, count(*) AS n FROM hit GROUP BY 1, 2', coarser => '{"y": "7 days", "z": "168 hours"}');
+SELECT rollup.create('x', 'SELECT date_trunc(''day'', at) AS at, page, count(*) AS n FROM hit GROUP BY 1, 2', coarser => '{"y": {"width": "7 days", "keys": []}}') IS NOT NULL AS as_told, rollup.drop('x');
 \set VERBOSITY terse
 -- twice: as it is, with other keys, without some
 SELECT rollup.create('hit_1h', asks('hour', 'country, page % 5 AS "Page",'), every => NULL, if_not_exists => true, coarser => '{"hit_1h_site": {"width": "1 hour", "keys": ["at"]}, "hit_1y": "1 year"}') IS NOT NULL AS there;

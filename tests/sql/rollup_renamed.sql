@@ -101,3 +101,24 @@ SELECT rollup_kept() AS want_1;
 SELECT sum(sum_v) AS want_15, (SELECT sum(total) FROM kept_w) AS want_15_too, (SELECT count(*) FROM rollup.check('kept_d')) AS want_0 FROM kept_d_live;
 SELECT rollup.drop('kept_d');
 DROP TABLE kept;
+-- a time column that has become one of another type, which a view on it would have kept from happening
+CREATE TABLE retyped (at timestamptz, v int);
+SELECT rollup.create('retyped_d', $$SELECT date_trunc('day', at) AS day, count(*) AS n FROM retyped GROUP BY 1$$, every => NULL, on_change => 'recompute') IS NOT NULL AS made;
+INSERT INTO retyped VALUES ('2026-01-01Z', 1);
+SELECT rollup_retyped() AS want_1;
+DROP VIEW retyped_d_live;
+DROP INDEX retyped_at_rollup_stamp_idx;
+ALTER TABLE retyped ALTER at TYPE text USING at::text;
+UPDATE retyped SET v = 2;
+\set VERBOSITY default
+SELECT rollup_retyped();
+ALTER TABLE retyped ALTER at TYPE bigint USING 9223372036854775806;
+SELECT rollup_retyped();
+ALTER TABLE retyped ALTER at TYPE timestamp USING '2026-01-01';
+SELECT rollup_retyped();
+\set VERBOSITY terse
+ALTER TABLE retyped ALTER at TYPE timestamptz USING '2026-01-02Z';
+SELECT rollup_retyped() IS NOT NULL AS goes_on;
+SELECT day, n FROM retyped_d;
+SELECT rollup.drop('retyped_d');
+DROP TABLE retyped;

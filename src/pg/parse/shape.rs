@@ -1,6 +1,7 @@
 //! What the SELECT inside a view computes, as text in the names that hold now.
 use crate::pg::deparse::{Names, from_clause, string, type_of};
 use crate::pg::expression::nodes;
+use crate::pg::plan::tree::parsed;
 use crate::pg::tables::Tables;
 use hll_rollup::Joins;
 use pgrx::{PgList, pg_sys};
@@ -70,6 +71,34 @@ pub fn of_text(text: &str, wanted: &Wanted) -> Option<Shape> {
             std::ptr::null_mut(),
         );
         find(query, wanted)
+    })
+}
+
+/// By which collation each column of a SELECT is told apart, every name in it qualified.
+pub fn collations(text: &str) -> Vec<(String, pg_sys::Oid)> {
+    // SAFETY: the tree is ours; a column that was written has a name.
+    unsafe {
+        let targets = PgList::<pg_sys::TargetEntry>::from_pg((*parsed(text, &[])).targetList);
+        let seen = targets.iter_ptr().filter(|t| !(**t).resjunk);
+        seen.map(|t| (string((*t).resname), pg_sys::exprCollation((*t).expr.cast()))).collect()
+    }
+}
+
+/// A SELECT as PostgreSQL writes it out where it is that of a view, its names qualified.
+pub fn deparsed(text: &str) -> String {
+    // SAFETY: the tree is ours.
+    crate::pg::deparse::qualified(|| unsafe {
+        let query = parsed(text, &[]);
+        // The stored query of a view begins with two tables more, and so has each column with its table's name.
+        #[cfg(feature = "pg15")]
+        for _ in 0..2 {
+            let entry = pg_sys::palloc0(size_of::<pg_sys::RangeTblEntry>()).cast::<pg_sys::RangeTblEntry>();
+            (*entry).type_ = pg_sys::NodeTag::T_RangeTblEntry;
+            (*entry).rtekind = pg_sys::RTEKind::RTE_RESULT;
+            (*entry).eref = pg_sys::makeAlias(c"none".as_ptr(), std::ptr::null_mut());
+            (*query).rtable = pg_sys::lappend((*query).rtable, entry.cast());
+        }
+        string(pg_sys::pg_get_querydef(query, false))
     })
 }
 

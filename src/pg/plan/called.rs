@@ -1,4 +1,5 @@
 //! What a statement calls: functions, and types that run code of their own.
+use super::planned::{self, Read};
 use super::tree;
 use crate::pg::deparse::{qualified, string};
 use pgrx::{PgList, pg_sys};
@@ -142,28 +143,6 @@ pub(super) unsafe fn of(tree: tree::Node) -> Vec<Called> {
     found
 }
 
-/// The views that a statement reads by name.
-///
-/// # Safety
-/// The tree is live.
-unsafe fn views(tree: tree::Node) -> Vec<pg_sys::Oid> {
-    let mut found = Vec::new();
-    // SAFETY: the tag says what the node is; the list is the query's.
-    unsafe {
-        tree::each(tree, &mut |node, _| {
-            if (*node).type_ == pg_sys::NodeTag::T_Query {
-                let tables = (*node.cast::<pg_sys::Query>()).rtable;
-                for e in PgList::<pg_sys::RangeTblEntry>::from_pg(tables).iter_ptr() {
-                    let is_view = (*e).rtekind == pg_sys::RTEKind::RTE_RELATION && (*e).relkind as u8 == b'v';
-                    found.extend(is_view.then_some((*e).relid));
-                }
-            }
-            false
-        });
-    }
-    found
-}
-
 /// The tables that a statement writes to, with those below.
 ///
 /// # Safety
@@ -278,9 +257,18 @@ pub struct Watch {
     pub wants: fn(&str) -> bool,
     /// Looks at what one calls; an error ends the statement before anything of it is planned.
     pub check: fn(&str, &[Called]),
-    /// Looks at what another statement of this library's making calls, at the views that it reads, and, whichever it is, at the
-    /// tables that it writes to.
-    pub ours: fn(&[Called], &[pg_sys::Oid], &[pg_sys::Oid]),
+    /// Looks at another statement of this library's making.
+    pub ours: fn(&Made),
+}
+
+/// A statement of this library's making, run as somebody in a restricted operation.
+pub struct Made {
+    /// What it calls; nothing where `check` has looked at that.
+    pub calls: Vec<Called>,
+    /// What it reads.
+    pub read: Read,
+    /// The tables that it writes to.
+    pub written: Vec<pg_sys::Oid>,
 }
 
 static WATCH: OnceLock<Watch> = OnceLock::new();
@@ -329,7 +317,9 @@ unsafe extern "C-unwind" fn analysed(
             (watch.check)(&text, &found);
         }
         if ours {
-            (watch.ours)(if wanted { &[] } else { &found }, &views(query), &written(query));
+            let calls = if wanted { Vec::new() } else { found };
+            let read = planned::of(query, pg_sys::GetUserId());
+            (watch.ours)(&Made { calls, read, written: written(query) });
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod graft;
 mod grouped;
 pub mod matching;
 pub mod offer;
+pub mod planned;
 pub mod planner;
 pub mod refusal;
 pub mod split;

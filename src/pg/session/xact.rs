@@ -180,9 +180,30 @@ impl ActingAs {
         )
     }
 
+    /// The same for a text that the caller has written: its names and literals are read as before, by the caller's settings, and
+    /// the caller's path as it is for the caller.
+    pub fn reader(role: pg_sys::Oid) -> ActingAs {
+        let path = search_path();
+        let acting = ActingAs::unfixed(
+            role,
+            (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32,
+        );
+        crate::pg::query::set_local(c"search_path", &path);
+        acting
+    }
+
     /// Sets row security off for restricted roles: a statement that a policy would filter fails, and says so, where it would
     /// else take rows for seen, or for gone, that it may not see.
     fn new(role: pg_sys::Oid, flags: i32) -> ActingAs {
+        let acting = ActingAs::unfixed(role, flags);
+        crate::pg::deparse::fix_settings();
+        if flags & pg_sys::SECURITY_RESTRICTED_OPERATION as i32 != 0 {
+            crate::pg::query::set_local(c"row_security", c"off");
+        }
+        acting
+    }
+
+    fn unfixed(role: pg_sys::Oid, flags: i32) -> ActingAs {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
         // Only the restricted ones run code that is not ours.
         let restricted = flags & pg_sys::SECURITY_RESTRICTED_OPERATION as i32 != 0;
@@ -193,12 +214,7 @@ impl ActingAs {
             pg_sys::SetUserIdAndSecContext(role, context | flags);
             pg_sys::NewGUCNestLevel()
         };
-        let acting = ActingAs { user, context, guc_level, lasting };
-        crate::pg::deparse::fix_settings();
-        if restricted {
-            crate::pg::query::set_local(c"row_security", c"off");
-        }
-        acting
+        ActingAs { user, context, guc_level, lasting }
     }
 }
 
@@ -223,6 +239,22 @@ impl Drop for ActingAs {
 /// Sees that names of this process, which serves no session, are those of pg_catalog alone.
 pub fn fix_search_path() {
     crate::pg::native::set_session_setting(c"search_path", c"pg_catalog, pg_temp");
+}
+
+/// The schemas that the current user's path stands for, as a path.
+fn search_path() -> CString {
+    // SAFETY: look-ups in the catalog; the names are copied.
+    unsafe {
+        let schemas = pgrx::PgList::<pg_sys::Oid>::from_pg(pg_sys::fetch_search_path(false));
+        let quoted = |schema: pg_sys::Oid| {
+            let name = pg_sys::get_namespace_name(schema);
+            (!name.is_null())
+                .then(|| CStr::from_ptr(pg_sys::quote_identifier(name)).to_string_lossy().into_owned())
+        };
+        let all: Vec<String> = schemas.iter_oid().filter_map(quoted).collect();
+        let path = if all.is_empty() { "\"\"".to_string() } else { all.join(", ") };
+        crate::pg::ctext::c_text(path)
+    }
 }
 
 /// The value of a setting.

@@ -5,7 +5,6 @@ use crate::pg::query::Select;
 use crate::pg::query::set_local;
 use crate::rollup::catalog::{self, Definition};
 use crate::rollup::error::{Result, fail};
-use crate::rollup::levels::Shape;
 use crate::rollup::naming;
 use crate::rollup::options::Options;
 use crate::rollup::state;
@@ -176,23 +175,22 @@ pub fn check_key(level: &Level, at: &Place, key: Option<&str>, hint: impl Fn(&st
     }
 }
 
-/// Refuses a level that cannot lie where the rollup does.
-pub fn check_level(d: &Definition, plan: &Plan, source: &str, level: &Level, shape: &Shape) -> Result<()> {
+/// Refuses a level that cannot lie where the rollup does; `call` makes one with these keys.
+pub fn check_level(
+    d: &Definition,
+    plan: &Plan,
+    source: &str,
+    level: &Level,
+    call: impl Fn(&[String]) -> String,
+) -> Result<()> {
     let at = match d.state.nodes() {
         Some(_) => place(d.source_oid)?,
         None => None,
     };
     let Some(at) = at else { return Ok(()) };
     check_key(level, &at, key(&at, plan, source)?.as_deref(), |key| {
-        let keys: Vec<String> =
-            level.keys.iter().flatten().map(String::as_str).chain([key]).map(literal).collect();
-        format!(
-            "SELECT rollup.add_level({}, {}, {}, keys => ARRAY[{}]) makes a level with it, whose rows may be added up when they are read.",
-            literal(&d.name),
-            literal(&level.name),
-            literal(&shape.width),
-            keys.join(", ")
-        )
+        let keys: Vec<String> = level.keys.iter().flatten().cloned().chain([key.to_string()]).collect();
+        format!("{} makes a level with it, whose rows may be added up when they are read.", call(&keys))
     })
 }
 

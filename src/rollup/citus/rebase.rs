@@ -114,7 +114,7 @@ fn add_index(source: &str) -> Result<()> {
 
 /// The plan of a rollup that was made on one node, as all nodes run it; an error where they would not run it alike.
 fn understood(d: &Definition, old: Plan, at: &Place) -> Result<Plan> {
-    let (source, ..) = d.parts()?;
+    let (source, _, owner) = d.parts()?;
     if d.follows || old.follows.is_some() {
         return fail(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -123,7 +123,10 @@ fn understood(d: &Definition, old: Plan, at: &Place) -> Result<Plan> {
         );
     }
     let text = statements::query(&old, source);
-    let mut select = definition::analyse(&text, &d.timezone)?;
+    let mut select = {
+        let _acting = ActingAs::role(owner);
+        definition::analyse(&text, &d.timezone)?
+    };
     create::prepare(at, &mut select)?;
     let from = from_clause(select.joins.as_ref(), source, &select.alias);
     let new = definition::plan(&select, &from, &d.timezone)?;

@@ -7,11 +7,14 @@ use super::super::catalog::{self, Definition, Must};
 use super::super::error::{Result, fail};
 use super::super::{maps, unwatched};
 use super::text::{self, LevelMade};
+use crate::pg::deparse::shown_name;
+use crate::pg::plan::called::is_superuser;
 use crate::pg::plan::offer::{About, Grid, Offer};
 use crate::pg::plan::{Asked, Offers};
 use crate::pg::reach::TimeType;
+use crate::pg::security;
 use crate::pg::watched;
-use crate::pg::xact::{ActingAs, accept_invalidations, in_subtransaction};
+use crate::pg::xact::{ActingAs, accept_invalidations, has_rights_of, in_subtransaction};
 use hll_rollup::{Kind, Plan, statements};
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
@@ -309,8 +312,32 @@ fn refusal(
     if !history && let Some(what) = unwatched::unwatched(d.id)? {
         return Ok(Some(format!("rollup {name} is not told of all changes: {what}")));
     }
+    if let Some(why) = of_another(d, f.relation)? {
+        return Ok(Some(why));
+    }
     let readable = may_read(owner, d.source_oid) && may_read(owner, f.relation);
     Ok((!readable).then(|| format!("the owner of rollup {name} may not read its tables")))
+}
+
+/// Whether a table of the rollup belongs to a role that could not do the same to the raw table, which the reader has named:
+/// where PostgreSQL plans to read a table, it calls what the owner of that table has put into indexes and constraints.
+fn of_another(d: &Definition, relation: pg_sys::Oid) -> Result<Option<String>> {
+    let levels: Vec<Option<pg_sys::Oid>> = {
+        let _acting = ActingAs::catalog();
+        catalog::read(
+            "SELECT l.relation::pg_catalog.oid FROM rollup.level l WHERE l.definition = $1",
+            &[d.id.into()],
+            |row| row.get::<pg_sys::Oid>(1),
+        )?
+    };
+    let Some(of_source) = security::owner_of(d.source_oid) else { return Ok(None) };
+    let is_other = |table: &pg_sys::Oid| {
+        security::owner_of(*table).is_some_and(|of| !is_superuser(of) && !has_rights_of(of, of_source))
+    };
+    let other = levels.into_iter().flatten().chain([relation]).find(is_other);
+    Ok(other.map(|table| {
+        format!("table {} of rollup {} belongs to another role than the raw table", shown_name(table), d.name)
+    }))
 }
 
 /// The buckets of a rollup, and from when on days of their zone follow each other, or hours are in step; or why they
