@@ -18,7 +18,7 @@ pub use call::{
 };
 pub use event::{ddl, leaving, trigger};
 pub use parse::{
-    constant, deparse, expression, generated, pinned, query, reach, select, shape, steady, tables, target,
+    constant, deparse, expression, generated, lookups, pinned, query, reach, select, shape, steady, tables, target,
     zones,
 };
 pub use plan::{buckets, planner, split};

@@ -3,6 +3,7 @@ pub use crate::pg::deparse::set_local;
 use crate::pg::deparse::{Names, from_clause, string};
 use crate::pg::expression::Rewriter;
 pub use crate::pg::expression::{Aggregate, Part};
+use crate::pg::lookups::Joining;
 use crate::pg::select::no;
 pub use crate::pg::select::{Entry, Select, Target, Unsupported};
 pub use crate::pg::steady::Unsteady;
@@ -139,6 +140,9 @@ unsafe fn read(q: &mut pg_sys::Query, zone: &str, has_time_key: bool) -> Result<
             rewriter.note_session(quals);
         }
         note_joins(&tables, &mut rewriter)?;
+        let joining = tables.joins() && has_time_key;
+        let lookups = joining.then(|| Joining::new(q, &tables, source).read());
+        let quals = (*q.jointree).quals;
         let rte = tables.entry(source);
         Ok(Select {
             source: rte.relid,
@@ -147,6 +151,7 @@ unsafe fn read(q: &mut pg_sys::Query, zone: &str, has_time_key: bool) -> Result<
             temporary: pg_sys::get_rel_persistence(rte.relid) as u8 == b't',
             alias: string((*rte.eref).aliasname),
             joins,
+            lookups,
             filter: (!quals.is_null()).then(|| rewriter.text(quals)),
             filter_volatile,
             session_dependent: rewriter.session_dependent(),

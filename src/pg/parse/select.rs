@@ -1,5 +1,6 @@
 //! A SELECT as PostgreSQL understood it.
 use crate::pg::expression::Part;
+use crate::pg::lookups::Lookups;
 use crate::pg::steady::Unsteady;
 use hll_rollup::Joins;
 use pgrx::pg_sys;
@@ -66,6 +67,8 @@ pub struct Select {
     pub temporary: bool,
     /// The FROM clause, where it joins.
     pub joins: Option<Joins>,
+    /// What it takes of the tables that it joins, or why it takes more than can be followed.
+    pub lookups: Option<Result<Lookups, Unsupported>>,
     /// The name of the source inside the query.
     pub alias: String,
     /// The WHERE clause.
@@ -83,7 +86,7 @@ pub struct Select {
 }
 
 /// Why a text is no SELECT that can be looked at: what is there, and what to write instead.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Unsupported {
     /// What is there.
     pub what: String,
