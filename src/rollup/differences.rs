@@ -100,7 +100,7 @@ fn of_query(d: &Definition, mut select: Select, options: &Options, found: &mut A
     let mut new = definition::plan(&select, &from, &options.timezone)?;
     if select.joins != old.joins || followed.is_some() != old.followed.is_some() {
         let shown = |followed: &Option<Followed>, from: String| match followed {
-            Some(followed) => format!("{}, followed", followed.from.text()),
+            Some(followed) => format!("{}, followed", one_line(&followed.from.text())),
             None => from,
         };
         return {
@@ -113,7 +113,7 @@ fn of_query(d: &Definition, mut select: Select, options: &Options, found: &mut A
     {
         let told = |followed: &Followed| {
             let keys = followed.keys.iter().map(|(_, key)| format!("{} AS {}", key.written, ident(&key.name)));
-            format!("{} by {}", followed.from.text(), keys.collect::<Vec<_>>().join(", "))
+            format!("{} by {}", one_line(&followed.from.text()), keys.collect::<Vec<_>>().join(", "))
         };
         found.add(How::Anew, "what is joined", told(was), told(now));
     }
@@ -156,6 +156,11 @@ fn of_query(d: &Definition, mut select: Select, options: &Options, found: &mut A
         found.add(How::Columns, &format!("column {}", a.name), "not there", a.written.as_str());
     }
     Ok(())
+}
+
+/// A text for a message.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn same(old: &Plan, c: &Column, new: &Plan, a: &Column) -> bool {

@@ -33,7 +33,6 @@ CREATE FUNCTION all_differ(OUT stored bigint, OUT live bigint, OUT day bigint, O
 INSERT INTO sale SELECT timestamptz '2026-03-01 00:00Z' + i * interval '11 minutes', nullif(i % 5, 4), nullif(i % 13, 12), 'k' || i % 2, i % 50 FROM generate_series(1, 900) i;
 SELECT live, day_live FROM all_differ();
 SELECT rollup_sale();
-TABLE all_differ;
 SELECT * FROM all_differ();
 SELECT at::date AS day, country, plan, sum(sales) FROM sales GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT 6;
 -- the lookup tables change: nothing is counted again
@@ -105,14 +104,13 @@ SELECT at, country, sum(sales) FROM rollup.series(NULL::sales_live, '2026-03-01 
 EXCEPT SELECT date_trunc('day', at, 'UTC'), upper(title), sum(sales) FROM (SELECT at, land_id, count(*) AS sales FROM sale WHERE amount > 3 AND at >= '2026-03-01 05:00Z' AND at < '2026-03-04 07:00Z' GROUP BY 1, 2) s JOIN land ON id = land_id GROUP BY 1, 2;
 SELECT count(*), sum(sales) FROM rollup.series(NULL::sales_live, '2026-03-01 05:00Z', '2026-03-04 07:00Z', points => 3, fill => 'none');
 SELECT count(*) FROM sale JOIN land ON id = land_id WHERE amount > 3 AND at >= '2026-03-01 05:00Z' AND at < '2026-03-04 07:00Z';
--- raw queries are answered from the rollup where they join above it
-SET rollup.rewrite = exact;
-EXPLAIN (COSTS OFF) SELECT land_id, count(*) FROM sale WHERE amount > 3 GROUP BY 1;
-RESET rollup.rewrite;
 -- what is unique stays so
 ALTER TABLE land DROP CONSTRAINT country_pkey;
 -- what has expired stays joined to the lookup tables as they are
-SELECT rollup.retain('sale', '1 day'), rollup.retain('sales', '10 years'), rollup.retain('sales_keys', '10 years');
+\set VERBOSITY default
+SELECT rollup.retain('sales', '10 years');
+\set VERBOSITY terse
+SELECT rollup.retain('sale', '1 day'), rollup.retain('sales_keys', '10 years');
 CREATE TABLE before AS SELECT country, sum(sales) AS sales FROM sales GROUP BY 1;
 SELECT rollup.expire('sale') > 0 AS gone, (SELECT count(*) FROM sale) AS raw;
 UPDATE land SET title = 'Peru' WHERE id = 3;
@@ -172,19 +170,25 @@ SELECT count(*) FROM n;
 SELECT rollup.drop('n');
 -- nondeterministic collations, names that are taken, one lookup table twice, USING, aliases, NULL, a natural key
 INSERT INTO word VALUES ('Yes', 'is'), ('no', 'is not');
-INSERT INTO sale (at, word, land_id, amount) SELECT timestamptz '2026-05-01 00:00Z' + i * interval '1 hour', (ARRAY['YES', 'yes', 'No', NULL])[1 + i % 4], 1 + i % 4, i % 3 FROM generate_series(1, 60) i;
+INSERT INTO sale (at, word, land_id, amount) SELECT timestamptz '2036-05-01 00:00Z' + i * interval '1 hour', (ARRAY['YES', 'yes', 'No', NULL])[1 + i % 4], 1 + i % 4, i % 3 FROM generate_series(1, 60) i;
 GRANT SELECT ON word, land TO seller;
 ALTER TABLE sale RENAME land_id TO id;
 CREATE TABLE pair (id int PRIMARY KEY, "A B" text, at int);
 GRANT SELECT ON pair TO seller;
 INSERT INTO pair VALUES (1, 'a', 7), (2, 'a', 8), (3, NULL, 7);
-\set using 'SELECT date_trunc(''day'', "the sale".at, ''UTC'') AS day, w.meaning AS "word", p."A B", q.at AS "$1", id AS key, sum(amount) AS id2, count(*) AS n FROM sale "the sale" LEFT JOIN word w ON w.text = "the sale".word JOIN pair p USING (id) LEFT JOIN pair q ON q.id = amount GROUP BY 1, 2, 3, 4, 5'
+\set using 'SELECT date_trunc(''day'', "the sale".at, ''UTC'') AS day, w.meaning AS "word", p."A B", q.at AS "$1", "the sale".id AS key, sum(amount) AS id2, count(*) AS n FROM sale "the sale" LEFT JOIN word w ON w.text = "the sale".word JOIN pair p USING (id) LEFT JOIN pair q ON q.id = amount GROUP BY 1, 2, 3, 4, 5'
 SELECT rollup.create('pairs', :'using', every => NULL, joins => 'follow', on_change => 'recompute', coarser => '{"pairs_month": "1 month"}') > 0 AS made;
 SELECT differs('pairs_live', :'using'), rollup_sale() IS NOT NULL AS ran, differs('pairs', :'using');
 UPDATE sale SET amount = amount + 1, word = 'NO' WHERE id = 2;
 DELETE FROM pair WHERE id = 3;
-SELECT differs('pairs_live', :'using'), rollup_sale() IS NOT NULL AS ran, differs('pairs', :'using'), differs('pairs_month', replace(:'using', 'day', 'month')) = differs('pairs_month', replace(:'using', 'day', 'month')) AS same;
+SELECT differs('pairs_live', :'using'), rollup_sale() IS NOT NULL AS ran, differs('pairs', :'using'), differs('pairs_month', replace(:'using', 'day''', 'month''')), differs('pairs_month_live', replace(:'using', 'day''', 'month'''));
 TABLE pairs_month ORDER BY 2, 3, 4, 5;
+-- raw queries know of keys alone
+SET rollup.rewrite = exact;
+SELECT source, rollup, level, reason FROM rollup.explain_rewrite('SELECT id, count(*) FROM sale GROUP BY 1');
+SELECT source, rollup, level, reason FROM rollup.explain_rewrite('SELECT "A B", sum(n) FROM (SELECT id, count(*) AS n FROM sale GROUP BY 1) s JOIN pair USING (id) GROUP BY 1');
+SELECT source, rollup, level, reason FROM rollup.explain_rewrite('SELECT "A B", count(*) FROM sale JOIN pair USING (id) GROUP BY 1');
+RESET rollup.rewrite;
 -- the view goes with the lookup table, what is stored stays
 DROP TABLE word CASCADE;
 SELECT rollup_sale() IS NOT NULL AS ran, count(*) > 0 AS stored FROM pairs_keys;

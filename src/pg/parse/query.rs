@@ -124,6 +124,9 @@ unsafe fn read(q: &mut pg_sys::Query, zone: &str, has_time_key: bool) -> Result<
         let time_keys: Vec<_> =
             keys.iter().filter(|(k, _)| is_time(pg_sys::exprType(*k))).map(|(k, _)| *k).collect();
         let source = if has_time_key { tables.source(&time_keys)? } else { 1 };
+        // Before entries are taken apart below.
+        let joining = tables.joins() && has_time_key;
+        let lookups = joining.then(|| Joining::new(q, &tables, source).read());
         let (mut targets, mut hidden_keys) = (Vec::new(), Vec::new());
         for te in entries {
             match ((*te).resjunk, is_key(te)) {
@@ -140,9 +143,6 @@ unsafe fn read(q: &mut pg_sys::Query, zone: &str, has_time_key: bool) -> Result<
             rewriter.note_session(quals);
         }
         note_joins(&tables, &mut rewriter)?;
-        let joining = tables.joins() && has_time_key;
-        let lookups = joining.then(|| Joining::new(q, &tables, source).read());
-        let quals = (*q.jointree).quals;
         let rte = tables.entry(source);
         Ok(Select {
             source: rte.relid,
