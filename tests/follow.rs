@@ -41,7 +41,8 @@ fn differ(relation: &str, unit: &str) -> String {
     )
 }
 
-const CREATE: &str = "every => '100 milliseconds', joins => 'follow', coarser => '{\"sales_day\": \"1 day\"}'";
+const CREATE: &str =
+    "every => '100 milliseconds', joins => 'follow', coarser => '{\"sales_day\": \"1 day\"}'";
 
 fn prepared(cluster: &Cluster, database: &str) -> Client {
     let mut client = cluster.database(database).unwrap();
@@ -116,7 +117,8 @@ fn what_is_looked_up_changes_while_rows_come_and_expire() {
         }
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             while Instant::now() < end {
-                let both = format!("SELECT {} + {}", differ("sales_live", "hour"), differ("sales_day_live", "day"));
+                let both =
+                    format!("SELECT {} + {}", differ("sales_live", "hour"), differ("sales_day_live", "day"));
                 assert_eq!(number(&mut client, &both), 0, "a live view differs");
                 compared += 1;
                 if compared % 3 == 0 {
@@ -184,18 +186,23 @@ fn a_restored_database_follows_on() {
         client.batch_execute(&insert(&mut dice)).unwrap();
     }
     client.batch_execute("INSERT INTO sale (at, code) SELECT now(), 'x' || i % 9 FROM generate_series(1, 30) i; SELECT rollup_sale()").unwrap();
-    client.batch_execute("ALTER TABLE country RENAME name TO title; ALTER TABLE country RENAME title TO name").unwrap();
+    client
+        .batch_execute("ALTER TABLE country RENAME name TO title; ALTER TABLE country RENAME title TO name")
+        .unwrap();
     let dump = cluster.dump("follow").unwrap();
     let mut restored = cluster.restore("again", &dump).unwrap();
     let shown = "SELECT coalesce(string_agg(shown::text, ',' ORDER BY name), '') FROM rollup.definition";
     assert_eq!(text(&mut restored, shown), text(&mut client, shown));
-    restored.batch_execute("INSERT INTO sale VALUES (now(), 1, 1, 1, 'x1'); SELECT rollup_sale(); UPDATE country SET name = 'new' WHERE id = 1").unwrap();
+    restored.batch_execute("INSERT INTO sale (at, country, customer, amount, code) VALUES (now(), 1, 1, 1, 'x1'); SELECT rollup_sale(); UPDATE country SET name = 'new' WHERE id = 1").unwrap();
     let codes = "SELECT count(*) FROM (SELECT date_trunc('day', at, 'UTC') AS at, c.name, p.name AS plan, count(*) AS n FROM sale s LEFT JOIN country c ON c.code = s.code LEFT JOIN plan p ON p.id = s.country GROUP BY 1, 2, 3
         EXCEPT ALL SELECT at, name, plan, n FROM codes) d";
     assert_eq!(number(&mut restored, codes), 0);
     assert_eq!(number(&mut restored, "SELECT count(*) FROM rollup.check('codes')"), 0);
     restored.batch_execute("ALTER TABLE country RENAME name TO title; SELECT rollup.add_level('codes', 'codes_month', '1 month')").unwrap();
-    assert_eq!(number(&mut restored, "SELECT sum(n)::bigint FROM codes_month"), number(&mut restored, "SELECT count(*) FROM sale"));
+    assert_eq!(
+        number(&mut restored, "SELECT sum(n)::bigint FROM codes_month"),
+        number(&mut restored, "SELECT count(*) FROM sale")
+    );
     // What is unique is held again.
     for drop in ["ALTER TABLE country DROP CONSTRAINT country_code_key", "DROP INDEX plan_id_idx"] {
         let refused = restored.batch_execute(drop).unwrap_err();

@@ -154,7 +154,13 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape) -> Result<()>
     let names = statements::kept_names(&own);
     let groups = statements::coarser(plan, &level, target);
     catalog::define(&format!("INSERT INTO {relation} ({names}) {groups}"))?;
-    views::make(d.state.nodes().is_some(), plan, Names { source, target, view: None, shown: None }, Some(&level), d.id)?;
+    views::make(
+        d.state.nodes().is_some(),
+        plan,
+        Names { source, target, view: None, shown: None },
+        Some(&level),
+        d.id,
+    )?;
     super::written::note(d.id, plan)?;
     let said = Shape { width: shape.width.clone(), keys: level.keys }.to_string();
     comments::write(&own, source, &relation, &view, Some(&said))

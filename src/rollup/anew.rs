@@ -38,7 +38,10 @@ pub fn replace(d: &Definition, all: &[Difference], name: &str, text: &str, optio
         return fail(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             format!("a rollup that follows lookup tables takes no other's place: {}", differences::told(all)),
-            format!("Give the new one another name; or SELECT rollup.drop({}); lets go of what it has.", literal(&d.name)),
+            format!(
+                "Give the new one another name; or SELECT rollup.drop({}); lets go of what it has.",
+                literal(&d.name)
+            ),
         );
     }
     refuse_what_cannot(d, all, &plan, &of_rollup)?;

@@ -32,9 +32,11 @@ fn texts(plan: &Plan, source: &str, target: &str, view: &str, shape: Option<&str
     let of_table = plan.columns.iter().filter(|c| c.in_table()).map(|c| (false, c));
     let seen = plan.seen();
     let of_view = seen.columns.iter().filter(|c| !c.hidden).map(|c| (true, c));
-    all.extend(of_table.chain(of_view).map(|(view, c)| {
-        (On { view, column: Some(c.name.clone()) }, text_of(plan, c))
-    }));
+    all.extend(
+        of_table
+            .chain(of_view)
+            .map(|(view, c)| (On { view, column: Some(c.name.clone()) }, text_of(plan, c))),
+    );
     all
 }
 

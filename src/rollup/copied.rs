@@ -29,7 +29,10 @@ fn count_instead(d: &Definition, to: pg_sys::Oid) -> Result<()> {
     if d.plan()?.followed.is_some() {
         return fail(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-            format!("rollup {} follows lookup tables, and does not go to a table that is no part of its own", d.name),
+            format!(
+                "rollup {} follows lookup tables, and does not go to a table that is no part of its own",
+                d.name
+            ),
             "Make another rollup over that table, under another name.",
         );
     }

@@ -104,7 +104,12 @@ fn of_query(d: &Definition, mut select: Select, options: &Options, found: &mut A
             None => from,
         };
         return {
-            found.add(How::Anew, "FROM", shown(&old.followed, old.from_clause(source)), shown(&followed, from));
+            found.add(
+                How::Anew,
+                "FROM",
+                shown(&old.followed, old.from_clause(source)),
+                shown(&followed, from),
+            );
             Ok(())
         };
     }
@@ -112,7 +117,8 @@ fn of_query(d: &Definition, mut select: Select, options: &Options, found: &mut A
         && !was.is_same(now)
     {
         let told = |followed: &Followed| {
-            let keys = followed.keys.iter().map(|(_, key)| format!("{} AS {}", key.written, ident(&key.name)));
+            let keys =
+                followed.keys.iter().map(|(_, key)| format!("{} AS {}", key.written, ident(&key.name)));
             format!("{} by {}", one_line(&followed.from.text()), keys.collect::<Vec<_>>().join(", "))
         };
         found.add(How::Anew, "what is joined", told(was), told(now));

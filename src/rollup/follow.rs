@@ -7,11 +7,11 @@
 //! that a row has at most one partner is asked for all the same, since who counts rows by name wants each to count once.
 use super::catalog::{self, Must};
 use super::definition;
-use super::error::{Result, fail, internal};
+use super::error::{Result, fail, internal, report};
 use super::source::{self, Source};
 use crate::pg::deparse::shown_name;
-use crate::pg::lookups::{self, Lookup, Lookups, Taken};
-use crate::pg::query::{Entry, Select, Target};
+use crate::pg::lookups;
+use crate::pg::query::{Entry, Lookup, Lookups, Select, Taken, Target};
 use crate::pg::xact::{ActingAs, role_name};
 use hll_rollup::sql::ident;
 use hll_rollup::{Column, Followed, Named, Plan, Role};
@@ -78,7 +78,9 @@ fn check_unique(lookup: &Lookup) -> Result<()> {
     }
     fail(
         UNSUPPORTED,
-        format!("a row may have several partners in lookup table {name}: no unique index is on ({columns}) alone"),
+        format!(
+            "a row may have several partners in lookup table {name}: no unique index is on ({columns}) alone"
+        ),
         format!("ALTER TABLE {name} ADD UNIQUE ({columns});"),
     )
 }
@@ -97,7 +99,10 @@ fn check_readable(lookup: &Lookup, source: &Source) -> Result<()> {
     let (name, role) = (shown_name(lookup.table), role_name(source.owner));
     fail(
         PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-        format!("permission denied for lookup table {name}, which role {role}, the owner of {}, reads in the views of the rollup", source.qualified()),
+        format!(
+            "permission denied for lookup table {name}, which role {role}, the owner of {}, reads in the views of the rollup",
+            source.qualified()
+        ),
         format!("GRANT SELECT ({columns}) ON {name} TO {};", ident(&role)),
     )
 }
@@ -106,13 +111,17 @@ fn check_readable(lookup: &Lookup, source: &Source) -> Result<()> {
 fn joined_by(select: &Select, lookups: &Lookups) -> Result<Vec<String>> {
     let mut hidden = Vec::new();
     for column in &lookups.by {
-        let called = select.targets.iter().zip(&lookups.entries).find(|(t, taken)| t.name == *column && !taken.joined);
+        let called =
+            select.targets.iter().zip(&lookups.entries).find(|(t, taken)| t.name == *column && !taken.joined);
         match called {
             Some((_, taken)) if taken.column.as_ref() == Some(column) => {}
             Some(_) => {
                 return fail(
                     PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN,
-                    format!("column {column} of the query is called like the column of {} that it joins by", shown_name(select.source)),
+                    format!(
+                        "column {column} of the query is called like the column of {} that it joins by",
+                        shown_name(select.source)
+                    ),
                     "Call it something else: expression AS another_name.",
                 );
             }
@@ -198,7 +207,9 @@ pub fn of_today(id: i64, plan: &Plan) -> Result<Plan> {
         for view in views.iter().flatten() {
             let now = lookups::columns_in_view(*view, table.id.into());
             for column in columns.iter_mut() {
-                if let Some((_, name)) = now.iter().find(|(was, now)| *was == column.called && !now.is_empty()) {
+                if let Some((_, name)) =
+                    now.iter().find(|(was, now)| *was == column.called && !now.is_empty())
+                {
                     column.now = name.clone();
                 }
             }
@@ -207,20 +218,22 @@ pub fn of_today(id: i64, plan: &Plan) -> Result<Plan> {
     Ok(plan)
 }
 
-/// The same of a view that came with a dump.
+/// Has the views of a rollup that came with a dump go with the unique indexes again.
 pub fn rest_again(id: i64, plan: &Plan) -> Result<()> {
     if plan.followed.is_none() {
         return Ok(());
     }
-    let view = {
+    let views = {
         let _acting = ActingAs::catalog();
-        catalog::maybe_now::<String>(
-            "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM rollup.definition d JOIN pg_catalog.pg_class c ON c.oid = d.shown \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE d.id = $1",
+        catalog::write(
+            "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM (SELECT d.shown FROM rollup.definition d WHERE d.id = $1 UNION ALL SELECT l.shown FROM rollup.level l WHERE l.definition = $1) v \
+             JOIN pg_catalog.pg_class c ON c.oid = v.shown AND c.relkind = 'v' JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace",
             &[id.into()],
+            |row| row.must::<String>(1),
         )?
     };
-    view.map_or(Ok(()), |view| rest_on_unique(&of_today(id, plan)?, &view))
+    let plan = of_today(id, plan)?;
+    views.iter().try_for_each(|view| rest_on_unique(&plan, view))
 }
 
 /// Has a view go with the unique indexes of the lookup tables, by which a row has one partner: PostgreSQL drops none of them
@@ -233,13 +246,24 @@ pub fn rest_on_unique(plan: &Plan, view: &str) -> Result<()> {
         |row| Ok((row.must::<pg_sys::Oid>(1)?, row.must::<pg_sys::Oid>(2)?)),
     )?;
     let Some(rule) = rule.into_iter().next() else { return Ok(()) };
-    for (table, columns) in followed.from.tables.iter().zip(&followed.columns).filter(|(_, all)| !all.is_empty()) {
+    for (table, columns) in
+        followed.from.tables.iter().zip(&followed.columns).filter(|(_, all)| !all.is_empty())
+    {
         let table = pg_sys::Oid::from(table.id);
         let joins = |name: &String| columns.iter().any(|c| c.joins && c.now == *name);
         let all = crate::pg::security::columns_of(table).into_iter();
         let by = all.filter(|(_, name)| joins(name)).map(|(number, _)| number).collect();
-        if let Some(index) = unique(&Lookup { table, by, columns: Vec::new() })? {
-            lookups::rest_on(rule, index);
+        match unique(&Lookup { table, by, columns: Vec::new() })? {
+            Some(index) => lookups::rest_on(rule, index),
+            None => report(
+                PgSqlErrorCode::ERRCODE_WARNING,
+                format!(
+                    "lookup table {} is not unique any more in what {view} joins it by",
+                    shown_name(table)
+                ),
+                "A row counts once for each partner, as in the query itself.",
+            )
+            .report(PgLogLevel::WARNING),
         }
     }
     Ok(())

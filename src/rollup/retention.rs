@@ -94,7 +94,10 @@ pub fn retain(
             PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
             format!("{name} is not a table"),
             match stored_behind(relation)? {
-                Some(table) => format!("It joins lookup tables to {table}, whose rows expire: SELECT rollup.retain({}, '90 days');", literal(&table)),
+                Some(table) => format!(
+                    "It joins lookup tables to {table}, whose rows expire: SELECT rollup.retain({}, '90 days');",
+                    literal(&table)
+                ),
                 None => "Rows of tables expire, with or without partitions.".into(),
             },
         );

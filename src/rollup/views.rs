@@ -127,16 +127,28 @@ pub fn make(nodes: bool, plan: &Plan, names: Names, level: Option<&Level>, id: i
     let plan = &follow::of_today(id, plan)?;
     let table = level.map_or(names.target, |l| &l.target);
     let followed = plan.followed.is_some();
-    let view = make_one(id, level, Kind::Live, names.view, || beside(table, followed, Kind::Live), |view| {
-        live_sql::live_view(nodes, plan, view, names.source, names.target, level, id)
-    })?;
+    let view = make_one(
+        id,
+        level,
+        Kind::Live,
+        names.view,
+        || beside(table, followed, Kind::Live),
+        |view| live_sql::live_view(nodes, plan, view, names.source, names.target, level, id),
+    )?;
     if followed {
         let is_new = names.shown.is_none() && known(id, level, Kind::Shown)?.is_none();
-        let shown = make_one(id, level, Kind::Shown, names.shown, || beside(table, true, Kind::Shown), |view| {
-            live_sql::shown_view(plan, view, table)
-        })?;
+        let shown = make_one(
+            id,
+            level,
+            Kind::Shown,
+            names.shown,
+            || beside(table, true, Kind::Shown),
+            |view| live_sql::shown_view(plan, view, table),
+        )?;
         if is_new {
-            let text = format!("{table} joined to the lookup tables as they are; {view} adds the rows not yet rolled up");
+            let text = format!(
+                "{table} joined to the lookup tables as they are; {view} adds the rows not yet rolled up"
+            );
             catalog::execute(&format!("COMMENT ON VIEW {shown} IS {}", literal(&text)), &[])?;
         }
         follow::rest_on_unique(plan, &shown)?;

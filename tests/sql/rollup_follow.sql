@@ -106,6 +106,17 @@ SELECT count(*), sum(sales) FROM rollup.series(NULL::sales_live, '2026-03-01 05:
 SELECT count(*) FROM sale JOIN land ON id = land_id WHERE amount > 3 AND at >= '2026-03-01 05:00Z' AND at < '2026-03-04 07:00Z';
 -- what is unique stays so
 ALTER TABLE land DROP CONSTRAINT country_pkey;
+CREATE TABLE sale_copy (LIKE sale);
+SELECT rollup.move('sales', 'sale_copy');
+DROP TABLE sale_copy;
+-- CASCADE takes the views along; a change of columns makes them again, and they are what the query is, with several partners too
+ALTER TABLE land DROP CONSTRAINT country_pkey CASCADE;
+SELECT name, shown, live FROM rollup.definition;
+INSERT INTO land VALUES (2, 'Swaziland', NULL);
+SELECT rollup.add_column('sales', 'least', 'min(amount)'), rollup.drop_column('sales', 'least');
+SELECT * FROM all_differ(), LATERAL (SELECT string_agg(DISTINCT country, ',' ORDER BY country) FROM sales) c;
+DELETE FROM land WHERE title = 'Swaziland';
+ALTER TABLE land ADD CONSTRAINT country_pkey PRIMARY KEY (id);
 -- what has expired stays joined to the lookup tables as they are
 \set VERBOSITY default
 SELECT rollup.retain('sales', '10 years');

@@ -40,9 +40,7 @@ impl Joins {
 
     /// The clause, with what `table` makes of the number of a table, from 1, and its name.
     pub fn filled(&self, table: impl Fn(usize, &str) -> String) -> String {
-        fill(&self.from, |n| {
-            n.checked_sub(1).and_then(|at| self.tables.get(at)).map(|of| table(n, &of.name))
-        })
+        fill(&self.from, |n| n.checked_sub(1).and_then(|at| self.tables.get(at)).map(|of| table(n, &of.name)))
     }
 
     /// Whether both are the same clause, whatever the tables are.

@@ -120,7 +120,8 @@ pub fn insert(plan: &Plan, target: &str, groups: &str) -> String {
 pub fn query(plan: &Plan, source: &str) -> String {
     let filter = plan.filter.as_ref().map_or(String::new(), |f| format!(" WHERE {f}"));
     let seen = plan.seen();
-    let from = plan.followed.as_ref().map_or_else(|| plan.from_clause(source), |followed| followed.from.text());
+    let from =
+        plan.followed.as_ref().map_or_else(|| plan.from_clause(source), |followed| followed.from.text());
     let visible: Vec<&Column> = seen.columns.iter().filter(|c| !c.hidden).collect();
     let keys = visible.iter().enumerate().filter(|(_, c)| c.is_key()).map(|(i, _)| (i + 1).to_string());
     format!(

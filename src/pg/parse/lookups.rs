@@ -2,40 +2,9 @@
 //! is read.
 use crate::pg::deparse::string;
 use crate::pg::expression::nodes;
-use crate::pg::select::Unsupported;
+use crate::pg::select::{Lookup, Lookups, Taken, Unsupported};
 use crate::pg::tables::Tables;
 use pgrx::{PgList, pg_sys};
-
-/// A table that a query looks things up in.
-#[derive(Debug, Clone)]
-pub struct Lookup {
-    /// The table.
-    pub table: pg_sys::Oid,
-    /// The numbers of its columns that are joined by.
-    pub by: Vec<i16>,
-    /// The names of those that the query names.
-    pub columns: Vec<String>,
-}
-
-/// An entry of the select list.
-#[derive(Debug, Clone)]
-pub struct Taken {
-    /// It is a group key made of columns of lookup tables.
-    pub joined: bool,
-    /// The column of the source that it is.
-    pub column: Option<String>,
-}
-
-/// The lookup tables of a query.
-#[derive(Debug, Clone)]
-pub struct Lookups {
-    /// The tables of the FROM clause, as `from_clause` numbers them; None: the source.
-    pub tables: Vec<Option<Lookup>>,
-    /// The columns of the source that are joined by.
-    pub by: Vec<String>,
-    /// Each entry of the select list that has a name.
-    pub entries: Vec<Taken>,
-}
 
 const SNAPSHOT: &str = "joins => 'snapshot' takes lookup tables as they are when a row is counted, and lets their columns filter and be summed. \
     Or show the column as a group key, and filter in the query over the rollup.";
@@ -167,9 +136,9 @@ impl<'a> Joining<'a> {
                 return Ok(Taken { joined: false, column });
             };
             let parts = nodes(node);
-            let in_aggregate = parts.iter().any(|n| {
-                (**n).type_ == pg_sys::NodeTag::T_Aggref && !self.of_lookups(*n).is_empty()
-            });
+            let in_aggregate = parts
+                .iter()
+                .any(|n| (**n).type_ == pg_sys::NodeTag::T_Aggref && !self.of_lookups(*n).is_empty());
             if in_aggregate {
                 return no(
                     format!("column {name} aggregates {column}, a column of a lookup table"),
@@ -184,7 +153,9 @@ impl<'a> Joining<'a> {
             }
             if self.vars(node).iter().any(|var| var.varno as usize == self.source) {
                 return no(
-                    format!("group key {name} mixes {column}, a column of a lookup table, with columns of the table that is rolled up"),
+                    format!(
+                        "group key {name} mixes {column}, a column of a lookup table, with columns of the table that is rolled up"
+                    ),
                     "Group by each by itself, and compute in the query over the rollup.",
                 );
             }
@@ -228,11 +199,7 @@ impl<'a> Joining<'a> {
     }
 
     /// Notes which columns of lookup tables an expression names.
-    unsafe fn note(
-        &self,
-        node: *mut pg_sys::Node,
-        all: &mut [Option<Lookup>],
-    ) -> Result<(), Unsupported> {
+    unsafe fn note(&self, node: *mut pg_sys::Node, all: &mut [Option<Lookup>]) -> Result<(), Unsupported> {
         // SAFETY: as in `entries`.
         for var in unsafe { self.of_lookups(node) } {
             if var.varattno <= 0 {
@@ -273,7 +240,9 @@ impl<'a> Joining<'a> {
 
     fn column(&self, var: &pg_sys::Var) -> String {
         // SAFETY: a look-up in the catalog, which gives NULL where there is no such column.
-        unsafe { string(pg_sys::get_attname(self.tables.entry(var.varno as usize).relid, var.varattno, true)) }
+        unsafe {
+            string(pg_sys::get_attname(self.tables.entry(var.varno as usize).relid, var.varattno, true))
+        }
     }
 
     fn table(&self, var: &pg_sys::Var) -> String {
@@ -356,8 +325,11 @@ unsafe fn columns_in(query: *mut pg_sys::Query, table: pg_sys::Oid, found: &mut 
 
 /// Has an object, of which the class and the number are given, depend on another.
 pub fn rest_on(object: (pg_sys::Oid, pg_sys::Oid), on: (pg_sys::Oid, pg_sys::Oid)) {
-    let address =
-        |(class, id): (pg_sys::Oid, pg_sys::Oid)| pg_sys::ObjectAddress { classId: class, objectId: id, objectSubId: 0 };
+    let address = |(class, id): (pg_sys::Oid, pg_sys::Oid)| pg_sys::ObjectAddress {
+        classId: class,
+        objectId: id,
+        objectSubId: 0,
+    };
     let (object, on) = (address(object), address(on));
     // SAFETY: both addresses outlive the call, which writes a row of the catalog.
     unsafe { pg_sys::recordDependencyOn(&object, &on, pg_sys::DependencyType::DEPENDENCY_NORMAL) }

@@ -5,7 +5,7 @@ use crate::pg::expression::Rewriter;
 pub use crate::pg::expression::{Aggregate, Part};
 use crate::pg::lookups::Joining;
 use crate::pg::select::no;
-pub use crate::pg::select::{Entry, Select, Target, Unsupported};
+pub use crate::pg::select::{Entry, Lookup, Lookups, Select, Taken, Target, Unsupported};
 pub use crate::pg::steady::Unsteady;
 use crate::pg::tables::Tables;
 use crate::pg::target::{is_time, key_target, value_target};

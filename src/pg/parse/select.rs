@@ -1,6 +1,5 @@
 //! A SELECT as PostgreSQL understood it.
 use crate::pg::expression::Part;
-use crate::pg::lookups::Lookups;
 use crate::pg::steady::Unsteady;
 use hll_rollup::Joins;
 use pgrx::pg_sys;
@@ -52,6 +51,37 @@ pub struct Target {
     pub sortable: bool,
     /// What it is.
     pub entry: Entry,
+}
+
+/// A table that a query looks things up in.
+#[derive(Debug, Clone)]
+pub struct Lookup {
+    /// The table.
+    pub table: pg_sys::Oid,
+    /// The numbers of its columns that are joined by.
+    pub by: Vec<i16>,
+    /// The names of those that the query names.
+    pub columns: Vec<String>,
+}
+
+/// An entry of the select list.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// It is a group key made of columns of lookup tables.
+    pub joined: bool,
+    /// The column of the source that it is.
+    pub column: Option<String>,
+}
+
+/// The lookup tables of a query.
+#[derive(Debug, Clone)]
+pub struct Lookups {
+    /// The tables of the FROM clause, as `from_clause` numbers them; None: the source.
+    pub tables: Vec<Option<Lookup>>,
+    /// The columns of the source that are joined by.
+    pub by: Vec<String>,
+    /// Each entry of the select list that has a name.
+    pub entries: Vec<Taken>,
 }
 
 /// A SELECT as PostgreSQL understood it.
