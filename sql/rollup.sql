@@ -79,7 +79,8 @@ CREATE TABLE rollup.definition (
   partial     text[] NOT NULL DEFAULT '{}',
   notify      boolean NOT NULL DEFAULT false,
   routines    jsonb,
-  own         jsonb
+  own         jsonb,
+  shown       regclass
 ) WITH (fillfactor = 50);
 COMMENT ON COLUMN rollup.definition.relation IS 'NULL: it was dropped by hand, as SOURCE may have been; the rollup does nothing until rollup.drop';
 COMMENT ON COLUMN rollup.definition.last_owner IS 'who owned its table, or its source, when that was dropped: a role of the cluster of SYSTEM_ID';
@@ -95,6 +96,7 @@ COMMENT ON COLUMN rollup.definition.generation IS 'counts changes of what it is,
 COMMENT ON COLUMN rollup.definition.whole IS 'every raw row that is there was counted, and every change of one followed, as far as raw rows have not expired';
 COMMENT ON COLUMN rollup.definition.routines IS 'functions and types outside pg_catalog that it called when it was made, with their owners: others are called only where a superuser or its owner owns them';
 COMMENT ON COLUMN rollup.definition.own IS 'which columns of its table are its own, whatever they are called, as in rollup.level';
+COMMENT ON COLUMN rollup.definition.shown IS 'where lookup tables are followed, the view that joins them to its table, as that of a level is in rollup.level; NULL: users read its table';
 COMMENT ON COLUMN rollup.definition.partial IS 'columns that were added without backfill';
 COMMENT ON COLUMN rollup.definition.notify IS 'it sends a notification when it has changed';
 COMMENT ON COLUMN rollup.definition.joined IS 'the tables of its FROM clause, which the plan numbers; NULL: the source alone';
@@ -117,6 +119,7 @@ CREATE TABLE rollup.level (
   live        regclass,
   keys        text[],
   own         jsonb,
+  shown       regclass,
   PRIMARY KEY (definition, name)
 );
 COMMENT ON TABLE rollup.level IS 'Coarser levels of rollups, by rollup.create(coarser) and rollup.add_level: the same columns in longer buckets, or without some of the keys';
@@ -311,7 +314,7 @@ SELECT pg_catalog.pg_extension_config_dump('rollup.partitioning', '');
 -- The catalog is written by the functions alone; a live view reads the snapshot as whoever reads the view,
 -- and transaction ids tell nothing. Query texts are shown to the rollup's owner only.
 GRANT SELECT (id, name, relation, source, timezone, every, on_change, adopted, state, system_id, seen_xmax, seen_xip, rows_total,
-  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, live, long_keys, nodes, left_out, joined, last_owner, notify)
+  backlog_from_xmax, backlog_from_xip, backlog_to_xmax, backlog_to_xip, backlog_cursor, backlog_cuts, backlog_rows, backlog_done, backlog_started, live, long_keys, nodes, left_out, joined, last_owner, notify, shown)
   ON rollup.definition TO PUBLIC;
 GRANT SELECT (id, last_run, last_rows, failures, started, hold_until, runs, failed, updated_at) ON rollup.attempt TO PUBLIC;
 GRANT SELECT (id, definition, started, finished, rows_in, groups) ON rollup.run TO PUBLIC;

@@ -34,6 +34,7 @@ mod expiry_meanwhile;
 mod exporter;
 mod faults;
 mod figures;
+mod follow;
 mod frameworks;
 mod hostile;
 mod imports;

@@ -112,11 +112,23 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape, with: With) -
     super::written::check(d)?;
     let (source, target, _) = d.parts()?;
     let width: Interval = catalog::one("SELECT $1::pg_catalog.interval", &[shape.width.as_str().into()])?;
+    if plan.followed.is_some() && shape.keys.is_some() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("rollup {} follows lookup tables, and has no levels without some of its keys", d.name),
+            format!(
+                "SELECT rollup.add_level({}, {}, {}); then group the level by the keys that are wanted, when it is read.",
+                literal(&d.name),
+                literal(name),
+                literal(&shape.width)
+            ),
+        );
+    }
     let keys = levels::keys(d, plan, name, shape, with)?;
     let (bucket, expression) = buckets(d, plan, &shape.width, &width, keys.is_some())?;
     let schema = d.schema()?;
     let (schema, table) = naming::split(name, &schema)?;
-    let (relation, view) = naming::refuse_taken(&schema, &table)?;
+    let (relation, view) = naming::refuse_taken(&schema, &table, plan.followed.is_some())?;
     refuse_double(d, name, bucket, keys.as_ref(), with)?;
     let level = Level {
         name: naming::name_in_catalog(&schema, &table, &d.schema()?)?,
@@ -153,7 +165,13 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape, with: With) -
     let names = statements::kept_names(&own);
     let groups = statements::coarser(plan, &level, target);
     catalog::define(&format!("INSERT INTO {relation} ({names}) {groups}"))?;
-    views::make(d.state.nodes().is_some(), plan, Names { source, target, view: None }, Some(&level), d.id)?;
+    views::make(
+        d.state.nodes().is_some(),
+        plan,
+        Names { source, target, view: None, shown: None },
+        Some(&level),
+        d.id,
+    )?;
     super::written::note(d.id, plan)?;
     let said = Shape { width: shape.width.clone(), keys: level.keys }.to_string();
     comments::write(&own, source, &relation, &view, Some(&said))
@@ -164,17 +182,17 @@ pub fn drop(d: &Definition, level: &str, keep_data: bool) -> Result<()> {
     let relation = {
         let _acting = ActingAs::catalog();
         catalog::write(
-            "DELETE FROM rollup.level WHERE definition = $1 AND name = $2 RETURNING relation::pg_catalog.oid, live::pg_catalog.oid",
+            "DELETE FROM rollup.level WHERE definition = $1 AND name = $2 RETURNING relation::pg_catalog.oid, live::pg_catalog.oid, shown::pg_catalog.oid",
             &[d.id.into(), level.into()],
-            |row| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<pg_sys::Oid>(2)?.unwrap_or(pg_sys::InvalidOid))),
+            |row| Ok((row.get::<pg_sys::Oid>(1)?, [row.get::<pg_sys::Oid>(2)?, row.get::<pg_sys::Oid>(3)?])),
         )?
     };
-    let Some((Some(relation), live)) = relation.first().copied() else {
+    let Some((Some(relation), views)) = relation.first().copied() else {
         return fail(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             format!("rollup {} has no level {level}", d.name),
             "SELECT * FROM rollup.level lists the levels.",
         );
     };
-    super::drop::drop_table(relation, live, keep_data)
+    super::drop::drop_table(relation, views, keep_data)
 }

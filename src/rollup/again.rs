@@ -11,7 +11,7 @@ use super::differences::{self, Asked, Difference, How};
 use super::error::{Result, fail, report};
 use super::levels::Shape;
 use super::naming;
-use super::options::{Again, Options};
+use super::options::{Again, Joining, Options};
 use super::source;
 use super::{add_level, anew, clock, evolve};
 use crate::pg::query::Select;
@@ -28,7 +28,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     create::check_isolation()?;
     clock::check_timezone(&options.timezone)?;
     let select = definition::analyse(text, &options.timezone)?;
-    create::check_source(&select, options.joins)?;
+    create::check_source(&select, options.joins != Joining::Refuse)?;
     let Some(id) = find(name, &select, &options)? else { return create::create(name, text, options) };
     let d = match options.again {
         Again::Replace => caller::lock(id)?,
@@ -68,7 +68,7 @@ fn find(name: &str, select: &Select, options: &Options) -> Result<Option<i64>> {
     };
     let _acting = ActingAs::catalog();
     let found = catalog::write(
-        "SELECT d.id FROM rollup.definition d WHERE d.relation = pg_catalog.to_regclass($1) AND ($3 OR d.name = ANY ($2)) \
+        "SELECT d.id FROM rollup.definition d WHERE coalesce(d.shown, d.relation) = pg_catalog.to_regclass($1) AND ($3 OR d.name = ANY ($2)) \
          OR d.relation IS NULL AND d.name = ANY ($2) ORDER BY d.relation LIMIT 1",
         &[
             format!("{}.{}", ident(&schema), ident(&table)).into(),

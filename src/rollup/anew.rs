@@ -9,7 +9,7 @@ use super::differences::{self, Difference};
 use super::error::{Result, fail, internal};
 use super::levels;
 use super::naming;
-use super::options::Options;
+use super::options::{Joining, Options};
 use super::run::{self, HowMuch};
 use super::views::{self, Grants, Kept};
 use crate::pg::xact::ActingAs;
@@ -34,6 +34,16 @@ pub fn replace(d: &Definition, all: &[Difference], name: &str, text: &str, optio
     let plan = d.plan()?;
     super::written::check(d)?;
     let of_rollup = levels::of(d)?;
+    if plan.followed.is_some() || options.joins == Joining::Follow {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("a rollup that follows lookup tables takes no other's place: {}", differences::told(all)),
+            format!(
+                "Give the new one another name; or SELECT rollup.drop({}); lets go of what it has.",
+                literal(&d.name)
+            ),
+        );
+    }
     refuse_what_cannot(d, all, &plan, &of_rollup)?;
     let (_, target, _) = d.parts()?;
     let mut tables = Vec::new();

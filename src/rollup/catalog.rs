@@ -93,6 +93,9 @@ impl Definition {
         if let Some(joins) = &mut plan.joins {
             joins.tables = joined_tables(&self.joined);
         }
+        if let Some(followed) = &mut plan.followed {
+            followed.from.tables = joined_tables(&self.joined);
+        }
         plan.check().map_err(|e| internal(format!("the plan of rollup {}: {e}", self.name)))?;
         Ok(plan)
     }
@@ -277,7 +280,9 @@ pub fn named(name: &str) -> Result<Option<Definition>> {
     let _acting = ActingAs::catalog();
     let sql = with_definition(
         "WHERE d.name = $1 OR d.relation = (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE pg_catalog.concat(n.nspname, '.', c.relname) = $1 AND c.relkind IN ('r', 'p') LIMIT 1) ORDER BY d.name = $1",
+         WHERE pg_catalog.concat(n.nspname, '.', c.relname) = $1 AND c.relkind IN ('r', 'p') LIMIT 1) \
+         OR d.shown = (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE pg_catalog.concat(n.nspname, '.', c.relname) = $1 AND c.relkind = 'v' LIMIT 1) ORDER BY d.name = $1",
     );
     Ok(understood(read(&sql, &[name.into()], definition)?)?.pop())
 }

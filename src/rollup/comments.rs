@@ -4,7 +4,7 @@ use super::catalog::{self, Definition};
 use super::error::Result;
 use super::views;
 use hll_rollup::sql::{ident, literal};
-use hll_rollup::{Level, Plan, Role};
+use hll_rollup::{Column, Level, Plan, Role};
 use std::collections::HashMap;
 
 /// What a comment is on: the table (or the view), and its column, if it is one's.
@@ -29,29 +29,34 @@ fn texts(plan: &Plan, source: &str, target: &str, view: &str, shape: Option<&str
             ),
         ),
     ];
-    for c in &plan.columns {
-        let users: Vec<&str> = plan
-            .columns
-            .iter()
-            .filter(|r| match &r.role {
-                Role::Result { of, .. } => of.contains(&c.name),
-                Role::Value(m) => m.companion.as_ref() == Some(&c.name),
-                Role::Key => false,
-            })
-            .map(|r| r.name.as_str())
-            .collect();
-        let text = match &c.role {
-            _ if c.hidden => format!("{}: a part of {}", c.written, users.join(", ")),
-            Role::Result { of, .. } => format!("{}, from {}", c.written, of.join(", ")),
-            _ => c.written.clone(),
-        };
-        for (view, shows) in [(false, c.in_table()), (true, !c.hidden)] {
-            if shows {
-                all.push((On { view, column: Some(c.name.clone()) }, text.clone()));
-            }
-        }
-    }
+    let of_table = plan.columns.iter().filter(|c| c.in_table()).map(|c| (false, c));
+    let seen = plan.seen();
+    let of_view = seen.columns.iter().filter(|c| !c.hidden).map(|c| (true, c));
+    all.extend(
+        of_table
+            .chain(of_view)
+            .map(|(view, c)| (On { view, column: Some(c.name.clone()) }, text_of(plan, c))),
+    );
     all
+}
+
+/// What a column is made of.
+fn text_of(plan: &Plan, c: &Column) -> String {
+    let users: Vec<&str> = plan
+        .columns
+        .iter()
+        .filter(|r| match &r.role {
+            Role::Result { of, .. } => of.contains(&c.name),
+            Role::Value(m) => m.companion.as_ref() == Some(&c.name),
+            Role::Key => false,
+        })
+        .map(|r| r.name.as_str())
+        .collect();
+    match &c.role {
+        _ if c.hidden => format!("{}: a part of {}", c.written, users.join(", ")),
+        Role::Result { of, .. } => format!("{}, from {}", c.written, of.join(", ")),
+        _ => c.written.clone(),
+    }
 }
 
 fn say(on: &On, target: &str, view: &str, text: Option<&str>) -> Result<()> {

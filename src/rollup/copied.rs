@@ -5,7 +5,7 @@
 //! counted of them (see `carried`); where the copy has fewer rows of those that are there, it is refused (see `anew`).
 use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail, internal};
-use super::options::{Again, Options};
+use super::options::{Again, Joining, Options};
 use super::watch::OnChange;
 use super::{anew, carried, create, definition, differences, levels, naming, relocate, source};
 use crate::pg::deparse::shown_name;
@@ -27,6 +27,16 @@ pub fn move_to(d: &Definition, to: pg_sys::Oid) -> Result<()> {
 }
 
 fn count_instead(d: &Definition, to: pg_sys::Oid) -> Result<()> {
+    if d.plan()?.followed.is_some() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!(
+                "rollup {} follows lookup tables, and does not go to a table that is no part of its own",
+                d.name
+            ),
+            "Make another rollup over that table, under another name.",
+        );
+    }
     let (adopted, left) = anew::about(d)?;
     if !adopted && !left.is_empty() {
         carried::carry(d, to)?;
@@ -53,7 +63,7 @@ fn count_instead(d: &Definition, to: pg_sys::Oid) -> Result<()> {
         let _acting = ActingAs::role(acting_for(d, &there)?);
         lock::take_definitions(to);
         let select = definition::analyse(&text, &options.timezone)?;
-        create::check_source(&select, options.joins)?;
+        create::check_source(&select, options.joins != Joining::Refuse)?;
         let found = differences::of(d, select, &options)?;
         anew::replace(d, &found.all, &name, &text, options)?
     };
@@ -118,7 +128,7 @@ fn options(d: &Definition, joins: bool) -> Result<Options> {
         coarser,
         names_levels: true,
         timezone: d.timezone.clone(),
-        joins,
+        joins: if joins { Joining::Snapshot } else { Joining::Refuse },
         into: None,
         backfill: true,
         on_change: OnChange::parse(&on_change)?,

@@ -5,16 +5,16 @@ use super::adopt;
 use super::catalog::{self, Definition, Must};
 use super::citus;
 use super::error::{Result, fail, internal};
-use super::options::Options;
+use super::options::{Joining, Options};
 use super::source::{self, Source};
 use super::views::{self, Names};
 use super::watch::{self, OnChange};
-use super::{add_level, clock, comments::Said, definition, drafted, naming, trust};
+use super::{add_level, clock, comments::Said, definition, drafted, follow, naming, trust};
 use crate::pg::deparse;
 use crate::pg::query::Select;
 use crate::pg::xact;
 use hll_rollup::sql::{ident, literal};
-use hll_rollup::{Joins, Plan, State, from_clause, statements};
+use hll_rollup::{Followed, Joins, Plan, State, from_clause, statements};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -55,7 +55,7 @@ pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
     let id = insert_definition(&draft)?;
     begin(&draft, id)?;
     let source = draft.source.qualified();
-    let names = Names { source: &source, target: &draft.target, view: None };
+    let names = Names { source: &source, target: &draft.target, view: None, shown: None };
     views::make(draft.place.is_some(), &draft.plan, names, None, id)?;
     said.again(&draft.plan, &source, &draft.target, &draft.view, None)?;
     say_what_the_table_lacks(&draft.plan, &draft.target, &draft.view);
@@ -91,19 +91,21 @@ fn draft<'a>(name: &str, text: &'a str, options: &'a Options) -> Result<Draft<'a
     let timezone = options.timezone.as_str();
     clock::check_timezone(timezone)?;
     let mut select = definition::analyse(text, timezone)?;
-    check_source(&select, options.joins)?;
+    check_source(&select, options.joins != Joining::Refuse)?;
     refuse_rollups(select.source, options.on_change)?;
     let place = citus::place(select.source)?;
     if let Some(place) = &place {
         citus::create::prepare(place, &mut select)?;
         citus::create::refuse_options(options)?;
     }
+    let (select, followed) = followed(select, options, place.is_some())?;
     let source = source::describe(select.source)?;
     let from = from_clause(select.joins.as_ref(), &source.qualified(), &select.alias);
     let mut plan = definition::plan(&select, &from, timezone)?;
     if place.is_none() {
         definition::count_rows(&mut plan, &from, timezone)?;
     }
+    plan.followed = followed;
     if options.on_change == OnChange::Recompute {
         watch::check_followed(select.source, &plan)?;
         plan.follows = Some(timezone.to_string());
@@ -113,7 +115,7 @@ fn draft<'a>(name: &str, text: &'a str, options: &'a Options) -> Result<Draft<'a
     let (schema, table) = naming::split(name, &source.schema)?;
     let name = naming::name_in_catalog(&schema, &table, &source.schema)?;
     let ((target, view), owner) = match &options.into {
-        None => (naming::refuse_taken(&schema, &table)?, source.owner),
+        None => (naming::refuse_taken(&schema, &table, plan.followed.is_some())?, source.owner),
         Some(into) => {
             let names = names_beside(into, &source)?;
             let owner = adopt::check_table(&names.0)?;
@@ -121,6 +123,27 @@ fn draft<'a>(name: &str, text: &'a str, options: &'a Options) -> Result<Draft<'a
         }
     };
     Ok(Draft { options, text, source_oid: select.source, source, place, plan, name, target, view, owner })
+}
+
+/// The query by which rows are counted, and the lookup tables that are joined to what it counts.
+fn followed(select: Select, options: &Options, on_nodes: bool) -> Result<(Select, Option<Followed>)> {
+    if options.joins != Joining::Follow || select.joins.is_none() {
+        return Ok((select, None));
+    }
+    let refuse = |what: &str, hint: &str| fail(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, what, hint);
+    if on_nodes {
+        return refuse(
+            "lookup tables of a table that Citus keeps cannot be followed",
+            "joins => 'snapshot' joins each row to reference tables as they are when it is counted.",
+        );
+    }
+    if options.into.is_some() {
+        return refuse(
+            "a table that was there before cannot be the one of a rollup that follows lookup tables",
+            "Leave INTO_TABLE out: the rollup makes its own table, under its name and _keys.",
+        );
+    }
+    follow::split(select, &options.timezone)
 }
 
 /// Gives the source its stamp column and zone map, as its owner.
@@ -206,7 +229,7 @@ pub fn check_source(select: &Select, joins: bool) -> Result<()> {
         return fail(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             format!("the query joins {name} to other tables"),
-            "joins => 'snapshot' joins each row to the lookup tables as they are when it is counted; later changes of a lookup table are not followed.",
+            "joins => 'follow' joins lookup tables when the rollup is read, and follows their changes; joins => 'snapshot' joins each row to what they hold when it is counted.",
         );
     }
     Ok(())
@@ -253,7 +276,7 @@ fn say_what_the_table_lacks(plan: &Plan, target: &str, view: &str) {
 fn insert_definition(draft: &Draft) -> Result<i64> {
     let (options, plan) = (draft.options, &draft.plan);
     let oids = |joins: &Joins| joins.tables.iter().map(|table| table.id.into()).collect::<Vec<pg_sys::Oid>>();
-    let joined = plan.joins.as_ref().map(oids);
+    let joined = plan.joins.as_ref().or(plan.followed.as_ref().map(|f| &f.from)).map(oids);
     let plan = serde_json::to_string(plan).map_err(internal)?;
     let adopted = options.into.is_some();
     let whole = options.backfill && !adopted;

@@ -86,6 +86,7 @@ pub fn plan(select: &Select, from: &str, zone: &str) -> Result<Plan> {
         follows: None,
         columns,
         joins: select.joins.clone(),
+        followed: None,
         alias: select.alias.clone(),
         filter: select.filter.clone(),
         time_column,

@@ -3,15 +3,16 @@ use super::catalog::{self, Definition, Must};
 use super::citus;
 use super::definition;
 use super::error::Result;
+use super::follow;
 use super::levels::Shape;
 use super::naming;
-use super::options::Options;
+use super::options::{Joining, Options};
 use super::renamed;
 use crate::pg::deparse::shown_name;
 use crate::pg::query::Select;
 use crate::pg::xact::ActingAs;
 use hll_rollup::sql::ident;
-use hll_rollup::{Column, Plan, Role, from_clause, statements};
+use hll_rollup::{Column, Followed, Plan, Role, from_clause, statements};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
@@ -91,13 +92,36 @@ fn of_query(d: &Definition, mut select: Select, options: &Options, found: &mut A
     // Names were read as the caller reads them; all that follows is done as the owner, whose expressions it plans.
     let _acting = d.owner.map(ActingAs::role);
     citus::create::prepare_again(d, &mut select)?;
+    let (select, followed) = match options.joins {
+        Joining::Follow => follow::split(select, &options.timezone)?,
+        _ => (select, None),
+    };
     let from = from_clause(select.joins.as_ref(), source, &select.alias);
     let mut new = definition::plan(&select, &from, &options.timezone)?;
-    if select.joins != old.joins {
+    if select.joins != old.joins || followed.is_some() != old.followed.is_some() {
+        let shown = |followed: &Option<Followed>, from: String| match followed {
+            Some(followed) => format!("{}, followed", one_line(&followed.from.text())),
+            None => from,
+        };
         return {
-            found.add(How::Anew, "FROM", old.from_clause(source), from);
+            found.add(
+                How::Anew,
+                "FROM",
+                shown(&old.followed, old.from_clause(source)),
+                shown(&followed, from),
+            );
             Ok(())
         };
+    }
+    if let Some((was, now)) = old.followed.as_ref().zip(followed.as_ref())
+        && !was.is_same(now)
+    {
+        let told = |followed: &Followed| {
+            let keys =
+                followed.keys.iter().map(|(_, key)| format!("{} AS {}", key.written, ident(&key.name)));
+            format!("{} by {}", one_line(&followed.from.text()), keys.collect::<Vec<_>>().join(", "))
+        };
+        found.add(How::Anew, "what is joined", told(was), told(now));
     }
     renamed::agree(d, &old, &mut new, source)?;
     if new.filter != old.filter {
@@ -138,6 +162,11 @@ fn of_query(d: &Definition, mut select: Select, options: &Options, found: &mut A
         found.add(How::Columns, &format!("column {}", a.name), "not there", a.written.as_str());
     }
     Ok(())
+}
+
+/// A text for a message.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn same(old: &Plan, c: &Column, new: &Plan, a: &Column) -> bool {
@@ -228,7 +257,7 @@ pub fn level(d: &Definition, name: &str, shape: &Shape) -> Result<Option<Level>>
     let _acting = ActingAs::catalog();
     let found = catalog::write(
         "SELECT l.name, l.width::pg_catalog.text, l.keys, l.width <> $3::pg_catalog.interval OR l.keys IS DISTINCT FROM $4 FROM rollup.level l \
-         WHERE l.definition = $1 AND l.relation = pg_catalog.to_regclass($2)",
+         WHERE l.definition = $1 AND coalesce(l.shown, l.relation) = pg_catalog.to_regclass($2)",
         &[
             d.id.into(),
             format!("{}.{}", ident(&schema), ident(&table)).into(),

@@ -69,8 +69,8 @@ pub fn check_stored(id: i64, name: &str, owner: pg_sys::Oid) -> Result<()> {
     let found = {
         let _acting = ActingAs::catalog();
         catalog::write(
-            "WITH r (oid) AS (SELECT v.oid FROM rollup.definition d, LATERAL (VALUES (d.relation::pg_catalog.oid), (d.live)) v (oid) WHERE d.id = $1 \
-               UNION SELECT v.oid FROM rollup.level l, LATERAL (VALUES (l.relation::pg_catalog.oid), (l.live)) v (oid) WHERE l.definition = $1), \
+            "WITH r (oid) AS (SELECT v.oid FROM rollup.definition d, LATERAL (VALUES (d.relation::pg_catalog.oid), (d.live), (d.shown)) v (oid) WHERE d.id = $1 \
+               UNION SELECT v.oid FROM rollup.level l, LATERAL (VALUES (l.relation::pg_catalog.oid), (l.live), (l.shown)) v (oid) WHERE l.definition = $1), \
              o (classid, objid) AS (SELECT t.tableoid, t.oid FROM pg_catalog.pg_attrdef t JOIN r ON r.oid = t.adrelid \
                UNION ALL SELECT w.tableoid, w.oid FROM pg_catalog.pg_rewrite w JOIN r ON r.oid = w.ev_class) \
              SELECT DISTINCT coalesce(p.oprcode::pg_catalog.oid, x.refobjid) FROM o JOIN pg_catalog.pg_depend x ON x.classid = o.classid AND x.objid = o.objid \

@@ -13,20 +13,19 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
     let relations = {
         let _acting = xact::ActingAs::catalog();
         catalog::write(
-            "WITH l AS (DELETE FROM rollup.level WHERE definition = $1 RETURNING relation, live), \
-             d AS (DELETE FROM rollup.definition WHERE id = $1 RETURNING relation, live, adopted), \
+            "WITH l AS (DELETE FROM rollup.level WHERE definition = $1 RETURNING relation, live, shown), \
+             d AS (DELETE FROM rollup.definition WHERE id = $1 RETURNING relation, live, shown, adopted), \
              a AS (DELETE FROM rollup.attempt WHERE id = $1), o AS (DELETE FROM rollup.lost WHERE definition = $1) \
-             SELECT relation::pg_catalog.oid, live::pg_catalog.oid, false FROM l UNION ALL SELECT relation::pg_catalog.oid, live::pg_catalog.oid, adopted FROM d",
+             SELECT relation::pg_catalog.oid, live::pg_catalog.oid, shown::pg_catalog.oid, false FROM l UNION ALL SELECT relation::pg_catalog.oid, live::pg_catalog.oid, shown::pg_catalog.oid, adopted FROM d",
             &[d.id.into()],
             |row| {
-                let oid =
-                    |at| Ok::<_, pgrx::spi::Error>(row.get::<pg_sys::Oid>(at)?.unwrap_or(pg_sys::InvalidOid));
-                Ok((oid(1)?, oid(2)?, row.get::<bool>(3)? == Some(true)))
+                let relation = row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid);
+                Ok((relation, [row.get(2)?, row.get(3)?], row.get::<bool>(4)? == Some(true)))
             },
         )?
     };
-    for (relation, live, adopted) in relations {
-        drop_table(relation, live, keep_data || adopted)?;
+    for (relation, views, adopted) in relations {
+        drop_table(relation, views, keep_data || adopted)?;
     }
     // The triggers of the source are its owner's, who need not be that of the rollup.
     let _acting = match &d.source {
@@ -40,17 +39,23 @@ pub fn drop(d: &Definition, keep_data: bool) -> Result<()> {
     forget_source(d.source_oid, d.source.is_some())
 }
 
-/// Drops a table of a rollup, unless its data is kept, and its view: the one that was made for it, whatever they are
-/// called by now.
-pub fn drop_table(relation: pg_sys::Oid, live: pg_sys::Oid, keep_data: bool) -> Result<()> {
+/// Drops a table of a rollup and the view that joins lookup tables to it, unless its data is kept, and its live view: those that
+/// were made for it, whatever they are called by now.
+pub fn drop_table(relation: pg_sys::Oid, views: [Option<pg_sys::Oid>; 2], keep_data: bool) -> Result<()> {
+    let [live, shown] = views;
     // Under the lock: another session may be giving its name to a table of its own.
-    if live != pg_sys::InvalidOid {
-        lock::relation(live, lock::Mode::All);
-    }
-    if let Some(view) = views::on(relation, Some(live))? {
+    let lock_view = |view: Option<pg_sys::Oid>| {
+        view.iter().for_each(|view| _ = lock::relation(*view, lock::Mode::All));
+    };
+    lock_view(live);
+    if let Some(view) = views::on(relation, live)? {
         catalog::execute(&format!("DROP VIEW {view}"), &[])?;
     }
     if !keep_data {
+        lock_view(shown);
+        if let Some(view) = shown.map(|shown| views::on(relation, Some(shown))).transpose()?.flatten() {
+            catalog::execute(&format!("DROP VIEW {view}"), &[])?;
+        }
         lock::take_partitions(relation);
         if lock::relation(relation, lock::Mode::All)
             && let Some(table) = qualified_name(relation)

@@ -5,6 +5,7 @@ use super::citus;
 use super::comments::Said;
 use super::definition;
 use super::error::{Result, fail};
+use super::follow;
 use super::levels;
 use super::newcomers;
 use super::range::{self, Range};
@@ -69,6 +70,13 @@ pub fn add_column(d: &Definition, name: &str, expression: &str, backfill: bool) 
 /// The columns of a rollup, whose plan is `old`, with one that is added.
 pub fn with_column(d: &Definition, old: &Plan, name: &str, expression: &str) -> Result<Vec<Column>> {
     let (source, _, _) = d.parts()?;
+    if old.followed.iter().flat_map(|f| &f.keys).any(|(_, key)| key.name == name) {
+        return fail(
+            PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN,
+            format!("two columns are called {name}"),
+            "Name each: expression AS name.",
+        );
+    }
     let from = old.from_clause(source);
     let keys: Vec<String> = old.keys().map(|c| format!("{} AS {}", c.written, ident(&c.name))).collect();
     let positions: Vec<String> = (1..=keys.len()).map(|n| n.to_string()).collect();
@@ -104,7 +112,7 @@ fn read_for(d: &Definition, text: &str) -> Result<Select> {
 /// Takes a column away; what other columns are made of stays, hidden.
 pub fn drop_column(d: &Definition, name: &str) -> Result<()> {
     let old = d.plan()?;
-    match old.column(name) {
+    match old.seen().column(name) {
         Some(c) if c.is_key() => {
             return fail(
                 WRONG,
@@ -135,6 +143,10 @@ pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
     let mut select = read_for(d, text)?;
     let _acting = d.owner.map(ActingAs::role);
     citus::create::prepare_again(d, &mut select)?;
+    let (select, followed) = match &old.followed {
+        Some(_) => follow::split(select, &d.timezone)?,
+        None => (select, None),
+    };
     let other_rows = || {
         fail(
             WRONG,
@@ -142,7 +154,11 @@ pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
             "Make another rollup, and drop this one when it has caught up.",
         )
     };
-    if select.source != d.source_oid || select.joins != old.joins {
+    let joins_as_it_did = match (&old.followed, &followed) {
+        (Some(was), Some(now)) => was.is_same(now),
+        (was, now) => was.is_none() && now.is_none() && select.joins == old.joins,
+    };
+    if select.source != d.source_oid || !joins_as_it_did {
         return other_rows();
     }
     let alias = select.alias.clone();
@@ -246,6 +262,8 @@ fn remake_views(
     alter: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let (source, target, _) = d.parts()?;
+    // The views that say it go.
+    let plan = &follow::of_today(d.id, plan)?;
     let table = |level: Option<&Level>| level.map_or(target.to_string(), |l| l.target.clone());
     // A view takes columns at its end; otherwise it is recreated. Those of levels may read the rollup's table too.
     let shown = |p: &Plan| {
@@ -266,7 +284,10 @@ fn remake_views(
     for (level, (said, shape)) in levels.iter().zip(said) {
         let own = &*plan.of_level(*level);
         let before = kept.iter().find(|k| k.is_of(*level));
-        let names = Names { source, target, view: before.map(|k| k.name.as_str()) };
+        let names = match before {
+            Some(before) => before.names(source, target),
+            None => Names { source, target, view: None, shown: None },
+        };
         let view = views::make(d.state.nodes().is_some(), plan, names, *level, d.id)?;
         if let Some(before) = before {
             before.restore(own)?;

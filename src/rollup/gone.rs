@@ -61,10 +61,12 @@ fn forget() -> Result<()> {
         return Ok(());
     }
     forget_in_definitions(&dropped)?;
-    for table in ["definition", "level"] {
+    for (table, view) in
+        [("definition", "live"), ("definition", "shown"), ("level", "live"), ("level", "shown")]
+    {
         catalog::execute(
             &format!(
-                "UPDATE rollup.{table} SET live = NULL WHERE ctid = ANY (ARRAY(SELECT ctid FROM rollup.{table} WHERE live = ANY ($1) FOR UPDATE SKIP LOCKED))"
+                "UPDATE rollup.{table} SET {view} = NULL WHERE ctid = ANY (ARRAY(SELECT ctid FROM rollup.{table} WHERE {view} = ANY ($1) FOR UPDATE SKIP LOCKED))"
             ),
             &[dropped.clone().into()],
         )?;
@@ -117,8 +119,8 @@ fn tell_leaving() -> Result<()> {
 fn known_dropped() -> Result<Vec<pg_sys::Oid>> {
     catalog::read(
         "WITH o AS MATERIALIZED (SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects() WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0) \
-         SELECT objid FROM o WHERE EXISTS (SELECT FROM rollup.source WHERE relation = objid) OR EXISTS (SELECT FROM rollup.definition WHERE relation = objid OR source = objid OR live = objid) \
-         OR EXISTS (SELECT FROM rollup.level WHERE relation = objid OR live = objid) OR EXISTS (SELECT FROM rollup.retention WHERE relation = objid) OR EXISTS (SELECT FROM rollup.archiving a WHERE a.partition = objid OR a.relation = objid) \
+         SELECT objid FROM o WHERE EXISTS (SELECT FROM rollup.source WHERE relation = objid) OR EXISTS (SELECT FROM rollup.definition WHERE relation = objid OR source = objid OR live = objid OR shown = objid) \
+         OR EXISTS (SELECT FROM rollup.level WHERE relation = objid OR live = objid OR shown = objid) OR EXISTS (SELECT FROM rollup.retention WHERE relation = objid) OR EXISTS (SELECT FROM rollup.archiving a WHERE a.partition = objid OR a.relation = objid) \
          OR EXISTS (SELECT FROM rollup.expired WHERE relation = objid) OR EXISTS (SELECT FROM rollup.partitioning WHERE relation = objid) \
          OR EXISTS (SELECT FROM rollup.change WHERE source = objid) OR EXISTS (SELECT FROM rollup.departure WHERE source = objid) OR EXISTS (SELECT FROM rollup.arrival WHERE source = objid OR relation = objid)",
         &[],

@@ -16,6 +16,7 @@ mod anew;
 mod archive;
 mod arrange;
 mod arrival;
+mod as_made;
 pub mod ask;
 pub mod attempt;
 mod backlog;
@@ -43,6 +44,7 @@ mod drop;
 pub mod error;
 mod evolve;
 pub mod expire;
+mod follow;
 mod gone;
 pub mod grid;
 mod guard;
@@ -131,10 +133,6 @@ fn stamp(_: &mut Call) -> pg_sys::Datum {
     pg_sys::Datum::from(xact::own_transaction_id() + citus::stamp_base())
 }
 
-fn wrong<T>(message: String, hint: &str) -> Result<T> {
-    error::fail(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message, hint)
-}
-
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn rollup_create(
@@ -154,11 +152,7 @@ fn rollup_create(
     let names_levels = coarser.is_some();
     let coarser = add_level::named(coarser)?;
     let again = options::Again::of(required(if_not_exists, "if_not_exists")?, required(replace, "replace")?)?;
-    let joins = match joins {
-        None => false,
-        Some("snapshot") => true,
-        Some(other) => return wrong(format!("joins is {other}"), "It is 'snapshot' or NULL."),
-    };
+    let joins = options::Joining::parse(joins)?;
     let timezone = required(timezone, "timezone")?.to_string();
     let on_change = watch::OnChange::parse(required(on_change, "on_change")?)?;
     let options = options::Options {
@@ -330,7 +324,7 @@ fn rollup_add_column(
 #[pg_extern(sql = false)]
 fn rollup_drop_column(name: &str, column: &str, if_exists: bool) -> Result<()> {
     let d = locked(name)?;
-    let there = d.plan()?.column(column).is_some_and(|c| !c.hidden);
+    let there = d.plan()?.seen().column(column).is_some_and(|c| !c.hidden);
     if if_exists && caller::skips(&format!("column {column} of rollup {name}"), there) {
         return Ok(());
     }

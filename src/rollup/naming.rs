@@ -81,14 +81,23 @@ pub fn split(name: &str, default_schema: &str) -> Result<(String, String)> {
     Ok((schema, table))
 }
 
-/// The table and the live view of a new rollup or level, qualified and quoted; neither may be there.
-pub fn refuse_taken(schema: &str, table: &str) -> Result<(String, String)> {
-    let target = format!("{}.{}", ident(schema), ident(table));
-    let view = format!("{}.{}", ident(schema), ident(&format!("{table}_live")));
-    for relation in [&target, &view] {
+/// What stands behind the name of a rollup whose table is not called like it, and the end of the name of that table.
+pub const STORED: &str = "_keys";
+
+/// The table and the live view of a new rollup or level, qualified and quoted; neither may be there. Where lookup tables are
+/// followed, the name itself is that of a view.
+pub fn refuse_taken(schema: &str, table: &str, followed: bool) -> Result<(String, String)> {
+    let name = |end: &str| format!("{}.{}", ident(schema), ident(&format!("{table}{end}")));
+    let (own, view) = (name(""), name("_live"));
+    for relation in [&own, &view] {
         refuse_existing(relation)?;
     }
-    Ok((target, view))
+    if !followed {
+        return Ok((own, view));
+    }
+    let stored = name(STORED);
+    refuse_existing(&stored)?;
+    Ok((stored, view))
 }
 
 /// Refuses a name that something has.

@@ -33,6 +33,33 @@ impl Again {
     }
 }
 
+/// What becomes of lookup tables that the query joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joining {
+    /// They are refused.
+    Refuse,
+    /// Each row is joined to what they hold when it is counted.
+    Snapshot,
+    /// Groups are joined to what they hold when the rollup is read.
+    Follow,
+}
+
+impl Joining {
+    /// As JOINS says.
+    pub fn parse(joins: Option<&str>) -> Result<Joining> {
+        match joins {
+            None => Ok(Joining::Refuse),
+            Some("snapshot") => Ok(Joining::Snapshot),
+            Some("follow") => Ok(Joining::Follow),
+            Some(other) => fail(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("joins is {other}"),
+                "It is 'snapshot', 'follow' or NULL.",
+            ),
+        }
+    }
+}
+
 /// What rollup.create is told besides name and query.
 pub struct Options {
     /// How often the worker runs it.
@@ -43,8 +70,8 @@ pub struct Options {
     pub names_levels: bool,
     /// The time zone of its buckets.
     pub timezone: String,
-    /// Lookup tables may be joined, as they are when a row is counted.
-    pub joins: bool,
+    /// What becomes of lookup tables.
+    pub joins: Joining,
     /// The table that becomes the rollup's, where it is there.
     pub into: Option<String>,
     /// Rows that are there are counted.

@@ -83,6 +83,7 @@ pub fn begin_again(relation: pg_sys::Oid) -> Result<()> {
             }
             citus::rebase::views(&d, &plan, &levels, place.is_some())?;
         }
+        super::follow::rest_again(id, &plan)?;
         let (source, target, _) = d.parts()?;
         let floors = [range::whole_from(source, &plan)?, range::whole_from(target, &plan)?];
         let range = Range::of(&plan, &d.timezone, None, None)

@@ -199,7 +199,7 @@ pub fn remake_views(d: &Definition, plan: &Plan, source: &str, target: &str) -> 
     let levels = levels::of(d)?;
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {
         let table = level.map_or(target, |l| l.target.as_str());
-        let names = views::Names { source, target, view: None };
+        let names = views::Names { source, target, view: None, shown: None };
         let view = views::make(false, plan, names, level, d.id)?;
         super::comments::write(
             &plan.of_level(level),

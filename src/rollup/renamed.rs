@@ -79,7 +79,7 @@ pub fn stored(d: &Definition) -> Result<Plan> {
     let levels = levels::of(d)?;
     let _acting = ActingAs::role(owner);
     for level in std::iter::once(None).chain(levels.iter().map(Some)) {
-        views::make(false, &plan, views::Names { source, target, view: None }, level, d.id)?;
+        views::make(false, &plan, views::Names { source, target, view: None, shown: None }, level, d.id)?;
     }
     Ok(plan)
 }

@@ -93,7 +93,13 @@ pub fn retain(
         return fail(
             PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
             format!("{name} is not a table"),
-            "Rows of tables expire, with or without partitions.",
+            match stored_behind(relation)? {
+                Some(table) => format!(
+                    "It joins lookup tables to {table}, whose rows expire: SELECT rollup.retain({}, '90 days');",
+                    literal(&table)
+                ),
+                None => "Rows of tables expire, with or without partitions.".into(),
+            },
         );
     };
     catalog::check_owner(Some(owner), &format!("table {name}"))?;
@@ -145,6 +151,18 @@ fn check_column(relation: pg_sys::Oid, name: &str, column: &str) -> Result<bool>
         );
     }
     Ok(zoned)
+}
+
+/// The table of a rollup or a level that a view joins to lookup tables, by its name in the session.
+fn stored_behind(view: pg_sys::Oid) -> Result<Option<String>> {
+    let found = {
+        let _acting = ActingAs::catalog();
+        catalog::maybe::<pg_sys::Oid>(
+            "SELECT d.relation::pg_catalog.oid FROM rollup.definition d WHERE d.shown = $1 UNION ALL SELECT l.relation::pg_catalog.oid FROM rollup.level l WHERE l.shown = $1",
+            &[view.into()],
+        )?
+    };
+    Ok(found.map(shown_name))
 }
 
 /// The time zone in which clock times of a table are read, where none is given: that of its rollups.

@@ -11,7 +11,7 @@
 //! the owner; a view that reads as its reader (`security_invoker`) is read so here, too.
 use super::catalog::{self, Definition, Must};
 use super::error::{Result, fail, internal, raise};
-use super::{grid, guard, levels, live_sql, views};
+use super::{as_made, follow, grid, guard, levels, live_sql, views};
 use crate::pg::answer::{answer, argument_type};
 use crate::pg::deparse::shown_name;
 use crate::pg::plan::planned;
@@ -79,13 +79,13 @@ fn series(call: &mut Call) -> Result<()> {
         return none(call);
     };
     let Some(d) = catalog::by_id(id)? else { return Err(internal("the rollup has just been dropped")) };
-    let plan = d.plan()?;
+    let plan = follow::of_today(d.id, &d.plan()?)?;
     let of = match of {
         None => None,
         Some(name) => levels::of(&d)?.into_iter().find(|level| level.name == name),
     };
     // What its owner may have put into the view, its reader sees, and as its reader: nothing is read in its place.
-    let as_made = views::is_as_made(&d, &plan, view, of.as_ref())?;
+    let as_made = as_made::is_as_made(&d, &plan, view, of.as_ref())?;
     let as_reader = as_reader || !as_made;
     let Some(cut) = Cut::of(&d, &plan, &asked, of.as_ref(), as_made)? else { return none(call) };
     let (source, target, owner) = d.parts()?;
@@ -98,6 +98,7 @@ fn series(call: &mut Call) -> Result<()> {
         _ => None,
     };
     let (stored, plan) = (whole_buckets(&d, &plan, level, of.as_ref())?, plan.of_level(of.as_ref()));
+    let plan = plan.seen();
     let from = Source { plan: &plan, kind: cut.kind, view: &stored, ends: level.zip(own.as_deref()) };
     let statement = from.query(&names, asked.fill);
     let args: Vec<DatumWithOid> =

@@ -127,6 +127,11 @@ fn is_foreign(text: &str) -> bool {
         || calls(text).iter().any(|call| !is_own_schema(&call.schema))
 }
 
+/// The group keys that are made of lookup tables when the rollup is read.
+fn joined_keys(plan: &Plan) -> impl Iterator<Item = &String> {
+    plan.followed.iter().flat_map(|followed| &followed.keys).map(|(_, key)| &key.expression)
+}
+
 /// Pieces of a plan's statements that name what is foreign.
 pub fn pieces(plan: &Plan) -> Vec<String> {
     let before = |text: &String| text.split('$').next().unwrap_or_default().to_string();
@@ -135,7 +140,8 @@ pub fn pieces(plan: &Plan) -> Vec<String> {
     let from = plan.joins.is_some().then(|| plan.from_clause("")).filter(|from| is_foreign(from));
     // Where a join names something, every statement over the source does.
     let all = from.map(|_| plan.bucket_of_row()).into_iter();
-    rules.chain(queries.cloned()).chain(all).collect()
+    let joined = joined_keys(plan).filter(|text| is_foreign(text)).cloned();
+    rules.chain(queries.cloned()).chain(all).chain(joined).collect()
 }
 
 /// The plan, in which no name stands for a function that it must not call.
@@ -161,6 +167,7 @@ pub fn checked(d: &Definition, plan: Plan) -> Result<Plan> {
     if !d.is_followed() {
         found.extend(called_by_query(&plan, source)?);
     }
+    found.extend(called_by_views(&plan, target)?);
     if let Some(odd) = odd(&found, &recorded, owner) {
         return refused(&d.name, &odd);
     }
@@ -257,7 +264,23 @@ fn called_by_query(plan: &Plan, source: &str) -> Result<Vec<Called>> {
     if let Ok(found) = analysed {
         return Ok(found);
     }
-    let texts = plan.kept().map(|c| &c.expression).chain(&plan.filter);
+    of_calls(plan.kept().map(|c| &c.expression).chain(&plan.filter))
+}
+
+/// What the views of a plan call that join lookup tables, as `called_by_query`.
+fn called_by_views(plan: &Plan, target: &str) -> Result<Vec<Called>> {
+    if plan.followed.is_none() {
+        return Ok(Vec::new());
+    }
+    let text = plan.joined(&format!("SELECT {} FROM {target}", statements::kept_names(plan))).into_owned();
+    match in_subtransaction(AssertUnwindSafe(|| Ok(called::outside(&text)))) {
+        Ok(found) => Ok(found),
+        Err(_) => of_calls(joined_keys(plan)),
+    }
+}
+
+/// Everything of the names that texts call.
+fn of_calls<'a>(texts: impl Iterator<Item = &'a String>) -> Result<Vec<Called>> {
     let mut found = Vec::new();
     for call in texts.flat_map(|text| calls(text)).filter(|call| !is_own_schema(&call.schema)) {
         found.extend(of_name(&call)?);
@@ -318,6 +341,7 @@ fn noted(
         let _acting = ActingAs::role(owner);
         let mut found = called_by_rules(plan, target)?;
         found.extend(called_by_query(plan, source)?);
+        found.extend(called_by_views(plan, target)?);
         found.sort_unstable();
         found.dedup();
         found

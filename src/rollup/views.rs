@@ -1,19 +1,15 @@
 //! Live views: made, and recreated where their columns change. Which view is the one of a table is kept in the catalog,
 //! by oid: it is told from others of the name, and followed when it is renamed. What its owner has set, options and
 //! grants, and who that is, holds for the one that takes its place; so do comments (see `comments`).
-use super::catalog::{self, Definition, Must};
+use super::catalog::{self, Must};
 use super::error::{Result, fail, internal};
+use super::follow;
 use super::live_sql;
-use super::naming::refuse_existing;
-use crate::pg::deparse::shown_name;
-use crate::pg::plan::called::is_superuser;
+use super::naming::{STORED, refuse_existing};
 use crate::pg::xact::ActingAs;
-use crate::pg::{lock, security, shape, watched};
-use hll_rollup::sql::ident;
+use hll_rollup::sql::{ident, literal};
 use hll_rollup::{Level, Plan};
 use pgrx::prelude::*;
-use std::cell::RefCell;
-use std::collections::HashMap;
 
 /// What the rollup reads, and its table, qualified and quoted.
 #[derive(Clone, Copy)]
@@ -22,8 +18,28 @@ pub struct Names<'a> {
     pub source: &'a str,
     /// The rollup's table.
     pub target: &'a str,
-    /// What the view was called that it takes the place of.
+    /// What the live view was called that it takes the place of.
     pub view: Option<&'a str>,
+    /// The same of the view that joins the lookup tables which are followed.
+    pub shown: Option<&'a str>,
+}
+
+/// The views on a table of a rollup, by their columns in the catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// What is stored, with the rows that are not.
+    Live,
+    /// What is stored, joined to the lookup tables that are followed, under the name of the rollup.
+    Shown,
+}
+
+impl Kind {
+    fn column(self) -> &'static str {
+        match self {
+            Kind::Live => "live",
+            Kind::Shown => "shown",
+        }
+    }
 }
 
 fn level_name(level: Option<&Level>) -> Option<String> {
@@ -36,13 +52,19 @@ const READS: &str = "c.relkind = 'v' AND EXISTS (SELECT FROM pg_catalog.pg_rewri
 
 /// The live view of a rollup or a level, qualified and quoted; None where it was dropped.
 pub fn of(id: i64, level: Option<&Level>) -> Result<Option<String>> {
+    known(id, level, Kind::Live)
+}
+
+/// The view of this kind, as `of`.
+fn known(id: i64, level: Option<&Level>, kind: Kind) -> Result<Option<String>> {
+    let column = kind.column();
     let _acting = ActingAs::catalog();
     let of = match level {
         None => "rollup.definition k WHERE k.id = $1 AND $2::pg_catalog.text IS NULL",
         Some(_) => "rollup.level k WHERE k.definition = $1 AND k.name = $2",
     };
     let found = catalog::write_often(
-        &format!("SELECT k.relation::pg_catalog.oid, k.live::pg_catalog.oid FROM {of}"),
+        &format!("SELECT k.relation::pg_catalog.oid, k.{column}::pg_catalog.oid FROM {of}"),
         &[id.into(), level_name(level).into()],
         |row| Ok((row.get::<pg_sys::Oid>(1)?, row.get::<pg_sys::Oid>(2)?)),
     )?;
@@ -90,8 +112,9 @@ pub fn on(relation: pg_sys::Oid, live: Option<pg_sys::Oid>) -> Result<Option<Str
     Ok(found.into_iter().flatten().next())
 }
 
-/// The view that a table of a rollup is to get: that of its name, as far as it fits. Nothing else may have the name.
-fn beside(table: &str) -> Result<String> {
+/// The view that a table of a rollup is to get: that of its name, as far as it fits. Nothing else may have the name. A table
+/// that is not called as its rollup says so at the end of its name.
+fn beside(table: &str, followed: bool, kind: Kind) -> Result<String> {
     let found = catalog::read(
         "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.oid = $1::pg_catalog.regclass",
@@ -100,36 +123,54 @@ fn beside(table: &str) -> Result<String> {
     )?;
     let (schema, name) =
         found.into_iter().next().ok_or_else(|| internal(format!("table {table} is gone")))?;
-    let mut end = name.len().min(63 - "_live".len());
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    let view = format!("{}.{}", ident(&schema), ident(&format!("{}_live", &name[..end])));
+    let name = if followed { name.strip_suffix(STORED).unwrap_or(&name) } else { &name };
+    let name = match kind {
+        Kind::Live => {
+            let mut end = name.len().min(63 - "_live".len());
+            while !name.is_char_boundary(end) {
+                end -= 1;
+            }
+            format!("{}_live", &name[..end])
+        }
+        Kind::Shown => name.to_string(),
+    };
+    let view = format!("{}.{}", ident(&schema), ident(&name));
     refuse_existing(&view)?;
     Ok(view)
 }
 
-/// Makes the live view of a rollup or a level, or makes it what the plan says; returns its name.
+/// Makes the live view of a rollup or a level, or makes it what the plan says, and where lookup tables are followed the view
+/// that joins them; returns the live view's name.
 pub fn make(nodes: bool, plan: &Plan, names: Names, level: Option<&Level>, id: i64) -> Result<String> {
-    let there = of(id, level)?;
-    let options = there.as_deref().map_or(Ok(Vec::new()), options)?;
-    let view = match there.or(names.view.map(str::to_string)) {
-        Some(view) => view,
-        None => beside(level.map_or(names.target, |l| &l.target))?,
-    };
-    catalog::define(&live_sql::live_view(nodes, plan, &view, names.source, names.target, level, id))?;
-    set_options(&view, &options)?;
-    refuse_temporary(&view)?;
-    let _acting = ActingAs::catalog();
-    let store = match level {
-        None => {
-            "UPDATE rollup.definition SET live = $2::pg_catalog.regclass WHERE id = $1 AND $3::pg_catalog.text IS NULL AND live IS DISTINCT FROM $2::pg_catalog.regclass"
+    let plan = &follow::of_today(id, plan)?;
+    let table = level.map_or(names.target, |l| &l.target);
+    let followed = plan.followed.is_some();
+    let view = make_one(
+        id,
+        level,
+        Kind::Live,
+        names.view,
+        || beside(table, followed, Kind::Live),
+        |view| live_sql::live_view(nodes, plan, view, names.source, names.target, level, id),
+    )?;
+    if followed {
+        let is_new = names.shown.is_none() && known(id, level, Kind::Shown)?.is_none();
+        let shown = make_one(
+            id,
+            level,
+            Kind::Shown,
+            names.shown,
+            || beside(table, true, Kind::Shown),
+            |view| live_sql::shown_view(plan, view, table),
+        )?;
+        if is_new {
+            let text = format!(
+                "{table} joined to the lookup tables as they are; {view} adds the rows not yet rolled up"
+            );
+            catalog::execute(&format!("COMMENT ON VIEW {shown} IS {}", literal(&text)), &[])?;
         }
-        Some(_) => {
-            "UPDATE rollup.level SET live = $2::pg_catalog.regclass WHERE definition = $1 AND name = $3 AND live IS DISTINCT FROM $2::pg_catalog.regclass"
-        }
-    };
-    catalog::execute(store, &[id.into(), view.clone().into(), level_name(level).into()])?;
+        follow::rest_on_unique(plan, &shown)?;
+    }
     if level.is_none() {
         super::trust::note(id, plan, names.source, names.target)?;
     }
@@ -139,37 +180,38 @@ pub fn make(nodes: bool, plan: &Plan, names: Names, level: Option<&Level>, id: i
     Ok(view)
 }
 
-/// Whether a live view says what it was made to say, as it is said in the names of today; an error where it belongs to another
-/// role than the rollup.
-pub fn is_as_made(d: &Definition, plan: &Plan, view: pg_sys::Oid, level: Option<&Level>) -> Result<bool> {
-    thread_local! {
-        static MADE: RefCell<HashMap<(pg_sys::Oid, i64), u64>> = RefCell::default();
-    }
-    let (source, target, owner) = d.parts()?;
-    // Once the lock is had the view stays as it is, and word of its changes has come.
-    if !lock::relation(view, lock::Mode::Read) {
-        return Ok(false);
-    }
-    if let Some(of) = security::owner_of(view).filter(|of| *of != owner && !is_superuser(*of)) {
-        super::strangers::not_run(&format!("view {}", shown_name(view)), of.to_u32(), owner)
-    }
-    let epoch = watched::epoch();
-    if MADE.with_borrow(|made| made.get(&(view, d.id)) == Some(&epoch)) {
-        return Ok(true);
-    }
-    let text = live_sql::live_view(d.state.nodes().is_some(), plan, "v", source, target, level, d.id);
-    let text = text.split_once(" AS ").map_or(text.as_str(), |(_, select)| select);
-    let made = {
-        let _acting = ActingAs::role(owner);
-        shape::deparsed(text)
+/// Makes a view, or makes it what `sql` says; returns its name. `was`: what it was called that was dropped; `new`: what it is
+/// called that never was.
+fn make_one(
+    id: i64,
+    level: Option<&Level>,
+    kind: Kind,
+    was: Option<&str>,
+    new: impl FnOnce() -> Result<String>,
+    sql: impl FnOnce(&str) -> String,
+) -> Result<String> {
+    let there = known(id, level, kind)?;
+    let options = there.as_deref().map_or(Ok(Vec::new()), options)?;
+    let view = match there.or(was.map(str::to_string)) {
+        Some(view) => view,
+        None => new()?,
     };
-    let is: String = catalog::one("SELECT pg_catalog.pg_get_viewdef($1)", &[view.into()])?;
-    let same = is.trim_end_matches(';') == made.trim_end_matches(';');
-    if same {
-        watched::watch(view);
-        MADE.with_borrow_mut(|made| _ = made.insert((view, d.id), epoch));
-    }
-    Ok(same)
+    catalog::define(&sql(&view))?;
+    set_options(&view, &options)?;
+    refuse_temporary(&view)?;
+    let _acting = ActingAs::catalog();
+    let column = kind.column();
+    let (table, row) = match level {
+        None => ("definition", "id = $1 AND $3::pg_catalog.text IS NULL"),
+        Some(_) => ("level", "definition = $1 AND name = $3"),
+    };
+    catalog::execute(
+        &format!(
+            "UPDATE rollup.{table} SET {column} = $2::pg_catalog.regclass WHERE {row} AND {column} IS DISTINCT FROM $2::pg_catalog.regclass"
+        ),
+        &[id.into(), view.clone().into(), level_name(level).into()],
+    )?;
+    Ok(view)
 }
 
 /// What is set for a view, as `name = 'value'`: CREATE OR REPLACE VIEW forgets it.
@@ -211,14 +253,22 @@ fn refuse_temporary(view: &str) -> Result<()> {
     }
 }
 
-/// A live view that was dropped, to be recreated.
-pub struct Kept {
-    level: Option<String>,
+/// A view that was dropped, to be recreated.
+struct Dropped {
     /// Its name, qualified and quoted.
-    pub name: String,
+    name: String,
     owner: String,
     options: Vec<String>,
     grants: Grants,
+    /// What was said of it.
+    comment: Option<String>,
+}
+
+/// The views on a table of a rollup that were dropped, to be recreated.
+pub struct Kept {
+    level: Option<String>,
+    live: Option<Dropped>,
+    shown: Option<Dropped>,
 }
 
 /// What is granted on a table or view to others than its owner.
@@ -241,16 +291,26 @@ impl Grant {
     }
 }
 
-/// Drops the live view of a rollup or a level, if it is there; whatever stands on it speaks up.
+/// Drops the views of a rollup or a level, as far as they are there; whatever stands on them speaks up.
 pub fn drop(id: i64, level: Option<&Level>) -> Result<Option<Kept>> {
-    let Some(name) = of(id, level)? else { return Ok(None) };
+    let (live, shown) = (drop_one(id, level, Kind::Live)?, drop_one(id, level, Kind::Shown)?);
+    let some = live.is_some() || shown.is_some();
+    Ok(some.then(|| Kept { level: level_name(level), live, shown }))
+}
+
+fn drop_one(id: i64, level: Option<&Level>, kind: Kind) -> Result<Option<Dropped>> {
+    let Some(name) = known(id, level, kind)? else { return Ok(None) };
     let (options, grants) = (options(&name)?, grants(&name)?);
-    let owner = catalog::one(
-        "SELECT pg_catalog.format('%I', r.rolname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner WHERE c.oid = $1::pg_catalog.regclass",
+    let (owner, comment) = catalog::read(
+        "SELECT pg_catalog.format('%I', r.rolname), pg_catalog.obj_description(c.oid, 'pg_class') FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner WHERE c.oid = $1::pg_catalog.regclass",
         &[name.as_str().into()],
-    )?;
+        |row| Ok((row.must::<String>(1)?, row.get::<String>(2)?)),
+    )?
+    .into_iter()
+    .next()
+    .ok_or_else(|| internal(format!("view {name} is gone")))?;
     catalog::define(&format!("DROP VIEW {name}"))?;
-    Ok(Some(Kept { level: level_name(level), name, owner, options, grants }))
+    Ok(Some(Dropped { name, owner, options, grants, comment }))
 }
 
 /// What is granted on a table or view, qualified and quoted, to others than its owner.
@@ -294,16 +354,31 @@ impl Grants {
 }
 
 impl Kept {
-    /// Whether it was that of this level, or of the rollup itself.
+    /// Whether they were those of this level, or of the rollup itself.
     pub fn is_of(&self, level: Option<&Level>) -> bool {
         self.level == level_name(level)
     }
 
-    /// Gives the view that took its place to whom it belonged, for those to read who might, and nobody else.
+    /// What the views were called.
+    pub fn names<'a>(&'a self, source: &'a str, target: &'a str) -> Names<'a> {
+        let name = |view: &'a Option<Dropped>| view.as_ref().map(|view| view.name.as_str());
+        Names { source, target, view: name(&self.live), shown: name(&self.shown) }
+    }
+
+    /// Gives the views that took their place to whom they belonged, for those to read who might, and nobody else.
     pub fn restore(&self, plan: &Plan) -> Result<()> {
-        let view = &self.name;
-        set_options(view, &self.options)?;
-        self.grants.restore(view, plan)?;
-        catalog::define(&format!("ALTER VIEW {view} OWNER TO {}", self.owner))
+        let seen = &*plan.seen();
+        for Dropped { name, owner, options, grants, .. } in self.live.iter().chain(&self.shown) {
+            set_options(name, options)?;
+            grants.restore(name, seen)?;
+            catalog::define(&format!("ALTER VIEW {name} OWNER TO {owner}"))?;
+        }
+        // What is said of live views, and of columns, is kept elsewhere.
+        match self.shown.as_ref().map(|shown| (&shown.name, &shown.comment)) {
+            Some((name, Some(comment))) => {
+                catalog::execute(&format!("COMMENT ON VIEW {name} IS {}", literal(comment)), &[])
+            }
+            _ => Ok(()),
+        }
     }
 }

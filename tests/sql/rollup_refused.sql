@@ -51,7 +51,7 @@ SELECT no('SELECT at, count(*) FROM no_such_table GROUP BY 1');
 SELECT no('SELECT xact_start, count(*) FROM pg_stat_activity GROUP BY 1');
 -- joins
 SELECT no('SELECT at, name, count(*) FROM event JOIN site ON id = site GROUP BY 1, 2');
-SELECT no('SELECT at, name, count(*) FROM event JOIN site ON id = site GROUP BY 1, 2', ', joins => ''follow''');
+SELECT no('SELECT at, name, count(*) FROM event JOIN site ON id = site GROUP BY 1, 2', ', joins => ''other''');
 SELECT no('SELECT a.at, count(*) FROM event a JOIN event b USING (site) GROUP BY 1', ', joins => ''snapshot''');
 SELECT no('SELECT at, name, count(*) FROM site LEFT JOIN event ON id = site GROUP BY 1, 2', ', joins => ''snapshot''');
 SELECT no('SELECT at, name, count(*) FROM event FULL JOIN site ON id = site GROUP BY 1, 2', ', joins => ''snapshot''');

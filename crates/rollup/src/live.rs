@@ -19,7 +19,7 @@ pub fn with_tail(plan: &Plan, table: &str, tail: &str) -> String {
     format!("SELECT {} FROM {table} UNION ALL {tail}", kept_names(plan))
 }
 
-/// What users see of the groups of `parts`, of which several are one.
+/// What users see of the groups of `parts`, of which several are one. `plan` is that of what is seen.
 pub fn united(plan: &Plan, parts: &str) -> String {
     let merged = |name: &str| match plan.column(name) {
         Some(c) => c.merge().map_or_else(|| ident(name), |m| merge_many(c, m)),

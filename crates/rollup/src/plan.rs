@@ -2,6 +2,7 @@
 //!
 //! Expressions in it are SQL texts with qualified names. Nothing here looks into them.
 use crate::bucket::{Bucket, Kind};
+use crate::followed::Followed;
 use crate::sql::{Time, ident};
 use crate::template::fill;
 use serde::{Deserialize, Serialize};
@@ -34,9 +35,12 @@ impl Joins {
 
     /// The clause, with the names of the tables.
     pub fn text(&self) -> String {
-        fill(&self.from, |n| {
-            n.checked_sub(1).and_then(|n| self.tables.get(n)).map(|table| table.name.clone())
-        })
+        self.filled(|_, name| name.to_string())
+    }
+
+    /// The clause, with what `table` makes of the number of a table, from 1, and its name.
+    pub fn filled(&self, table: impl Fn(usize, &str) -> String) -> String {
+        fill(&self.from, |n| n.checked_sub(1).and_then(|at| self.tables.get(at)).map(|of| table(n, &of.name)))
     }
 
     /// Whether both are the same clause, whatever the tables are.
@@ -132,6 +136,9 @@ pub struct Plan {
     pub columns: Vec<Column>,
     /// The FROM clause, where the query joins lookup tables.
     pub joins: Option<Joins>,
+    /// The lookup tables that are joined when the rollup is read, in the place of those that are joined when rows are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followed: Option<Followed>,
     /// The name of the source inside the query.
     pub alias: String,
     /// WHERE of the SELECT.

@@ -119,12 +119,15 @@ pub fn insert(plan: &Plan, target: &str, groups: &str) -> String {
 /// The rollup's query as it would be written today.
 pub fn query(plan: &Plan, source: &str) -> String {
     let filter = plan.filter.as_ref().map_or(String::new(), |f| format!(" WHERE {f}"));
-    let visible: Vec<&Column> = plan.columns.iter().filter(|c| !c.hidden).collect();
+    let seen = plan.seen();
+    let from =
+        plan.followed.as_ref().map_or_else(|| plan.from_clause(source), |followed| followed.from.text());
+    let visible: Vec<&Column> = seen.columns.iter().filter(|c| !c.hidden).collect();
     let keys = visible.iter().enumerate().filter(|(_, c)| c.is_key()).map(|(i, _)| (i + 1).to_string());
     format!(
         "SELECT {} FROM {}{filter} GROUP BY {}",
         list(visible.iter().copied(), |c| format!("{} AS {}", c.written, ident(&c.name))),
-        plan.from_clause(source),
+        from,
         keys.collect::<Vec<_>>().join(", ")
     )
 }

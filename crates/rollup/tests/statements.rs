@@ -69,6 +69,7 @@ fn plan() -> Plan {
             },
         ],
         joins: None,
+        followed: None,
         alias: "r".into(),
         filter: Some("r.status <> 404".into()),
         time_column: "at".into(),

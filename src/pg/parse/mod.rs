@@ -3,6 +3,7 @@ pub mod constant;
 pub mod deparse;
 pub mod expression;
 pub mod generated;
+pub mod lookups;
 pub mod pinned;
 pub mod query;
 pub mod reach;

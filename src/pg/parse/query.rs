@@ -3,8 +3,9 @@ pub use crate::pg::deparse::set_local;
 use crate::pg::deparse::{Names, from_clause, string};
 use crate::pg::expression::Rewriter;
 pub use crate::pg::expression::{Aggregate, Part};
+use crate::pg::lookups::Joining;
 use crate::pg::select::no;
-pub use crate::pg::select::{Entry, Select, Target, Unsupported};
+pub use crate::pg::select::{Entry, Lookup, Lookups, Select, Taken, Target, Unsupported};
 pub use crate::pg::steady::Unsteady;
 use crate::pg::tables::Tables;
 use crate::pg::target::{is_time, key_target, value_target};
@@ -123,6 +124,9 @@ unsafe fn read(q: &mut pg_sys::Query, zone: &str, has_time_key: bool) -> Result<
         let time_keys: Vec<_> =
             keys.iter().filter(|(k, _)| is_time(pg_sys::exprType(*k))).map(|(k, _)| *k).collect();
         let source = if has_time_key { tables.source(&time_keys)? } else { 1 };
+        // Before entries are taken apart below.
+        let joining = tables.joins() && has_time_key;
+        let lookups = joining.then(|| Joining::new(q, &tables, source).read());
         let (mut targets, mut hidden_keys) = (Vec::new(), Vec::new());
         for te in entries {
             match ((*te).resjunk, is_key(te)) {
@@ -147,6 +151,7 @@ unsafe fn read(q: &mut pg_sys::Query, zone: &str, has_time_key: bool) -> Result<
             temporary: pg_sys::get_rel_persistence(rte.relid) as u8 == b't',
             alias: string((*rte.eref).aliasname),
             joins,
+            lookups,
             filter: (!quals.is_null()).then(|| rewriter.text(quals)),
             filter_volatile,
             session_dependent: rewriter.session_dependent(),

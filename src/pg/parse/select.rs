@@ -53,6 +53,37 @@ pub struct Target {
     pub entry: Entry,
 }
 
+/// A table that a query looks things up in.
+#[derive(Debug, Clone)]
+pub struct Lookup {
+    /// The table.
+    pub table: pg_sys::Oid,
+    /// The numbers of its columns that are joined by.
+    pub by: Vec<i16>,
+    /// The names of those that the query names.
+    pub columns: Vec<String>,
+}
+
+/// An entry of the select list.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// It is a group key made of columns of lookup tables.
+    pub joined: bool,
+    /// The column of the source that it is.
+    pub column: Option<String>,
+}
+
+/// The lookup tables of a query.
+#[derive(Debug, Clone)]
+pub struct Lookups {
+    /// The tables of the FROM clause, as `from_clause` numbers them; None: the source.
+    pub tables: Vec<Option<Lookup>>,
+    /// The columns of the source that are joined by.
+    pub by: Vec<String>,
+    /// Each entry of the select list that has a name.
+    pub entries: Vec<Taken>,
+}
+
 /// A SELECT as PostgreSQL understood it.
 #[derive(Debug, Clone)]
 pub struct Select {
@@ -66,6 +97,8 @@ pub struct Select {
     pub temporary: bool,
     /// The FROM clause, where it joins.
     pub joins: Option<Joins>,
+    /// What it takes of the tables that it joins, or why it takes more than can be followed.
+    pub lookups: Option<Result<Lookups, Unsupported>>,
     /// The name of the source inside the query.
     pub alias: String,
     /// The WHERE clause.
@@ -83,7 +116,7 @@ pub struct Select {
 }
 
 /// Why a text is no SELECT that can be looked at: what is there, and what to write instead.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Unsupported {
     /// What is there.
     pub what: String,

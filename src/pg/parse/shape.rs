@@ -38,6 +38,15 @@ pub struct Wanted<'a> {
 /// The first SELECT of a view that groups rows of the table into these columns; None where there is no such view, or no
 /// such SELECT in it.
 pub fn of_view(view: pg_sys::Oid, wanted: &Wanted) -> Option<Shape> {
+    // SAFETY: the copy of the tree is ours.
+    unsafe { find(query_of_view(view)?, wanted) }
+}
+
+/// A copy of what a view selects; None where there is no such view.
+///
+/// # Safety
+/// The copy is used while the memory context of the caller is there.
+pub unsafe fn query_of_view(view: pg_sys::Oid) -> Option<*mut pg_sys::Query> {
     // SAFETY: the relation is open while its rule is copied, and stays locked; the copy is ours.
     unsafe {
         let relation = pg_sys::try_relation_open(view, pg_sys::AccessShareLock as i32);
@@ -50,7 +59,7 @@ pub fn of_view(view: pg_sys::Oid, wanted: &Wanted) -> Option<Shape> {
             pg_sys::copyObjectImpl(query.cast()).cast::<pg_sys::Query>()
         });
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        find(query?, wanted)
+        query
     }
 }
 

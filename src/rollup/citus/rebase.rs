@@ -122,6 +122,13 @@ fn understood(d: &Definition, old: Plan, at: &Place) -> Result<Plan> {
             "Drop it and create it again with on_change => 'ignore'.",
         );
     }
+    if old.followed.is_some() {
+        return fail(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("rollup {} follows lookup tables, and Citus keeps {source} now", d.name),
+            "Drop it and create it again with joins => 'snapshot'.",
+        );
+    }
     let text = statements::query(&old, source);
     let mut select = {
         let _acting = ActingAs::role(owner);
@@ -154,7 +161,7 @@ pub fn views(d: &Definition, plan: &Plan, levels: &[Level], nodes: bool) -> Resu
         let table = level.map_or(target, |l| l.target.as_str());
         let shape = levels::said(d, level)?;
         let said = Said::before(d, plan, source, table, level, shape.as_deref())?;
-        let view = views::make(nodes, plan, Names { source, target, view: None }, level, d.id)?;
+        let view = views::make(nodes, plan, Names { source, target, view: None, shown: None }, level, d.id)?;
         said.again(&plan.of_level(level), source, table, &view, shape.as_deref())?;
     }
     Ok(())
