@@ -193,7 +193,13 @@ fn a_restored_database_follows_on() {
     let mut restored = cluster.restore("again", &dump).unwrap();
     let shown = "SELECT coalesce(string_agg(shown::text, ',' ORDER BY name), '') FROM rollup.definition";
     assert_eq!(text(&mut restored, shown), text(&mut client, shown));
-    restored.batch_execute("INSERT INTO sale (at, country, customer, amount, code) VALUES (now(), 1, 1, 1, 'x1'); SELECT rollup_sale(); UPDATE country SET name = 'new' WHERE id = 1").unwrap();
+    for statement in [
+        "INSERT INTO sale (at, country, customer, amount, code) VALUES (now(), 1, 1, 1, 'x1')",
+        "SELECT rollup_sale()",
+        "UPDATE country SET name = 'new' WHERE id = 1",
+    ] {
+        restored.batch_execute(statement).unwrap();
+    }
     let codes = "SELECT count(*) FROM (SELECT date_trunc('day', at, 'UTC') AS at, c.name, p.name AS plan, count(*) AS n FROM sale s LEFT JOIN country c ON c.code = s.code LEFT JOIN plan p ON p.id = s.country GROUP BY 1, 2, 3
         EXCEPT ALL SELECT at, name, plan, n FROM codes) d";
     assert_eq!(number(&mut restored, codes), 0);
