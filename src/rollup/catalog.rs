@@ -316,13 +316,15 @@ pub fn of_named_source(source: pg_sys::Oid, call: &str) -> Result<Vec<Definition
     if !definitions.is_empty() {
         return Ok(definitions);
     }
-    let _acting = ActingAs::catalog();
-    let rollup = read_often(
-        "SELECT d.source::pg_catalog.oid FROM rollup.definition d WHERE $1 IN (d.relation, d.live) OR EXISTS \
-         (SELECT FROM rollup.level l WHERE l.definition = d.id AND $1 IN (l.relation, l.live))",
-        &[source.into()],
-        |row| row.get::<pg_sys::Oid>(1),
-    )?;
+    let rollup = {
+        let _acting = ActingAs::catalog();
+        read_often(
+            "SELECT d.source::pg_catalog.oid FROM rollup.definition d WHERE $1 IN (d.relation, d.live, d.shown) OR EXISTS \
+             (SELECT FROM rollup.level l WHERE l.definition = d.id AND $1 IN (l.relation, l.live, l.shown))",
+            &[source.into()],
+            |row| row.get::<pg_sys::Oid>(1),
+        )?
+    };
     let (name, what, hint) = (shown_name(source), "has no rollup", "SELECT rollup.create(name, query) defines one.");
     match rollup.into_iter().flatten().next().map(shown_name) {
         None => fail(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, format!("{name} {what}"), hint),
