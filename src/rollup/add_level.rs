@@ -98,11 +98,8 @@ fn refuse_double(d: &Definition, name: &str, bucket: Bucket, keys: Option<&Vec<S
     )
 }
 
-/// Adds a level to a rollup whose state row is locked, and fills it from the rollup's table.
-pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape) -> Result<()> {
-    super::written::check(d)?;
-    let (source, target, _) = d.parts()?;
-    let width: Interval = catalog::one("SELECT $1::pg_catalog.interval", &[shape.width.as_str().into()])?;
+/// Refuses a level without some of the keys where those are not what users see.
+fn refuse_keys(d: &Definition, plan: &Plan, name: &str, shape: &Shape) -> Result<()> {
     if plan.followed.is_some() && shape.keys.is_some() {
         return fail(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -115,6 +112,15 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape) -> Result<()>
             ),
         );
     }
+    Ok(())
+}
+
+/// Adds a level to a rollup whose state row is locked, and fills it from the rollup's table.
+pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape) -> Result<()> {
+    super::written::check(d)?;
+    let (source, target, _) = d.parts()?;
+    let width: Interval = catalog::one("SELECT $1::pg_catalog.interval", &[shape.width.as_str().into()])?;
+    refuse_keys(d, plan, name, shape)?;
     let keys = levels::keys(d, plan, name, shape)?;
     let (bucket, expression) = buckets(d, plan, &shape.width, &width, keys.is_some())?;
     let schema = d.schema()?;
