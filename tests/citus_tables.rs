@@ -103,17 +103,6 @@ fn lookups(citus: &Citus, client: &mut Client) {
     let e = error(client, &format!("SELECT rollup.create('refused', $q${query}$q$, joins => 'follow')"));
     assert!(e.starts_with("0A000 lookup tables of a table that Citus keeps cannot be followed"), "{e}");
     client
-        .batch_execute(
-            "CREATE TABLE sold (k int, at timestamptz NOT NULL, country text);
-             SELECT rollup.create('sold_by', $$ SELECT k, c.name, date_trunc('day', at) AS at, count(*) AS n FROM sold s JOIN continent c ON c.country = s.country GROUP BY 1, 2, 3 $$, every => NULL, joins => 'follow');
-             INSERT INTO sold VALUES (1, '2026-01-01', 'DE'), (2, '2026-01-01', 'FR'), (3, '2026-01-01', 'XX'); SELECT rollup_sold()",
-        )
-        .unwrap();
-    assert_eq!(number(client, "SELECT sum(n)::bigint FROM sold_by WHERE name = 'Europe'"), 2);
-    client.batch_execute("SELECT create_distributed_table('sold', 'k')").unwrap();
-    let e = error(client, "SELECT rollup.run('sold')");
-    assert!(e.starts_with("0A000 rollup sold_by follows lookup tables, and Citus keeps"), "{e}");
-    client
         .batch_execute(&format!(
             "SELECT rollup.create('by_continent', $q${query}$q$, joins => 'snapshot', every => NULL)"
         ))

@@ -107,11 +107,8 @@ fn refuse_double(
     )
 }
 
-/// Adds a level to a rollup whose state row is locked, and fills it from the rollup's table.
-pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape, with: With) -> Result<()> {
-    super::written::check(d)?;
-    let (source, target, _) = d.parts()?;
-    let width: Interval = catalog::one("SELECT $1::pg_catalog.interval", &[shape.width.as_str().into()])?;
+/// Refuses a level without some of the keys where those are not what users see.
+fn refuse_keys(d: &Definition, plan: &Plan, name: &str, shape: &Shape) -> Result<()> {
     if plan.followed.is_some() && shape.keys.is_some() {
         return fail(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -124,6 +121,15 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape, with: With) -
             ),
         );
     }
+    Ok(())
+}
+
+/// Adds a level to a rollup whose state row is locked, and fills it from the rollup's table.
+pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape, with: With) -> Result<()> {
+    super::written::check(d)?;
+    let (source, target, _) = d.parts()?;
+    let width: Interval = catalog::one("SELECT $1::pg_catalog.interval", &[shape.width.as_str().into()])?;
+    refuse_keys(d, plan, name, shape)?;
     let keys = levels::keys(d, plan, name, shape, with)?;
     let (bucket, expression) = buckets(d, plan, &shape.width, &width, keys.is_some())?;
     let schema = d.schema()?;

@@ -325,7 +325,8 @@ pub fn of_named_source(source: pg_sys::Oid, call: &str) -> Result<Vec<Definition
             |row| row.get::<pg_sys::Oid>(1),
         )?
     };
-    let (name, what, hint) = (shown_name(source), "has no rollup", "SELECT rollup.create(name, query) defines one.");
+    let (name, what, hint) =
+        (shown_name(source), "has no rollup", "SELECT rollup.create(name, query) defines one.");
     match rollup.into_iter().flatten().next().map(shown_name) {
         None => fail(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, format!("{name} {what}"), hint),
         Some(of) => fail(

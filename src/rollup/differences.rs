@@ -103,26 +103,13 @@ fn of_query(d: &Definition, mut select: Select, options: &Options, found: &mut A
             Some(followed) => format!("{}, followed", one_line(&followed.from.text())),
             None => from,
         };
+        let (is, asked) = (shown(&old.followed, old.from_clause(source)), shown(&followed, from));
         return {
-            found.add(
-                How::Anew,
-                "FROM",
-                shown(&old.followed, old.from_clause(source)),
-                shown(&followed, from),
-            );
+            found.add(How::Anew, "FROM", is, asked);
             Ok(())
         };
     }
-    if let Some((was, now)) = old.followed.as_ref().zip(followed.as_ref())
-        && !was.is_same(now)
-    {
-        let told = |followed: &Followed| {
-            let keys =
-                followed.keys.iter().map(|(_, key)| format!("{} AS {}", key.written, ident(&key.name)));
-            format!("{} by {}", one_line(&followed.from.text()), keys.collect::<Vec<_>>().join(", "))
-        };
-        found.add(How::Anew, "what is joined", told(was), told(now));
-    }
+    of_followed(&old, followed.as_ref(), found);
     renamed::agree(d, &old, &mut new, source)?;
     if new.filter != old.filter {
         let text = |filter: &Option<String>| filter.clone().unwrap_or_else(|| "true".into());
@@ -140,14 +127,20 @@ fn of_query(d: &Definition, mut select: Select, options: &Options, found: &mut A
     if says(&old) != says(&new) || old.time_key != new.time_key {
         found.add(How::Anew, "GROUP BY", keys(&old), keys(&new));
     }
+    of_values(&old, &new, found);
+    Ok(())
+}
+
+/// Columns that are no keys.
+fn of_values(old: &Plan, new: &Plan, found: &mut Asked) {
     let values = |plan: &Plan| -> Vec<Column> {
         plan.columns.iter().filter(|c| !c.hidden && !c.is_key()).cloned().collect()
     };
-    let (there, asked) = (values(&old), values(&new));
+    let (there, asked) = (values(old), values(new));
     for c in &there {
         match asked.iter().find(|a| a.name == c.name) {
             None => found.add(How::Columns, &format!("column {}", c.name), c.written.as_str(), "there"),
-            Some(a) if !same(&old, c, &new, a) => {
+            Some(a) if !same(old, c, new, a) => {
                 found.add(
                     How::Columns,
                     &format!("column {}", c.name),
@@ -161,7 +154,18 @@ fn of_query(d: &Definition, mut select: Select, options: &Options, found: &mut A
     for a in asked.iter().filter(|a| !there.iter().any(|c| c.name == a.name)) {
         found.add(How::Columns, &format!("column {}", a.name), "not there", a.written.as_str());
     }
-    Ok(())
+}
+
+/// Where lookup tables are joined otherwise, or others are.
+fn of_followed(old: &Plan, asked: Option<&Followed>, found: &mut Asked) {
+    let Some((was, now)) = old.followed.as_ref().zip(asked).filter(|(was, now)| !was.is_same(now)) else {
+        return;
+    };
+    let told = |followed: &Followed| {
+        let keys = followed.keys.iter().map(|(_, key)| format!("{} AS {}", key.written, ident(&key.name)));
+        format!("{} by {}", one_line(&followed.from.text()), keys.collect::<Vec<_>>().join(", "))
+    };
+    found.add(How::Anew, "what is joined", told(was), told(now));
 }
 
 /// A text for a message.

@@ -83,7 +83,6 @@ pub fn begin_again(relation: pg_sys::Oid) -> Result<()> {
             }
             citus::rebase::views(&d, &plan, &levels, place.is_some())?;
         }
-        super::follow::rest_again(id, &plan)?;
         let (source, target, _) = d.parts()?;
         let floors = [range::whole_from(source, &plan)?, range::whole_from(target, &plan)?];
         let range = Range::of(&plan, &d.timezone, None, None)
@@ -107,6 +106,7 @@ pub fn begin_again(relation: pg_sys::Oid) -> Result<()> {
 /// Merges rows that no run has, as the state says that came along, into buckets that cannot be computed again. Of
 /// rows that were added here since, those whose ids had been used in the other cluster pass for merged.
 fn merge_late(d: &Definition, plan: &Plan, range: &Range) -> Result<()> {
+    super::follow::rest_again(d.id, plan)?;
     let (source, target, owner) = d.parts()?;
     let floor = range::whole_from(target, plan)?;
     let mut tables = vec![(target.to_string(), None, range.clone())];

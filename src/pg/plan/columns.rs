@@ -38,7 +38,8 @@ pub(super) unsafe fn mark(query: *mut pg_sys::Query) -> *mut pg_sys::Query {
             let column = column_of(n, name)?;
             let f = *function.get_or_insert_with(|| function_id());
             let (at, kind) = (i32::from((*column).varattno), (*column).vartype);
-            let number = pg_sys::makeConst(pg_sys::INT4OID, -1, pg_sys::InvalidOid, 4, at.into(), false, true);
+            let number =
+                pg_sys::makeConst(pg_sys::INT4OID, -1, pg_sys::InvalidOid, 4, at.into(), false, true);
             let mut args = PgList::<pg_sys::Const>::new();
             args.push(number);
             let collation = (*column).varcollid;
@@ -125,7 +126,7 @@ unsafe fn parameter(root: *mut pg_sys::PlannerInfo, call: &pg_sys::FuncExpr) -> 
         let columns = tree::targets(&*(*cte).ctequery.cast::<pg_sys::Query>());
         let columns: Vec<Node> =
             columns.into_iter().filter(|t| !(**t).resjunk).map(|t| (*t).expr.cast()).collect();
-        let at = ((*number).constvalue.value() as usize).checked_sub(1)?;
+        let at = (*number).constvalue.value().checked_sub(1)?;
         let column = *columns.get(at)?;
         if pg_sys::exprType(column) != call.funcresulttype {
             return None;
@@ -164,7 +165,7 @@ unsafe fn planned(
     unsafe {
         while !root.is_null() {
             let all = PgList::<pg_sys::CommonTableExpr>::from_pg((*(*root).parse).cteList);
-            for (n, cte) in all.iter_ptr().enumerate().filter(|(_, cte)| (**cte).cterefcount == MARK) {
+            if let Some((n, cte)) = all.iter_ptr().enumerate().find(|(_, cte)| (**cte).cterefcount == MARK) {
                 let id = pg_sys::list_nth_int((*root).cte_plan_ids, n as i32);
                 let plans = PgList::<pg_sys::SubPlan>::from_pg((*root).init_plans);
                 let plan = plans.iter_ptr().find(|p| (**p).plan_id == id);
