@@ -8,6 +8,7 @@
 //! Invariant: a common table expression is taken if it has the mark that `mark` sets, which no text can have, and which
 //! says that nothing scans it. The function returns `internal`, so that no text calls it.
 use super::tree::{self, Node};
+use crate::pg::error::raise;
 use crate::pg::v1::Call;
 use pgrx::prelude::*;
 use pgrx::{PgList, pg_sys};
@@ -21,7 +22,10 @@ crate::v1!(rollup_state_column, state_column);
 crate::v1!(rollup_state_column_support, support);
 
 fn state_column(_: &mut Call) -> pg_sys::Datum {
-    error!("a column of the state was not planned")
+    raise(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        "a column of the state is known to the planner alone",
+    )
 }
 
 /// A copy of a query in which calls stand for the sub-queries that give a column of its common table expression.
