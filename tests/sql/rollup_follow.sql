@@ -26,7 +26,11 @@ SELECT relname, relkind FROM pg_class WHERE relname LIKE 'sales%' AND relkind IN
 SELECT name, relation, live, shown, joined FROM rollup.definition;
 SELECT attname FROM pg_attribute WHERE attrelid = 'sales_keys'::regclass AND attnum > 0 ORDER BY attnum;
 SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'sales_keys'::regclass;
-\d+ sales
+\d sales
+-- PostgreSQL names the table of a column where it need not up to 15.
+\pset format unaligned
+SELECT regexp_replace(pg_get_viewdef('sales', true), '\mu\.', '', 'g') AS query;
+\pset format aligned
 SELECT obj_description('sales'::regclass), obj_description('sales_live'::regclass), col_description('sales_live'::regclass, 2);
 CREATE FUNCTION all_differ(OUT stored bigint, OUT live bigint, OUT day bigint, OUT day_live bigint) LANGUAGE sql AS $$
   SELECT differs('sales', by('hour')), differs('sales_live', by('hour')), differs('sales_day', by('day')), differs('sales_day_live', by('day')) $$;
