@@ -55,6 +55,8 @@ pub struct Roads<'a> {
     pub made: i64,
     /// Rows may be changed and deleted, too.
     pub changes: bool,
+    /// Held by whoever empties a table: a dump that began before finds it empty, beside a rollup of before.
+    pub shapes: &'a Mutex<()>,
 }
 
 impl Roads<'_> {
@@ -200,6 +202,7 @@ impl Roads<'_> {
                 "UPDATE visit SET v = v + 1, at = at + interval '7 hours', slot = (slot + 1) % 3 WHERE batch = {batch} AND slot < 3"
             )),
             (16, _) if self.dice.roll(10) == 0 => {
+                let _held = self.shapes.lock().unwrap();
                 let mut all = client.transaction()?;
                 all.batch_execute("LOCK TABLE visit_2a IN ACCESS EXCLUSIVE MODE")?;
                 let gone = all.query("SELECT batch, count(*) FROM visit_2a GROUP BY 1", &[])?;

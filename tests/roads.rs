@@ -48,6 +48,7 @@ fn all_roads(database: &str, changes: bool, keys: &str, buckets: &str) {
         written: &written,
         made: 0,
         changes,
+        shapes: &shapes,
     };
     let count = |client: &mut Client, outcome: Result<(), postgres::Error>| match outcome {
         Ok(()) => _ = done.fetch_add(1, Relaxed),
