@@ -36,6 +36,8 @@ pub struct Due {
     pub backlog: bool,
     /// Its last run failed.
     pub failing: bool,
+    /// Its rows are written on the nodes of a cluster.
+    pub on_nodes: bool,
 }
 
 impl Due {
@@ -82,7 +84,7 @@ pub fn scheduled() -> Result<Vec<Due>> {
     let _acting = ActingAs::catalog();
     let sql = format!(
         "SELECT d.id, d.name, d.relation::pg_catalog.oid, d.source::pg_catalog.oid, {DUE_AT}, d.backlog_to_xmax IS NOT NULL, a.failures > 0, \
-         d.last_owner, d.system_id, a.last_run FROM rollup.definition d \
+         d.last_owner, d.system_id, a.last_run, d.nodes IS NOT NULL FROM rollup.definition d \
          LEFT JOIN rollup.attempt a ON a.id = d.id WHERE d.state = 'active' AND d.every IS NOT NULL AND d.relation IS NOT NULL AND d.source IS NOT NULL ORDER BY a.last_run NULLS FIRST, d.id"
     );
     catalog::read_often(&sql, &[], |row| {
@@ -96,6 +98,7 @@ pub fn scheduled() -> Result<Vec<Due>> {
             last_run: row.get::<TimestampWithTimeZone>(10)?.map(Into::into),
             backlog: row.get(6)? == Some(true),
             failing: row.get(7)? == Some(true),
+            on_nodes: row.must(11)?,
         })
     })
 }

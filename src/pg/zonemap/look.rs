@@ -6,6 +6,8 @@
 use super::buffer::{self, blocks, layout};
 pub use super::inspect::may_read;
 use super::page::{Bounds, ZONE};
+pub use super::rows::Row;
+use super::rows::{found_at, rest_of_page};
 use super::{find_all_inheritors, method};
 use crate::pg::interrupt;
 use pgrx::pg_sys;
@@ -26,8 +28,10 @@ pub struct Wanted<'a> {
     /// Whether a row is wanted: its stamp, and its time in microseconds since 2000, of a column without time zone as
     /// if that were UTC; None for NULL, and for a column that holds no times.
     pub row: &'a dyn Fn(i64, Option<i64>) -> bool,
-    /// Stop at the first.
-    pub one: bool,
+    /// Stop when so many were found.
+    pub most: i64,
+    /// Is told of each row that is found.
+    pub each: Option<&'a dyn Fn(&Row)>,
 }
 
 /// What was found.
@@ -60,7 +64,7 @@ pub fn look(table: pg_sys::Oid, wanted: &Wanted) -> Found {
                 other => return other,
             }
             drop(held);
-            if wanted.one && rows > 0 {
+            if rows >= wanted.most {
                 break;
             }
         }
@@ -108,6 +112,12 @@ impl Drop for Held {
             unsafe { pg_sys::UnlockRelationOid(self.0, SHARE) };
         }
     }
+}
+
+/// The number of a column of a table, by its name.
+pub fn column_number(table: pg_sys::Oid, name: &str) -> Option<i16> {
+    // SAFETY: looks columns of whatever relation up in the catalog, and tolerates absence.
+    unsafe { column(table, name) }.and_then(|(number, _)| i16::try_from(number).ok())
 }
 
 /// A column by its name in this very table: partitions may have others in front of it.
@@ -314,60 +324,25 @@ unsafe fn read(
                         if null { None } else { time.micros(value) }
                     });
                     if (wanted.row)(stamp, at) {
+                        if let Some(each) = wanted.each {
+                            each(&found_at((*table).rd_id, desc, row, at));
+                        }
                         rows += 1;
                         oldest = [oldest, at].into_iter().flatten().min();
-                        if wanted.one {
+                        if rows >= wanted.most {
                             break;
                         }
                     }
                 }
-                if wanted.one && rows > 0 {
+                if rows >= wanted.most {
                     break;
                 }
             }
-            if wanted.one && rows > 0 {
+            if rows >= wanted.most {
                 break;
             }
         }
         pg_sys::heap_endscan(scan);
     }
     Found::Rows(rows, oldest.zip(time).map(|(at, (_, time))| time.instant(at)))
-}
-
-/// The row that a scan has given, and all others of its page, which the scan then has given too: to be asked for each
-/// takes longer than looking at it. What they say of where they lie and of their length is the first one's.
-///
-/// # Safety
-/// `row` is what the scan of a heap gave last. What is returned is not to be used once the scan is asked again.
-unsafe fn rest_of_page(
-    scan: pg_sys::TableScanDesc,
-    row: pg_sys::HeapTuple,
-) -> impl Iterator<Item = pg_sys::HeapTupleData> {
-    // SAFETY: the page stays pinned until the scan is asked again; line pointers of visible rows, and the rows, stay where
-    // they are as long.
-    unsafe {
-        let heap = scan.cast::<pg_sys::HeapScanDescData>();
-        let paged = (*heap).rs_base.rs_flags & pg_sys::ScanOptions::SO_ALLOW_PAGEMODE != 0;
-        // A snapshot that is none of a transaction has its rows judged one by one.
-        let count = if paged { (*heap).rs_ntuples as usize } else { 1 };
-        let page = pg_sys::BufferGetPage((*heap).rs_cbuf).cast::<u8>();
-        let visible = (&raw const (*heap).rs_vistuples).cast::<u16>();
-        if paged {
-            (*heap).rs_cindex = (count - 1) as _;
-        }
-        (0..count).map(move |n| {
-            let mut found = *row;
-            if paged {
-                let lines = page.add(std::mem::offset_of!(pg_sys::PageHeaderData, pd_linp));
-                let line = lines.cast::<u32>().add(usize::from(visible.add(n).read()) - 1).read();
-                found.t_data = page.add(lies_at(line)).cast();
-            }
-            found
-        })
-    }
-}
-
-/// Where a row lies in its page, by its line pointer: 15 bits, which the generated accessor takes one by one.
-fn lies_at(line: u32) -> usize {
-    (if cfg!(target_endian = "little") { line & 0x7fff } else { line >> 17 }) as usize
 }

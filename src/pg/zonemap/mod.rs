@@ -20,6 +20,7 @@ mod inspect;
 pub mod look;
 mod page;
 mod plan;
+mod rows;
 mod scan;
 mod summarize;
 
