@@ -133,6 +133,7 @@ fn a_look_costs_what_nodes_cost() {
     for node in 0..3 {
         let mut there = citus.connect(node).unwrap();
         there.batch_execute("ALTER SYSTEM SET rollup.naptime = '1s'").unwrap();
+        there.batch_execute("ALTER SYSTEM SET citus.recover_2pc_interval = '60s'").unwrap();
         there.batch_execute("SELECT pg_reload_conf()").unwrap();
     }
     measure(&citus, 32, 1);

@@ -3,6 +3,7 @@
 //! A run and its end are one transaction; its start, and a failure, are transactions of their own. So a start that
 //! has no end is that of a run which was cut off.
 use super::catalog::Must;
+use super::citus::narrow::Runs;
 use super::error::{Result, fail};
 use super::history::{nothing_to_do, remember};
 use super::settings;
@@ -158,6 +159,7 @@ fn not_begun(id: i64) -> Result<()> {
 
 /// Runs a rollup, unless another run of it is on, which then does the work; returns the raw rows merged.
 pub fn run(id: i64, how_much: run::HowMuch) -> Result<i64> {
+    let _runs = Runs::begin();
     let free = {
         let _acting = ActingAs::catalog();
         catalog::write(
@@ -295,6 +297,7 @@ pub fn after_start() -> Result<Vec<String>> {
 /// Makes missing partitions, and runs what is due and the caller may run, in the caller's transaction, each in a part of it that can fail alone;
 /// returns the raw rows merged.
 pub fn run_due() -> Result<i64> {
+    let _runs = Runs::begin();
     partition::make_due()?;
     let mut rows = 0;
     for d in scheduled()? {

@@ -47,6 +47,7 @@ pub fn run_one(id: i64, how_much: HowMuch) -> Result<i64> {
 }
 
 fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
+    let _runs = citus::narrow::Runs::begin();
     caller::check_not_busy(before)?;
     if !before.active {
         return Ok(0);
@@ -188,6 +189,7 @@ pub fn look_on_nodes(id: i64) -> Result<New> {
 
 /// Runs every active rollup of a source that the caller may act for.
 pub fn run_source(source: pg_sys::Oid) -> Result<i64> {
+    let _runs = citus::narrow::Runs::begin();
     let definitions = catalog::of_named_source(source, "rollup.run")?;
     let mut most = 0;
     for d in definitions {

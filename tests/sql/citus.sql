@@ -32,6 +32,7 @@ SELECT rollup_internal.flush_log();
 CREATE ROLE citus_regress;
 SET ROLE citus_regress;
 SELECT rollup_internal.flush_log();
+SELECT rollup_internal.look_at_shards('{}', 'at', NULL, '{}', '{}', NULL, 1, true);
 RESET ROLE;
 DROP ROLE citus_regress;
 SELECT * FROM rollup_internal.rest(1);

@@ -4,6 +4,7 @@
 //! It rests on this: stamps are an int8, which is checked by the type's oid at every call; visibility is that of the
 //! active snapshot, as for a statement; and a zone whose entry is closed holds no stamp outside its bounds (see `page`).
 use super::buffer::{self, blocks, layout};
+use super::by_tree;
 pub use super::inspect::may_read;
 use super::page::{Bounds, ZONE};
 pub use super::rows::Row;
@@ -23,6 +24,8 @@ pub struct Wanted<'a> {
     pub stamp: &'a str,
     /// The column of the times, of type timestamptz, timestamp or date.
     pub time: &'a str,
+    /// The stamps of rows that may be wanted, as ranges in order, both ends included.
+    pub ranges: &'a [(i64, i64)],
     /// Whether a row with a stamp between these two, both included, may be wanted.
     pub between: &'a dyn Fn(i64, i64) -> bool,
     /// Whether a row is wanted: its stamp, and its time in microseconds since 2000, of a column without time zone as
@@ -165,7 +168,7 @@ unsafe fn look_at(id: pg_sys::Oid, wanted: &Wanted) -> Found {
     }
 }
 
-/// The pages that may hold wanted rows: by the zone map on the stamp, where there is one; None where its lock is taken.
+/// The pages that may hold wanted rows: by the zone map on the stamp, or a B-tree, where there is one; None where its lock is taken.
 unsafe fn candidates(table: pg_sys::Relation, stamp: i32, wanted: &Wanted) -> Option<Vec<Range<u32>>> {
     // SAFETY: the table is open and locked, and so is the index while its pages are read.
     unsafe {
@@ -183,6 +186,10 @@ unsafe fn candidates(table: pg_sys::Relation, stamp: i32, wanted: &Wanted) -> Op
             let usable = class.relam == method && about.indisvalid && !about.indcheckxmin;
             let found = match place {
                 Some(n) if usable => Some(zones(index, pages, n, wanted)),
+                // Where all are wanted the table is read as it lies.
+                Some(0) if wanted.ranges != [(i64::MIN, i64::MAX)] && by_tree::is_usable(index, stamp) => {
+                    Some(by_tree::pages(table, index, wanted.ranges))
+                }
                 _ => None,
             };
             pg_sys::relation_close(index, pg_sys::NoLock as i32);

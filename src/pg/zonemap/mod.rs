@@ -13,6 +13,7 @@
 pub mod ahead;
 pub mod arrival;
 mod buffer;
+mod by_tree;
 pub mod extent;
 pub mod guarded;
 pub mod header;

@@ -5,6 +5,7 @@
 //! in round 1 is visible once none of those transactions is left.
 use super::places::{Place, groups_so_far, nodes};
 use crate::pg::libpq::{Connection, Row};
+use crate::pg::watched::as_committed_now;
 use crate::pg::xact::{ActingAs, own_transaction_id};
 use crate::rollup::catalog;
 use crate::rollup::error::{Result, internal, report};
@@ -174,6 +175,10 @@ pub type Asked = (i32, String, std::result::Result<Found, String>);
 
 /// Asks every node for itself.
 pub fn each() -> Result<Vec<Asked>> {
+    as_committed_now(ask_each)
+}
+
+fn ask_each() -> Result<Vec<Asked>> {
     let _acting = ActingAs::catalog();
     let (places, disabled) = nodes()?;
     let one = |place: &Place| {

@@ -13,7 +13,7 @@ pub mod expire;
 pub mod gather;
 pub mod leaving;
 pub mod moment;
-mod narrow;
+pub mod narrow;
 mod places;
 pub mod rebase;
 pub mod run;

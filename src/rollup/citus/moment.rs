@@ -17,9 +17,12 @@
 use super::gather::{self, SINCE};
 use super::places::{Place, nodes};
 use crate::pg::libpq::Row;
+use crate::pg::watched::as_committed_now;
 use crate::pg::xact::{ActingAs, Moment};
 use crate::rollup::error::{Result, internal};
-use hll_rollup::{Nodes, Snapshot};
+use hll_rollup::{Nodes, Snapshot, State};
+use std::cell::RefCell;
+use std::collections::HashMap;
 
 /// What a node said of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,12 +43,21 @@ pub struct OfNodes {
     disabled: Vec<i32>,
 }
 
+thread_local! {
+    /// For each rollup the state and the moment for which there was nothing to merge.
+    static NOTHING: RefCell<HashMap<i64, (State, OfNodes)>> = RefCell::default();
+}
+
 /// More ids than this behind a node, and a run by hand goes on, though it has no rows: see `hll_rollup::MANY`.
 const BEHIND: i64 = hll_rollup::MANY / 2;
 
 impl OfNodes {
     /// The moment now, `here` being that of this node, asked for before.
     pub fn now(here: Moment) -> Result<OfNodes> {
+        as_committed_now(|| OfNodes::ask(here))
+    }
+
+    fn ask(here: Moment) -> Result<OfNodes> {
         let _acting = ActingAs::catalog();
         let (places, disabled) = nodes()?;
         let sql = format!(
@@ -56,6 +68,16 @@ impl OfNodes {
         let heard: Result<Vec<Heard>> =
             places.iter().zip(&answers).map(|(place, rows)| heard(place, rows)).collect();
         Ok(OfNodes { here, nodes: heard?, disabled: disabled.into_keys().collect() })
+    }
+
+    /// Whether this session has found at this moment that a rollup, in this state, had no row to merge.
+    pub fn had_nothing(&self, id: i64, state: &State) -> bool {
+        NOTHING.with_borrow(|nothing| nothing.get(&id).is_some_and(|(of, at)| of == state && at == self))
+    }
+
+    /// It has: the moment was asked for before.
+    pub fn has_nothing(self, id: i64, state: &State) {
+        NOTHING.with_borrow_mut(|nothing| nothing.insert(id, (state.clone(), self)));
     }
 
     /// Whether a run from `before` would find every node where it takes it to be, ids being stamps by `offset`; else it has

@@ -7,19 +7,50 @@
 //!
 //! Invariant: a statement with these conditions merges the rows that it would merge without them.
 //! - While nodes are asked no shard changes its place: the lock on shards that the statements take is taken before.
+//! - What this transaction has changed itself, nodes do not tell: so it has changed nothing before (see `Runs`).
 //! - A row's value of the distribution column does not change: Citus refuses that.
 //! - Its time may, by an UPDATE in between, which would take it out of all conditions. So nodes are asked again behind the statements
 //!   whether they still have the very versions of rows that they told of: a version that is there before and after was there in between,
 //!   and a row that changed has another. If they have not, what was merged is undone, and merged without conditions on the time.
 use super::places::Place;
 use super::shards::{self, Asked, Report};
-use crate::pg::xact::ActingAs;
+use crate::pg::xact::{ActingAs, own_transaction_id_if_any};
+use crate::pg::{node, told};
 use crate::rollup::ask::{self, Must};
 use crate::rollup::catalog::Definition;
 use crate::rollup::error::Result;
 use hll_rollup::sql::{ident, literal};
 use hll_rollup::{Plan, Stamps, statements, times};
 use pgrx::pg_sys;
+use std::cell::Cell;
+
+thread_local! {
+    /// Whether this transaction had changed nothing before the runs at hand; None: none is.
+    static ALONE: Cell<Option<bool>> = const { Cell::new(None) };
+}
+
+/// A run, or several, begins; until it is dropped. What a transaction changed before, it sees and nodes do not tell: then nothing is
+/// left out. What runs change themselves are the tables of rollups, where rows keep their keys.
+pub struct Runs(());
+
+impl Runs {
+    /// None where others of the same transaction are at hand.
+    pub fn begin() -> Option<Runs> {
+        if ALONE.get().is_some() {
+            return None;
+        }
+        let touched = own_transaction_id_if_any().is_some()
+            || node::citus_loaded() && node::has_touched_nodes().unwrap_or(!told::serves());
+        ALONE.set(Some(!touched));
+        Some(Runs(()))
+    }
+}
+
+impl Drop for Runs {
+    fn drop(&mut self) {
+        ALONE.set(None);
+    }
+}
 
 /// A node that finds so many rows says no more of them: to read more takes longer than to leave something out saves.
 const MOST: i64 = 20_000;
@@ -37,6 +68,9 @@ pub struct Where<'a> {
 
 /// Where rows of these stamps are; None where that cannot be told, or they are many.
 pub fn rows<'a>(d: &Definition, plan: &'a Plan, stamps: &'a Stamps) -> Result<Option<Where<'a>>> {
+    if ALONE.get() != Some(true) {
+        return Ok(None);
+    }
     let key = {
         let _acting = ActingAs::catalog();
         hold_shards(d.source_oid)?;

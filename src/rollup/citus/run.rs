@@ -2,6 +2,7 @@
 //! node runs on its own rows, between two frontiers of all nodes.
 use super::moment::OfNodes;
 use super::{commit, gather, narrow};
+use crate::pg::query::set_local;
 use crate::pg::xact::{ActingAs, Moment, keeps_one_snapshot, own_transaction_id_if_any, undone_unless};
 use crate::rollup::catalog::{self, Definition, Must};
 use crate::rollup::error::{Result, fail, internal, report};
@@ -9,11 +10,9 @@ use crate::rollup::place::{Cluster, Look, Place};
 use crate::rollup::waiting::{self, New};
 use crate::rollup::{late, levels, long, notify, session};
 use hll_rollup::{
-    Candidate, Frontier, Level, Nodes, Plan, Refused, Stamps, State, advance, sql as bounds, statements,
+    Candidate, Frontier, Level, Nodes, Plan, Refused, Stamps, advance, sql as bounds, statements,
 };
 use pgrx::prelude::*;
-use std::cell::RefCell;
-use std::collections::HashMap;
 
 impl Place for Cluster {
     /// Whether one row is not merged that can be seen. Asks no node for more.
@@ -58,7 +57,7 @@ impl Place for Cluster {
             Some(stamps) => narrow::rows(d, plan, stamps)?,
             None => None,
         };
-        let Some(found) = found else { return merge_all(d, plan, bounds, None) };
+        let Some(found) = found else { return merge_all(d, plan, bounds, None, false) };
         let rows = match found.count() {
             0 => return Ok((0, 0)),
             rows if plan.filter.is_none() && plan.joins.is_none() => Some(rows),
@@ -69,14 +68,14 @@ impl Place for Cluster {
         if !times.is_empty() {
             commit::in_two_phases()?;
             let merged = undone_unless(|| {
-                let merged = merge_all(d, plan, &format!("{bounds}{times}"), rows)?;
+                let merged = merge_all(d, plan, &format!("{bounds}{times}"), rows, true)?;
                 Ok(found.unchanged()?.then_some(merged))
             })?;
             if let Some(merged) = merged {
                 return Ok(merged);
             }
         }
-        merge_all(d, plan, &bounds, None)
+        merge_all(d, plan, &bounds, None, true)
     }
 
     fn follow(&self, _: &Definition, _: &Plan, _: &Frontier) -> Result<()> {
@@ -119,19 +118,13 @@ impl Cluster {
         if !at.as_expected(before, d.offset) {
             return Ok(false);
         }
-        thread_local! {
-            /// For each rollup the state and the moment for which there was nothing to merge.
-            static NOTHING: RefCell<HashMap<i64, (State, OfNodes)>> = RefCell::default();
-        }
-        let asked = (d.state.clone(), at);
-        if NOTHING.with_borrow(|nothing| nothing.get(&d.id) == Some(&asked)) {
+        if at.had_nothing(d.id, &d.state) {
             return Ok(true);
         }
         let idle = !self.is_due(d)?;
-        NOTHING.with_borrow_mut(|nothing| match idle {
-            true => nothing.insert(d.id, asked),
-            false => nothing.remove(&d.id),
-        });
+        if idle {
+            at.has_nothing(d.id, &d.state);
+        }
         Ok(idle)
     }
 }
@@ -163,12 +156,16 @@ fn refused(d: &Definition, why: Refused) -> pg_sys::panic::ErrorReport {
     )
 }
 
-/// Merges the rows that satisfy `bounds`, which are so many where that is known; returns (raw rows, groups).
-fn merge_all(d: &Definition, plan: &Plan, bounds: &str, known: Option<i64>) -> Result<(i64, i64)> {
+/// Merges the rows that satisfy `bounds`, which are so many where that is known, and `few` where that is; returns (raw rows, groups).
+fn merge_all(d: &Definition, plan: &Plan, bounds: &str, known: Option<i64>, few: bool) -> Result<(i64, i64)> {
     let (source, target, owner) = d.parts()?;
     let levels = levels::of(d)?;
     let _acting = ActingAs::role(owner);
     session::set_timezone(&d.timezone);
+    if few {
+        // To open more connections, which have to read the catalog of all partitions first, takes longer than the work.
+        set_local(c"citus.max_adaptive_executor_pool_size", c"1");
+    }
     let rows = match known {
         Some(rows) => rows,
         None => catalog::one_now(&statements::count_new(plan, source, bounds), &[])?,

@@ -6,6 +6,7 @@
 use super::gather;
 use super::places::{Place, nodes};
 use crate::pg::v1::{Call, new_varlena};
+use crate::pg::watched::as_committed_now;
 use crate::pg::xact::ActingAs;
 use crate::pg::zonemap::look::{self, Row, Wanted};
 use crate::rollup::ask::{self, Must};
@@ -93,6 +94,11 @@ pub fn look(
 
 /// What each node says of its shards of a table; None where one of these is nowhere to be asked.
 pub(super) fn ask(table: pg_sys::Oid, asked: &Asked) -> Result<Option<Vec<(Place, Report)>>> {
+    // Statements that would read as committed now take a transaction id.
+    as_committed_now(|| ask_all(table, asked))
+}
+
+fn ask_all(table: pg_sys::Oid, asked: &Asked) -> Result<Option<Vec<(Place, Report)>>> {
     let _acting = ActingAs::catalog();
     let Some(shards) = shards(table)? else { return Ok(None) };
     let places: Vec<Place> =
@@ -196,10 +202,12 @@ fn report(tables: &[pg_sys::Oid], asked: &Asked) -> Report {
     let said = RefCell::new(Report { keys: asked.key.map(|_| BTreeSet::new()), ..Report::default() });
     let column = Cell::new((pg_sys::InvalidOid, None));
     let each = |row: &Row| said.borrow_mut().add(row, asked.key, &column);
+    let either = asked.wanted.union(asked.left);
     for table in tables {
         let here = Wanted {
             stamp: STAMP,
             time: asked.time,
+            ranges: either.ranges(),
             between: &|least, greatest| {
                 asked.wanted.meets(least, greatest) || asked.left.meets(least, greatest)
             },
