@@ -29,6 +29,7 @@ BEGIN;
 SELECT rollup.stamp() = pg_current_xact_id()::text::bigint AS same;
 COMMIT;
 SELECT rollup_internal.flush_log();
+SELECT rollup_internal.look_at_shards('{0}', 'at', NULL, '{}', '{}', NULL, 1, true);
 CREATE ROLE citus_regress;
 SET ROLE citus_regress;
 SELECT rollup_internal.flush_log();

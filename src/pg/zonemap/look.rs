@@ -53,6 +53,9 @@ pub fn look(table: pg_sys::Oid, wanted: &Wanted) -> Found {
     // SAFETY: each table is locked, and known to be there, before it is opened; locks are given back at once.
     unsafe {
         let Some(_held) = Held::table(table) else { return Found::Locked };
+        if !is_there(table) {
+            return Found::Unknown;
+        }
         let tables = PgList::<pg_sys::Oid>::from_pg(pg_sys::ffi::pg_guard_ffi_boundary(|| {
             find_all_inheritors(table, pg_sys::NoLock as i32, std::ptr::null_mut())
         }));

@@ -215,10 +215,11 @@ fn report(tables: &[pg_sys::Oid], asked: &Asked) -> Report {
             most: asked.most - said.borrow().rows,
             each: asked.all.then_some(&each),
         };
-        let found = look::look(*table, &here);
+        // A shard that is not there, or not yet for others, is none that can be looked at.
+        let found =
+            if *table == pg_sys::InvalidOid { look::Found::Unknown } else { look::look(*table, &here) };
         let mut said = said.borrow_mut();
         match found {
-            _ if *table == pg_sys::InvalidOid => said.unknown = true,
             look::Found::Rows(rows, _) => said.rows += rows,
             look::Found::Locked => said.locked = true,
             look::Found::Unknown => said.unknown = true,
