@@ -26,6 +26,12 @@ AS 'MODULE_PATHNAME', 'rollup_flush_log' LANGUAGE c VOLATILE STRICT PARALLEL UNS
 REVOKE ALL ON FUNCTION rollup_internal.flush_log() FROM PUBLIC;
 COMMENT ON FUNCTION rollup_internal.flush_log() IS 'Makes what this node has logged so far safe against a crash, and returns true: runs on a Citus cluster call it on every node. For superusers';
 
+CREATE FUNCTION rollup_internal.look_at_shards(shards oid[], time_column text, key_column text, wanted bigint[], rest bigint[], before bigint, most bigint, whole boolean) RETURNS text
+AS 'MODULE_PATHNAME', 'rollup_look_at_shards' LANGUAGE c VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION rollup_internal.look_at_shards(oid[], text, text, bigint[], bigint[], bigint, bigint, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION rollup_internal.look_at_shards(oid[], text, text, bigint[], bigint[], bigint, bigint, boolean) IS
+'What shards of this node hold of rows with certain stamps, as JSON: the node of a Citus cluster that runs a rollup asks every node. For superusers';
+
 -- No table that is dumped refers to another by a foreign key: pg_restore -j loads them side by side, in no order. Who
 -- removes a rollup removes what is kept of it in each.
 

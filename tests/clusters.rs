@@ -16,6 +16,7 @@ mod citus_exact;
 mod citus_failover;
 mod citus_leaving;
 mod citus_levels;
+mod citus_seen;
 mod citus_split;
 mod citus_tables;
 mod citus_torture;

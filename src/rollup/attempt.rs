@@ -3,6 +3,7 @@
 //! A run and its end are one transaction; its start, and a failure, are transactions of their own. So a start that
 //! has no end is that of a run which was cut off.
 use super::catalog::Must;
+use super::citus::narrow::Runs;
 use super::error::{Result, fail};
 use super::history::{nothing_to_do, remember};
 use super::settings;
@@ -36,6 +37,8 @@ pub struct Due {
     pub backlog: bool,
     /// Its last run failed.
     pub failing: bool,
+    /// Its rows are written on the nodes of a cluster.
+    pub on_nodes: bool,
 }
 
 impl Due {
@@ -82,7 +85,7 @@ pub fn scheduled() -> Result<Vec<Due>> {
     let _acting = ActingAs::catalog();
     let sql = format!(
         "SELECT d.id, d.name, d.relation::pg_catalog.oid, d.source::pg_catalog.oid, {DUE_AT}, d.backlog_to_xmax IS NOT NULL, a.failures > 0, \
-         d.last_owner, d.system_id, a.last_run FROM rollup.definition d \
+         d.last_owner, d.system_id, a.last_run, d.nodes IS NOT NULL FROM rollup.definition d \
          LEFT JOIN rollup.attempt a ON a.id = d.id WHERE d.state = 'active' AND d.every IS NOT NULL AND d.relation IS NOT NULL AND d.source IS NOT NULL ORDER BY a.last_run NULLS FIRST, d.id"
     );
     catalog::read_often(&sql, &[], |row| {
@@ -96,6 +99,7 @@ pub fn scheduled() -> Result<Vec<Due>> {
             last_run: row.get::<TimestampWithTimeZone>(10)?.map(Into::into),
             backlog: row.get(6)? == Some(true),
             failing: row.get(7)? == Some(true),
+            on_nodes: row.must(11)?,
         })
     })
 }
@@ -155,6 +159,7 @@ fn not_begun(id: i64) -> Result<()> {
 
 /// Runs a rollup, unless another run of it is on, which then does the work; returns the raw rows merged.
 pub fn run(id: i64, how_much: run::HowMuch) -> Result<i64> {
+    let _runs = Runs::begin();
     let free = {
         let _acting = ActingAs::catalog();
         catalog::write(
@@ -292,6 +297,7 @@ pub fn after_start() -> Result<Vec<String>> {
 /// Makes missing partitions, and runs what is due and the caller may run, in the caller's transaction, each in a part of it that can fail alone;
 /// returns the raw rows merged.
 pub fn run_due() -> Result<i64> {
+    let _runs = Runs::begin();
     partition::make_due()?;
     let mut rows = 0;
     for d in scheduled()? {

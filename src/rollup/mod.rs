@@ -29,7 +29,7 @@ pub mod catalog;
 mod change;
 mod changes;
 mod check;
-mod citus;
+pub mod citus;
 mod clock;
 mod command;
 mod comments;

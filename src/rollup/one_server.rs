@@ -49,7 +49,7 @@ impl Place for OneServer {
         Ok(Look { plan, now, candidate: None, rows })
     }
 
-    fn merge(&self, d: &Definition, plan: &Plan, _: &Stamps, bounds: &str) -> Result<(i64, i64)> {
+    fn merge(&self, d: &Definition, plan: &Plan, _: Option<&Stamps>, bounds: &str) -> Result<(i64, i64)> {
         d.check_cluster()?;
         let (source, target, owner) = d.parts()?;
         let levels = super::levels::of(d)?;

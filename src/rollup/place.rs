@@ -31,8 +31,10 @@ pub trait Place {
     /// Looks how far transactions are. An error where that is behind the state, or of something else.
     fn look(&self, d: &Definition) -> Result<Look>;
 
-    /// Merges the rows of these stamps, which satisfy `bounds`; returns (raw rows, groups).
-    fn merge(&self, d: &Definition, plan: &Plan, stamps: &Stamps, bounds: &str) -> Result<(i64, i64)>;
+    /// Merges the rows that satisfy `bounds`, which are all those of these stamps; of a piece of a backlog, where they are not,
+    /// None is given. Returns (raw rows, groups).
+    fn merge(&self, d: &Definition, plan: &Plan, stamps: Option<&Stamps>, bounds: &str)
+    -> Result<(i64, i64)>;
 
     /// Does what a run has to do besides, its state stored, which was `before`.
     fn follow(&self, d: &Definition, plan: &Plan, before: &Frontier) -> Result<()>;

@@ -11,7 +11,7 @@ use super::error::Result;
 use super::one_server::new_at;
 use super::place::{Cluster, Look, OneServer, Place};
 use super::progress::Progress;
-use super::waiting::New;
+use super::waiting::{self, New};
 use super::{arrival, backlog, caller, deferred, history, mend, notify, rebase, state};
 use crate::pg::error::hint;
 use hll_rollup::{Backlog, Frontier, new, sql as bounds, statements};
@@ -47,6 +47,7 @@ pub fn run_one(id: i64, how_much: HowMuch) -> Result<i64> {
 }
 
 fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
+    let _runs = citus::narrow::Runs::begin();
     caller::check_not_busy(before)?;
     if !before.active {
         return Ok(0);
@@ -57,8 +58,12 @@ fn run_definition(before: &Definition, how_much: HowMuch) -> Result<i64> {
         let Some(before) = catalog::by_id_now(before.id)? else { return Ok(0) };
         return if before.state.nodes().is_some() { run_definition(&before, how_much) } else { Ok(0) };
     }
-    // How far the nodes of a cluster are tells more than a look at the rows, which it comes before.
-    if !on_nodes && !has_work(before)? {
+    // How far the nodes of a cluster are tells more than a look at the rows alone.
+    let idle = match on_nodes {
+        true => Cluster.is_idle(before)? && !mend::lacks(before)?,
+        false => !has_work(before)?,
+    };
+    if idle {
         history::nothing_to_do(before.id)?;
         return Ok(0);
     }
@@ -97,7 +102,7 @@ fn run_locked(place: &dyn Place, mut d: Definition, how_much: HowMuch) -> Result
         backlog::store_size(&d, rows)?;
     } else {
         let (rows, groups) =
-            place.merge(&d, &plan, &new(&before, &now), &bounds::new(&prefix, &before, &now))?;
+            place.merge(&d, &plan, Some(&new(&before, &now)), &bounds::new(&prefix, &before, &now))?;
         (d.state.frontier, d.state.candidate) = (now, candidate);
         total += rows;
         store(&d, total, groups)?;
@@ -109,7 +114,7 @@ fn run_locked(place: &dyn Place, mut d: Definition, how_much: HowMuch) -> Result
         if let Some(progress) = &mut progress {
             progress.tell(&format!("{total} rows, {} pieces left", b.cuts.len() + 1));
         }
-        let (rows, groups) = place.merge(&d, &plan, &b.stamps(), &bounds::piece(&prefix, plan.time(), &b))?;
+        let (rows, groups) = place.merge(&d, &plan, None, &bounds::piece(&prefix, plan.time(), &b))?;
         d.state.backlog = b.advance();
         store(&d, rows, groups)?;
         backlog::store_progress(&d, rows)?;
@@ -169,8 +174,22 @@ pub fn look(id: i64) -> Result<New> {
     }
 }
 
+/// The same of a rollup in a cluster, by a process that may wait for nodes.
+pub fn look_on_nodes(id: i64) -> Result<New> {
+    let Some(d) = catalog::by_id(id)?.filter(|d| d.active) else { return Ok(New::Nothing) };
+    if d.source.is_none() || d.state.nodes().is_none() || d.state.backlog.is_some() || !d.same_cluster {
+        return Ok(New::Unknown);
+    }
+    match waiting::any_on_nodes(&d)? {
+        New::Nothing if mend::lacks(&d)? => Ok(New::Came),
+        New::Unknown if !has_work(&d)? => Ok(New::Nothing),
+        found => Ok(found),
+    }
+}
+
 /// Runs every active rollup of a source that the caller may act for.
 pub fn run_source(source: pg_sys::Oid) -> Result<i64> {
+    let _runs = citus::narrow::Runs::begin();
     let definitions = catalog::of_named_source(source, "rollup.run")?;
     let mut most = 0;
     for d in definitions {

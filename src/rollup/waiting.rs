@@ -1,11 +1,12 @@
 //! Rows that wait to be merged: whether there are any, how many, since when. Asked by the scheduler for every owner and
 //! by readers of rollup.status: so on the source no SQL is run, and no lock is waited for (see `zonemap::look`).
 use super::catalog::{self, Definition};
-use super::citus;
+use super::citus::moment::OfNodes;
+use super::citus::{self, shards};
 use super::error::{Result, raise, report};
 use crate::pg::rows::record;
 use crate::pg::v1::Call;
-use crate::pg::xact::{ActingAs, in_subtransaction};
+use crate::pg::xact::{ActingAs, Moment, in_subtransaction, keeps_one_snapshot, own_transaction_id_if_any};
 use crate::pg::zonemap::look::{self, Found, Wanted};
 use hll_rollup::sql::STAMP;
 use hll_rollup::{Frontier, Plan, Snapshot, Stamps, new, sql as bounds, unmerged};
@@ -37,9 +38,11 @@ pub fn any_new(d: &Definition, now: &Frontier) -> Result<New> {
         &Wanted {
             stamp: STAMP,
             time: &plan.time_column,
+            ranges: new.ranges(),
             between: &|least, greatest| new.meets(least, greatest),
             row: &|stamp, _| new.contains(stamp),
-            one: true,
+            most: 1,
+            each: None,
         },
     );
     Ok(match found {
@@ -59,6 +62,7 @@ fn look_at(
     (left, before): (Stamps, Option<i64>),
 ) -> Option<Waiting> {
     let rest = unmerged(seen);
+    let either = rest.union(&left);
     // Of the backlog those that are earlier than the cursor, if it has come to one; a row without time is the last.
     let early = |at: Option<i64>| before.is_none_or(|before| at.is_none_or(|at| at < before));
     let found = look::look(
@@ -66,9 +70,11 @@ fn look_at(
         &Wanted {
             stamp: STAMP,
             time,
+            ranges: either.ranges(),
             between: &|least, greatest| rest.meets(least, greatest) || left.meets(least, greatest),
             row: &|stamp, at| rest.contains(stamp) || left.contains(stamp) && early(at),
-            one: false,
+            most: i64::MAX,
+            each: None,
         },
     );
     match found {
@@ -80,29 +86,83 @@ fn look_at(
 /// The rows of a part of the source, which the caller has locked, that the rollup has not merged; None where that cannot be
 /// told.
 pub fn unmerged_in(d: &Definition, plan: &Plan, table: pg_sys::Oid) -> Result<Option<i64>> {
-    let backlog = match &d.state.backlog {
+    Ok(look_at(table, &plan.time_column, &d.state.frontier, left(d)?).map(|(rows, _)| rows))
+}
+
+/// The stamps of a backlog, and the moment before which it is not merged.
+fn left(d: &Definition) -> Result<(Stamps, Option<i64>)> {
+    Ok(match &d.state.backlog {
         None => (Stamps::NONE, None),
         Some(b) => (b.stamps(), micros(b.cursor.as_deref())?),
-    };
-    Ok(look_at(table, &plan.time_column, &d.state.frontier, backlog).map(|(rows, _)| rows))
+    })
 }
 
 /// Whether a table, which the caller has locked, has a row; None where that cannot be told.
 pub fn has_rows(table: pg_sys::Oid, time_column: &str) -> Option<bool> {
-    let any = Wanted { stamp: STAMP, time: time_column, between: &|_, _| true, row: &|_, _| true, one: true };
+    let any = Wanted {
+        stamp: STAMP,
+        time: time_column,
+        ranges: &[(i64::MIN, i64::MAX)],
+        between: &|_, _| true,
+        row: &|_, _| true,
+        most: 1,
+        each: None,
+    };
     match look::look(table, &any) {
         Found::Rows(rows, _) => Some(rows > 0),
         Found::Locked | Found::Unknown => None,
     }
 }
 
-/// On a Citus cluster a statement counts them, on the nodes where they are, as the owner, whose code it may run.
+/// Whether rows wait on the nodes of a cluster, the backlog aside.
+pub fn any_on_nodes(d: &Definition) -> Result<New> {
+    let plan = d.stored_plan()?;
+    Ok(
+        match shards::look(
+            d.source_oid,
+            &plan.time_column,
+            &unmerged(&d.state.frontier),
+            (&Stamps::NONE, None),
+            1,
+        )? {
+            shards::Found::Rows(0) => New::Nothing,
+            shards::Found::Rows(_) => New::Came,
+            shards::Found::Locked => New::Locked,
+            shards::Found::Unknown => New::Unknown,
+        },
+    )
+}
+
+/// How many rows wait on the nodes of a cluster, the backlog included.
+fn counted(d: &Definition, plan: &Plan) -> Result<shards::Found> {
+    let at = OfNodes::now(Moment::now())?;
+    if at.had_nothing(d.id, &d.state) {
+        return Ok(shards::Found::Rows(0));
+    }
+    let (left, before) = left(d)?;
+    let rest = unmerged(&d.state.frontier);
+    let found = shards::look(d.source_oid, &plan.time_column, &rest, (&left, before), i64::MAX)?;
+    if found == shards::Found::Rows(0) {
+        at.has_nothing(d.id, &d.state);
+    }
+    Ok(found)
+}
+
+/// On a Citus cluster nodes are asked; where they cannot tell, and in a transaction that has changed something, a statement counts
+/// them, on the nodes where they are, as the owner, whose code it may run.
 fn on_nodes(id: i64) -> Result<Option<Waiting>> {
     let Some(d) = catalog::by_id(id)? else { return Ok(None) };
     if d.source.is_none() || !look::may_read(d.source_oid) {
         return Ok(None);
     }
     let plan = d.stored_plan()?;
+    if own_transaction_id_if_any().is_none() && !keeps_one_snapshot() {
+        match citus::status::unless_unreachable(AssertUnwindSafe(|| counted(&d, &plan).map(Some)))? {
+            Some(shards::Found::Rows(rows)) => return Ok(Some((rows, None))),
+            Some(shards::Found::Unknown) => {}
+            Some(shards::Found::Locked) | None => return Ok(None),
+        }
+    }
     let (source, _, owner) = d.parts()?;
     let _acting = ActingAs::role(owner);
     let count = format!(

@@ -36,7 +36,8 @@ fn main(argument: u64) {
             Ok(Found::Ready(due)) => {
                 quiet.begin(known.at());
                 let sources = work::with_rows(due.iter().filter(|d| d.owner == Some(owner)), &mut quiet);
-                if !sources.is_empty() {
+                // Of a rollup in a cluster only such a process can tell whether there is something to do.
+                if !sources.is_empty() || due.iter().any(|d| d.owner == Some(owner) && d.on_nodes) {
                     worked = Instant::now();
                 }
                 more = work::run_all(sources);

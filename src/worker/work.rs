@@ -6,6 +6,7 @@ use crate::pg::lock::{self, Work};
 use crate::pg::xact::{self, Moment, clock};
 use crate::rollup::attempt::{self, Due};
 use crate::rollup::catalog;
+use crate::rollup::citus::moment::OfNodes;
 use crate::rollup::diagnose;
 use crate::rollup::error::Result;
 use crate::rollup::history;
@@ -146,8 +147,8 @@ pub fn wait_while_read_only(database: &str, who: &str, known: &mut Known, settin
 
 /// Whether a rollup has rows to merge: waits for nobody, and runs nothing that an owner has defined. What cannot be told
 /// so is found out in the run.
-fn look_for_rows(d: &Due) -> New {
-    let found = timed(|| run::look(d.id)).unwrap_or(New::Unknown);
+fn look_for_rows(d: &Due, look: impl FnOnce(i64) -> Result<New> + UnwindSafe + RefUnwindSafe) -> New {
+    let found = timed(|| look(d.id)).unwrap_or(New::Unknown);
     if found == New::Nothing
         && d.failing
         && let Err(e) = timed(|| history::nothing_to_do(d.id))
@@ -159,11 +160,26 @@ fn look_for_rows(d: &Due) -> New {
 
 /// Rollups that had no rows to merge when they were looked at last. As long as it is the moment that it was before, they have none:
 /// whatever brings rows, or changes a definition or a table of it, is a transaction with an id. So on a server where nobody writes, a tick
-/// looks at no table, however many rollups there are.
+/// looks at no table, however many rollups there are. Of those in a cluster that is so as long as it is the moment of all nodes that it
+/// was before: a tick asks each node for it once, whatever the number of rollups, shards and partitions.
 #[derive(Default)]
 pub struct Quiet {
     at: Option<Moment>,
     rollups: HashSet<i64>,
+    nodes: Nodes,
+    on_nodes: HashSet<i64>,
+}
+
+/// What is known of the nodes of a cluster.
+#[derive(Default)]
+enum Nodes {
+    /// No rollup is in one.
+    #[default]
+    Unasked,
+    /// They were asked at an earlier tick.
+    Before(Option<OfNodes>),
+    /// They were asked at this one.
+    Now(Option<OfNodes>),
 }
 
 impl Quiet {
@@ -174,6 +190,31 @@ impl Quiet {
             self.rollups.clear();
         }
         self.at = at;
+        if let Nodes::Now(of_nodes) = std::mem::take(&mut self.nodes) {
+            self.nodes = Nodes::Before(of_nodes);
+        }
+    }
+
+    /// The same of a rollup in a cluster, by a process that may wait for nodes.
+    fn may_have_rows_on_nodes(&mut self, d: &Due) -> bool {
+        let Some(at) = self.at else { return true };
+        if !matches!(self.nodes, Nodes::Now(_)) {
+            let now = timed(|| OfNodes::now(at)).ok();
+            if now.is_none() || !matches!(&self.nodes, Nodes::Before(before) if *before == now) {
+                self.on_nodes.clear();
+            }
+            self.nodes = Nodes::Now(now);
+        }
+        // Where a node does not answer the run says which.
+        let Nodes::Now(Some(_)) = self.nodes else { return true };
+        if self.on_nodes.contains(&d.id) {
+            return false;
+        }
+        let found = look_for_rows(d, run::look_on_nodes);
+        if found == New::Nothing {
+            self.on_nodes.insert(d.id);
+        }
+        !matches!(found, New::Nothing | New::Locked)
     }
 
     /// Whether a rollup may have rows to merge.
@@ -181,7 +222,7 @@ impl Quiet {
         if self.rollups.contains(&d.id) {
             return false;
         }
-        let found = look_for_rows(d);
+        let found = look_for_rows(d, run::look);
         if found == New::Nothing && self.at.is_some() {
             self.rollups.insert(d.id);
         }
@@ -204,7 +245,11 @@ pub fn end(pid: i32) -> Result<()> {
 pub fn with_rows<'a>(scheduled: impl Iterator<Item = &'a Due>, quiet: &mut Quiet) -> Vec<Vec<Due>> {
     let mut sources: Vec<Vec<Due>> = Vec::new();
     for d in scheduled {
-        if !d.is_due(clock()) || !quiet.may_have_rows(d) {
+        let may_have_rows = |quiet: &mut Quiet| match d.on_nodes && !d.backlog {
+            true => quiet.may_have_rows_on_nodes(d),
+            false => quiet.may_have_rows(d),
+        };
+        if !d.is_due(clock()) || !may_have_rows(quiet) {
             continue;
         }
         match sources.iter_mut().find(|s| s[0].source == d.source) {

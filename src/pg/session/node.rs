@@ -91,6 +91,20 @@ pub fn flush_log() {
     }
 }
 
+/// Whether this transaction has had other nodes do something; None where the library of Citus does not offer to tell.
+pub fn has_touched_nodes() -> Option<bool> {
+    type Function = unsafe extern "C-unwind" fn() -> bool;
+    static FOUND: OnceLock<Option<Function>> = OnceLock::new();
+    let asked = *FOUND.get_or_init(|| unsafe {
+        // SAFETY: as in `in_two_phases`; the function has taken nothing and given this since it is there.
+        let name = c"InCoordinatedTransaction".as_ptr();
+        let at = pg_sys::load_external_function(c"$libdir/citus".as_ptr(), name, false, std::ptr::null_mut());
+        std::mem::transmute::<*mut c_void, Option<Function>>(at.cast())
+    });
+    // SAFETY: reads a variable of this process.
+    asked.map(|function| unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| function()) })
+}
+
 /// What Citus itself calls before it commits on several nodes: begins a transaction that others take part in, and has
 /// that committed in two phases.
 const IN_TWO_PHASES: [&CStr; 2] = [c"UseCoordinatedTransaction", c"Use2PCForCoordinatedTransaction"];

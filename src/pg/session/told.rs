@@ -38,6 +38,11 @@ pub fn serve(owner: pg_sys::Oid) {
     OWNER.store(owner.to_u32(), Relaxed);
 }
 
+/// Whether this process serves an owner.
+pub fn serves() -> bool {
+    OWNER.load(Relaxed) != 0
+}
+
 /// The moment of the last line of an owner, what tells the owner from others that share the place, and the moment now.
 fn last(owner: pg_sys::Oid) -> Option<(&'static std::sync::atomic::AtomicU64, u32, u32)> {
     // SAFETY: reads a variable of this process.

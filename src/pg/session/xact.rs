@@ -362,3 +362,27 @@ pub fn in_subtransaction<T>(
         out
     }
 }
+
+/// Runs `body` in a part of the caller's transaction that is undone where it gives None. An error in it is the caller's.
+pub fn undone_unless<T>(
+    body: impl FnOnce() -> Result<Option<T>, pgrx::pg_sys::panic::ErrorReport>,
+) -> Result<Option<T>, pgrx::pg_sys::panic::ErrorReport> {
+    // SAFETY: as in `in_subtransaction`; an error goes on once the part is undone.
+    unsafe {
+        let (context, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(context);
+        let done = pgrx::PgTryBuilder::new(std::panic::AssertUnwindSafe(|| Ok(body())))
+            .catch_others(Err)
+            .catch_rust_panic(Err)
+            .execute();
+        pg_sys::MemoryContextSwitchTo(context);
+        match &done {
+            Ok(Ok(Some(_))) => pg_sys::ReleaseCurrentSubTransaction(),
+            _ => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+        }
+        pg_sys::MemoryContextSwitchTo(context);
+        pg_sys::CurrentResourceOwner = owner;
+        done.unwrap_or_else(|e| e.rethrow())
+    }
+}

@@ -4,8 +4,11 @@
 //! It rests on this: stamps are an int8, which is checked by the type's oid at every call; visibility is that of the
 //! active snapshot, as for a statement; and a zone whose entry is closed holds no stamp outside its bounds (see `page`).
 use super::buffer::{self, blocks, layout};
+use super::by_tree;
 pub use super::inspect::may_read;
 use super::page::{Bounds, ZONE};
+pub use super::rows::Row;
+use super::rows::{found_at, rest_of_page};
 use super::{find_all_inheritors, method};
 use crate::pg::interrupt;
 use pgrx::pg_sys;
@@ -21,13 +24,17 @@ pub struct Wanted<'a> {
     pub stamp: &'a str,
     /// The column of the times, of type timestamptz, timestamp or date.
     pub time: &'a str,
+    /// The stamps of rows that may be wanted, as ranges in order, both ends included.
+    pub ranges: &'a [(i64, i64)],
     /// Whether a row with a stamp between these two, both included, may be wanted.
     pub between: &'a dyn Fn(i64, i64) -> bool,
     /// Whether a row is wanted: its stamp, and its time in microseconds since 2000, of a column without time zone as
     /// if that were UTC; None for NULL, and for a column that holds no times.
     pub row: &'a dyn Fn(i64, Option<i64>) -> bool,
-    /// Stop at the first.
-    pub one: bool,
+    /// Stop when so many were found.
+    pub most: i64,
+    /// Is told of each row that is found.
+    pub each: Option<&'a dyn Fn(&Row)>,
 }
 
 /// What was found.
@@ -46,6 +53,9 @@ pub fn look(table: pg_sys::Oid, wanted: &Wanted) -> Found {
     // SAFETY: each table is locked, and known to be there, before it is opened; locks are given back at once.
     unsafe {
         let Some(_held) = Held::table(table) else { return Found::Locked };
+        if !is_there(table) {
+            return Found::Unknown;
+        }
         let tables = PgList::<pg_sys::Oid>::from_pg(pg_sys::ffi::pg_guard_ffi_boundary(|| {
             find_all_inheritors(table, pg_sys::NoLock as i32, std::ptr::null_mut())
         }));
@@ -60,7 +70,7 @@ pub fn look(table: pg_sys::Oid, wanted: &Wanted) -> Found {
                 other => return other,
             }
             drop(held);
-            if wanted.one && rows > 0 {
+            if rows >= wanted.most {
                 break;
             }
         }
@@ -110,6 +120,12 @@ impl Drop for Held {
     }
 }
 
+/// The number of a column of a table, by its name.
+pub fn column_number(table: pg_sys::Oid, name: &str) -> Option<i16> {
+    // SAFETY: looks columns of whatever relation up in the catalog, and tolerates absence.
+    unsafe { column(table, name) }.and_then(|(number, _)| i16::try_from(number).ok())
+}
+
 /// A column by its name in this very table: partitions may have others in front of it.
 unsafe fn column(id: pg_sys::Oid, name: &str) -> Option<(i32, pg_sys::Oid)> {
     let name = CString::new(name).ok()?;
@@ -155,7 +171,7 @@ unsafe fn look_at(id: pg_sys::Oid, wanted: &Wanted) -> Found {
     }
 }
 
-/// The pages that may hold wanted rows: by the zone map on the stamp, where there is one; None where its lock is taken.
+/// The pages that may hold wanted rows: by the zone map on the stamp, or a B-tree, where there is one; None where its lock is taken.
 unsafe fn candidates(table: pg_sys::Relation, stamp: i32, wanted: &Wanted) -> Option<Vec<Range<u32>>> {
     // SAFETY: the table is open and locked, and so is the index while its pages are read.
     unsafe {
@@ -173,6 +189,10 @@ unsafe fn candidates(table: pg_sys::Relation, stamp: i32, wanted: &Wanted) -> Op
             let usable = class.relam == method && about.indisvalid && !about.indcheckxmin;
             let found = match place {
                 Some(n) if usable => Some(zones(index, pages, n, wanted)),
+                // Where all are wanted the table is read as it lies.
+                Some(0) if wanted.ranges != [(i64::MIN, i64::MAX)] && by_tree::is_usable(index, stamp) => {
+                    Some(by_tree::pages(table, index, wanted.ranges))
+                }
                 _ => None,
             };
             pg_sys::relation_close(index, pg_sys::NoLock as i32);
@@ -314,60 +334,25 @@ unsafe fn read(
                         if null { None } else { time.micros(value) }
                     });
                     if (wanted.row)(stamp, at) {
+                        if let Some(each) = wanted.each {
+                            each(&found_at((*table).rd_id, desc, row, at));
+                        }
                         rows += 1;
                         oldest = [oldest, at].into_iter().flatten().min();
-                        if wanted.one {
+                        if rows >= wanted.most {
                             break;
                         }
                     }
                 }
-                if wanted.one && rows > 0 {
+                if rows >= wanted.most {
                     break;
                 }
             }
-            if wanted.one && rows > 0 {
+            if rows >= wanted.most {
                 break;
             }
         }
         pg_sys::heap_endscan(scan);
     }
     Found::Rows(rows, oldest.zip(time).map(|(at, (_, time))| time.instant(at)))
-}
-
-/// The row that a scan has given, and all others of its page, which the scan then has given too: to be asked for each
-/// takes longer than looking at it. What they say of where they lie and of their length is the first one's.
-///
-/// # Safety
-/// `row` is what the scan of a heap gave last. What is returned is not to be used once the scan is asked again.
-unsafe fn rest_of_page(
-    scan: pg_sys::TableScanDesc,
-    row: pg_sys::HeapTuple,
-) -> impl Iterator<Item = pg_sys::HeapTupleData> {
-    // SAFETY: the page stays pinned until the scan is asked again; line pointers of visible rows, and the rows, stay where
-    // they are as long.
-    unsafe {
-        let heap = scan.cast::<pg_sys::HeapScanDescData>();
-        let paged = (*heap).rs_base.rs_flags & pg_sys::ScanOptions::SO_ALLOW_PAGEMODE != 0;
-        // A snapshot that is none of a transaction has its rows judged one by one.
-        let count = if paged { (*heap).rs_ntuples as usize } else { 1 };
-        let page = pg_sys::BufferGetPage((*heap).rs_cbuf).cast::<u8>();
-        let visible = (&raw const (*heap).rs_vistuples).cast::<u16>();
-        if paged {
-            (*heap).rs_cindex = (count - 1) as _;
-        }
-        (0..count).map(move |n| {
-            let mut found = *row;
-            if paged {
-                let lines = page.add(std::mem::offset_of!(pg_sys::PageHeaderData, pd_linp));
-                let line = lines.cast::<u32>().add(usize::from(visible.add(n).read()) - 1).read();
-                found.t_data = page.add(lies_at(line)).cast();
-            }
-            found
-        })
-    }
-}
-
-/// Where a row lies in its page, by its line pointer: 15 bits, which the generated accessor takes one by one.
-fn lies_at(line: u32) -> usize {
-    (if cfg!(target_endian = "little") { line & 0x7fff } else { line >> 17 }) as usize
 }

@@ -13,6 +13,7 @@
 pub mod ahead;
 pub mod arrival;
 mod buffer;
+mod by_tree;
 pub mod extent;
 pub mod guarded;
 pub mod header;
@@ -20,6 +21,7 @@ mod inspect;
 pub mod look;
 mod page;
 mod plan;
+mod rows;
 mod scan;
 mod summarize;
 

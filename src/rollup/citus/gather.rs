@@ -5,6 +5,7 @@
 //! in round 1 is visible once none of those transactions is left.
 use super::places::{Place, groups_so_far, nodes};
 use crate::pg::libpq::{Connection, Row};
+use crate::pg::watched::as_committed_now;
 use crate::pg::xact::{ActingAs, own_transaction_id};
 use crate::rollup::catalog;
 use crate::rollup::error::{Result, internal, report};
@@ -43,7 +44,7 @@ fn deadline() -> Instant {
 }
 
 /// Runs on each node the statements made for it; the rows of all of them, node by node.
-fn ask(places: &[Place], sql: impl Fn(&Place) -> String) -> Result<Vec<Vec<Row>>> {
+pub(super) fn ask(places: &[Place], sql: impl Fn(&Place) -> String) -> Result<Vec<Vec<Row>>> {
     let until = deadline();
     // Those that are not given back, because of an error, are closed as they are dropped.
     let mut kept = KEPT.take();
@@ -86,7 +87,7 @@ fn begin(conninfo: &str, sql: &str, until: Instant) -> std::result::Result<Conne
     Ok(connection)
 }
 
-fn unreachable(place: &Place, why: &str) -> pg_sys::panic::ErrorReport {
+pub(super) fn unreachable(place: &Place, why: &str) -> pg_sys::panic::ErrorReport {
     report(
         PgSqlErrorCode::ERRCODE_CONNECTION_EXCEPTION,
         format!("node {} (group {}) does not answer: {why}", place.name, place.group),
@@ -107,8 +108,9 @@ fn ask_here(sql: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// When the server began to work: a crash starts this process again.
-const SINCE: &str = "SELECT a.backend_start::pg_catalog.text FROM pg_catalog.pg_stat_activity a WHERE a.backend_type = 'checkpointer'";
+/// When the server began to work, in microseconds, which every session reads alike: a crash starts this process again.
+pub(super) const SINCE: &str = "SELECT (1000000 * extract(epoch FROM a.backend_start))::pg_catalog.int8::pg_catalog.text \
+  FROM pg_catalog.pg_stat_get_activity(NULL) a WHERE a.backend_type = 'checkpointer'";
 
 /// Round 1: the snapshot; everything else comes after it. Stamps are ids plus `offset`.
 fn snapshot_of(group: i32, before: Option<&Node>, offset: i64) -> String {
@@ -146,7 +148,7 @@ SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE gid LIKE 'citus\\_%' AND data
     )
 }
 
-fn numbers(text: &str) -> Result<Vec<i64>> {
+pub(super) fn numbers(text: &str) -> Result<Vec<i64>> {
     text.split(',').filter(|x| !x.is_empty()).map(|x| x.parse().map_err(internal)).collect()
 }
 
@@ -173,6 +175,10 @@ pub type Asked = (i32, String, std::result::Result<Found, String>);
 
 /// Asks every node for itself.
 pub fn each() -> Result<Vec<Asked>> {
+    as_committed_now(ask_each)
+}
+
+fn ask_each() -> Result<Vec<Asked>> {
     let _acting = ActingAs::catalog();
     let (places, disabled) = nodes()?;
     let one = |place: &Place| {

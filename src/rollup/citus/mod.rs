@@ -12,9 +12,12 @@ pub mod create;
 pub mod expire;
 pub mod gather;
 pub mod leaving;
+pub mod moment;
+pub mod narrow;
 mod places;
 pub mod rebase;
 pub mod run;
+pub mod shards;
 pub mod status;
 pub mod view;
 

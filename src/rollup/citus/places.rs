@@ -18,7 +18,7 @@ pub struct Place {
 
 /// The nodes to ask, and those of the cluster that are not to be asked, by name.
 pub fn nodes() -> Result<(Vec<Place>, BTreeMap<i32, String>)> {
-    let found = ask::write(
+    let found = ask::write_often(
         "SELECT n.groupid, n.isactive, n.nodename, n.nodeport::pg_catalog.text, n.groupid = l.groupid, \
          pg_catalog.current_setting('citus.node_conninfo'), pg_catalog.current_database()::pg_catalog.text, o.rolname::pg_catalog.text, \
          (SELECT a.authinfo FROM pg_catalog.pg_dist_authinfo a WHERE a.rolename = o.rolname AND a.nodeid IN (n.nodeid, 0) ORDER BY a.nodeid DESC LIMIT 1) \
@@ -69,9 +69,10 @@ pub fn own_group() -> Result<i32> {
 /// None where a node is just being added. Citus gives a number out once, under a lock that it keeps until the node is
 /// in the list; after a crash it skips some.
 pub fn groups_so_far() -> Result<Option<i32>> {
-    let found =
-        ask::write("SELECT last_value FROM pg_catalog.pg_dist_groupid_seq", &[], |row| row.get::<i64>(1))?;
-    let adding = ask::write(
+    let found = ask::write_often("SELECT last_value FROM pg_catalog.pg_dist_groupid_seq", &[], |row| {
+        row.get::<i64>(1)
+    })?;
+    let adding = ask::write_often(
         "SELECT true FROM pg_catalog.pg_locks l WHERE l.relation = 'pg_catalog.pg_dist_node'::pg_catalog.regclass AND l.mode = 'ExclusiveLock' \
          AND l.granted AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) LIMIT 1",
         &[],
