@@ -17,6 +17,7 @@ pub mod rebase;
 pub mod run;
 pub mod status;
 pub mod view;
+pub mod whole;
 
 /// What is added to the id of this process's transactions to give the stamps of rows: the group of the node, and
 /// whether the connection is one of Citus. 0 without Citus.
