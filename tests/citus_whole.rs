@@ -209,7 +209,7 @@ fn late_rows_and_expiry() {
     all_merged(&mut client);
     assert_eq!(number(&mut client, "SELECT sum(n)::bigint FROM hit_1hour_all"), 402);
     assert_eq!(
-        number(&mut client, "SELECT sum(late_rows)::bigint FROM rollup.status WHERE name = 'hit_1hour'"),
+        number(&mut client, "SELECT sum(late_ignored)::bigint FROM rollup.status WHERE name = 'hit_1hour'"),
         1
     );
     check(&mut client, "after expiry");
