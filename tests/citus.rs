@@ -45,6 +45,11 @@ fn the_page_runs(client: &mut Client) {
     client.batch_execute("SELECT page.rollup_http_request()").unwrap();
     assert_eq!(counted(client, "http_request_1min"), 3000);
     assert_eq!(counted(client, "http_request_1hour"), 3000);
+    // The other schema has the name too.
+    for statement in page(1) {
+        client.batch_execute(&statement.replace("'http_request_1min'", "'page.http_request_1min'")).unwrap();
+    }
+    assert_eq!(counted(client, "http_request_1min_all"), 3000);
     client
         .batch_execute(
             "SELECT rollup.drop('page.http_request_1min'); RESET search_path; DROP SCHEMA page CASCADE",

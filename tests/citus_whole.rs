@@ -59,7 +59,7 @@ fn check(client: &mut Client, what: &str) {
 
 fn all_merged(client: &mut Client) {
     wait_for("everything is merged", 60, || {
-        client.batch_execute("SELECT rollup_hit()").expect("a run");
+        client.batch_execute("SELECT rollup_internal.work_off('hit_1hour')").expect("a run");
         number(client, "SELECT coalesce(lag_rows, -1) FROM rollup.status WHERE name = 'hit_1hour'") == 0
     });
 }
@@ -246,6 +246,7 @@ fn where_it_is_read() {
     // The raw table elsewhere, on one node, and back.
     for call in [
         "SELECT alter_distributed_table('hit', shard_count => 3, cascade_to_colocated => true)",
+        "SELECT alter_distributed_table('hit', distribution_column => 'page')",
         "SELECT undistribute_table('hit')",
     ] {
         client.batch_execute(call).unwrap_or_else(|e| panic!("{call}: {e:?}"));
@@ -272,4 +273,41 @@ fn a_rollup_given_to_citus() {
     check(&mut client, "given to Citus");
     let on_nodes = "SELECT count(*) FROM pg_dist_partition WHERE logicalrelid::text LIKE 'hit_1%'";
     assert_eq!(number(&mut client, on_nodes), 3);
+}
+
+#[test]
+fn a_query_without_the_column_is_told_the_way() {
+    let Some((_citus, mut client)) = prepared() else { return };
+    make(&mut client, "rollup.create");
+    let insert = "INSERT INTO hit SELECT timestamptz '2026-01-01' + g * interval '1 hour', g % 9, 'p' || g % 3, g, 'w' FROM generate_series(1, 100) g";
+    client.batch_execute(insert).unwrap();
+    let create = |keys: &str, rest: &str| {
+        format!(
+            "SELECT rollup.create('by_page', $$ SELECT date_trunc('day', at) AS at, {keys} count(*) AS n, ddsketch_agg(ms) AS pct FROM hit GROUP BY {} $$, every => NULL{rest})",
+            if keys.contains("tenant") { "1, 2, 3" } else { "1, 2" }
+        )
+    };
+    let refused = error(&mut client, &create("page,", ""));
+    assert!(
+        refused.starts_with("0A000 no group key is tenant, the column that public.hit is distributed by"),
+        "{refused}"
+    );
+    let way = refused.split(" level of the same rollup: ").nth(1).expect(&refused).trim_end_matches('.');
+    client
+        .batch_execute(&create("page, tenant,", &format!(", {way}")))
+        .unwrap_or_else(|e| panic!("{way}: {e:?}"));
+    wait_for("everything is merged", 60, || {
+        client.batch_execute("SELECT rollup.run('hit')").expect("a run");
+        number(&mut client, "SELECT coalesce(lag_rows, -1) FROM rollup.status") == 0
+    });
+    let differing = "WITH raw AS MATERIALIZED (SELECT date_trunc('day', at, 'UTC'), page, count(*), ddsketch_agg(ms)::text FROM hit GROUP BY 1, 2),
+        kept AS MATERIALIZED (SELECT at, page, n, pct::text FROM totals)
+        SELECT count(*) FROM ((TABLE raw EXCEPT ALL TABLE kept) UNION ALL (TABLE kept EXCEPT ALL TABLE raw)) d";
+    assert_eq!(number(&mut client, differing), 0);
+    let explained = text(&mut client, "SELECT rollup.explain('by_page')");
+    assert!(
+        explained.contains("-- Merges them:\nWITH delta_1")
+            && explained.contains("INSERT INTO public.totals"),
+        "{explained}"
+    );
 }
