@@ -180,7 +180,9 @@ fn what_cannot_be_is_refused(citus: &Citus, client: &mut Client) {
     let create = |query: &str| format!("SELECT rollup.create('refused', $q${query}$q$)");
     let e = error(
         client,
-        &create("SELECT date_trunc('hour', ingest_time) AS at, count(*) FROM http_request GROUP BY 1"),
+        &create(
+            "SELECT date_trunc('hour', ingest_time) AS at, count(*) AS site_id FROM http_request GROUP BY 1",
+        ),
     );
     assert!(e.starts_with("0A000 no group key is site_id"), "{e}");
     let e = error(

@@ -275,39 +275,79 @@ fn a_rollup_given_to_citus() {
     assert_eq!(number(&mut client, on_nodes), 3);
 }
 
+/// How many groups of `by_page` differ from those that the raw rows give.
+const BY_PAGE: &str = "WITH raw AS MATERIALIZED (SELECT date_trunc('day', at, 'UTC'), page, count(*), ddsketch_agg(ms)::text FROM hit GROUP BY 1, 2),
+    kept AS MATERIALIZED (SELECT at, page, n, pct::text FROM by_page)
+    SELECT count(*) FROM ((TABLE raw EXCEPT ALL TABLE kept) UNION ALL (TABLE kept EXCEPT ALL TABLE raw)) d";
+
 #[test]
-fn a_query_without_the_column_is_told_the_way() {
+fn a_query_without_the_column() {
     let Some((_citus, mut client)) = prepared() else { return };
     make(&mut client, "rollup.create");
     let insert = "INSERT INTO hit SELECT timestamptz '2026-01-01' + g * interval '1 hour', g % 9, 'p' || g % 3, g, 'w' FROM generate_series(1, 100) g";
     client.batch_execute(insert).unwrap();
-    let create = |keys: &str, rest: &str| {
+    let create = |more: &str, options: &str| {
         format!(
-            "SELECT rollup.create('by_page', $$ SELECT date_trunc('day', at) AS at, {keys} count(*) AS n, ddsketch_agg(ms) AS pct FROM hit GROUP BY {} $$, every => NULL{rest})",
-            if keys.contains("tenant") { "1, 2, 3" } else { "1, 2" }
+            "SELECT rollup.create('by_page', $$ SELECT date_trunc('day', at) AS at, page, count(*) AS n, ddsketch_agg(ms) AS pct{more} FROM hit WHERE ms > 0 GROUP BY 1, 2 $$, every => NULL{options})"
         )
     };
-    let refused = error(&mut client, &create("page,", ""));
+    let merged = |client: &mut Client| {
+        wait_for("everything is merged", 60, || {
+            client.batch_execute("SELECT rollup_internal.work_off('by_page')").expect("a run");
+            number(
+                client,
+                "SELECT coalesce(lag_rows, -1) FROM rollup.status WHERE name = 'by_page_by_tenant'",
+            ) == 0
+        });
+        assert_eq!(number(client, BY_PAGE), 0);
+        assert_eq!(number(client, "SELECT count(*) FROM rollup.check('by_page')"), 0);
+    };
+    let id = number(&mut client, &create("", ", coarser => '{\"by_page_month\": \"1 month\"}'"));
+    merged(&mut client);
+    let columns = |client: &mut Client, table: &str| {
+        text(
+            client,
+            &format!(
+                "SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped"
+            ),
+        )
+    };
+    assert_eq!(columns(&mut client, "by_page"), "at page n pct");
+    assert_eq!(columns(&mut client, "by_page_live"), "at page n pct");
+    assert_eq!(columns(&mut client, "by_page_month"), "at page n pct");
+    let explained = text(&mut client, "SELECT rollup.explain('by_page')");
+    assert!(
+        explained.contains("-- Merges them:\nWITH delta_1")
+            && explained.contains("INSERT INTO public.by_page AS"),
+        "{explained}"
+    );
+    // The same once more, with a column more, and with a level.
+    assert_eq!(
+        number(
+            &mut client,
+            &create("", ", if_not_exists => true, coarser => '{\"by_page_month\": \"1 month\"}'")
+        ),
+        id
+    );
+    assert_eq!(number(&mut client, &create(", sum(ms) AS total", ", replace => true")), id);
+    client.batch_execute("SELECT rollup.add_level('by_page', 'by_page_year', '1 year')").unwrap();
+    assert_eq!(columns(&mut client, "by_page_year"), "at page n pct total");
+    client.batch_execute(insert).unwrap();
+    merged(&mut client);
+    assert_eq!(number(&mut client, "SELECT sum(total)::bigint FROM by_page_year"), 2 * 5050);
+    client.batch_execute("SELECT rollup.drop('by_page')").unwrap();
+    let left = "SELECT count(*) FROM pg_class WHERE relname LIKE 'by_page%'";
+    assert_eq!(number(&mut client, left), 0);
+    // Where it cannot be.
+    let refused = error(&mut client, &create(", sum(ms) AS tenant", ""));
     assert!(
         refused.starts_with("0A000 no group key is tenant, the column that public.hit is distributed by"),
         "{refused}"
     );
     let way = refused.split(" level of the same rollup: ").nth(1).expect(&refused).trim_end_matches('.');
-    client
-        .batch_execute(&create("page, tenant,", &format!(", {way}")))
-        .unwrap_or_else(|e| panic!("{way}: {e:?}"));
-    wait_for("everything is merged", 60, || {
-        client.batch_execute("SELECT rollup.run('hit')").expect("a run");
-        number(&mut client, "SELECT coalesce(lag_rows, -1) FROM rollup.status") == 0
-    });
-    let differing = "WITH raw AS MATERIALIZED (SELECT date_trunc('day', at, 'UTC'), page, count(*), ddsketch_agg(ms)::text FROM hit GROUP BY 1, 2),
-        kept AS MATERIALIZED (SELECT at, page, n, pct::text FROM totals)
-        SELECT count(*) FROM ((TABLE raw EXCEPT ALL TABLE kept) UNION ALL (TABLE kept EXCEPT ALL TABLE raw)) d";
-    assert_eq!(number(&mut client, differing), 0);
-    let explained = text(&mut client, "SELECT rollup.explain('by_page')");
-    assert!(
-        explained.contains("-- Merges them:\nWITH delta_1")
-            && explained.contains("INSERT INTO public.totals"),
-        "{explained}"
-    );
+    let along = create("", &format!(", {way}"))
+        .replace("GROUP BY 1, 2", "GROUP BY 1, 2, 5")
+        .replace(" FROM hit", ", tenant FROM hit");
+    client.batch_execute(&along).unwrap_or_else(|e| panic!("{along}: {e:?}"));
+    assert_eq!(columns(&mut client, "totals"), "at page n pct");
 }

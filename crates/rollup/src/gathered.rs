@@ -2,9 +2,9 @@
 //! once, without the keys that none of these levels has, and are merged there.
 use crate::keys;
 use crate::level::Level;
-use crate::plan::Plan;
+use crate::plan::{Column, Plan};
 use crate::sql::ident;
-use crate::statements::{aggregate_source, coarser, grouped, upsert};
+use crate::statements::{aggregate_source, coarser, grouped, list, upsert};
 use std::collections::BTreeSet;
 
 /// The finest groups that `levels` are made of: in the rollup's own buckets, with every key that one of them has.
@@ -51,4 +51,18 @@ pub fn merge_levels(plan: &Plan, levels: &[Level], delta: &str) -> Vec<String> {
         )
     };
     levels.iter().enumerate().map(merged).collect()
+}
+
+/// The query of a rollup with one more key, a column of its table.
+pub fn with_key(plan: &Plan, from: &str, column: &str) -> String {
+    let filter = plan.filter.as_ref().map_or(String::new(), |f| format!(" WHERE {f}"));
+    let visible: Vec<&Column> = plan.columns.iter().filter(|c| !c.hidden).collect();
+    let keys = visible.iter().enumerate().filter(|(_, c)| c.is_key()).map(|(i, _)| format!(", {}", i + 2));
+    format!(
+        "SELECT {}.{column}, {} FROM {from}{filter} GROUP BY 1{}",
+        ident(&plan.alias),
+        list(visible.iter().copied(), |c| format!("{} AS {}", c.written, ident(&c.name))),
+        keys.collect::<String>(),
+        column = ident(column),
+    )
 }

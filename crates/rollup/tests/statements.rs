@@ -80,6 +80,7 @@ fn plan() -> Plan {
         follows: None,
         keys_never_null: false,
         rows: Some("n".into()),
+        whole: None,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::rollup::options::Options;
 use crate::rollup::state;
 use crate::rollup::watch::OnChange;
 use hll_rollup::sql::{ident, literal};
-use hll_rollup::{Frontier, Level, Nodes, Plan, State};
+use hll_rollup::{Column, Frontier, Level, Nodes, Plan, State};
 use pgrx::prelude::*;
 
 const UNSUPPORTED: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
@@ -75,15 +75,24 @@ pub fn prepare_again(d: &Definition, select: &mut Select) -> Result<()> {
     }
 }
 
-/// The key of the rollup that its tables are distributed by; None where they are not distributed by one.
-pub fn key(place: &Place, plan: &Plan, source: &str) -> Result<Option<String>> {
-    let Place::Distributed(column) = place else { return Ok(None) };
+/// The key that is this column of the source.
+fn key_of<'a>(column: &str, plan: &'a Plan) -> Option<&'a Column> {
     // Quoted or not, behind the table's name or not: as the key was written.
     let either = |name: &str| [name.to_string(), ident(name)];
     let qualified = either(&plan.alias).map(|table| either(column).map(|c| format!("{table}.{c}")));
     let written: Vec<String> = either(column).into_iter().chain(qualified.into_iter().flatten()).collect();
-    let key = plan.keys().find(|k| written.contains(&k.expression));
-    match key {
+    plan.keys().find(|k| written.contains(&k.expression))
+}
+
+/// Whether this column of the source is a key.
+pub fn has_key(column: &str, plan: &Plan) -> bool {
+    key_of(column, plan).is_some()
+}
+
+/// The key of the rollup that its tables are distributed by; None where they are not distributed by one.
+pub fn key(place: &Place, plan: &Plan, source: &str) -> Result<Option<String>> {
+    let Place::Distributed(column) = place else { return Ok(None) };
+    match key_of(column, plan) {
         Some(key) => Ok(Some(key.name.clone())),
         None => fail(
             UNSUPPORTED,

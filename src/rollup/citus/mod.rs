@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 pub mod commit;
 pub mod create;
 pub mod expire;
+pub mod finest;
 pub mod gather;
 pub mod leaving;
 mod places;
