@@ -340,10 +340,7 @@ fn a_query_without_the_column() {
     assert_eq!(number(&mut client, left), 0);
     // Where it cannot be.
     let refused = error(&mut client, &create(", sum(ms) AS tenant", ""));
-    assert!(
-        refused.starts_with("0A000 no group key is tenant, the column that public.hit is distributed by"),
-        "{refused}"
-    );
+    assert!(refused.starts_with("0A000 no group key is tenant, the column that"), "{refused}");
     let way = refused.split(" level of the same rollup: ").nth(1).expect(&refused).trim_end_matches('.');
     let along = create("", &format!(", {way}"))
         .replace("GROUP BY 1, 2", "GROUP BY 1, 2, 5")
