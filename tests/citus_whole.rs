@@ -335,6 +335,11 @@ fn a_query_without_the_column() {
     client.batch_execute(insert).unwrap();
     merged(&mut client);
     assert_eq!(number(&mut client, "SELECT sum(total)::bigint FROM by_page_year"), 2 * 5050);
+    client
+        .batch_execute("SELECT rollup.replace('by_page', 'SELECT date_trunc(''day'', at) AS at, page, count(*) AS n, ddsketch_agg(ms) AS pct FROM hit WHERE ms > 0 GROUP BY 1, 2')")
+        .unwrap();
+    assert_eq!(columns(&mut client, "by_page_year"), "at page n pct");
+    merged(&mut client);
     client.batch_execute("SELECT rollup.drop('by_page')").unwrap();
     let left = "SELECT count(*) FROM pg_class WHERE relname LIKE 'by_page%'";
     assert_eq!(number(&mut client, left), 0);

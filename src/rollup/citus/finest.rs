@@ -5,13 +5,16 @@
 //! column, on the coordinator. The plan names that level, and where a rollup is named, so may it be.
 use super::{Place, create, place};
 use crate::pg::node;
+use crate::pg::query::Select;
+use crate::pg::xact::ActingAs;
+use crate::rollup::catalog::Definition;
 use crate::rollup::error::Result;
 use crate::rollup::levels::Shape;
 use crate::rollup::naming;
 use crate::rollup::options::{Joining, Options};
 use crate::rollup::{clock, definition, source};
 use hll_rollup::sql::ident;
-use hll_rollup::{from_clause, gathered};
+use hll_rollup::{Plan, from_clause, gathered};
 use pgrx::prelude::*;
 
 /// What is to be made instead of a rollup: its name, query and options.
@@ -58,4 +61,17 @@ pub fn of(name: &str, text: &str, mut options: Options) -> Result<Asked> {
     options.whole = Some(naming::name_in_catalog(&schema, &table, &source.schema)?);
     let text = gathered::with_key(&plan, &from, &column);
     Ok(Asked { name: format!("{}.{}", ident(&schema), ident(&finest)), text, options })
+}
+
+/// The query with that column among its keys, where it is one for a rollup that was made so and does not group by it.
+pub fn again(d: &Definition, old: &Plan, select: &Select) -> Result<Option<String>> {
+    let Some(Place::Distributed(column)) = old.whole.as_ref().map_or(Ok(None), |_| place(d.source_oid))?
+    else {
+        return Ok(None);
+    };
+    let (name, ..) = d.parts()?;
+    let from = from_clause(select.joins.as_ref(), name, &select.alias);
+    let _acting = d.owner.map(ActingAs::role);
+    let plan = definition::plan(select, &from, &d.timezone)?;
+    Ok((!create::has_key(&column, &plan)).then(|| gathered::with_key(&plan, &from, &column)))
 }
