@@ -275,6 +275,24 @@ fn a_rollup_given_to_citus() {
     assert_eq!(number(&mut client, on_nodes), 3);
 }
 
+#[test]
+fn the_worker_merges_them() {
+    let Some((citus, mut client)) = prepared() else { return };
+    for statement in MAKE.replace("every => NULL", "every => '200 milliseconds'").split(";\n") {
+        client.batch_execute(statement).unwrap_or_else(|e| panic!("{statement}: {e:?}"));
+    }
+    for node in 0..3 {
+        let insert = "INSERT INTO hit SELECT timestamptz '2026-01-01' + g * interval '1 hour', g % 9, 'p' || g % 3, g, 'w' FROM generate_series(1, 100) g";
+        citus.connect(node).unwrap().batch_execute(insert).unwrap();
+        let rows = 100 * (node as i64 + 1);
+        wait_for("the worker has merged the rows", 60, || {
+            number(&mut client, "SELECT coalesce(sum(n), 0)::bigint FROM hit_1month_all") == rows
+        });
+    }
+    compare(&mut client, "by the worker", "");
+    assert_eq!(number(&mut client, "SELECT failures::bigint FROM rollup.status WHERE name = 'hit_1hour'"), 0);
+}
+
 /// How many groups of `by_page` differ from those that the raw rows give.
 const BY_PAGE: &str = "WITH raw AS MATERIALIZED (SELECT date_trunc('day', at, 'UTC'), page, count(*), ddsketch_agg(ms)::text FROM hit GROUP BY 1, 2),
     kept AS MATERIALIZED (SELECT at, page, n, pct::text FROM by_page)
