@@ -239,6 +239,8 @@ CREATE TABLE rollup.arrival (
   time_column  name NOT NULL,
   since        timestamptz,
   until        timestamptz,
+  command      bigint,
+  moved        boolean NOT NULL DEFAULT false,
   told         boolean NOT NULL DEFAULT false,
   home         oid NOT NULL DEFAULT 'rollup.arrival'::regclass
 );
@@ -250,6 +252,8 @@ COMMENT ON COLUMN rollup.arrival.rollup_stamp IS 'the stamp of the transaction t
 COMMENT ON COLUMN rollup.arrival.xid IS 'the (sub)transaction that inserted them; NULL: the whole table came, by ATTACH PARTITION or INHERIT';
 COMMENT ON COLUMN rollup.arrival.since IS 'first moment, of a column without time zone as if that were UTC; NULL: rows without a time';
 COMMENT ON COLUMN rollup.arrival.until IS 'last moment';
+COMMENT ON COLUMN rollup.arrival.command IS 'the first command of that transaction which did; what earlier ones wrote was there before';
+COMMENT ON COLUMN rollup.arrival.moved IS 'the same transaction moved other rows, that were there, to the same times of this partition';
 COMMENT ON COLUMN rollup.arrival.home IS 'this table, where the row was written: in a dump that is restored it is another, whose rows have other inserters';
 COMMENT ON COLUMN rollup.arrival.told IS 'a warning said that rows were left out';
 

@@ -2,6 +2,7 @@
 use hll_lab::wait_for;
 use hll_tests::partitioned::days_of_event;
 use hll_tests::{another, number, prepared};
+use postgres::Client;
 
 const PARTITIONS: &str = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'event'::regclass";
 
@@ -274,4 +275,24 @@ fn a_backlog_holds_expiry_and_says_so() {
     assert_eq!(number(&mut client, held), 0);
     assert!(number(&mut client, "SELECT count(*) FROM event") <= 24);
     assert_eq!(number(&mut client, "SELECT sum(n)::bigint FROM event_1h_live"), 5000);
+}
+
+#[test]
+fn what_a_trigger_keeps_is_said_and_goes_once_it_may() {
+    let (_cluster, mut client) = prepared("kept", "1 second");
+    client
+        .batch_execute(
+            "CREATE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+             CREATE TRIGGER keeps BEFORE DELETE ON http_request FOR EACH ROW EXECUTE FUNCTION keeps();
+             SELECT rollup.retain('http_request', '1 day');
+             INSERT INTO http_request SELECT 1, now() - interval '3 days', '10.0.0.1', 'USA', 200, g
+             FROM generate_series(1, 100) g",
+        )
+        .unwrap();
+    let held = "SELECT coalesce(expiry_held_by, '') FROM rollup.status WHERE name = 'http_request_1min'";
+    let held = |client: &mut Client| client.query_one(held, &[]).unwrap().get::<_, String>(0);
+    wait_for("the reason", 60, || held(&mut client).contains("a trigger before DELETE keeps them"));
+    client.batch_execute("DROP TRIGGER keeps ON http_request").unwrap();
+    wait_for("the rows go", 60, || number(&mut client, "SELECT count(*) FROM http_request") == 0);
+    wait_for("the reason goes", 60, || held(&mut client).is_empty());
 }

@@ -10,12 +10,18 @@
 //! is waited for. A record is a row, written by the transaction itself: rolled back with it, with a part of it, prepared
 //! with it.
 //!
+//! Rows that were there, and that the same transaction has moved or changed, are told from those that it brought by the
+//! command that wrote them, which is before the first that brought any, or by their header, where it is that very one. A
+//! row that an UPDATE or a MERGE has moved to another partition has the header of a new row: where the same transaction has
+//! brought others to that partition, its time is recorded, too, and of the rows at that time nobody can tell which came.
+//!
 //! Stamps that no transaction of this server has are an error: they would be taken for merged, or be merged when their
 //! time comes. Sources of other clusters that are not brought into this one's ids are left alone: all of their rows are
 //! computed again (see `rebase`). So are tables that Citus distributes: their shards are no tables of this node.
 use super::catalog::{self, Must};
 use super::citus;
 use super::error::{Result, fail, raise};
+use crate::pg::executing::{self, Left};
 use crate::pg::trigger::{self, Micros};
 use crate::pg::xact::{ActingAs, next_transaction_id, own_transaction_id};
 use crate::pg::zonemap::arrival::{self, Came, Watcher};
@@ -29,7 +35,7 @@ use std::rc::Rc;
 
 /// Called once when the library is loaded.
 pub fn init() {
-    arrival::tell(Watcher { column: c"rollup_stamp", offset, own, came });
+    arrival::tell(Watcher { column: c"rollup_stamp", offset, own, came, moved });
 }
 
 /// A source whose rollups want to be told.
@@ -49,7 +55,7 @@ const MANY: [(usize, i64); 3] = [(500, MINUTE), (1000, 60 * MINUTE), (1500, 1440
 /// What a part of a transaction has recorded of a table and a time column.
 #[derive(Default)]
 struct Noted {
-    spans: HashSet<(Option<Micros>, Option<Micros>)>,
+    spans: HashSet<Span>,
     all: bool,
 }
 
@@ -58,8 +64,30 @@ thread_local! {
     static SOURCES: RefCell<HashMap<pg_sys::Oid, Rc<Vec<Source>>>> = RefCell::default();
     /// What this part of the transaction has recorded: written once, it need not be again.
     #[allow(clippy::type_complexity)]
-    static NOTED: RefCell<((i64, u32), HashMap<(pg_sys::Oid, pg_sys::Oid, String), Noted>)> = RefCell::default();
+    static NOTED: RefCell<((i64, u32), HashMap<(Place, Kind), Noted>)> = RefCell::default();
+    /// Rows that statements which are executed have moved, and none of which any has come beside yet.
+    static MOVED: RefCell<HashMap<(Place, u32), Moved>> = RefCell::default();
 }
+
+/// A source, the table that rows of it lie in, and the time column.
+type Place = (pg_sys::Oid, pg_sys::Oid, String);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Came,
+    Moved,
+}
+
+/// Of one execution, whose number this is: of which command, and when they lie.
+struct Moved {
+    execution: u64,
+    command: u32,
+    spans: HashSet<Span>,
+}
+
+/// From when to when; None: without a time.
+type Span = (Option<Micros>, Option<Micros>);
+const ALWAYS: Span = (Some(i64::MIN), Some(i64::MAX));
 
 fn own() -> i64 {
     own_transaction_id() + citus::stamp_base()
@@ -115,82 +143,145 @@ fn note_row(source: &Source, row: &Came) -> Result<()> {
         );
     }
     for column in &source.columns {
-        let note = |since, until| write(source, row.table(), Some(row.xmin()), column, since, until);
-        match row.time(column) {
-            None => {
-                note(Some(i64::MIN), Some(i64::MAX))?;
-                note(None, None)?;
-            }
-            Some(None) => note(None, None)?,
-            Some(Some(t)) => {
-                let (since, until) = around(source, row.table(), column, t);
-                note(Some(since), Some(until))?;
-            }
+        let place = (source.id, row.table(), column.clone());
+        let by = By { kind: Kind::Came, xid: Some(row.xmin()), command: Some(row.command()) };
+        for span in spans(&place, by.kind, row.time(column)) {
+            write(source, &place, by, span)?;
+        }
+        let moved = MOVED.with_borrow_mut(|moved| moved.remove(&(place.clone(), row.xmin())));
+        if let Some(moved) = moved.filter(|moved| executing::is_executed(moved.execution)) {
+            let by = By { kind: Kind::Moved, command: Some(moved.command), ..by };
+            moved.spans.into_iter().try_for_each(|span| write(source, &place, by, span))?;
         }
     }
     Ok(())
 }
 
-/// The span of time that is recorded for a row: the longer, the more there are.
-fn around(source: &Source, table: pg_sys::Oid, column: &str, at: Micros) -> (Micros, Micros) {
-    let noted = with_noted(source.id, table, column, |noted| (noted.spans.len(), noted.all));
-    let unit = MANY.iter().find(|(many, _)| noted.0 < *many).map(|(_, unit)| *unit);
-    match unit {
-        Some(unit) if !noted.1 && at > i64::MIN && at < trigger::END => {
-            let since = at.div_euclid(unit).checked_mul(unit).unwrap_or(i64::MIN);
-            (since, since.saturating_add(unit - 1))
+fn moved(row: &Came, left: &Left) {
+    let sources = SOURCES.with_borrow(|known| known.get(&row.table()).cloned());
+    for source in sources.iter().flat_map(|s| s.iter()) {
+        match came_before(source, row, left) {
+            true => note_row(source, row),
+            false => note_moved(source, row),
         }
-        Some(_) if at == i64::MIN => (at, at),
-        Some(_) if at >= trigger::END => (trigger::END - 1440 * MINUTE, i64::MAX),
-        _ => (i64::MIN, i64::MAX),
+        .unwrap_or_else(raise);
     }
 }
 
-fn with_noted<T>(
-    source: pg_sys::Oid,
-    table: pg_sys::Oid,
-    column: &str,
-    f: impl FnOnce(&mut Noted) -> T,
-) -> T {
+/// Whether a row that moves has come to the partition that it leaves in this very part of the transaction: then it comes to the
+/// one where it is now. Where others were moved there, it may be one of those.
+fn came_before(source: &Source, row: &Came, left: &Left) -> bool {
+    let Some(table) = left.table.filter(|_| left.inserter == Some(row.xmin())) else { return false };
+    source.columns.iter().all(|column| {
+        let place = (source.id, table, column.clone());
+        let any = |kind| with_noted(&place, kind, |noted| noted.all || !noted.spans.is_empty());
+        any(Kind::Came)
+            && !any(Kind::Moved)
+            && !MOVED.with_borrow(|m| m.contains_key(&(place.clone(), row.xmin())))
+    })
+}
+
+/// Records when a row lies that was moved, where others have come to its partition; else it is kept in mind, for as long as
+/// the statement is executed: what later ones bring has other commands.
+fn note_moved(source: &Source, row: &Came) -> Result<()> {
+    for column in &source.columns {
+        let place = (source.id, row.table(), column.clone());
+        let by = By { kind: Kind::Moved, xid: Some(row.xmin()), command: Some(row.command()) };
+        if with_noted(&place, Kind::Came, |noted| noted.all || !noted.spans.is_empty()) {
+            for span in spans(&place, by.kind, row.time(column)) {
+                write(source, &place, by, span)?;
+            }
+            continue;
+        }
+        MOVED.with_borrow_mut(|moved| {
+            if !moved.contains_key(&(place.clone(), row.xmin())) {
+                moved.retain(|_, m| executing::is_executed(m.execution));
+            }
+            let (execution, command) = (executing::number(), row.command());
+            let anew = || Moved { execution, command, spans: HashSet::new() };
+            let kept = moved.entry((place.clone(), row.xmin())).or_insert_with(anew);
+            if kept.execution != execution {
+                *kept = anew();
+            }
+            if kept.spans.contains(&ALWAYS) && !matches!(row.time(column), Some(None)) {
+                return;
+            }
+            let spans = spans_of(kept.spans.len(), kept.spans.contains(&ALWAYS), row.time(column));
+            kept.spans.extend(spans);
+        });
+    }
+    Ok(())
+}
+
+/// The spans of time that are recorded for a row: the longer, the more there are. None is a time that cannot be told.
+fn spans(place: &Place, kind: Kind, time: Option<Option<Micros>>) -> Vec<Span> {
+    let (many, all) = with_noted(place, kind, |noted| (noted.spans.len(), noted.all));
+    spans_of(many, all, time)
+}
+
+fn spans_of(many: usize, all: bool, time: Option<Option<Micros>>) -> Vec<Span> {
+    let at = match time {
+        None => return vec![ALWAYS, (None, None)],
+        Some(None) => return vec![(None, None)],
+        Some(Some(at)) => at,
+    };
+    let unit = MANY.iter().find(|(most, _)| many < *most).map(|(_, unit)| *unit);
+    vec![match unit {
+        Some(unit) if !all && at > i64::MIN && at < trigger::END => {
+            let since = at.div_euclid(unit).checked_mul(unit).unwrap_or(i64::MIN);
+            (Some(since), Some(since.saturating_add(unit - 1)))
+        }
+        Some(_) if at == i64::MIN => (Some(at), Some(at)),
+        Some(_) if at >= trigger::END => (Some(trigger::END - 1440 * MINUTE), Some(i64::MAX)),
+        _ => ALWAYS,
+    }]
+}
+
+fn with_noted<T>(place: &Place, kind: Kind, f: impl FnOnce(&mut Noted) -> T) -> T {
     let now = trigger::subtransaction();
     NOTED.with_borrow_mut(|(of, noted)| {
         if *of != now {
             *of = now;
             noted.clear();
         }
-        f(noted.entry((source, table, column.to_string())).or_default())
+        f(noted.entry((place.clone(), kind)).or_default())
     })
 }
 
-fn write(
-    source: &Source,
-    table: pg_sys::Oid,
+/// Who has done it: no transaction where a table came as a whole.
+#[derive(Clone, Copy)]
+struct By {
+    kind: Kind,
     xid: Option<u32>,
-    column: &str,
-    since: Option<Micros>,
-    until: Option<Micros>,
-) -> Result<()> {
-    let all = (since, until) == (Some(i64::MIN), Some(i64::MAX));
-    let is_new = with_noted(source.id, table, column, |noted| {
+    command: Option<u32>,
+}
+
+const WHOLE: By = By { kind: Kind::Came, xid: None, command: None };
+
+fn write(source: &Source, place: &Place, by: By, (since, until): Span) -> Result<()> {
+    let all = (since, until) == ALWAYS;
+    let is_new = with_noted(place, by.kind, |noted| {
         let is_new = !(noted.all && since.is_some()) && (all || noted.spans.insert((since, until)));
         noted.all |= all;
         is_new
     });
     // A table that comes as a whole is recorded whatever was recorded of rows in it.
-    if !is_new && xid.is_some() {
+    if !is_new && by.xid.is_some() {
         return Ok(());
     }
     let _acting = ActingAs::catalog();
     catalog::execute(
-        "INSERT INTO rollup.arrival (source, relation, rollup_stamp, xid, time_column, since, until) VALUES ($1, $2, $3, $4::pg_catalog.xid, $5::pg_catalog.name, $6, $7)",
+        "INSERT INTO rollup.arrival (source, relation, rollup_stamp, xid, time_column, since, until, command, moved) VALUES ($1, $2, $3, $4::pg_catalog.xid, $5::pg_catalog.name, $6, $7, $8, $9)",
         &[
             source.id.into(),
-            table.into(),
+            place.1.into(),
             (own() + source.offset).into(),
-            xid.map(|xid| xid.to_string()).into(),
-            column.into(),
+            by.xid.map(|xid| xid.to_string()).into(),
+            place.2.as_str().into(),
             trigger::timestamptz(since),
             trigger::timestamptz(until),
+            by.command.map(i64::from).into(),
+            (by.kind == Kind::Moved).into(),
         ],
     )
 }
@@ -200,21 +291,22 @@ pub fn note_tables(tables: &[pg_sys::Oid]) -> Result<()> {
     for &table in tables {
         for source in sources(table)?.iter().filter(|s| s.id != table) {
             for column in &source.columns {
+                let place = (source.id, table, column.clone());
                 match extent(table, column) {
                     Extent::Empty => {}
                     Extent::Times(times, some_without) => {
                         if let Some((least, greatest)) = times {
                             let until = if greatest >= trigger::END { i64::MAX } else { greatest };
                             let since = least.min(trigger::END - 1440 * MINUTE);
-                            write(source, table, None, column, Some(since), Some(until))?;
+                            write(source, &place, WHOLE, (Some(since), Some(until)))?;
                         }
                         if some_without {
-                            write(source, table, None, column, None, None)?;
+                            write(source, &place, WHOLE, (None, None))?;
                         }
                     }
                     Extent::Unknown => {
-                        write(source, table, None, column, Some(i64::MIN), Some(i64::MAX))?;
-                        write(source, table, None, column, None, None)?;
+                        write(source, &place, WHOLE, ALWAYS)?;
+                        write(source, &place, WHOLE, (None, None))?;
                     }
                 }
             }

@@ -99,6 +99,8 @@ pub struct Expiry {
     pub removed: i64,
     /// The first reason why a partition could not go that is no other session's.
     pub failure: Option<Failure>,
+    /// Why old rows stay though there was no error.
+    pub kept: Option<String>,
 }
 
 impl Expiry {
@@ -116,6 +118,7 @@ impl Expiry {
             leaves: None,
             removed: 0,
             failure: None,
+            kept: None,
         })
     }
 
@@ -182,10 +185,13 @@ impl Expiry {
             }
             Step::Look => {
                 let (r, waiting) = (&self.retention, &self.waiting);
-                self.leaves = Some(bracket.needed(AssertUnwindSafe(|| find_rows(r, force, waiting)))?.into());
+                let (leaves, kept) = bracket.needed(AssertUnwindSafe(|| find_rows(r, force, waiting)))?;
+                (self.leaves, self.kept) = (Some(leaves.into()), kept);
             }
             Step::Rows(leaf) => {
-                self.removed += bracket.needed(AssertUnwindSafe(|| sweep::clear(relation, &leaf, force)))?;
+                let cleared = bracket.needed(AssertUnwindSafe(|| sweep::clear(relation, &leaf, force)))?;
+                self.removed += cleared.removed;
+                self.kept = self.kept.take().or(cleared.kept);
                 if let (Some(leaves), Some(after)) = (&mut self.leaves, leaf.after()) {
                     leaves.push_front(after);
                 }
@@ -219,14 +225,18 @@ impl Expiry {
     }
 }
 
-/// Tables with rows to remove, beside partitions that could not be dropped just now and will be.
-fn find_rows(r: &Retention, force: bool, waiting: &[Partition]) -> Result<Vec<Leaf>> {
+/// Tables with rows to remove, beside partitions that could not be dropped just now and will be; and why old rows of others
+/// stay.
+fn find_rows(r: &Retention, force: bool, waiting: &[Partition]) -> Result<(Vec<Leaf>, Option<String>)> {
     // What is archived goes with its partition, and no row before.
     if r.archive.is_some() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     }
     let old = old_rows(r, &merged_by(r.oid, force)?);
-    if any_old(r, &old)? { removal::of(r).leaves(r, &old, waiting) } else { Ok(Vec::new()) }
+    if !any_old(r, &old)? {
+        return Ok((Vec::new(), None));
+    }
+    Ok((removal::of(r).leaves(r, &old, waiting)?, removal::of(r).beside(r, &old, waiting)?))
 }
 
 fn merged_by(relation: pg_sys::Oid, force: bool) -> Result<Merged> {
@@ -281,9 +291,13 @@ pub fn expire(relation: pg_sys::Oid, dry_run: bool, force: bool) -> Result<i64> 
             Outcome::More => {}
             Outcome::Done => {
                 // As the worker does, so that `rollup.status` shows it whoever called.
-                match &expiry.failure {
-                    Some(e) => _ = retention::failed(relation, &e.message)?,
-                    None => retention::succeeded(relation)?,
+                match (&expiry.failure, &expiry.kept) {
+                    (Some(e), _) => _ = retention::failed(relation, &e.message)?,
+                    (None, Some(why)) => {
+                        notice!("{why}");
+                        _ = retention::kept(relation, why)?;
+                    }
+                    (None, None) => retention::succeeded(relation)?,
                 }
                 return Ok(expiry.removed);
             }

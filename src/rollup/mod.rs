@@ -92,6 +92,7 @@ mod session;
 pub mod settings;
 mod source;
 mod state;
+mod staying;
 mod strangers;
 pub mod sweep;
 mod switched;

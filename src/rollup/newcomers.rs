@@ -255,12 +255,23 @@ impl Told {
         let any = |column: &str, list: &str, of: &str| {
             format!("{p}{column} OPERATOR(pg_catalog.=) ANY ({}::pg_catalog.{of}[])", literal(list))
         };
-        // The same transaction may have moved other rows, which were counted: of those that it inserted, the ones of the times
-        // that it recorded came. Tables of other kinds than a heap know no xmin.
+        // The same transaction may have changed or moved other rows, which were counted: of those that it wrote, the ones of
+        // the times that it recorded came, unless an earlier command has written them, or the one that was the first to bring
+        // any made them of others, or rows were moved to these times, too. What an earlier command has written is told by the
+        // row's own, which whoever would have deleted or locked it has overwritten. Tables of other kinds than a heap know no
+        // xmin.
+        let command = format!("{p}cmin::pg_catalog.text::pg_catalog.int8");
+        let first = "pg_catalog.min(n.command) FILTER (WHERE NOT n.moved)";
+        let judged = format!(
+            "CASE WHEN pg_catalog.bool_or(n.moved AND {command} OPERATOR(pg_catalog.>=) n.command) \
+             OR {p}xmax::pg_catalog.text OPERATOR(pg_catalog.=) '0' AND {command} OPERATOR(pg_catalog.<) {first} \
+             OR {command} OPERATOR(pg_catalog.=) {first} AND rollup_internal.is_version({p}tableoid, {p}ctid) \
+             THEN {CHANGED}::pg_catalog.int8 ELSE pg_catalog.max(n.rollup_stamp) FILTER (WHERE NOT n.moved) END"
+        );
         let at = self.at(plan);
         let came_whole = format!("CASE WHEN {} THEN {} END", any("tableoid", &self.tables, "oid"), whole(&p));
         format!(
-            "CASE WHEN CASE WHEN {} THEN {} ELSE false END THEN coalesce((SELECT pg_catalog.max(n.rollup_stamp) FROM rollup_internal.arrivals({}::pg_catalog.oid, {}) n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
+            "CASE WHEN CASE WHEN {} THEN {} ELSE false END THEN coalesce((SELECT {judged} FROM rollup_internal.arrivals({}::pg_catalog.oid, {}) n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
              AND n.relation OPERATOR(pg_catalog.=) {p}tableoid AND {pending} AND {at}), {came_whole}) \
              WHEN {} THEN {} END",
             any("tableoid", &self.leaves, "oid"),

@@ -14,7 +14,7 @@ use crate::pg::xact::ActingAs;
 use pgrx::prelude::*;
 
 /// Partitions that lie wholly before the cutoff, oldest first; never the newest of the table. Of `one` alone, where it
-/// is given, as committed now.
+/// is given, as committed now. Foreign tables can be detached, to be archived, and are not dropped: their rows lie elsewhere.
 fn old_partitions(r: &Retention, one: Option<pg_sys::Oid>) -> Result<Vec<Partition>> {
     let _acting = r.acting();
     let sql = format!(
@@ -22,14 +22,14 @@ fn old_partitions(r: &Retention, one: Option<pg_sys::Oid>) -> Result<Vec<Partiti
          pg_catalog.pg_get_expr(c.relpartbound, c.oid) AS bound FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = i.inhparent \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] \
-         WHERE i.inhparent = $1 AND NOT i.inhdetachpending AND p.partstrat = 'r' AND p.partnatts = 1 AND a.attname = $2::pg_catalog.name), \
+         WHERE i.inhparent = $1 AND NOT i.inhdetachpending AND p.partstrat = 'r' AND p.partnatts = 1 AND a.attname = $2::pg_catalog.name AND (c.relkind <> 'f' OR $4)), \
          ends AS MATERIALIZED (SELECT oid, name, CASE WHEN bound LIKE '% TO (MAXVALUE)' THEN 'infinity' \
          ELSE pg_catalog.substring(bound, ' TO \\(''([^'']*)''\\)$') END::pg_catalog.timestamptz AS upto FROM bounds WHERE bound <> 'DEFAULT') \
          SELECT name, upto::pg_catalog.text, oid FROM ends e WHERE {} AND EXISTS (SELECT FROM ends newer WHERE newer.upto > e.upto) \
          AND ($3::pg_catalog.oid IS NULL OR oid = $3) ORDER BY upto",
         past("upto", r, "<=")
     );
-    let args = &[r.oid.into(), r.time_column.clone().into(), one.into()];
+    let args = &[r.oid.into(), r.time_column.clone().into(), one.into(), r.archive.is_some().into()];
     let partition = |row: &pgrx::spi::SpiHeapTupleData| {
         Ok(Partition { name: row.must(1)?, upto: row.must(2)?, oid: row.must(3)? })
     };

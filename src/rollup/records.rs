@@ -11,6 +11,7 @@ use crate::pg::rows::materialize;
 use crate::pg::security;
 use crate::pg::v1::Call;
 use crate::pg::xact::{self, ActingAs, role_name};
+use crate::pg::zonemap::header;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 use std::ffi::CString;
@@ -18,13 +19,21 @@ use std::ffi::CString;
 crate::v1!(rollup_changes, changes);
 crate::v1!(rollup_arrivals, arrivals);
 crate::v1!(rollup_lost_rows, lost);
+crate::v1!(rollup_is_version, is_version);
+
+/// Whether the row at argument 1 of the table of argument 0 is a new version of one that was there.
+fn is_version(call: &mut Call) -> pg_sys::Datum {
+    let found = call.oid(0).zip(call.place(1)).is_some_and(|(table, place)| header::is_version(table, place));
+    pg_sys::Datum::from(found)
+}
 
 fn changes(call: &mut Call) -> pg_sys::Datum {
-    of(call, "NULL::regclass, NULL::xid", "rollup.change").unwrap_or_else(super::error::raise)
+    of(call, "NULL::regclass, NULL::xid, NULL::int8, NULL::boolean", "rollup.change", 5)
+        .unwrap_or_else(super::error::raise)
 }
 
 fn arrivals(call: &mut Call) -> pg_sys::Datum {
-    of(call, "n.relation, n.xid", "rollup.arrival").unwrap_or_else(super::error::raise)
+    of(call, "n.relation, n.xid, n.command, n.moved", "rollup.arrival", 7).unwrap_or_else(super::error::raise)
 }
 
 /// When raw rows lay that left with their table: argument 0 is the id of the rollup.
@@ -82,7 +91,8 @@ fn refuse<T>(reader: pg_sys::Oid, source: pg_sys::Oid) -> Result<T> {
     )
 }
 
-fn of(call: &mut Call, whence: &str, table: &str) -> Result<pg_sys::Datum> {
+/// The first so many `columns`, of which `whence` gives those from the fourth on.
+fn of(call: &mut Call, whence: &str, table: &str, columns: usize) -> Result<pg_sys::Datum> {
     let Some(source) = call.arg(0).map(|d| pg_sys::Oid::from(d.value() as u32)) else {
         return Ok(materialize(call, |_| ()));
     };
@@ -106,10 +116,14 @@ fn of(call: &mut Call, whence: &str, table: &str) -> Result<pg_sys::Datum> {
                 row.get::<TimestampWithTimeZone>(3)?.into_datum(),
                 row.get::<pg_sys::Oid>(4)?.into_datum(),
                 row.get::<pg_sys::TransactionId>(5)?.into_datum(),
+                row.get::<i64>(6)?.into_datum(),
+                row.get::<bool>(7)?.into_datum(),
             ))
         })?
     };
-    Ok(materialize(call, |put| rows.iter().for_each(|&(a, b, c, d, e)| put(&[a, b, c, d, e]))))
+    Ok(materialize(call, |put| {
+        rows.iter().for_each(|&(a, b, c, d, e, f, g)| put(&[a, b, c, d, e, f, g][..columns]))
+    }))
 }
 
 /// Whether a role may read the times of the source itself, or the statement reads a view that calls these functions and

@@ -90,6 +90,9 @@ pub trait Removal {
     /// be dropped.
     fn leaves(&self, r: &Retention, old: &str, without: &[Partition]) -> Result<Vec<Leaf>>;
 
+    /// Why old rows of other tables below `r` stay, without those partitions; None where they have none.
+    fn beside(&self, r: &Retention, old: &str, without: &[Partition]) -> Result<Option<String>>;
+
     /// Removes the next of the old rows of a table that is locked; returns how many.
     fn clear(&self, r: &Retention, leaf: &Leaf, old: &str) -> Result<i64>;
 }

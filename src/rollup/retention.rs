@@ -292,13 +292,22 @@ pub fn store_swept(relation: pg_sys::Oid, keep: &str) -> Result<()> {
 /// Remembers that rows of a table could not expire, and lets it rest, twice as long each time, for an hour at most; true
 /// where it is not what is known already.
 pub fn failed(relation: pg_sys::Oid, message: &str) -> Result<bool> {
+    rests(relation, message, "1 hour")
+}
+
+/// The same where rows stayed without an error, and others went: for a minute at most.
+pub fn kept(relation: pg_sys::Oid, why: &str) -> Result<bool> {
+    rests(relation, why, "1 minute")
+}
+
+fn rests(relation: pg_sys::Oid, message: &str, most: &str) -> Result<bool> {
     let _acting = ActingAs::catalog();
     let news = catalog::write(
         "WITH t AS (SELECT relation, last_error FROM rollup.retention WHERE relation = $1 FOR NO KEY UPDATE) \
          UPDATE rollup.retention r SET failures = r.failures + 1, last_error = $2, hold_until = pg_catalog.clock_timestamp() \
-         + least(interval '5 seconds' * pg_catalog.power(2, least(r.failures, 10)), interval '1 hour') \
+         + least(interval '5 seconds' * pg_catalog.power(2, least(r.failures, 10)), $3::pg_catalog.interval) \
          FROM t WHERE r.relation = t.relation RETURNING t.last_error IS DISTINCT FROM $2",
-        &[relation.into(), message.into()],
+        &[relation.into(), message.into(), most.into()],
         |row| row.get::<bool>(1),
     )?;
     Ok(news.first().copied().flatten() == Some(true))

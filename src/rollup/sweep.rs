@@ -5,6 +5,7 @@ use super::old_partitions;
 use super::place::OneServer;
 use super::removal::{self, Leaf, Left, PAGES, Partition, Removal, Rule, name_now, rule};
 use super::retention::Retention;
+use super::staying;
 use super::watch::Expiring;
 use crate::pg::lock::{self, Mode};
 use crate::pg::query::set_local;
@@ -68,6 +69,10 @@ impl Removal for OneServer {
         Ok(found)
     }
 
+    fn beside(&self, r: &Retention, old: &str, without: &[Partition]) -> Result<Option<String>> {
+        staying::beside(r, old, without)
+    }
+
     fn clear(&self, r: &Retention, leaf: &Leaf, old: &str) -> Result<i64> {
         let Left::Pages { next, .. } = leaf.left else {
             return Err(internal("pieces of time of one server"));
@@ -80,10 +85,9 @@ impl Removal for OneServer {
         let _expiring = Expiring::rows(leaf.oid);
         catalog::one_now(
             &format!(
-                "WITH gone AS (DELETE FROM ONLY {name} WHERE ctid OPERATOR(pg_catalog.>=) '({next},0)'::pg_catalog.tid \
-                 AND ctid OPERATOR(pg_catalog.<) '({},0)'::pg_catalog.tid AND tableoid OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {old} RETURNING 1) \
+                "WITH gone AS (DELETE FROM ONLY {name} WHERE {} AND tableoid OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {old} RETURNING 1) \
                  SELECT pg_catalog.count(*) FROM gone",
-                next + PAGES,
+                pages(next),
                 leaf.oid.to_u32()
             ),
             &[],
@@ -112,12 +116,21 @@ fn lock_below(r: &Retention, oid: pg_sys::Oid) -> Result<bool> {
     Ok(between()?.as_ref() == Some(&way))
 }
 
-/// Removes the next of the old rows of a table; returns how many. `leaf` is not moved on: that is for when the transaction
+/// What became of old rows.
+pub struct Cleared {
+    /// So many went.
+    pub removed: i64,
+    /// Why others stay that were to go, too.
+    pub kept: Option<String>,
+}
+
+/// Removes the next of the old rows of a table. `leaf` is not moved on: that is for when the transaction
 /// has committed.
-pub fn clear(relation: pg_sys::Oid, leaf: &Leaf, force: bool) -> Result<i64> {
-    let Some(Rule { r, old, .. }) = rule(relation, force)? else { return Ok(0) };
+pub fn clear(relation: pg_sys::Oid, leaf: &Leaf, force: bool) -> Result<Cleared> {
+    let nothing = Cleared { removed: 0, kept: None };
+    let Some(Rule { r, old, .. }) = rule(relation, force)? else { return Ok(nothing) };
     if r.archive.is_some() || !lock_below(&r, leaf.oid)? {
-        return Ok(0);
+        return Ok(nothing);
     }
     let removed = removal::of(&r).clear(&r, leaf, &old)?;
     if removed > 0 {
@@ -129,5 +142,26 @@ pub fn clear(relation: pg_sys::Oid, leaf: &Leaf, force: bool) -> Result<i64> {
         r.store_expired()?;
         super::notify::expired(&r)?;
     }
-    Ok(removed)
+    let kept = match &leaf.left {
+        Left::Pages { next, .. } if staying::may_keep(leaf.oid)? => kept(&r, leaf, *next, &old)?,
+        _ => None,
+    };
+    Ok(Cleared { removed, kept })
+}
+
+/// Why old rows of these pages are there still.
+fn kept(r: &Retention, leaf: &Leaf, next: i64, old: &str) -> Result<Option<String>> {
+    let name = name_now(leaf.oid)?;
+    let _acting = r.acting();
+    let left = format!("SELECT true FROM ONLY {name} WHERE {} AND {old} LIMIT 1", pages(next));
+    let any = catalog::write(&left, &[], |row| row.get::<bool>(1))?;
+    Ok((!any.is_empty()).then(|| staying::kept(&name)))
+}
+
+/// The condition that a row lies on the pages that one statement clears, of which `next` is the first.
+fn pages(next: i64) -> String {
+    format!(
+        "ctid OPERATOR(pg_catalog.>=) '({next},0)'::pg_catalog.tid AND ctid OPERATOR(pg_catalog.<) '({},0)'::pg_catalog.tid",
+        next + PAGES
+    )
 }

@@ -112,9 +112,14 @@ fn step(mut expiry: Expiry) -> Option<Expiry> {
     background::report("rollup: expiry", Some(&format!("rollup.expire of {name}: {step}")));
     let deletes = matches!(step, Step::Rows(_));
     let ended = match expiry.take(step, &Transactions) {
-        Ok(Outcome::Done) => match expiry.failure.take() {
-            None => timed(|| retention::succeeded(oid)),
-            Some(e) => Err(e),
+        Ok(Outcome::Done) => match (expiry.failure.take(), expiry.kept.take()) {
+            (Some(e), _) => Err(e),
+            (None, Some(why)) => timed(|| retention::kept(oid, &why)).map(|news| {
+                if news {
+                    log!("rollup: expiry of {name}: {why}");
+                }
+            }),
+            (None, None) => timed(|| retention::succeeded(oid)),
         },
         Ok(_) => {
             if deletes {

@@ -116,3 +116,64 @@ CREATE TABLE far (at timestamptz, v int) PARTITION BY LIST (v);
 SELECT rollup.create('fars', 'SELECT date_trunc(''day'', at) AS at, count(*) AS n FROM far GROUP BY 1', every => NULL) IS NOT NULL AS made;
 CREATE FOREIGN TABLE far_1 PARTITION OF far FOR VALUES IN (1) SERVER elsewhere;
 SELECT unwatched FROM rollup.status WHERE name = 'fars';
+-- a statement brings rows and changes others that were counted, of the same partition, minute and group: each is counted once, or
+-- it cannot be told and is said
+CREATE TABLE mixed (id int, at timestamptz NOT NULL, part int, site int, v int) PARTITION BY LIST (part);
+CREATE TABLE mixed_1 PARTITION OF mixed FOR VALUES IN (1);
+CREATE TABLE mixed_2 PARTITION OF mixed FOR VALUES IN (2);
+\set mixes 'SELECT date_trunc(''hour'', at) AS at, site, count(*) AS n, sum(v) AS v FROM mixed GROUP BY 1, 2'
+SELECT rollup.create('mixes', :'mixes', every => NULL) IS NOT NULL AS made;
+SELECT rollup.create('mixes_again', :'mixes', every => NULL, on_change => 'recompute') IS NOT NULL AS made;
+CREATE TABLE brought (LIKE mixed INCLUDING DEFAULTS);
+CREATE PROCEDURE mix(first int, to_part int, to_site int) LANGUAGE plpgsql AS $$
+BEGIN
+  MERGE INTO mixed m USING (SELECT * FROM brought WHERE id = first + 1 UNION ALL SELECT first, now(), 1, 1, 1, 1) s ON m.id = s.id
+    WHEN MATCHED THEN UPDATE SET part = to_part, site = to_site
+    WHEN NOT MATCHED THEN INSERT (id, at, part, site, v, rollup_stamp) VALUES (s.id, s.at, to_part, to_site, s.v, s.rollup_stamp);
+END $$;
+INSERT INTO brought (id, at, part, site, v) SELECT i, '2026-01-01 10:00', 1, 1, i FROM generate_series(1, 99) i;
+INSERT INTO mixed SELECT i, '2026-01-01 10:00', 1, i, 1000 FROM generate_series(1, 9, 2) i;
+SELECT rollup_mixed() AS want_5;
+CALL mix(1, 1, 1);
+SELECT rollup_mixed() AS want_1, differs('mixes', :'mixes') AS want_0, differs('mixes_again', :'mixes') AS want_0;
+SET client_min_messages = error;
+CALL mix(3, 1, 30);
+SELECT rollup_mixed();
+CALL mix(5, 2, 50);
+SELECT rollup_mixed();
+CALL mix(7, 2, 7);
+SELECT rollup_mixed();
+RESET client_min_messages;
+SELECT * FROM mixes ORDER BY site;
+SELECT name, left_out FROM rollup.status WHERE source = 'mixed'::regclass ORDER BY name;
+SELECT differs('mixes_again', :'mixes') AS want_0, rollup.rebuild('mixes') > 0 AS rebuilt, differs('mixes', :'mixes') AS want_0;
+-- rows that were there are changed by an earlier command of the same transaction, or by a later one
+INSERT INTO mixed SELECT i, '2026-01-01 10:00', 1, i, 1000 FROM generate_series(11, 13, 2) i;
+SELECT rollup_mixed() AS want_2;
+SET client_min_messages = error;
+BEGIN;
+UPDATE mixed SET part = 2, site = 110 WHERE id = 11;
+INSERT INTO mixed (id, at, part, site, v, rollup_stamp) SELECT id, at, 2, 110, v, rollup_stamp FROM brought WHERE id = 12;
+COMMIT;
+SELECT rollup_mixed();
+BEGIN;
+INSERT INTO mixed (id, at, part, site, v, rollup_stamp) SELECT id, at, 2, 130, v, rollup_stamp FROM brought WHERE id = 14;
+UPDATE mixed SET part = 2, site = 130 WHERE id = 13;
+COMMIT;
+SELECT rollup_mixed();
+RESET client_min_messages;
+SELECT * FROM mixes WHERE site > 10 ORDER BY site;
+SELECT name, left_out FROM rollup.status WHERE source = 'mixed'::regclass ORDER BY name;
+SELECT differs('mixes_again', :'mixes') AS want_0, rollup.rebuild('mixes') > 0 AS rebuilt;
+-- what a transaction has brought it may put right, and move
+BEGIN;
+INSERT INTO mixed (id, at, part, site, v, rollup_stamp) SELECT id, at, 1, 200, v, rollup_stamp FROM brought WHERE id BETWEEN 21 AND 30;
+UPDATE mixed SET v = v + 1 WHERE id = 22;
+UPDATE mixed SET part = 2 WHERE id = 23;
+COMMIT;
+SELECT rollup_mixed() AS want_10, differs('mixes', :'mixes') AS want_0, differs('mixes_again', :'mixes') AS want_0;
+-- an INSERT that changes what it finds
+CREATE UNIQUE INDEX ON mixed_1 (id);
+INSERT INTO mixed_1 (id, at, part, site, v, rollup_stamp) SELECT id, at, 1, 1, v, rollup_stamp FROM brought WHERE id IN (1, 2, 40, 41)
+  ON CONFLICT (id) DO UPDATE SET v = mixed_1.v + 0;
+SELECT rollup_mixed() AS want_2, differs('mixes', :'mixes') AS want_0, differs('mixes_again', :'mixes') AS want_0;

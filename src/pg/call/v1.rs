@@ -95,6 +95,12 @@ impl Call {
         self.arg(n).map(|d| pg_sys::Oid::from(d.value() as u32))
     }
 
+    /// Argument `n` as tid.
+    pub fn place(&self, n: usize) -> Option<pg_sys::ItemPointerData> {
+        // SAFETY: a value of this type points to one.
+        self.arg(n).map(|d| unsafe { *d.cast_mut_ptr::<pg_sys::ItemPointerData>() })
+    }
+
     /// Argument `n` as name.
     pub fn name(&self, n: usize) -> Option<CString> {
         // SAFETY: a value of this type points to 64 bytes that end with a zero.

@@ -208,13 +208,21 @@ thread_local! {
     static LAST: RefCell<Last> = RefCell::default();
 }
 
-/// Whether the row that an index is handed with this `info` was not inserted but moves, from a partition that an UPDATE
-/// or a MERGE takes it out of.
+/// Where a row was that moves.
+pub struct Left {
+    /// The partition that it was taken out of; none where that cannot be told.
+    pub table: Option<pg_sys::Oid>,
+    /// It had been inserted there by the (sub)transaction of this id, and was not changed since.
+    pub inserter: Option<u32>,
+}
+
+/// Where the row that an index is handed with this `info` was before, if it was not inserted but moves, from a partition that
+/// an UPDATE or a MERGE takes it out of.
 ///
 /// # Safety
 /// `info` is what the index has been handed by whoever inserts the row, `stamp` what it holds in `column`.
-pub unsafe fn is_move(info: *mut pg_sys::IndexInfo, column: &CStr, stamp: i64) -> bool {
-    let Some(entry) = DEPTH.load(Relaxed).checked_sub(1).and_then(|top| STACK.get(top)) else { return false };
+pub unsafe fn moves_from(info: *mut pg_sys::IndexInfo, column: &CStr, stamp: i64) -> Option<Left> {
+    let entry = DEPTH.load(Relaxed).checked_sub(1).and_then(|top| STACK.get(top))?;
     let number = entry.number.load(Relaxed);
     let kept =
         LAST.with_borrow(|last| (last.number == number && last.info == info as usize).then_some(last.state));
@@ -225,18 +233,32 @@ pub unsafe fn is_move(info: *mut pg_sys::IndexInfo, column: &CStr, stamp: i64) -
             (last.number, last.info, last.state) = (number, info as usize, state as usize);
         });
         if state.is_null() {
-            return false;
+            return None;
         }
         match (*state).operation {
-            pg_sys::CmdType::CMD_UPDATE => true,
-            pg_sys::CmdType::CMD_MERGE => has_moved(number, state, column, stamp),
-            _ => false,
+            pg_sys::CmdType::CMD_UPDATE => Some(
+                taken_out(state, column, stamp, |_, _| true).unwrap_or(Left { table: None, inserter: None }),
+            ),
+            // An insertion, unless the last row that it looked up has not been that of another insertion before.
+            pg_sys::CmdType::CMD_MERGE => taken_out(state, column, stamp, |table, place| {
+                let known = LAST.with_borrow_mut(|last| {
+                    last.moved.retain(|(of, _), _| is_executed(*of));
+                    last.moved.insert((number, table), place)
+                });
+                known != Some(place)
+            }),
+            _ => None,
         }
     }
 }
 
+/// The number of the execution on top; no other has it.
+pub fn number() -> u64 {
+    DEPTH.load(Relaxed).checked_sub(1).and_then(|top| STACK.get(top)).map_or(0, |e| e.number.load(Relaxed))
+}
+
 /// Whether the execution of this number has not ended.
-fn is_executed(number: u64) -> bool {
+pub fn is_executed(number: u64) -> bool {
     let depth = DEPTH.load(Relaxed).min(DEEPEST);
     STACK[..depth].iter().any(|entry| entry.number.load(Relaxed) == number)
 }
@@ -277,9 +299,14 @@ unsafe fn owner(
     }
 }
 
-/// Whether the row that a MERGE inserts now is one that it has just taken out of another partition: the last that it
-/// looked up there bears the mark of it, and the same stamp, and no insertion before this was that row's.
-unsafe fn has_moved(number: u64, state: *mut pg_sys::ModifyTableState, column: &CStr, stamp: i64) -> bool {
+/// The row that a node has just taken out of a partition to put it into another: the last that it looked up there bears the
+/// mark of it, and the same stamp, and `is_it` says so of its table and where it lay.
+unsafe fn taken_out(
+    state: *mut pg_sys::ModifyTableState,
+    column: &CStr,
+    stamp: i64,
+    is_it: impl Fn(pg_sys::Oid, (u32, u16)) -> bool,
+) -> Option<Left> {
     // SAFETY: the node is live, and with it its tables and their slots.
     unsafe {
         for n in 0..(*state).mt_nrels as usize {
@@ -291,18 +318,12 @@ unsafe fn has_moved(number: u64, state: *mut pg_sys::ModifyTableState, column: &
             let Some(header) = header((*table).ri_RelationDesc, &raw mut (*slot).tts_tid) else { continue };
             let its = stamp_of((*(*table).ri_RelationDesc).rd_att, header.row, column);
             pg_sys::heap_freetuple(header.row);
-            if !header.moved_by_us || its != Some(stamp) {
-                continue;
-            }
             let id = (*(*table).ri_RelationDesc).rd_id;
-            let known = LAST.with_borrow_mut(|last| {
-                last.moved.retain(|(of, _), _| is_executed(*of));
-                last.moved.insert((number, id), header.place)
-            });
-            if known != Some(header.place) {
-                return true;
+            if header.moved_by_us && its == Some(stamp) && is_it(id, header.place) {
+                let inserter = (!header.updated).then_some(header.xmin.into_inner());
+                return Some(Left { table: Some(id), inserter });
             }
         }
-        false
+        None
     }
 }

@@ -5,7 +5,7 @@
 //! as a whole, of which the index hears nothing: what tells of that is in the layer above.
 use super::header::{Header, header};
 use super::memory;
-use crate::pg::executing;
+use crate::pg::executing::{self, Left};
 use crate::pg::trigger::{Micros, time_of};
 use pgrx::pg_sys;
 use pgrx::pg_sys::{Datum, Relation};
@@ -33,6 +33,11 @@ impl Came {
         self.header.xmin.into_inner()
     }
 
+    /// The command of the transaction that inserted it.
+    pub fn command(&self) -> u32 {
+        self.header.command
+    }
+
     /// Its time in a column, None where that is NULL. None where it cannot be told.
     pub fn time(&self, column: &str) -> Option<Option<Micros>> {
         // SAFETY: the row is a copy of one of the table, which is open.
@@ -50,6 +55,8 @@ pub struct Watcher {
     pub own: fn() -> i64,
     /// A row came.
     pub came: fn(&Came),
+    /// A row has come from another partition.
+    pub moved: fn(&Came, &Left),
 }
 
 static WATCHER: OnceLock<Watcher> = OnceLock::new();
@@ -102,11 +109,14 @@ pub unsafe extern "C-unwind" fn look_at(
             return;
         }
         let Some(header) = header(table, row) else { return };
-        if header.updated || executing::is_move(info, watcher.column, stamp) {
+        if header.updated {
             return;
         }
         let came = Came { table, header, stamp };
-        (watcher.came)(&came);
+        match executing::moves_from(info, watcher.column, stamp) {
+            Some(left) => (watcher.moved)(&came, &left),
+            None => (watcher.came)(&came),
+        }
         pg_sys::heap_freetuple(came.header.row);
     }
 }

@@ -8,6 +8,8 @@ pub struct Header {
     pub updated: bool,
     /// The (sub)transaction that wrote it, whether or not it was frozen since.
     pub xmin: pg_sys::TransactionId,
+    /// The command of that transaction that wrote it, where nothing else has been written there since.
+    pub command: u32,
     /// This transaction has taken it out of its partition, to put it into another.
     pub moved_by_us: bool,
     /// Its page and its number there.
@@ -61,11 +63,42 @@ pub unsafe fn header(table: pg_sys::Relation, place: pg_sys::ItemPointer) -> Opt
         Some(Header {
             updated: u32::from(header.t_infomask) & pg_sys::HEAP_UPDATED != 0,
             xmin: fields.t_xmin,
+            command: fields.t_field3.t_cid,
             moved_by_us: moved && pg_sys::TransactionIdIsCurrentTransactionId(xmax),
             place: (block, number),
             row,
         })
     }
+}
+
+/// Whether the row at `place` of a table is a new version of one that was there; not where there is no such row, or table.
+pub fn is_version(table: pg_sys::Oid, mut place: pg_sys::ItemPointerData) -> bool {
+    // SAFETY: what is no table has no heap to look at; the relation is open, and locked, while it is read.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as i32;
+        let relation = pg_sys::try_relation_open(table, lock);
+        if relation.is_null() {
+            return false;
+        }
+        let found = match (*relation).rd_rel.as_ref() {
+            Some(class) if class.relam == pg_sys::HEAP_TABLE_AM_OID && has_block(relation, &place) => {
+                header(relation, &raw mut place)
+            }
+            _ => None,
+        };
+        let updated = found.map(|header| {
+            pg_sys::heap_freetuple(header.row);
+            header.updated
+        });
+        pg_sys::relation_close(relation, lock);
+        updated == Some(true)
+    }
+}
+
+unsafe fn has_block(table: pg_sys::Relation, place: &pg_sys::ItemPointerData) -> bool {
+    let block = u32::from(place.ip_blkid.bi_hi) << 16 | u32::from(place.ip_blkid.bi_lo);
+    // SAFETY: the caller has opened the table.
+    block < unsafe { pg_sys::RelationGetNumberOfBlocksInFork(table, pg_sys::ForkNumber::MAIN_FORKNUM) }
 }
 
 /// The bigint that a row holds in a column; None where there is none.

@@ -86,6 +86,11 @@ impl Removal for Cluster {
         Ok(all)
     }
 
+    /// Partitions that are stored by columns go as a whole, when they are old as a whole.
+    fn beside(&self, _: &Retention, _: &str, _: &[Partition]) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     fn clear(&self, r: &Retention, leaf: &Leaf, old: &str) -> Result<i64> {
         let Left::Times { ends, from } = &leaf.left else { return Err(internal("pages of several nodes")) };
         let Some(end) = ends.first() else { return Ok(0) };
