@@ -240,7 +240,8 @@ CREATE TABLE rollup.arrival (
   since        timestamptz,
   until        timestamptz,
   command      bigint,
-  moved        boolean NOT NULL DEFAULT false,
+  moved        bigint[],
+  file         oid,
   told         boolean NOT NULL DEFAULT false,
   home         oid NOT NULL DEFAULT 'rollup.arrival'::regclass
 );
@@ -253,7 +254,8 @@ COMMENT ON COLUMN rollup.arrival.xid IS 'the (sub)transaction that inserted them
 COMMENT ON COLUMN rollup.arrival.since IS 'first moment, of a column without time zone as if that were UTC; NULL: rows without a time';
 COMMENT ON COLUMN rollup.arrival.until IS 'last moment';
 COMMENT ON COLUMN rollup.arrival.command IS 'the first command of that transaction which did; what earlier ones wrote was there before';
-COMMENT ON COLUMN rollup.arrival.moved IS 'the same transaction moved other rows, that were there, to the same times of this partition';
+COMMENT ON COLUMN rollup.arrival.moved IS 'rows that were there, which the same transaction moved to where others of it came, by their place, rollup_internal.place(ctid); empty: more than are listed, any may be one. NULL: rows that came';
+COMMENT ON COLUMN rollup.arrival.file IS 'the file of RELATION in which they have these places';
 COMMENT ON COLUMN rollup.arrival.home IS 'this table, where the row was written: in a dump that is restored it is another, whose rows have other inserters';
 COMMENT ON COLUMN rollup.arrival.told IS 'a warning said that rows were left out';
 

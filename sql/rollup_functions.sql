@@ -400,10 +400,13 @@ RETURNS SETOF record AS 'MODULE_PATHNAME', 'rollup_changes' LANGUAGE c STABLE PA
 COMMENT ON FUNCTION rollup_internal.changes(regclass, name) IS
 'For runs and live views: the minutes of TIME_COLUMN (NULL: of any) in which rows of SOURCE were changed, from SINCE to UNTIL, with the stamp of the transaction that changed them, until every rollup has computed their buckets again; RELATION and XID are NULL. For who may read that column in all rows, and in a view by the rights of its owner; an error for others. NULL for SOURCE gives no row';
 
-CREATE FUNCTION rollup_internal.arrivals(source regclass, time_column name DEFAULT NULL, OUT rollup_stamp bigint, OUT since timestamptz, OUT until timestamptz, OUT relation regclass, OUT xid xid, OUT command bigint, OUT moved boolean)
+CREATE FUNCTION rollup_internal.arrivals(source regclass, time_column name DEFAULT NULL, OUT rollup_stamp bigint, OUT since timestamptz, OUT until timestamptz, OUT relation regclass, OUT xid xid, OUT command bigint, OUT moved bigint[], OUT file oid)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'rollup_arrivals' LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10;
 COMMENT ON FUNCTION rollup_internal.arrivals(regclass, name) IS
-'The same of rows that came in another way: RELATION is the table or partition in which they lie, XID the transaction that inserted them, NULL where the whole table came, COMMAND its first command that did; with MOVED, rows that were there and that the transaction moved to these times, beside others that it brought';
+'The same of rows that came in another way: RELATION is the table or partition in which they lie, XID the transaction that inserted them, NULL where the whole table came, COMMAND its first command that did; with MOVED, rows that were there and that the transaction moved beside those that it brought, by their place in FILE; empty: any may be one';
+
+CREATE FUNCTION rollup_internal.place(tid) RETURNS bigint AS 'MODULE_PATHNAME', 'rollup_place' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup_internal.place(tid) IS 'For runs: the number of a place in a table, 65536 times that of its page and its own; NULL gives NULL';
 
 CREATE FUNCTION rollup_internal.is_version(relation oid, place tid) RETURNS boolean
 AS 'MODULE_PATHNAME', 'rollup_is_version' LANGUAGE c STABLE STRICT PARALLEL SAFE;

@@ -20,6 +20,15 @@ AS 'MODULE_PATHNAME', 'rollup_interpolate' LANGUAGE c IMMUTABLE WINDOW CALLED ON
 COMMENT ON FUNCTION rollup.interpolate(double precision, timestamp) IS
 'Window function: the value of this row, or where it is NULL the one at this time on the line between the rows of the partition before and after it that have a value; NULL before the first value, after the last, and where a time is NULL or infinite';
 
+CREATE FUNCTION rollup_internal.interpolate(value double precision, at timestamptz, plain anyelement) RETURNS double precision
+AS 'MODULE_PATHNAME', 'rollup_interpolate' LANGUAGE c IMMUTABLE WINDOW CALLED ON NULL INPUT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup_internal.interpolate(double precision, timestamptz, anyelement) IS
+'For rollup.series: what rollup.interpolate gives where PLAIN, the value as it is stored, is NULL; else any value, since VALUE is not computed then';
+CREATE FUNCTION rollup_internal.interpolate(value double precision, at timestamp, plain anyelement) RETURNS double precision
+AS 'MODULE_PATHNAME', 'rollup_interpolate' LANGUAGE c IMMUTABLE WINDOW CALLED ON NULL INPUT PARALLEL SAFE;
+COMMENT ON FUNCTION rollup_internal.interpolate(double precision, timestamp, anyelement) IS
+'The same for times without time zone';
+
 CREATE FUNCTION rollup.series(live anyelement, "from" timestamptz, "to" timestamptz, points int DEFAULT 300, fill text DEFAULT 'null')
 RETURNS SETOF anyelement
 AS 'MODULE_PATHNAME', 'rollup_series' LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL UNSAFE ROWS 1000;

@@ -27,13 +27,12 @@ fn window(call: &Call, name: &str) -> Window {
 v1!(rollup_locf, locf);
 fn locf(call: &mut Call) -> Datum {
     let mut window = window(call, "locf");
-    let row = window.row();
-    let [last] = *window.memory();
     if let Some(value) = window.current(0) {
-        *window.memory() = [row + 1];
-        window.forget_before(row);
+        *window.memory() = [window.row() + 1];
+        window.forget_before();
         return value;
     }
+    let [last] = *window.memory();
     match (last > 0).then(|| window.at(0, last - 1)).flatten().flatten() {
         Some(value) => value,
         None => call.null(),
@@ -43,17 +42,20 @@ fn locf(call: &mut Call) -> Datum {
 v1!(rollup_interpolate, interpolate);
 fn interpolate(call: &mut Call) -> Datum {
     let mut window = window(call, "interpolate");
-    let row = window.row();
-    if let Some(value) = window.current(0) {
-        let since = time(window.current(1));
-        Gap { begun: 1, last: bits(value), since, ..Gap::default() }.remember(&mut window);
-        window.forget_before(row);
-        return value;
+    // Where the value is given as it is stored, too, the cast is left to the rows beside a gap.
+    let plain = if call.nargs() > 2 { 2 } else { 0 };
+    if let Some(value) = window.current(plain) {
+        let begun = window.row() + 1;
+        Gap { begun, ..Gap::default() }.remember(&mut window);
+        window.forget_before();
+        return if plain == 0 { value } else { call.null() };
     }
     let mut gap = Gap::of(&mut window);
-    // The other side of a gap is looked for once: a partition that is larger than work_mem is read from disk.
-    if gap.begun == 1 && gap.ends == 0 {
-        (gap.ends, gap.next, gap.until) = following(&window, row + 1);
+    // Both sides of a gap are looked for once: a partition that is larger than work_mem is read from disk.
+    if gap.begun > 0 && gap.ends == 0 {
+        let side = |row| (window.at(0, row).flatten().map_or(0, bits), time(window.at(1, row).flatten()));
+        (gap.last, gap.since) = side(gap.begun - 1);
+        (gap.ends, gap.next, gap.until) = following(&window, window.row() + 1);
         gap.remember(&mut window);
     }
     match (gap.ends == 1).then(|| gap.at(window.current(1))).flatten() {
@@ -65,9 +67,9 @@ fn interpolate(call: &mut Call) -> Datum {
 /// What `rollup.interpolate` remembers of a partition: the rows with values on both sides of those that have none.
 #[derive(Clone, Copy, Default)]
 struct Gap {
-    /// 1 behind a row with a value.
+    /// One more than the number of the last row with a value.
     begun: i64,
-    /// Its bits, and its time.
+    /// The bits of that, and its time.
     last: i64,
     since: i64,
     /// 1 where a row with a value follows, -1 where none does, 0 as long as that is not known.

@@ -13,7 +13,8 @@
 //! Rows that were there, and that the same transaction has moved or changed, are told from those that it brought by the
 //! command that wrote them, which is before the first that brought any, or by their header, where it is that very one. A
 //! row that an UPDATE or a MERGE has moved to another partition has the header of a new row: where the same transaction has
-//! brought others to that partition, its time is recorded, too, and of the rows at that time nobody can tell which came.
+//! brought others to that partition, the place where it lies is recorded, too, with the file that has it. Of more than some
+//! hundred such rows, or where the table was rewritten since, nobody can tell which came.
 //!
 //! Stamps that no transaction of this server has are an error: they would be taken for merged, or be merged when their
 //! time comes. Sources of other clusters that are not brought into this one's ids are left alone: all of their rows are
@@ -57,6 +58,14 @@ const MANY: [(usize, i64); 3] = [(500, MINUTE), (1000, 60 * MINUTE), (1500, 1440
 struct Noted {
     spans: HashSet<Span>,
     all: bool,
+    /// Rows that moved.
+    moved: usize,
+}
+
+impl Noted {
+    fn has_come(&self) -> bool {
+        self.all || !self.spans.is_empty()
+    }
 }
 
 thread_local! {
@@ -64,7 +73,7 @@ thread_local! {
     static SOURCES: RefCell<HashMap<pg_sys::Oid, Rc<Vec<Source>>>> = RefCell::default();
     /// What this part of the transaction has recorded: written once, it need not be again.
     #[allow(clippy::type_complexity)]
-    static NOTED: RefCell<((i64, u32), HashMap<(Place, Kind), Noted>)> = RefCell::default();
+    static NOTED: RefCell<((i64, u32), HashMap<Place, Noted>)> = RefCell::default();
     /// Rows that statements which are executed have moved, and none of which any has come beside yet.
     static MOVED: RefCell<HashMap<(Place, u32), Moved>> = RefCell::default();
 }
@@ -72,22 +81,22 @@ thread_local! {
 /// A source, the table that rows of it lie in, and the time column.
 type Place = (pg_sys::Oid, pg_sys::Oid, String);
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
-    Came,
-    Moved,
-}
-
-/// Of one execution, whose number this is: of which command, and when they lie.
+/// Of one execution, whose number this is: of which command, and where they lie; no more than MOST.
 struct Moved {
     execution: u64,
     command: u32,
-    spans: HashSet<Span>,
+    places: Vec<i64>,
 }
+
+/// So many rows that moved are recorded for a table and a part of a transaction, each by its place. Of more it is recorded that
+/// there are.
+const MOST: usize = 1000;
 
 /// From when to when; None: without a time.
 type Span = (Option<Micros>, Option<Micros>);
 const ALWAYS: Span = (Some(i64::MIN), Some(i64::MAX));
+/// What says nothing of times.
+const NEVER: Span = (Some(i64::MIN), Some(i64::MIN));
 
 fn own() -> i64 {
     own_transaction_id() + citus::stamp_base()
@@ -144,14 +153,13 @@ fn note_row(source: &Source, row: &Came) -> Result<()> {
     }
     for column in &source.columns {
         let place = (source.id, row.table(), column.clone());
-        let by = By { kind: Kind::Came, xid: Some(row.xmin()), command: Some(row.command()) };
-        for span in spans(&place, by.kind, row.time(column)) {
+        let by = Some((row.xmin(), row.command()));
+        for span in spans(&place, row.time(column)) {
             write(source, &place, by, span)?;
         }
         let moved = MOVED.with_borrow_mut(|moved| moved.remove(&(place.clone(), row.xmin())));
         if let Some(moved) = moved.filter(|moved| executing::is_executed(moved.execution)) {
-            let by = By { kind: Kind::Moved, command: Some(moved.command), ..by };
-            moved.spans.into_iter().try_for_each(|span| write(source, &place, by, span))?;
+            write_moved(source, &place, (row.xmin(), moved.command), &moved.places)?;
         }
     }
     Ok(())
@@ -174,23 +182,18 @@ fn came_before(source: &Source, row: &Came, left: &Left) -> bool {
     let Some(table) = left.table.filter(|_| left.inserter == Some(row.xmin())) else { return false };
     source.columns.iter().all(|column| {
         let place = (source.id, table, column.clone());
-        let any = |kind| with_noted(&place, kind, |noted| noted.all || !noted.spans.is_empty());
-        any(Kind::Came)
-            && !any(Kind::Moved)
-            && !MOVED.with_borrow(|m| m.contains_key(&(place.clone(), row.xmin())))
+        let (came, moved) = with_noted(&place, |noted| (noted.has_come(), noted.moved > 0));
+        came && !moved && !MOVED.with_borrow(|m| m.contains_key(&(place.clone(), row.xmin())))
     })
 }
 
-/// Records when a row lies that was moved, where others have come to its partition; else it is kept in mind, for as long as
+/// Records where a row lies that was moved, where others have come to its partition; else it is kept in mind, for as long as
 /// the statement is executed: what later ones bring has other commands.
 fn note_moved(source: &Source, row: &Came) -> Result<()> {
     for column in &source.columns {
         let place = (source.id, row.table(), column.clone());
-        let by = By { kind: Kind::Moved, xid: Some(row.xmin()), command: Some(row.command()) };
-        if with_noted(&place, Kind::Came, |noted| noted.all || !noted.spans.is_empty()) {
-            for span in spans(&place, by.kind, row.time(column)) {
-                write(source, &place, by, span)?;
-            }
+        if with_noted(&place, |noted| noted.has_come()) {
+            write_moved(source, &place, (row.xmin(), row.command()), &[row.place()])?;
             continue;
         }
         MOVED.with_borrow_mut(|moved| {
@@ -198,28 +201,35 @@ fn note_moved(source: &Source, row: &Came) -> Result<()> {
                 moved.retain(|_, m| executing::is_executed(m.execution));
             }
             let (execution, command) = (executing::number(), row.command());
-            let anew = || Moved { execution, command, spans: HashSet::new() };
-            let kept = moved.entry((place.clone(), row.xmin())).or_insert_with(anew);
+            let anew = || Moved { execution, command, places: Vec::new() };
+            let kept = moved.entry((place, row.xmin())).or_insert_with(anew);
             if kept.execution != execution {
                 *kept = anew();
             }
-            if kept.spans.contains(&ALWAYS) && !matches!(row.time(column), Some(None)) {
-                return;
+            if kept.places.len() <= MOST {
+                kept.places.push(row.place());
             }
-            let spans = spans_of(kept.spans.len(), kept.spans.contains(&ALWAYS), row.time(column));
-            kept.spans.extend(spans);
         });
     }
     Ok(())
 }
 
-/// The spans of time that are recorded for a row: the longer, the more there are. None is a time that cannot be told.
-fn spans(place: &Place, kind: Kind, time: Option<Option<Micros>>) -> Vec<Span> {
-    let (many, all) = with_noted(place, kind, |noted| (noted.spans.len(), noted.all));
-    spans_of(many, all, time)
+/// Records rows that a (sub)transaction has moved, which has brought others: from this command on.
+fn write_moved(source: &Source, place: &Place, by: (u32, u32), places: &[i64]) -> Result<()> {
+    let before = with_noted(place, |noted| {
+        noted.moved += places.len();
+        noted.moved - places.len()
+    });
+    if before > MOST {
+        return Ok(());
+    }
+    let listed = if before + places.len() > MOST { &[] } else { places };
+    insert(source, place, Some(by), NEVER, Some(listed))
 }
 
-fn spans_of(many: usize, all: bool, time: Option<Option<Micros>>) -> Vec<Span> {
+/// The spans of time that are recorded for a row: the longer, the more there are. None is a time that cannot be told.
+fn spans(place: &Place, time: Option<Option<Micros>>) -> Vec<Span> {
+    let (many, all) = with_noted(place, |noted| (noted.spans.len(), noted.all));
     let at = match time {
         None => return vec![ALWAYS, (None, None)],
         Some(None) => return vec![(None, None)],
@@ -237,51 +247,53 @@ fn spans_of(many: usize, all: bool, time: Option<Option<Micros>>) -> Vec<Span> {
     }]
 }
 
-fn with_noted<T>(place: &Place, kind: Kind, f: impl FnOnce(&mut Noted) -> T) -> T {
+fn with_noted<T>(place: &Place, f: impl FnOnce(&mut Noted) -> T) -> T {
     let now = trigger::subtransaction();
     NOTED.with_borrow_mut(|(of, noted)| {
         if *of != now {
             *of = now;
             noted.clear();
         }
-        f(noted.entry((place.clone(), kind)).or_default())
+        f(noted.entry(place.clone()).or_default())
     })
 }
 
-/// Who has done it: no transaction where a table came as a whole.
-#[derive(Clone, Copy)]
-struct By {
-    kind: Kind,
-    xid: Option<u32>,
-    command: Option<u32>,
-}
-
-const WHOLE: By = By { kind: Kind::Came, xid: None, command: None };
-
-fn write(source: &Source, place: &Place, by: By, (since, until): Span) -> Result<()> {
+/// Records when rows lie that came: by a (sub)transaction from this command on, or with their table.
+fn write(source: &Source, place: &Place, by: Option<(u32, u32)>, (since, until): Span) -> Result<()> {
     let all = (since, until) == ALWAYS;
-    let is_new = with_noted(place, by.kind, |noted| {
+    let is_new = with_noted(place, |noted| {
         let is_new = !(noted.all && since.is_some()) && (all || noted.spans.insert((since, until)));
         noted.all |= all;
         is_new
     });
     // A table that comes as a whole is recorded whatever was recorded of rows in it.
-    if !is_new && by.xid.is_some() {
-        return Ok(());
+    match !is_new && by.is_some() {
+        true => Ok(()),
+        false => insert(source, place, by, (since, until), None),
     }
+}
+
+fn insert(
+    source: &Source,
+    place: &Place,
+    by: Option<(u32, u32)>,
+    (since, until): Span,
+    moved: Option<&[i64]>,
+) -> Result<()> {
     let _acting = ActingAs::catalog();
     catalog::execute(
-        "INSERT INTO rollup.arrival (source, relation, rollup_stamp, xid, time_column, since, until, command, moved) VALUES ($1, $2, $3, $4::pg_catalog.xid, $5::pg_catalog.name, $6, $7, $8, $9)",
+        "INSERT INTO rollup.arrival (source, relation, rollup_stamp, xid, time_column, since, until, command, moved, file) \
+         VALUES ($1, $2, $3, $4::pg_catalog.xid, $5::pg_catalog.name, $6, $7, $8, $9, CASE WHEN $9 IS NOT NULL THEN pg_catalog.pg_relation_filenode($2) END)",
         &[
             source.id.into(),
             place.1.into(),
             (own() + source.offset).into(),
-            by.xid.map(|xid| xid.to_string()).into(),
+            by.map(|(xid, _)| xid.to_string()).into(),
             place.2.as_str().into(),
             trigger::timestamptz(since),
             trigger::timestamptz(until),
-            by.command.map(i64::from).into(),
-            (by.kind == Kind::Moved).into(),
+            by.map(|(_, command)| i64::from(command)).into(),
+            moved.map(<[i64]>::to_vec).into(),
         ],
     )
 }
@@ -298,15 +310,15 @@ pub fn note_tables(tables: &[pg_sys::Oid]) -> Result<()> {
                         if let Some((least, greatest)) = times {
                             let until = if greatest >= trigger::END { i64::MAX } else { greatest };
                             let since = least.min(trigger::END - 1440 * MINUTE);
-                            write(source, &place, WHOLE, (Some(since), Some(until)))?;
+                            write(source, &place, None, (Some(since), Some(until)))?;
                         }
                         if some_without {
-                            write(source, &place, WHOLE, (None, None))?;
+                            write(source, &place, None, (None, None))?;
                         }
                     }
                     Extent::Unknown => {
-                        write(source, &place, WHOLE, ALWAYS)?;
-                        write(source, &place, WHOLE, (None, None))?;
+                        write(source, &place, None, ALWAYS)?;
+                        write(source, &place, None, (None, None))?;
                     }
                 }
             }

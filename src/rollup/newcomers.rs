@@ -257,22 +257,23 @@ impl Told {
         };
         // The same transaction may have changed or moved other rows, which were counted: of those that it wrote, the ones of
         // the times that it recorded came, unless an earlier command has written them, or the one that was the first to bring
-        // any made them of others, or rows were moved to these times, too. What an earlier command has written is told by the
+        // any made them of others, or it is one of those that were moved. What an earlier command has written is told by the
         // row's own, which whoever would have deleted or locked it has overwritten. Tables of other kinds than a heap know no
         // xmin.
         let command = format!("{p}cmin::pg_catalog.text::pg_catalog.int8");
-        let first = "pg_catalog.min(n.command) FILTER (WHERE NOT n.moved)";
+        let first = "pg_catalog.min(n.command) FILTER (WHERE n.moved IS NULL)";
         let judged = format!(
-            "CASE WHEN pg_catalog.bool_or(n.moved AND {command} OPERATOR(pg_catalog.>=) n.command) \
+            "CASE WHEN pg_catalog.bool_or(n.moved IS NOT NULL AND {command} OPERATOR(pg_catalog.>=) n.command AND (rollup_internal.place({p}ctid) OPERATOR(pg_catalog.=) ANY (n.moved) \
+             OR pg_catalog.cardinality(n.moved) OPERATOR(pg_catalog.=) 0 OR n.file IS DISTINCT FROM pg_catalog.pg_relation_filenode({p}tableoid))) \
              OR {p}xmax::pg_catalog.text OPERATOR(pg_catalog.=) '0' AND {command} OPERATOR(pg_catalog.<) {first} \
              OR {command} OPERATOR(pg_catalog.=) {first} AND rollup_internal.is_version({p}tableoid, {p}ctid) \
-             THEN {CHANGED}::pg_catalog.int8 ELSE pg_catalog.max(n.rollup_stamp) FILTER (WHERE NOT n.moved) END"
+             THEN {CHANGED}::pg_catalog.int8 ELSE pg_catalog.max(n.rollup_stamp) FILTER (WHERE n.moved IS NULL) END"
         );
         let at = self.at(plan);
         let came_whole = format!("CASE WHEN {} THEN {} END", any("tableoid", &self.tables, "oid"), whole(&p));
         format!(
             "CASE WHEN CASE WHEN {} THEN {} ELSE false END THEN coalesce((SELECT {judged} FROM rollup_internal.arrivals({}::pg_catalog.oid, {}) n WHERE n.xid OPERATOR(pg_catalog.=) {p}xmin \
-             AND n.relation OPERATOR(pg_catalog.=) {p}tableoid AND {pending} AND {at}), {came_whole}) \
+             AND n.relation OPERATOR(pg_catalog.=) {p}tableoid AND {pending} AND (n.moved IS NOT NULL OR {at})), {came_whole}) \
              WHEN {} THEN {} END",
             any("tableoid", &self.leaves, "oid"),
             any("xmin", &self.xids, "xid"),

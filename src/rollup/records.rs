@@ -20,6 +20,15 @@ crate::v1!(rollup_changes, changes);
 crate::v1!(rollup_arrivals, arrivals);
 crate::v1!(rollup_lost_rows, lost);
 crate::v1!(rollup_is_version, is_version);
+crate::v1!(rollup_place, place);
+
+/// The number of the place of argument 0, as records have it.
+fn place(call: &mut Call) -> pg_sys::Datum {
+    match call.place(0) {
+        Some(place) => pg_sys::Datum::from(header::number(&place)),
+        None => call.null(),
+    }
+}
 
 /// Whether the row at argument 1 of the table of argument 0 is a new version of one that was there.
 fn is_version(call: &mut Call) -> pg_sys::Datum {
@@ -28,12 +37,13 @@ fn is_version(call: &mut Call) -> pg_sys::Datum {
 }
 
 fn changes(call: &mut Call) -> pg_sys::Datum {
-    of(call, "NULL::regclass, NULL::xid, NULL::int8, NULL::boolean", "rollup.change", 5)
+    of(call, "NULL::regclass, NULL::xid, NULL::int8, NULL::int8[], NULL::oid", "rollup.change", 5)
         .unwrap_or_else(super::error::raise)
 }
 
 fn arrivals(call: &mut Call) -> pg_sys::Datum {
-    of(call, "n.relation, n.xid, n.command, n.moved", "rollup.arrival", 7).unwrap_or_else(super::error::raise)
+    of(call, "n.relation, n.xid, n.command, n.moved, n.file", "rollup.arrival", 8)
+        .unwrap_or_else(super::error::raise)
 }
 
 /// When raw rows lay that left with their table: argument 0 is the id of the rollup.
@@ -117,12 +127,13 @@ fn of(call: &mut Call, whence: &str, table: &str, columns: usize) -> Result<pg_s
                 row.get::<pg_sys::Oid>(4)?.into_datum(),
                 row.get::<pg_sys::TransactionId>(5)?.into_datum(),
                 row.get::<i64>(6)?.into_datum(),
-                row.get::<bool>(7)?.into_datum(),
+                row.get::<Vec<i64>>(7)?.into_datum(),
+                row.get::<pg_sys::Oid>(8)?.into_datum(),
             ))
         })?
     };
     Ok(materialize(call, |put| {
-        rows.iter().for_each(|&(a, b, c, d, e, f, g)| put(&[a, b, c, d, e, f, g][..columns]))
+        rows.iter().for_each(|&(a, b, c, d, e, f, g, h)| put(&[a, b, c, d, e, f, g, h][..columns]))
     }))
 }
 

@@ -136,12 +136,16 @@ INSERT INTO mixed SELECT i, '2026-01-01 10:00', 1, i, 1000 FROM generate_series(
 SELECT rollup_mixed() AS want_5;
 CALL mix(1, 1, 1);
 SELECT rollup_mixed() AS want_1, differs('mixes', :'mixes') AS want_0, differs('mixes_again', :'mixes') AS want_0;
+CALL mix(7, 2, 7);
+SELECT rollup_mixed() AS want_1, differs('mixes', :'mixes') AS want_0, differs('mixes_again', :'mixes') AS want_0;
+MERGE INTO mixed m USING (SELECT * FROM brought WHERE id BETWEEN 60 AND 62 UNION ALL SELECT 9, now(), 1, 1, 1, 1) s ON m.id = s.id
+  WHEN MATCHED THEN UPDATE SET part = 2
+  WHEN NOT MATCHED THEN INSERT (id, at, part, site, v, rollup_stamp) VALUES (s.id, s.at, 2, s.id, s.v, s.rollup_stamp);
+SELECT rollup_mixed() AS want_3, differs('mixes', :'mixes') AS want_0, differs('mixes_again', :'mixes') AS want_0;
 SET client_min_messages = error;
 CALL mix(3, 1, 30);
 SELECT rollup_mixed();
 CALL mix(5, 2, 50);
-SELECT rollup_mixed();
-CALL mix(7, 2, 7);
 SELECT rollup_mixed();
 RESET client_min_messages;
 SELECT * FROM mixes ORDER BY site;

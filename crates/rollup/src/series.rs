@@ -99,9 +99,13 @@ impl Source<'_> {
             true => String::new(),
             false => format!("PARTITION BY {} ", quoted(others.iter().copied())),
         };
-        let filled: Vec<String> = names.iter().map(|name| self.filled(name, fill)).collect();
+        let gap = apart(names, GAP);
+        let filled: Vec<String> = names.iter().map(|name| self.filled(name, fill, &gap)).collect();
+        if others.is_empty() {
+            return self.of_one(names, fill, &columns, &groups, &filled);
+        }
         format!(
-            "WITH s AS MATERIALIZED ({groups}), g AS (SELECT {columns}, false AS \"a gap\" FROM s UNION ALL SELECT {}, true FROM ({}) m) \
+            "WITH s AS MATERIALIZED ({groups}), g AS (SELECT {columns}, false AS {gap} FROM s UNION ALL SELECT {}, true FROM ({}) m) \
              SELECT {} FROM g WINDOW w AS ({by}ORDER BY {}) ORDER BY {order}",
             names.iter().map(|name| self.in_gap(name, fill)).collect::<Vec<_>>().join(", "),
             self.gaps(&others),
@@ -110,21 +114,35 @@ impl Source<'_> {
         )
     }
 
-    /// The keys of buckets that no group has: for each series, which has a group at least, or the one of a rollup without
-    /// other keys.
-    fn gaps(&self, others: &[&String]) -> String {
+    /// The query of a rollup without other keys, which has one series: its groups beside the buckets that there are.
+    fn of_one(&self, names: &[String], fill: Fill, columns: &str, groups: &str, filled: &[String]) -> String {
+        let there = apart(names, "there");
+        let mut given: Vec<String> = names.iter().map(|name| self.in_one(name, fill, &there)).collect();
+        given.push(format!("s.{there} IS NULL AS {}", apart(names, GAP)));
+        format!(
+            "SELECT {} FROM (SELECT {} FROM ({}) b FULL JOIN (SELECT {columns}, true AS {there} FROM ({groups}) q) s ON s.{key} OPERATOR(pg_catalog.=) b.{key}) g \
+             WINDOW w AS (ORDER BY {key}) ORDER BY {key}",
+            filled.join(", "),
+            given.join(", "),
+            self.grid(),
+            key = self.key()
+        )
+    }
+
+    /// The beginnings of all buckets, as times of the time key.
+    fn grid(&self) -> String {
         let at = match self.kind {
             Kind::Date => format!("{}::pg_catalog.date", self.moment("b.\"the time\"")),
             _ => self.moment("b.\"the time\""),
         };
-        let grid = "pg_catalog.unnest($5) b (\"the time\")";
-        let key = self.key();
-        if others.is_empty() {
-            return format!("SELECT {at} AS {key} FROM {grid} EXCEPT SELECT {key} FROM s");
-        }
-        let others = quoted(others.iter().copied());
+        format!("SELECT {at} AS {} FROM pg_catalog.unnest($5) b (\"the time\")", self.key())
+    }
+
+    /// The keys of buckets that no group has, for each series, which has a group at least.
+    fn gaps(&self, others: &[&String]) -> String {
+        let (key, grid, others) = (self.key(), self.grid(), quoted(others.iter().copied()));
         format!(
-            "SELECT {others}, {at} AS {key} FROM (SELECT DISTINCT {others} FROM s) k CROSS JOIN {grid} EXCEPT SELECT {others}, {key} FROM s"
+            "SELECT {others}, {key} FROM (SELECT DISTINCT {others} FROM s) k CROSS JOIN ({grid}) b EXCEPT SELECT {others}, {key} FROM s"
         )
     }
 
@@ -134,6 +152,18 @@ impl Source<'_> {
 
     fn is_key(&self, name: &str) -> bool {
         self.column(name).is_some_and(Column::is_key)
+    }
+
+    /// A column of the one series of a rollup without other keys: of its group, or of the bucket that has none.
+    fn in_one(&self, name: &str, fill: Fill, there: &str) -> String {
+        let plain = ident(name);
+        match self.column(name) {
+            Some(c) if c.is_key() => format!("coalesce(s.{plain}, b.{plain}) AS {plain}"),
+            Some(c) if fill == Fill::Zero && is_total(c) => {
+                format!("CASE WHEN s.{there} THEN s.{plain} ELSE {} END AS {plain}", self.in_gap(name, fill))
+            }
+            _ => format!("s.{plain}"),
+        }
     }
 
     /// A column of a bucket without rows.
@@ -147,12 +177,12 @@ impl Source<'_> {
     }
 
     /// A column of the series.
-    fn filled(&self, name: &str, fill: Fill) -> String {
+    fn filled(&self, name: &str, fill: Fill, gap: &str) -> String {
         let plain = ident(name);
         let key = self.key();
         match (fill, self.column(name)) {
             (Fill::Last, Some(c)) if !c.is_key() => {
-                format!("CASE WHEN \"a gap\" THEN rollup.locf({plain}) OVER w ELSE {plain} END AS {plain}")
+                format!("CASE WHEN {gap} THEN rollup.locf({plain}) OVER w ELSE {plain} END AS {plain}")
             }
             (Fill::Linear, Some(c)) if is_number(&c.sql_type) && !c.is_key() => {
                 let at = match self.kind {
@@ -160,13 +190,25 @@ impl Source<'_> {
                     _ => key,
                 };
                 format!(
-                    "CASE WHEN \"a gap\" THEN (rollup.interpolate({plain}::pg_catalog.float8, {at}) OVER w)::{} ELSE {plain} END AS {plain}",
+                    "CASE WHEN {gap} THEN (rollup_internal.interpolate({plain}::pg_catalog.float8, {at}, {plain}) OVER w)::{} ELSE {plain} END AS {plain}",
                     c.sql_type
                 )
             }
             _ => plain,
         }
     }
+}
+
+/// The column that tells buckets without rows.
+const GAP: &str = "a gap";
+
+/// A name that no column has, quoted.
+fn apart(names: &[String], name: &str) -> String {
+    let mut name = name.to_string();
+    while names.contains(&name) {
+        name.push('_');
+    }
+    ident(&name)
 }
 
 fn quoted<'a>(names: impl Iterator<Item = &'a String>) -> String {

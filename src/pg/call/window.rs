@@ -16,7 +16,9 @@ const FROM_FIRST: i32 = 1;
 
 unsafe extern "C-unwind" {
     fn WinGetPartitionLocalMemory(window: *mut Object, size: pg_sys::Size) -> *mut std::ffi::c_void;
+    /// Reads a number, and raises no error: it needs no guard.
     fn WinGetCurrentPosition(window: *mut Object) -> i64;
+    /// Raises an error where the mark would go back alone.
     fn WinSetMarkPosition(window: *mut Object, position: i64);
     fn WinGetFuncArgInPartition(
         window: *mut Object,
@@ -46,25 +48,30 @@ impl Window {
 
     /// What the function remembers of this partition: `N` numbers, the same `N` in each of its calls.
     pub fn memory<const N: usize>(&mut self) -> &mut [i64; N] {
+        let get = || {
+            // SAFETY: the window is live for the call.
+            unsafe { WinGetPartitionLocalMemory(self.0, size_of::<[i64; N]>() as pg_sys::Size) }
+        };
+        // It is allocated for the first row, and there can be no error after that: a guard is half of the time of a call.
+        let memory = match self.row() {
+            // SAFETY: what is called is a function of PostgreSQL's.
+            0 => unsafe { pg_sys::ffi::pg_guard_ffi_boundary(get) },
+            _ => get(),
+        };
         // SAFETY: the memory is the function's own, aligned, and zero at first.
-        unsafe {
-            let memory = pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                WinGetPartitionLocalMemory(self.0, size_of::<[i64; N]>() as pg_sys::Size)
-            });
-            &mut *memory.cast::<[i64; N]>()
-        }
+        unsafe { &mut *memory.cast::<[i64; N]>() }
     }
 
     /// The number of the row, from 0 in its partition.
     pub fn row(&self) -> i64 {
         // SAFETY: the window is live for the call.
-        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| WinGetCurrentPosition(self.0)) }
+        unsafe { WinGetCurrentPosition(self.0) }
     }
 
-    /// Says that no row before this one will be asked for.
-    pub fn forget_before(&self, row: i64) {
-        // SAFETY: the window is live for the call.
-        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| WinSetMarkPosition(self.0, row)) }
+    /// Says that no row before the current one will be asked for.
+    pub fn forget_before(&self) {
+        // SAFETY: the window is live for the call; the current row is never before one that was.
+        unsafe { WinSetMarkPosition(self.0, self.row()) }
     }
 
     /// Argument `n` of the current row.

@@ -38,6 +38,12 @@ impl Came {
         self.header.command
     }
 
+    /// The number of the place where it lies in its table.
+    pub fn place(&self) -> i64 {
+        let (page, number) = self.header.place;
+        i64::from(page) << 16 | i64::from(number)
+    }
+
     /// Its time in a column, None where that is NULL. None where it cannot be told.
     pub fn time(&self, column: &str) -> Option<Option<Micros>> {
         // SAFETY: the row is a copy of one of the table, which is open.

@@ -71,6 +71,12 @@ pub unsafe fn header(table: pg_sys::Relation, place: pg_sys::ItemPointer) -> Opt
     }
 }
 
+/// The number of a place: 65536 times that of its page, and its own.
+pub fn number(place: &pg_sys::ItemPointerData) -> i64 {
+    let page = i64::from(place.ip_blkid.bi_hi) << 16 | i64::from(place.ip_blkid.bi_lo);
+    page << 16 | i64::from(place.ip_posid)
+}
+
 /// Whether the row at `place` of a table is a new version of one that was there; not where there is no such row, or table.
 pub fn is_version(table: pg_sys::Oid, mut place: pg_sys::ItemPointerData) -> bool {
     // SAFETY: what is no table has no heap to look at; the relation is open, and locked, while it is read.
