@@ -45,6 +45,11 @@ fn the_page_runs(client: &mut Client) {
     client.batch_execute("SELECT page.rollup_http_request()").unwrap();
     assert_eq!(counted(client, "http_request_1min"), 3000);
     assert_eq!(counted(client, "http_request_1hour"), 3000);
+    // The other schema has the name too.
+    for statement in page(1) {
+        client.batch_execute(&statement.replace("'http_request_1min'", "'page.http_request_1min'")).unwrap();
+    }
+    assert_eq!(counted(client, "http_request_1min_all"), 3000);
     client
         .batch_execute(
             "SELECT rollup.drop('page.http_request_1min'); RESET search_path; DROP SCHEMA page CASCADE",
@@ -175,7 +180,9 @@ fn what_cannot_be_is_refused(citus: &Citus, client: &mut Client) {
     let create = |query: &str| format!("SELECT rollup.create('refused', $q${query}$q$)");
     let e = error(
         client,
-        &create("SELECT date_trunc('hour', ingest_time) AS at, count(*) FROM http_request GROUP BY 1"),
+        &create(
+            "SELECT date_trunc('hour', ingest_time) AS at, count(*) AS site_id FROM http_request GROUP BY 1",
+        ),
     );
     assert!(e.starts_with("0A000 no group key is site_id"), "{e}");
     let e = error(

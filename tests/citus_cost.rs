@@ -129,4 +129,21 @@ fn a_run_costs_what_the_statement_costs() {
         run / best
     );
     assert!(run <= 1.1 * typed, "a run takes {run:.3} s, the statement {typed:.3} s");
+    client
+        .batch_execute("SELECT rollup.add_level('http_request_1min', 'all_sites', '1 minute', keys => '{}')")
+        .unwrap();
+    let with_level = median(
+        (0..ROUNDS)
+            .map(|_| {
+                client.batch_execute("TRUNCATE all_sites").unwrap();
+                run_again(&mut client)
+            })
+            .collect(),
+    );
+    assert_eq!(number(&mut client, "SELECT sum(request_count)::bigint FROM all_sites"), ROWS);
+    println!(
+        "with a level of all sites on the coordinator: {with_level:.3} s, ratio {:.2}",
+        with_level / run
+    );
+    assert!(with_level <= 3.0 * run, "a run takes {run:.3} s, with the level {with_level:.3} s");
 }

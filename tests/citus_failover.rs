@@ -57,7 +57,7 @@ fn a_promoted_coordinator_goes_on() {
         promoted.batch_execute("SELECT pg_promote()").unwrap();
         promoted.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").unwrap();
         promoted.batch_execute("SELECT pg_reload_conf()").unwrap();
-        let told = page(1).concat().replace("10.0.0.9", "127.0.0.1").replace("5432", &port.to_string());
+        let told = page(2).concat().replace("10.0.0.9", "127.0.0.1").replace("5432", &port.to_string());
         wait_until("it takes writes", 30, || {
             promoted.batch_execute(&told)?;
             Ok(true)
@@ -103,7 +103,9 @@ fn write_everywhere(citus: &Citus, rows: i32) {
 fn a_restored_coordinator_goes_on() {
     let Some((old, mut client)) = prepared() else { return };
     client
-        .batch_execute("SELECT rollup.add_level('http_request_1min', 'http_request_1day', '1 day')")
+        .batch_execute(
+            "SELECT rollup.add_level('http_request_1min', 'http_request_1day', '1 day'), rollup.add_level('http_request_1min', 'every_site', '1 day', keys => '{}')",
+        )
         .unwrap();
     write_everywhere(&old, 300);
     client.batch_execute("SELECT rollup_http_request()").unwrap();
@@ -118,7 +120,7 @@ fn a_restored_coordinator_goes_on() {
     let mut client = citus.restore(0, &dump).unwrap();
     assert_eq!(rows(&mut client), count);
     client.batch_execute("SET citus.shard_count = 6").unwrap();
-    let statements = page(2);
+    let statements = page(3);
     client.batch_execute(&statements[0]).unwrap();
     // Rows of this cluster, whose ids the other one may have used, before anything was said of it.
     write_everywhere(&citus, 50);
@@ -134,11 +136,14 @@ fn a_restored_coordinator_goes_on() {
     }
     let day = "SELECT sum(request_count)::bigint FROM http_request_1day";
     assert_eq!(number(&mut client, day), rows(&mut client));
+    let every_site = "SELECT sum(request_count)::bigint FROM every_site";
+    assert_eq!(number(&mut client, every_site), rows(&mut client));
     // A second time, with rows that no run has merged.
     write_everywhere(&citus, 30);
     client.batch_execute("SELECT rollup.rebase('http_request')").unwrap();
     assert_eq!(differences(&mut client, "http_request_1min"), 0);
     write_everywhere(&citus, 30);
     run_and_compare(&mut client, "after a second rebase");
+    assert_eq!(number(&mut client, every_site), rows(&mut client));
     assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.check('http_request_1min')"), 0);
 }

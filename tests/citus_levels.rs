@@ -1,22 +1,14 @@
-//! Levels that drop keys on a Citus cluster: beside the rollup where they have the key that it is distributed by, refused where
-//! they have not.
+//! Levels that drop keys on a Citus cluster, and have the one that the rollup is distributed by: they lie beside it.
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use hll_lab::wait_for;
 use hll_tests::nodes::prepared;
 use hll_tests::number;
-use postgres::Client;
 
 const DIFFER: &str = "WITH raw AS MATERIALIZED (SELECT date_trunc('day', at, 'UTC') AS day, tenant, count(*) AS n, sum(ms) AS total, hll_add_agg(hll_hash_integer(ms))::text AS people FROM hit GROUP BY 1, 2),
     kept AS MATERIALIZED (SELECT at, tenant, n, total, people::text FROM hit_1day_tenant_live)
     SELECT count(*) FROM ((TABLE raw EXCEPT ALL TABLE kept) UNION ALL (TABLE kept EXCEPT ALL TABLE raw)) d";
-
-fn refused(client: &mut Client, sql: &str) -> (String, String) {
-    let error = client.batch_execute(sql).expect_err(sql);
-    let said = error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error:?}"));
-    (said.code().code().into(), said.hint().unwrap_or_default().into())
-}
 
 #[test]
 fn levels_that_drop_keys() {
@@ -29,18 +21,6 @@ fn levels_that_drop_keys() {
     ] {
         client.batch_execute(sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     }
-    // Without the key each group would be made of rows of every node.
-    let (code, hint) = refused(
-        &mut client,
-        "SELECT rollup.add_level('hit_1hour', 'hit_1day_page', '1 day', keys => '{page}')",
-    );
-    assert_eq!(code, "0A000", "{hint}");
-    let call = hint.split(" makes ").next().unwrap();
-    client.batch_execute(call).unwrap_or_else(|e| panic!("{call}: {e:?}"));
-    assert_eq!(
-        refused(&mut client, "SELECT rollup.add_level('hit_1hour', 'hit_1day_all', '1 day', keys => '{}')").0,
-        "0A000"
-    );
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         for node in 0..3 {

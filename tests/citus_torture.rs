@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hll_lab::{Citus, wait_for, wait_until};
 use hll_tests::load::Dice;
-use hll_tests::nodes::{KINDS, StopAtEnd, nothing_in_doubt, prepared, run_and_compare};
+use hll_tests::nodes::{KINDS, StopAtEnd, nothing_in_doubt, prepared, run_and_compare, whole_differs};
 use hll_tests::number;
 use postgres::{Client, Config, NoTls};
 
@@ -288,7 +288,9 @@ fn torture() {
     client.batch_execute("ALTER DATABASE cluster SET rollup.batch_rows = 100").unwrap();
     for sql in [
         "INSERT INTO http_request SELECT g % 40, now() - g * interval '7 s', 'before', 'DE', 200, g FROM generate_series(1, 8000) g",
-        "SELECT rollup.create('by_hour', 'SELECT site_id, date_trunc(''hour'', ingest_time) AS at, count(*) AS n, sum(response_time_msec) AS s FROM http_request GROUP BY 1, 2', every => NULL)",
+        "SELECT rollup.create('by_hour', 'SELECT site_id, date_trunc(''hour'', ingest_time) AS at, count(*) AS n, sum(response_time_msec) AS s FROM http_request GROUP BY 1, 2', every => NULL, coarser => '{\"by_hour_all\": {\"width\": \"1 hour\", \"keys\": []}}')",
+        "SELECT rollup.add_column('http_request_1min', 'times', 'ddsketch_agg(response_time_msec)', backfill => true), rollup.add_column('http_request_1min', 'top', 'jsonb_counter_bounded_agg(request_country, 1, 8)', backfill => true),
+           rollup.add_level('http_request_1min', 'http_request_1min_all', '1 minute', keys => '{}'), rollup.add_level('http_request_1min', 'http_request_1day_all', '1 day', keys => '{}')",
     ] {
         client.batch_execute(sql).unwrap();
     }
@@ -363,6 +365,8 @@ fn torture() {
     assert_eq!(number(&mut client, "SELECT sum(n)::bigint FROM by_hour"), rows);
     assert_eq!(number(&mut client, "SELECT count(*) FROM rollup.check('by_hour')"), 0);
     let mut others = Vec::new();
+    let totals = ["minute", "day"].map(|unit| whole_differs(&mut client, unit));
+    assert_eq!(totals.map(|(differences, _)| differences), [0, 0], "groups of all sites");
     let mut long =
         number(&mut client, "SELECT max(octet_length(distinct_ips::bytea))::bigint FROM http_request_1min");
     for kind in KINDS {
@@ -386,7 +390,7 @@ fn torture() {
     }
     let late = number(&mut client, "SELECT count(*) FROM http_request WHERE (rollup_stamp >> 47) & 1 = 1");
     println!(
-        "{rows} rows, {others:?}, a sketch of {long} bytes in each, {late} stamped by connections of Citus, {} transactions, {} runs, {} pieces, {harm:?}",
+        "{rows} rows, in {totals:?} groups of all sites, {others:?}, a sketch of {long} bytes in each, {late} stamped by connections of Citus, {} transactions, {} runs, {} pieces, {harm:?}",
         written.load(Relaxed),
         runs.load(Relaxed),
         pieces.load(Relaxed)

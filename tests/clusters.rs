@@ -21,6 +21,7 @@ mod citus_split;
 mod citus_tables;
 mod citus_torture;
 mod citus_tutorial;
+mod citus_whole;
 mod continuous_aggregates;
 mod counters;
 mod crash;

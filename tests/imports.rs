@@ -12,8 +12,8 @@ const FLOORS: [(&str, &str); 4] = [
     ("stored", "catalog citus citus::places naming state"),
     (
         "parts",
-        "adopt ahead arrange arrival as_made backlog beside called caller changes citus::commit citus::create citus::gather \
-         citus::leaving citus::moment citus::narrow citus::shards citus::status citus::view clock comments deferred definition diagnose drafted follow grid guard history holes identity late leaving left_out levels live live_sql long lost \
+        "adopt ahead arrange arrival as_made backlog beside called caller changes citus::commit citus::create citus::finest citus::gather \
+         citus::leaving citus::moment citus::narrow citus::shards citus::status citus::view citus::whole clock comments deferred definition diagnose drafted follow grid guard history holes identity late leaving left_out levels live live_sql long lost \
          maps merged moved names notify options place range reach records recreated removal retention rewrite::coarser rewrite::explain rewrite::pieces rewrite::state \
          rewrite::state_text rewrite::table rewrite::text rule_record rules source staying strangers switched time_key trust unlogged unwatched views waiting watch written",
     ),

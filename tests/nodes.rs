@@ -48,6 +48,12 @@ impl Kind {
         schema + &self.rollup()
     }
 
+    /// The table of the level of its rollup that has no key but the time: on the coordinator where the rollup is in several
+    /// shards.
+    pub fn whole(&self) -> String {
+        self.target() + "_all"
+    }
+
     /// Makes the table.
     pub fn make(&self, client: &mut Client) {
         let plain = format!("CREATE TABLE {} (site int, at timestamptz, v int)", self.table);
@@ -56,11 +62,11 @@ impl Kind {
         client.batch_execute(&all).unwrap_or_else(|e| panic!("{}: {e:?}", self.table));
     }
 
-    /// Makes its rollup, by the minute, which runs when it is told to.
+    /// Makes its rollup, by the minute, with a level of all sites by the hour, which runs when it is told to.
     pub fn roll_up(&self, client: &mut Client) {
         let create = format!(
             "SELECT rollup.create('{}', 'SELECT site, date_trunc(''minute'', at) AS at, count(*) AS n, sum(v) AS s, hll_add_agg(hll_hash_integer(v)) AS vs
-               FROM {} {} GROUP BY 1, 2', every => NULL)",
+               FROM {} {} GROUP BY 1, 2', every => NULL, coarser => '{{\"{0}_all\": {{\"width\": \"1 hour\", \"keys\": []}}}}')",
             self.rollup(), self.table, self.limit
         );
         client.batch_execute(&create).unwrap_or_else(|e| panic!("{}: {e:?}", self.table));
@@ -78,6 +84,15 @@ impl Kind {
         let raw = number(client, &format!("SELECT count(*) FROM {} {}", self.table, self.limit));
         let kept = number(client, &format!("SELECT coalesce(sum(n), 0)::bigint FROM {}", self.target()));
         assert_eq!(raw, kept, "{what}: raw rows and rolled up ones");
+        let whole = format!(
+            "WITH raw AS MATERIALIZED (SELECT date_trunc('hour', at, 'UTC'), count(*), sum(v), hll_add_agg(hll_hash_integer(v))::text FROM {} {} GROUP BY 1),
+             kept AS MATERIALIZED (SELECT at, n, s, vs::text FROM {})
+             SELECT count(*) FROM ((TABLE raw EXCEPT ALL TABLE kept) UNION ALL (TABLE kept EXCEPT ALL TABLE raw)) d",
+            self.table,
+            self.limit,
+            self.whole()
+        );
+        assert_eq!(number(client, &whole), 0, "{what}: groups of all sites that differ");
         let check = format!("SELECT count(*) FROM rollup.check('{name}')");
         assert_eq!(number(client, &check), 0, "{what}: buckets that differ");
     }
@@ -168,6 +183,18 @@ pub fn run_and_compare(client: &mut Client, what: &str) {
     });
     assert_eq!(differences(client, "http_request_1min"), 0, "{what}");
     assert_eq!(differences(client, "http_request_1min_live"), 0, "{what}: live");
+}
+
+/// Of the level of all sites with buckets of this unit, which has percentiles and a bounded counter besides: how many groups differ from those of the raw rows, and how many there are.
+pub fn whole_differs(client: &mut Client, unit: &str) -> (i64, i64) {
+    let table = format!("http_request_1{}_all", if unit == "minute" { "min" } else { unit });
+    let sql = format!(
+        "WITH raw AS MATERIALIZED (SELECT date_trunc('{unit}', ingest_time, 'UTC') AS ingest_time, count(*), sum(response_time_msec), sum(hashtext(ip_address)), hll_add_agg(hll_hash_text(ip_address))::text,
+           jsonb_counter_agg(request_country), ddsketch_agg(response_time_msec)::text, jsonb_counter_bounded_agg(request_country, 1, 8) FROM http_request GROUP BY 1),
+         kept AS MATERIALIZED (SELECT ingest_time, request_count, total_msec, hash_sum, distinct_ips::text, countries, times::text, top FROM {table})
+         SELECT count(*) FROM ((TABLE raw EXCEPT ALL TABLE kept) UNION ALL (TABLE kept EXCEPT ALL TABLE raw)) d"
+    );
+    (number(client, &sql), number(client, &format!("SELECT count(*) FROM {table}")))
 }
 
 /// Rows in the rollup.

@@ -144,13 +144,10 @@ pub fn add(d: &Definition, plan: &Plan, name: &str, shape: &Shape, with: With) -
         utc: d.timezone.eq_ignore_ascii_case("utc"),
         keys,
     };
-    citus::create::check_level(d, plan, source, &level, |keys| {
-        with.call(d, &level.name, &shape.width, keys)
-    })?;
     let own = plan.of_level(Some(&level)).into_owned();
     catalog::define(&statements::create_table(&own, &relation))?;
     super::identity::give(&relation)?;
-    citus::create::distribute_level(d, plan, source, &relation)?;
+    citus::create::distribute_level(d, plan, source, &level)?;
     {
         let _acting = ActingAs::catalog();
         let json = serde_json::to_string(&bucket).map_err(internal)?;

@@ -5,6 +5,7 @@
 //! give is computed from them; where they do not give all that was counted, it is refused.
 use super::caller;
 use super::catalog::{self, Definition};
+use super::citus::finest;
 use super::create;
 use super::definition;
 use super::differences::{self, Asked, Difference, How};
@@ -22,6 +23,11 @@ use pgrx::prelude::*;
 
 /// Defines a rollup, or does with the one of this name what OPTIONS say; returns its id.
 pub fn create(name: &str, text: &str, options: Options) -> Result<i64> {
+    let asked = finest::of(name, text, options)?;
+    define(&asked.name, &asked.text, asked.options)
+}
+
+fn define(name: &str, text: &str, options: Options) -> Result<i64> {
     if options.again == Again::Refuse {
         return create::create(name, text, options);
     }

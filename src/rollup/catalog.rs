@@ -279,7 +279,7 @@ fn pass_tables(id: i64) -> Result<()> {
 pub fn named(name: &str) -> Result<Option<Definition>> {
     let _acting = ActingAs::catalog();
     let sql = with_definition(
-        "WHERE d.name = $1 OR d.relation = (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+        "WHERE d.name = $1 OR d.plan OPERATOR(pg_catalog.->>) 'whole' = $1 OR d.relation = (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE pg_catalog.concat(n.nspname, '.', c.relname) = $1 AND c.relkind IN ('r', 'p') LIMIT 1) \
          OR d.shown = (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE pg_catalog.concat(n.nspname, '.', c.relname) = $1 AND c.relkind = 'v' LIMIT 1) ORDER BY d.name = $1",

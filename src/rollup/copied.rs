@@ -134,6 +134,7 @@ fn options(d: &Definition, joins: bool) -> Result<Options> {
         on_change: OnChange::parse(&on_change)?,
         notify,
         again: Again::Replace,
+        whole: d.plan()?.whole,
     })
 }
 

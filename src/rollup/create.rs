@@ -106,6 +106,7 @@ fn draft<'a>(name: &str, text: &'a str, options: &'a Options) -> Result<Draft<'a
         definition::count_rows(&mut plan, &from, timezone)?;
     }
     plan.followed = followed;
+    plan.whole = options.whole.clone();
     if options.on_change == OnChange::Recompute {
         watch::check_followed(select.source, &plan)?;
         plan.follows = Some(timezone.to_string());

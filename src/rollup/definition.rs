@@ -94,6 +94,7 @@ pub fn plan(select: &Select, from: &str, zone: &str) -> Result<Plan> {
         time_key: key.name.clone(),
         keys_never_null,
         rows: None,
+        whole: None,
     };
     plan.check().map_err(internal)?;
     Ok(plan)

@@ -141,6 +141,9 @@ pub fn replace(d: &Definition, text: &str, backfill: bool) -> Result<()> {
     let old = d.plan()?;
     let (source, _, _) = d.parts()?;
     let mut select = read_for(d, text)?;
+    if let Some(text) = citus::finest::again(d, &old, &select)? {
+        select = read_for(d, &text)?;
+    }
     let _acting = d.owner.map(ActingAs::role);
     citus::create::prepare_again(d, &mut select)?;
     let (select, followed) = match &old.followed {

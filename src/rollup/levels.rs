@@ -108,6 +108,13 @@ pub fn keys(
     )
 }
 
+/// The shape that is meant where none of the keys are named: of a rollup that is there for one of its levels, those of that level.
+pub fn meant(d: &Definition, shape: Shape) -> Result<Shape> {
+    let Some(whole) = d.plan()?.whole.filter(|_| shape.keys.is_none()) else { return Ok(shape) };
+    let keys = of(d)?.into_iter().find(|level| level.name == whole).and_then(|level| level.keys);
+    Ok(Shape { keys, ..shape })
+}
+
 /// Whether a rollup has a level of this name.
 pub fn is_one(d: &Definition, name: &str) -> Result<bool> {
     let _acting = ActingAs::catalog();

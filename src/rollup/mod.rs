@@ -167,6 +167,7 @@ fn rollup_create(
         into: into.map(str::to_string),
         backfill: required(backfill, "backfill")?,
         notify: required(notify, "notify")?,
+        whole: None,
     };
     let (name, query) = (required(name, "name")?, required(query, "query")?);
     if let Some(every) = &options.every {
@@ -288,7 +289,7 @@ fn rollup_add_level(
     let d = locked(name)?;
     let width: String = catalog::one("SELECT $1::pg_catalog.text", &[width.into()])?;
     let keys = keys.map(|keys| keys.into_iter().flatten().collect());
-    let shape = levels::Shape { width, keys };
+    let shape = levels::meant(&d, levels::Shape { width, keys })?;
     if if_not_exists && again::has_level(&d, level, &shape)? {
         return Ok(());
     }

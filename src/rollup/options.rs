@@ -80,6 +80,8 @@ pub struct Options {
     pub on_change: OnChange,
     /// It tells when it has changed.
     pub notify: bool,
+    /// The level that it is there to make, by its name.
+    pub whole: Option<String>,
     /// What becomes of one of that name.
     pub again: Again,
 }

@@ -143,6 +143,7 @@ fn beside(table: &str, followed: bool, kind: Kind) -> Result<String> {
 /// that joins them; returns the live view's name.
 pub fn make(nodes: bool, plan: &Plan, names: Names, level: Option<&Level>, id: i64) -> Result<String> {
     let plan = &follow::of_today(id, plan)?;
+    let _here = super::citus::whole::made_here(level.filter(|_| nodes))?;
     let table = level.map_or(names.target, |l| &l.target);
     let followed = plan.followed.is_some();
     let view = make_one(

@@ -95,6 +95,21 @@ impl Kind {
 }
 
 impl Bucket {
+    /// How long they are, as an interval is written; None where that is not known.
+    pub fn width(self) -> Option<String> {
+        let (count, unit) = match self {
+            Bucket::Unknown => return None,
+            Bucket::Months(months) => (i64::from(months), "month"),
+            Bucket::Fixed { length, .. } => {
+                [(DAY, "day"), (3_600_000_000, "hour"), (60_000_000, "minute"), (1_000_000, "second")]
+                    .into_iter()
+                    .find(|(unit, _)| length % unit == 0)
+                    .map_or((length, "microsecond"), |(micros, unit)| (length / micros, unit))
+            }
+        };
+        Some(format!("{count} {unit}{}", if count == 1 { "" } else { "s" }))
+    }
+
     /// The buckets of `date_trunc(unit, …)`.
     pub fn of_unit(unit: &str) -> Bucket {
         let fixed = |length| Bucket::Fixed { length, offset: 0, absolute: false };

@@ -31,6 +31,7 @@ mod channel;
 mod cluster;
 mod followed;
 mod frontier;
+pub mod gathered;
 pub mod keys;
 mod level;
 pub mod live;

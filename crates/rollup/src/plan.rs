@@ -162,6 +162,9 @@ pub struct Plan {
     /// The column that counts the rows of each group, where there is one.
     #[serde(default)]
     pub rows: Option<String>,
+    /// The level that was asked for, by its name, where the rollup is there to make it of: other names are of no use to users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<String>,
 }
 
 /// A plan that does not hold together: a name that no column of it has.

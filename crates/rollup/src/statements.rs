@@ -2,6 +2,7 @@
 //! serves them and the caller's isolation level does not matter.
 use crate::backlog::State;
 use crate::frontier::Frontier;
+use crate::gathered::merge_levels;
 use crate::keys::{self, FITS};
 use crate::level::Level;
 use crate::plan::{Column, Merge, Plan, Role};
@@ -85,7 +86,7 @@ pub fn kept_names(plan: &Plan) -> String {
 }
 
 /// Inserts the groups of `from` into a table of the rollup, or merges them into the rows that are there.
-fn upsert(plan: &Plan, target: &str, from: &str) -> String {
+pub(crate) fn upsert(plan: &Plan, target: &str, from: &str) -> String {
     let set: Vec<String> =
         plan.values().map(|(c, m)| format!("{} = {}", ident(&c.name), merge_pair(c, m))).collect();
     insert_or(plan, target, from, &set.join(", "))
@@ -188,7 +189,7 @@ pub fn coarser(plan: &Plan, level: &Level, from: &str) -> String {
 }
 
 /// Groups of `from` by the keys of `level`, and by `time` as the time key.
-fn grouped(plan: &Plan, level: &Level, from: &str, time: &str) -> String {
+pub(crate) fn grouped(plan: &Plan, level: &Level, from: &str, time: &str) -> String {
     let plan = &*plan.of_level(Some(level));
     let columns = list(plan.kept(), |c| match c.merge() {
         Some(m) => format!("{} AS {}", merge_many(c, m), ident(&c.name)),
@@ -218,22 +219,9 @@ pub fn merge_delta(plan: &Plan, target: &str, levels: &[Level], late: &[String])
             (format!("delta WHERE {FITS}"), format!(" FILTER (WHERE {FITS})"), vec![format!("NOT {FITS}")])
         }
     };
-    let mut statement = format!("WITH merged AS (\n  {})", upsert(plan, target, &delta));
-    for (at, level) in levels.iter().enumerate() {
-        let groups = match Level::finer(levels, at) {
-            // The same buckets: what the level's function makes of one of them may be another, where a clock is changed.
-            Some(finer) if levels[finer].bucket == level.bucket => {
-                grouped(plan, level, &format!("delta_{}", finer + 1), &ident(&plan.time_key))
-            }
-            Some(finer) => coarser(plan, level, &format!("delta_{}", finer + 1)),
-            None => coarser(plan, level, &delta),
-        };
-        let n = at + 1;
-        statement += &format!(
-            ",\ndelta_{n} AS MATERIALIZED (\n  {groups}),\nmerged_{n} AS (\n  {})",
-            upsert(&plan.of_level(Some(level)), &level.target, &format!("delta_{n}"))
-        );
-    }
+    let merged = format!("merged AS (\n  {})", upsert(plan, target, &delta));
+    let parts: Vec<String> = std::iter::once(merged).chain(merge_levels(plan, levels, &delta)).collect();
+    let statement = format!("WITH {}", parts.join(",\n"));
     let rows = "coalesce(pg_catalog.sum(\"rollup rows\")";
     let counts: Vec<String> = late
         .iter()

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use hll_rollup::{
-    Bucket, Column, Frontier, Joined, Joins, Kind, Level, Merge, Missing, Plan, Role, Snapshot, State, live,
-    newcomers, statements,
+    Bucket, Column, Frontier, Joined, Joins, Kind, Level, Merge, Missing, Plan, Role, Snapshot, State,
+    gathered, live, newcomers, statements,
 };
 
 fn column(name: &str, sql_type: &str, expression: &str, role: Role) -> Column {
@@ -80,6 +80,7 @@ fn plan() -> Plan {
         follows: None,
         keys_never_null: false,
         rows: Some("n".into()),
+        whole: None,
     }
 }
 
@@ -134,6 +135,11 @@ fn without_keys(plan: &Plan, state: &State, new: &str) -> Vec<(&'static str, Str
             "groups computed again, in a level without keys",
             statements::recomputed(plan, "public.request", state, Some(&narrowed[0]), lies),
         ),
+        (
+            "groups of several nodes, for levels that lie on one",
+            gathered::gather(&with_label, "public.request", &narrowed[2..], new),
+        ),
+        ("the merge of these groups", gathered::merge_gathered(&with_label, &narrowed[2..])),
     ]
 }
 

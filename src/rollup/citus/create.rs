@@ -1,5 +1,5 @@
 //! Making a rollup of a table that Citus keeps: what the query must be, and where its tables lie.
-use super::{Place, commit, gather, place, places};
+use super::{Place, commit, gather, place, places, whole};
 use crate::pg::deparse::shown_name;
 use crate::pg::query::Select;
 use crate::pg::query::set_local;
@@ -10,7 +10,7 @@ use crate::rollup::options::Options;
 use crate::rollup::state;
 use crate::rollup::watch::OnChange;
 use hll_rollup::sql::{ident, literal};
-use hll_rollup::{Frontier, Level, Nodes, Plan, State};
+use hll_rollup::{Column, Frontier, Level, Nodes, Plan, State};
 use pgrx::prelude::*;
 
 const UNSUPPORTED: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
@@ -75,20 +75,32 @@ pub fn prepare_again(d: &Definition, select: &mut Select) -> Result<()> {
     }
 }
 
-/// The key of the rollup that its tables are distributed by; None where they are not distributed by one.
-pub fn key(place: &Place, plan: &Plan, source: &str) -> Result<Option<String>> {
-    let Place::Distributed(column) = place else { return Ok(None) };
+/// The key that is this column of the source.
+fn key_of<'a>(column: &str, plan: &'a Plan) -> Option<&'a Column> {
     // Quoted or not, behind the table's name or not: as the key was written.
     let either = |name: &str| [name.to_string(), ident(name)];
     let qualified = either(&plan.alias).map(|table| either(column).map(|c| format!("{table}.{c}")));
     let written: Vec<String> = either(column).into_iter().chain(qualified.into_iter().flatten()).collect();
-    let key = plan.keys().find(|k| written.contains(&k.expression));
-    match key {
+    plan.keys().find(|k| written.contains(&k.expression))
+}
+
+/// Whether this column of the source is a key.
+pub fn has_key(column: &str, plan: &Plan) -> bool {
+    key_of(column, plan).is_some()
+}
+
+/// The key of the rollup that its tables are distributed by; None where they are not distributed by one.
+pub fn key(place: &Place, plan: &Plan, source: &str) -> Result<Option<String>> {
+    let Place::Distributed(column) = place else { return Ok(None) };
+    match key_of(column, plan) {
         Some(key) => Ok(Some(key.name.clone())),
         None => fail(
             UNSUPPORTED,
             format!("no group key is {column}, the column that {source} is distributed by"),
-            "Group by it too: then every node makes the groups of its own rows. Without it they would have to be brought together in each run.",
+            format!(
+                "Group by it too: every node makes the groups of its own rows. Groups without it are a level of the same rollup: coarser => {}.",
+                literal(&whole::example(plan))
+            ),
         ),
     }
 }
@@ -160,42 +172,8 @@ pub fn begin(id: i64, offset: i64, everything: bool) -> Result<()> {
     state::store(id, &State::at(Frontier::Cluster(nodes)), 0)
 }
 
-/// Refuses a level without the key that the rollup's tables are distributed by: its groups are made of rows of every node.
-pub fn check_key(level: &Level, at: &Place, key: Option<&str>, hint: impl Fn(&str) -> String) -> Result<()> {
-    match (at, key) {
-        (Place::Distributed(column), Some(key)) if !level.has_key(key) => fail(
-            UNSUPPORTED,
-            format!(
-                "level {} has no key {key}, made of {column}, the column that the raw table is distributed by: its groups would be of rows of every node",
-                level.name
-            ),
-            hint(key),
-        ),
-        _ => Ok(()),
-    }
-}
-
-/// Refuses a level that cannot lie where the rollup does; `call` makes one with these keys.
-pub fn check_level(
-    d: &Definition,
-    plan: &Plan,
-    source: &str,
-    level: &Level,
-    call: impl Fn(&[String]) -> String,
-) -> Result<()> {
-    let at = match d.state.nodes() {
-        Some(_) => place(d.source_oid)?,
-        None => None,
-    };
-    let Some(at) = at else { return Ok(()) };
-    check_key(level, &at, key(&at, plan, source)?.as_deref(), |key| {
-        let keys: Vec<String> = level.keys.iter().flatten().cloned().chain([key.to_string()]).collect();
-        format!("{} makes a level with it, whose rows may be added up when they are read.", call(&keys))
-    })
-}
-
-/// Puts an empty table of a level where the rollup lies.
-pub fn distribute_level(d: &Definition, plan: &Plan, source: &str, target: &str) -> Result<()> {
+/// Puts the empty table of a level where the rollup lies, unless it has no key for that.
+pub fn distribute_level(d: &Definition, plan: &Plan, source: &str, level: &Level) -> Result<()> {
     if d.state.nodes().is_none() {
         return Ok(());
     }
@@ -211,7 +189,13 @@ pub fn distribute_level(d: &Definition, plan: &Plan, source: &str, target: &str)
         );
     }
     match place(d.source_oid)? {
-        Some(place) => distribute(&place, key(&place, plan, source)?.as_deref(), source, target),
+        Some(at) => {
+            let key = key(&at, plan, source)?;
+            match whole::is_here(&at, key.as_deref(), level) {
+                true => Ok(()),
+                false => distribute(&at, key.as_deref(), source, &level.target),
+            }
+        }
         None => Ok(()),
     }
 }

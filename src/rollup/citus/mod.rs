@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 pub mod commit;
 pub mod create;
 pub mod expire;
+pub mod finest;
 pub mod gather;
 pub mod leaving;
 pub mod moment;
@@ -20,6 +21,7 @@ pub mod run;
 pub mod shards;
 pub mod status;
 pub mod view;
+pub mod whole;
 
 /// What is added to the id of this process's transactions to give the stamps of rows: the group of the node, and
 /// whether the connection is one of Citus. 0 without Citus.

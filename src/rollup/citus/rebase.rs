@@ -1,6 +1,6 @@
 //! Beginning again where Citus keeps the source: after a dump of the coordinator was restored and its table given to
 //! Citus, or after a table with rollups was given to Citus.
-use super::{Place, commit, create, gather, place};
+use super::{Place, commit, create, gather, place, whole};
 use crate::pg::query::set_local;
 use crate::pg::xact::ActingAs;
 use crate::rollup::catalog::{self, Definition, Must};
@@ -9,7 +9,7 @@ use crate::rollup::levels;
 use crate::rollup::naming;
 use crate::rollup::views::{self, Names};
 use crate::rollup::{comments::Said, definition, state, written};
-use hll_rollup::sql::{STAMP, literal};
+use hll_rollup::sql::STAMP;
 use hll_rollup::{
     Backlog, Frontier, Level, Node, Nodes, Plan, SOURCE, Snapshot, State, from_clause, statements,
 };
@@ -84,12 +84,8 @@ pub fn settle(d: &Definition, plan: Plan, levels: &[Level], at: &Place) -> Resul
     let plan = if d.state.nodes().is_some() { plan } else { understood(d, plan, at)? };
     add_index(source)?;
     let key = create::key(at, &plan, source)?;
-    for level in levels {
-        create::check_key(level, at, key.as_deref(), |_| {
-            format!("SELECT rollup.drop_level({}, {}) lets go of it.", literal(&d.name), literal(&level.name))
-        })?;
-    }
-    for table in std::iter::once(target).chain(levels.iter().map(|l| l.target.as_str())) {
+    let beside = levels.iter().filter(|level| !whole::is_here(at, key.as_deref(), level));
+    for table in std::iter::once(target).chain(beside.map(|l| l.target.as_str())) {
         if place(naming::relation(table)?)?.is_none() {
             create::distribute(at, key.as_deref(), source, table)?;
         }

@@ -1,17 +1,16 @@
 //! A run over a source whose rows are written on several nodes: a statement for each table of the rollup that every
 //! node runs on its own rows, between two frontiers of all nodes.
 use super::moment::OfNodes;
-use super::{commit, gather, narrow};
+use super::{commit, gather, narrow, whole};
 use crate::pg::query::set_local;
 use crate::pg::xact::{ActingAs, Moment, keeps_one_snapshot, own_transaction_id_if_any, undone_unless};
 use crate::rollup::catalog::{self, Definition, Must};
 use crate::rollup::error::{Result, fail, internal, report};
+use crate::rollup::late::{self, Late};
 use crate::rollup::place::{Cluster, Look, Place};
 use crate::rollup::waiting::{self, New};
-use crate::rollup::{late, levels, long, notify, session};
-use hll_rollup::{
-    Candidate, Frontier, Level, Nodes, Plan, Refused, Stamps, advance, sql as bounds, statements,
-};
+use crate::rollup::{levels, long, notify, session};
+use hll_rollup::{Candidate, Frontier, Nodes, Plan, Refused, Stamps, advance, sql as bounds, statements};
 use pgrx::prelude::*;
 
 impl Place for Cluster {
@@ -97,9 +96,11 @@ impl Place for Cluster {
         }
         let (source, target, _) = d.parts()?;
         let mut statements = vec![statements::merge_directly(&plan, source, target, None, &rows)];
-        for level in &levels::of(d)? {
+        let (beside, here) = whole::parted(target, levels::of(d)?)?;
+        for level in &beside {
             statements.push(statements::merge_directly(&plan, source, &level.target, Some(level), &rows));
         }
+        statements.extend(whole::explain(&plan, source, &here, &rows));
         Ok(statements.join(";\n"))
     }
 }
@@ -160,6 +161,8 @@ fn refused(d: &Definition, why: Refused) -> pg_sys::panic::ErrorReport {
 fn merge_all(d: &Definition, plan: &Plan, bounds: &str, known: Option<i64>, few: bool) -> Result<(i64, i64)> {
     let (source, target, owner) = d.parts()?;
     let levels = levels::of(d)?;
+    let late = late::conditions(d, plan, &levels)?;
+    let (beside, here) = whole::parted(target, levels)?;
     let _acting = ActingAs::role(owner);
     session::set_timezone(&d.timezone);
     if few {
@@ -183,13 +186,14 @@ fn merge_all(d: &Definition, plan: &Plan, bounds: &str, known: Option<i64>, few:
     let long = leave_long_out(d, plan, source, bounds)?;
     commit::in_two_phases()?;
     crate::pg::lock::take_state(d.id);
-    count_late(d, plan, &levels, bounds)?;
+    count_late(d, plan, &late, bounds)?;
     session::prefer_hashing();
     prefer_hashing("off")?;
     let groups = catalog::modify(&statements::merge_directly(plan, source, target, None, bounds))?;
-    for level in &levels {
+    for level in &beside {
         catalog::modify(&statements::merge_directly(plan, source, &level.target, Some(level), bounds))?;
     }
+    whole::merge(plan, source, &here, bounds)?;
     prefer_hashing("DEFAULT")?;
     Ok((rows - long, groups))
 }
@@ -204,15 +208,14 @@ fn leave_long_out(d: &Definition, plan: &Plan, source: &str, bounds: &str) -> Re
 }
 
 /// Counts rows that come after their bucket has expired.
-fn count_late(d: &Definition, plan: &Plan, levels: &[Level], bounds: &str) -> Result<()> {
-    let late = late::conditions(d, plan, levels)?;
+fn count_late(d: &Definition, plan: &Plan, late: &[Late], bounds: &str) -> Result<()> {
     if late.is_empty() {
         return Ok(());
     }
     let (source, ..) = d.parts()?;
     let conditions: Vec<&str> = late.iter().map(|l| l.condition.as_str()).collect();
     let count = statements::count_late(plan, source, bounds, &conditions);
-    late::store(&late, &catalog::one_now::<Vec<i64>>(&count, &[])?)
+    late::store(late, &catalog::one_now::<Vec<i64>>(&count, &[])?)
 }
 
 /// What `session::prefer_hashing` sets for the planner here, for those of the nodes. Citus hands settings on that are made
