@@ -190,11 +190,7 @@ impl Expiry {
             }
             Step::Rows(leaf) => {
                 let cleared = bracket.needed(AssertUnwindSafe(|| sweep::clear(relation, &leaf, force)))?;
-                self.removed += cleared.removed;
-                self.kept = self.kept.take().or(cleared.kept);
-                if let (Some(leaves), Some(after)) = (&mut self.leaves, leaf.after()) {
-                    leaves.push_front(after);
-                }
+                self.cleared(cleared, &leaf);
             }
             Step::Done => {
                 if self.removed > 0 {
@@ -205,6 +201,14 @@ impl Expiry {
             }
         }
         Ok(Outcome::More)
+    }
+
+    fn cleared(&mut self, what: sweep::Cleared, leaf: &Leaf) {
+        self.removed += what.removed;
+        self.kept = self.kept.take().or(what.kept);
+        if let (Some(leaves), Some(after)) = (&mut self.leaves, leaf.after()) {
+            leaves.push_front(after);
+        }
     }
 
     fn first(&self) -> First {
