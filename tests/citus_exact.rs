@@ -318,7 +318,7 @@ fn ids_that_were_not_logged(citus: &mut Citus, client: &mut Client) {
     let highest = number(&mut there, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint");
     client.batch_execute(RUN).unwrap();
     let group = number(&mut there, "SELECT groupid::bigint FROM pg_dist_local_group");
-    assert_eq!(seen(client, group, "seen").0, highest);
+    assert!(seen(client, group, "seen").0 >= highest);
     citus.nodes[node].quit().unwrap();
     citus.nodes[node].start().unwrap();
     let mut there = citus.connect(node).unwrap();

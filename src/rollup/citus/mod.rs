@@ -6,6 +6,7 @@ use super::error::{Result, raise};
 use crate::pg::node;
 use hll_rollup::{GROUP, SOURCE};
 use pgrx::pg_sys;
+use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 pub mod commit;
 pub mod create;
@@ -62,16 +63,27 @@ pub fn place(relation: pg_sys::Oid) -> Result<Option<Place>> {
     if ask::read(there, &[], |row| row.get::<bool>(1))?.first() != Some(&Some(true)) {
         return Ok(None);
     }
-    let found = ask::read(
-        "SELECT p.partmethod::pg_catalog.text, p.repmodel::pg_catalog.text, p.colocationid::pg_catalog.int4, \
-         pg_catalog.column_to_column_name(p.logicalrelid, p.partkey) FROM pg_catalog.pg_dist_partition p WHERE p.logicalrelid = $1",
-        &[relation.into()],
-        |row| {
-            // Only a table that is distributed by a column has one.
-            let column = row.get::<String>(4)?.unwrap_or_default();
-            Ok(([row.must::<String>(1)?, row.must::<String>(2)?, column], row.must::<i32>(3)?))
-        },
-    )?;
+    placed(ask::read(KEPT, &[relation.into()], kept)?)
+}
+
+/// The same of a table of a database that has Citus, whether or not the calling statement itself has given it to Citus.
+pub fn place_now(relation: pg_sys::Oid) -> Result<Option<Place>> {
+    placed(ask::write(KEPT, &[relation.into()], kept)?)
+}
+
+const KEPT: &str = "SELECT p.partmethod::pg_catalog.text, p.repmodel::pg_catalog.text, p.colocationid::pg_catalog.int4, \
+  pg_catalog.column_to_column_name(p.logicalrelid, p.partkey) FROM pg_catalog.pg_dist_partition p WHERE p.logicalrelid = $1";
+
+/// The method, the model, the column, and the number of those that lie together.
+type Kept = ([String; 3], i32);
+
+fn kept(row: &SpiHeapTupleData) -> SpiResult<Kept> {
+    // Only a table that is distributed by a column has one.
+    let column = row.get::<String>(4)?.unwrap_or_default();
+    Ok(([row.must::<String>(1)?, row.must::<String>(2)?, column], row.must::<i32>(3)?))
+}
+
+fn placed(found: Vec<Kept>) -> Result<Option<Place>> {
     Ok(found.into_iter().next().map(|([method, model, column], colocation)| {
         match (method.as_str(), model.as_str(), colocation) {
             ("n", "t", _) => Place::Reference,

@@ -8,7 +8,7 @@
 //! same, since what has such a stamp was there for good, or never will be, before the first of them.
 //!
 //! The rollup's own table comes first: from that statement on no shard moves until the run has ended.
-use super::{Place, place};
+use super::{Place, place, place_now};
 use crate::pg::kept::with_rows;
 use crate::pg::node;
 use crate::pg::query::set_local;
@@ -41,9 +41,10 @@ pub fn made_here(level: Option<&Level>) -> Result<Option<ActingAs>> {
 pub fn parted(target: &str, levels: Vec<Level>) -> Result<(Vec<Level>, Vec<Level>)> {
     let (mut beside, mut here) = (Vec::new(), Vec::new());
     let narrow = levels.iter().any(|level| level.keys.is_some());
-    let in_shards = narrow && place(naming::relation(target)?)?.is_some();
+    let in_shards = narrow && place_now(naming::relation(target)?)?.is_some();
     for level in levels {
-        let alone = in_shards && level.keys.is_some() && place(naming::relation(&level.target)?)?.is_none();
+        let alone =
+            in_shards && level.keys.is_some() && place_now(naming::relation(&level.target)?)?.is_none();
         if alone { here.push(level) } else { beside.push(level) }
     }
     Ok((beside, here))
