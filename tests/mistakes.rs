@@ -89,6 +89,7 @@ fn values(kind: &str) -> Vec<&'static str> {
         "timestamp with time zone" | "timestamp without time zone" | "date" => {
             vec!["'infinity'", "'-infinity'", "'2026-01-01'", "'epoch'"]
         }
+        "tid" => vec!["'(0,0)'", "'(0,1)'", "'(4294967295,0)'", "'(4294967294,65535)'"],
         "uuid" => vec!["'00000000-0000-0000-0000-000000000000'"],
         "text[]" | "cstring[]" | "name[]" => {
             vec!["'{}'", "'{NULL}'", "'{1,2}'", "'{x,y}'", "'{{1,2},{3,4}}'", "'{1,2,3,4,5,6}'"]
