@@ -13,8 +13,8 @@
 //! Rows that were there, and that the same transaction has moved or changed, are told from those that it brought by the
 //! command that wrote them, which is before the first that brought any, or by their header, where it is that very one. A
 //! row that an UPDATE or a MERGE has moved to another partition has the header of a new row: where the same transaction has
-//! brought others to that partition, the place where it lies is recorded, too, with the file that has it. Of more than some
-//! hundred such rows, or where the table was rewritten since, nobody can tell which came.
+//! brought others to that partition, the place where it lies is recorded, too, with the file that has it. Of more than a
+//! thousand such rows, or where the table was rewritten since, nobody can tell which came.
 //!
 //! Stamps that no transaction of this server has are an error: they would be taken for merged, or be merged when their
 //! time comes. Sources of other clusters that are not brought into this one's ids are left alone: all of their rows are
@@ -81,7 +81,7 @@ thread_local! {
 /// A source, the table that rows of it lie in, and the time column.
 type Place = (pg_sys::Oid, pg_sys::Oid, String);
 
-/// Of one execution, whose number this is: of which command, and where they lie; no more than MOST.
+/// Of one execution, whose number this is: of which command, and where they lie; one more than MOST at most.
 struct Moved {
     execution: u64,
     command: u32,

@@ -263,8 +263,8 @@ impl Told {
         let command = format!("{p}cmin::pg_catalog.text::pg_catalog.int8");
         let first = "pg_catalog.min(n.command) FILTER (WHERE n.moved IS NULL)";
         let judged = format!(
-            "CASE WHEN pg_catalog.bool_or(n.moved IS NOT NULL AND {command} OPERATOR(pg_catalog.>=) n.command AND (rollup_internal.place({p}ctid) OPERATOR(pg_catalog.=) ANY (n.moved) \
-             OR pg_catalog.cardinality(n.moved) OPERATOR(pg_catalog.=) 0 OR n.file IS DISTINCT FROM pg_catalog.pg_relation_filenode({p}tableoid))) \
+            "CASE WHEN pg_catalog.bool_or(n.moved IS NOT NULL AND (rollup_internal.place({p}ctid) OPERATOR(pg_catalog.=) ANY (n.moved) \
+             OR pg_catalog.cardinality(n.moved) OPERATOR(pg_catalog.=) 0 AND {command} OPERATOR(pg_catalog.>=) n.command OR n.file IS DISTINCT FROM pg_catalog.pg_relation_filenode({p}tableoid))) \
              OR {p}xmax::pg_catalog.text OPERATOR(pg_catalog.=) '0' AND {command} OPERATOR(pg_catalog.<) {first} \
              OR {command} OPERATOR(pg_catalog.=) {first} AND rollup_internal.is_version({p}tableoid, {p}ctid) \
              THEN {CHANGED}::pg_catalog.int8 ELSE pg_catalog.max(n.rollup_stamp) FILTER (WHERE n.moved IS NULL) END"
